@@ -1,0 +1,299 @@
+"""Binary spherical quantization: a token is the signs of a point on the unit sphere.
+
+Sources: Zhao et al., arXiv 2406.07548, equations 3-7; FocalCodec, arXiv 2502.04465, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focalcodec.errors import UserError
+from focalcodec.layers import project_to_sphere
+from focalcodec.masking import valid_mask, zero_padding
+
+LOG_FLOOR = math.log(1e-5)
+
+
+class EntropyTerms(NamedTuple):
+    """Parts of the entropy loss, in nats."""
+
+    sample: Tensor
+    """() mean entropy of p(.|u) over valid frames."""
+    codebook: Tensor
+    """() entropy of the mean of p(.|u) over valid frames."""
+    joint: Tensor
+    """(2^L,) that mean, in the order of the toks."""
+
+
+class BinarySphericalQuantizer(nn.Module):
+    """Quantizer without weights: L = log2(codebook_size) bits, codes of +-1/sqrt(L).
+
+    Parameters
+    ----------
+    codebook_size : int
+        Number of tokens, a power of two.
+
+    Attributes
+    ----------
+    dim : int
+        L, the width of lats and codes.
+    config : dict
+        The constructor's arguments, ready for JSON.
+
+    Raises
+    ------
+    UserError
+        If `codebook_size` is not a power of two of at least 2.
+
+    Example
+    -------
+    >>> quantizer = BinarySphericalQuantizer(codebook_size=4)
+    >>> toks, codes = quantizer(torch.tensor([[[0.3, -2.0]]]))
+    >>> toks, codes
+    (tensor([[2]]), tensor([[[ 0.7071, -0.7071]]]))
+    """
+
+    def __init__(self, codebook_size: int = 8192) -> None:
+        super().__init__()
+        if codebook_size < 2 or codebook_size & (codebook_size - 1):
+            raise UserError(f"codebook_size={codebook_size}: give a power of two, such as 8192")
+        self.config: dict[str, Any] = {"codebook_size": codebook_size}
+        self.codebook_size = codebook_size
+        self.dim = codebook_size.bit_length() - 1
+
+    def forward(self, lats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Quantize; in training mode gradients pass straight through to lats / ||lats||.
+
+        Parameters
+        ----------
+        lats : Tensor
+            (B, N, L).
+        lengths : Tensor, optional
+            (B,) int64, valid frames; None if all are.
+
+        Returns
+        -------
+        tuple of Tensor
+            toks (B, N) int64 and codes (B, N, L), both zero on padded frames.
+        """
+        mask = None if lengths is None else valid_mask(lengths, lats.shape[1])
+        if mask is not None:
+            lats = zero_padding(lats, mask)
+        codes = self.lats_to_codes(lats)
+        toks = self.codes_to_toks(codes)
+        if self.training:
+            unit = project_to_sphere(lats)
+            codes = unit + (codes - unit).detach()
+        if mask is not None:
+            toks, codes = zero_padding(toks, mask), zero_padding(codes, mask)
+        return toks, codes
+
+    def lats_to_codes(self, lats: Tensor) -> Tensor:
+        """Round lats (..., L) to codes of +-1/sqrt(L); zero goes to -1/sqrt(L).
+
+        Example
+        -------
+        >>> BinarySphericalQuantizer(2).lats_to_codes(torch.tensor([[3.0], [0.0]]))
+        tensor([[ 1.],
+                [-1.]])
+        """
+        return self._bits_to_codes(lats > 0, lats.dtype)
+
+    def lats_to_toks(self, lats: Tensor) -> Tensor:
+        """Map lats (..., L) to toks (...) int64.
+
+        Example
+        -------
+        >>> BinarySphericalQuantizer(8).lats_to_toks(torch.tensor([0.1, -0.1, 0.1]))
+        tensor(5)
+        """
+        return self.codes_to_toks(lats)
+
+    def codes_to_toks(self, codes: Tensor) -> Tensor:
+        """Map codes (..., L) to toks (...) int64, most significant bit first.
+
+        Example
+        -------
+        >>> quantizer = BinarySphericalQuantizer(4)
+        >>> quantizer.codes_to_toks(quantizer.codebook)
+        tensor([0, 1, 2, 3])
+        """
+        if codes.shape[-1] != self.dim:
+            raise UserError(
+                f"codes of width {codes.shape[-1]}: codebook_size={self.codebook_size} "
+                f"needs width {self.dim}"
+            )
+        return ((codes > 0).long() << self._shifts(codes.device)).sum(dim=-1)
+
+    def toks_to_codes(self, toks: Tensor) -> Tensor:
+        """Map toks (...) of any integer type to codes (..., L).
+
+        Raises
+        ------
+        UserError
+            If toks are not integers in [0, codebook_size).
+
+        Example
+        -------
+        >>> BinarySphericalQuantizer(4).toks_to_codes(torch.tensor([1]))
+        tensor([[-0.7071,  0.7071]])
+        """
+        bits = (self._checked(toks)[..., None] >> self._shifts(toks.device)) & 1
+        return self._bits_to_codes(bits.bool(), torch.get_default_dtype())
+
+    @property
+    def codebook(self) -> Tensor:
+        """All codes, (2^L, L), in the order of their tokens."""
+        return self.toks_to_codes(torch.arange(self.codebook_size))
+
+    def entropy_loss(
+        self,
+        lats: Tensor,
+        mask: Tensor | None = None,
+        inv_temperature: float = 100.0,
+        gamma: float = 1.0,
+        all_reduce: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Entropy of each token's soft assignment, minus `gamma` x that of the mean assignment.
+
+        Low when every frame is sure of its token and all tokens are used alike. See
+        `entropy_terms` for the parameters.
+
+        Returns
+        -------
+        Tensor
+            Scalar, in nats.
+
+        Example
+        -------
+        >>> quantizer = BinarySphericalQuantizer(4)
+        >>> lats = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(quantizer.entropy_loss(lats).item(), 3)  # sure, and all 4 tokens: -log(4)
+        -1.386
+        """
+        terms = self.entropy_terms(lats, mask, inv_temperature, all_reduce)
+        return terms.sample - gamma * terms.codebook
+
+    def entropy_terms(
+        self,
+        lats: Tensor,
+        mask: Tensor | None = None,
+        inv_temperature: float = 100.0,
+        all_reduce: Callable[[Tensor], Tensor] | None = None,
+    ) -> EntropyTerms:
+        """Both entropies of p(c|u) = softmax over all codes c of 2 inv_temperature <u, c>.
+
+        u is lats / ||lats||. Equal to the plain definition, logs clamped at 1e-5 included, but
+        in O(2^(L/2)) per token: p(.|u) is a product over bits, so a token needs the joint
+        probabilities of its two halves of the bits only. Always in float32 or better.
+
+        Parameters
+        ----------
+        lats : Tensor
+            (..., L).
+        mask : Tensor, optional
+            (...) bool, True on valid frames; None if all are.
+        inv_temperature : float
+            Sharpness of the soft assignment.
+        all_reduce : callable, optional
+            Differentiable sum of a tensor over processes, so that the entropies are those of
+            the global batch.
+
+        Returns
+        -------
+        EntropyTerms
+            Both entropies and the mean of p(.|u).
+
+        Example
+        -------
+        >>> quantizer = BinarySphericalQuantizer(4)
+        >>> terms = quantizer.entropy_terms(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        >>> round(terms.sample.item(), 3)  # the second bit is open: log(2)
+        0.693
+        """
+        with torch.autocast(lats.device.type, enabled=False):
+            lats = lats.to(torch.promote_types(lats.dtype, torch.float32)).reshape(-1, self.dim)
+            valid = lats.new_ones(len(lats), dtype=torch.bool) if mask is None else mask.flatten()
+            unit = project_to_sphere(zero_padding(lats, valid))
+            logits = unit * (4.0 * inv_temperature / math.sqrt(self.dim))
+            first, second = logits.split([self.dim // 2, self.dim - self.dim // 2], dim=-1)
+            first, second = _joint_log_probs(first), _joint_log_probs(second)
+            entropy = _bit_entropy(logits).sum(dim=-1) + _floor_correction(first, second)
+            sums = torch.cat(
+                [
+                    (zero_padding(first.exp(), valid).T @ second.exp()).flatten(),
+                    entropy.masked_fill(~valid, 0.0).sum()[None],
+                    valid.sum()[None].to(lats.dtype),
+                ]
+            )
+            if all_reduce is not None:
+                sums = all_reduce(sums)
+            joint, sample, count = sums.split([self.codebook_size, 1, 1])
+            joint = joint / count.clamp(min=1.0)
+            codebook = -(joint * joint.clamp(min=math.exp(LOG_FLOOR)).log()).sum()
+            return EntropyTerms(sample.squeeze() / count.squeeze().clamp(min=1.0), codebook, joint)
+
+    def _bits_to_codes(self, bits: Tensor, dtype: torch.dtype) -> Tensor:
+        value = 1.0 / math.sqrt(self.dim)
+        return torch.full(bits.shape, -value, dtype=dtype, device=bits.device).masked_fill(
+            bits, value
+        )
+
+    def _shifts(self, device: torch.device) -> Tensor:
+        return torch.arange(self.dim - 1, -1, -1, device=device)
+
+    def _checked(self, toks: Tensor) -> Tensor:
+        if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
+            raise UserError(f"toks of type {toks.dtype}: give integers, such as torch.int64")
+        # In int64 first: 8192 itself overflows in the small types.
+        toks = toks.long()
+        if toks.numel() == 0:
+            return toks
+        low, high = int(toks.min()), int(toks.max())
+        if low < 0 or high >= self.codebook_size:
+            raise UserError(
+                f"token {low if low < 0 else high}: this codec's tokens are in "
+                f"[0, {self.codebook_size}); is it the codec that made them?"
+            )
+        return toks
+
+
+def _bit_entropy(logits: Tensor) -> Tensor:
+    """Entropy, in nats, of a bit that is 1 with probability sigmoid(logits)."""
+    # In |logits|, a sum of two small positive terms: no digits are lost where the bit is sure.
+    size = logits.abs()
+    return size * torch.sigmoid(-size) - F.logsigmoid(size)
+
+
+def _joint_log_probs(logits: Tensor) -> Tensor:
+    """Log-probabilities of all 2^l values of l independent bits: (n, l) to (n, 2^l)."""
+    joint = logits.new_zeros(len(logits), 1)
+    both = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)
+    for bit in range(logits.shape[1]):
+        joint = (joint[:, :, None] + both[:, None, bit]).flatten(1)
+    # e^-43 is nothing beside the other values, and keeps the products of two halves out of the
+    # denormal numbers, which cost a CPU ten times as much.
+    return joint.clamp(min=-43.0)
+
+
+def _floor_correction(first: Tensor, second: Tensor) -> Tensor:
+    """Sum of p (log p - log 1e-5) over the codes with p < 1e-5, where the recipe's logs end.
+
+    log p is a sum a_i + b_j over the two halves of the bits. With the b_j sorted, the codes of
+    each a_i that are under the floor are a prefix, so two running sums give the answer in
+    O(2^(L/2)) memory instead of 2^L.
+    """
+    ascending = first.sort(dim=-1).values
+    prob = ascending.exp()
+    zero = prob.new_zeros(len(prob), 1)
+    mass = torch.cat([zero, prob.cumsum(dim=-1)], dim=-1)
+    weighted = torch.cat([zero, (prob * ascending).cumsum(dim=-1)], dim=-1)
+    room = LOG_FLOOR - second
+    count = torch.searchsorted(ascending.detach(), room.detach())
+    return (second.exp() * (weighted.gather(1, count) - room * mass.gather(1, count))).sum(dim=-1)

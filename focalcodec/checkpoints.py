@@ -1,0 +1,226 @@
+"""Published checkpoints: `config.json` + `model.safetensors`, both tensor layouts, hub or folder.
+
+The three offline models are published in generation 1 of the tensor names, the causal ones in
+generation 2, which is also the layout of this package's modules. Loading turns the first into the
+second; saving always writes the second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from focalcodec.errors import UserError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+PART_NAMES = ("encoder", "compressor", "quantizer", "decompressor", "decoder")
+
+_GENERATION_1_RENAMES = (
+    (r"^compressor\.layers\.(\d+)\.0\.", r"compressor.layers.\1.downscale."),
+    (r"^compressor\.layers\.(\d+)\.1\.", r"compressor.layers.\1.focal_block."),
+    (r"^decompressor\.layers\.(\d+)\.0\.", r"decompressor.layers.\1.focal_block."),
+    (r"^decompressor\.layers\.(\d+)\.1\.", r"decompressor.layers.\1.upscale."),
+)
+# Published with generation 1, read by no forward pass.
+_GENERATION_1_UNUSED = ("encoder.encoder.norm.weight", "encoder.encoder.norm.bias")
+_QUERY_NAME = re.compile(r"^(.*\.attention)\.q_proj\.(weight|bias)$")
+
+
+def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn a published `config.json` of either generation into ours.
+
+    Parameters
+    ----------
+    config : dict
+        Parsed `config.json`: `<part>_name` and `<part>_config` for the five parts.
+
+    Returns
+    -------
+    dict
+        The same with generation 2's keyword names.
+
+    Raises
+    ------
+    UserError
+        A part's name or configuration is missing.
+
+    Example
+    -------
+    >>> parts = {f"{p}_name": "X" for p in PART_NAMES} | {f"{p}_config": {} for p in PART_NAMES}
+    >>> parts["decoder_config"] = {"input_channels": 64, "padding": 3}
+    >>> upgrade_config(parts)["decoder_config"]
+    {'input_dim': 64}
+    """
+    missing = [
+        key for p in PART_NAMES for key in (f"{p}_name", f"{p}_config") if key not in config
+    ]
+    if missing:
+        raise UserError(f"{CONFIG_NAME}: no {missing[0]!r}; is this a FocalCodec checkpoint?")
+    config = {**config, "decoder_config": dict(config["decoder_config"])}
+    decoder = config["decoder_config"]
+    if "input_channels" in decoder:
+        decoder["input_dim"] = decoder.pop("input_channels")
+        decoder.pop("padding", None)
+    return config
+
+
+def upgrade_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename generation 1's tensors to generation 2's and join query, key and value.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        Tensors of either generation.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Tensors in generation 2's layout; generation 2 comes back as it is.
+
+    Example
+    -------
+    >>> upgrade_tensors({"compressor.layers.0.1.feed_forward.in_proj.bias": torch.zeros(1)}).keys()
+    dict_keys(['compressor.layers.0.focal_block.feed_forward.in_proj.bias'])
+    """
+    upgraded: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name in _GENERATION_1_UNUSED or name == "quantizer.mask":
+            continue
+        query = _QUERY_NAME.match(name)
+        if query:
+            stem, kind = query.groups()
+            parts = [tensors[f"{stem}.{p}_proj.{kind}"] for p in "qkv"]
+            upgraded[f"{stem}.qkv_proj.{kind}"] = torch.cat(parts)
+            continue
+        if re.search(r"\.attention\.[kv]_proj\.", name):
+            continue
+        for pattern, replacement in _GENERATION_1_RENAMES:
+            name = re.sub(pattern, replacement, name)
+        upgraded[name] = tensor
+    return upgraded
+
+
+def find_checkpoint(
+    source: str | os.PathLike[str],
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Folder that holds a checkpoint: a local folder first, else a hub repository.
+
+    The only place in the package that downloads codec checkpoints. The hub's cache is used when
+    the network is not there or `HF_HUB_OFFLINE=1` is set.
+
+    Parameters
+    ----------
+    source : str or path
+        Local folder, or hub repository such as `lucadellalib/focalcodec_50hz`.
+    revision, token : str, optional
+        Branch, tag or commit, and access token, of a hub repository.
+    cache_dir : str or path, optional
+        Hub cache, default the one of `huggingface_hub`.
+
+    Returns
+    -------
+    Path
+        Folder with `config.json` and `model.safetensors`.
+
+    Raises
+    ------
+    UserError
+        Neither a checkpoint folder nor a repository that can be reached or is cached.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder}: no {name} in this folder; name an exported checkpoint")
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise UserError(f"{source}: no such folder, nor a hub repository (owner/name)")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        paths = [
+            hf_hub_download(str(source), name, revision=revision, token=token, cache_dir=cache_dir)
+            for name in (CONFIG_NAME, WEIGHTS_NAME)
+        ]
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{source}: not in the local cache and the hub gave no copy ({type(error).__name__});"
+            " check name and network, or download the repository elsewhere and pass its folder"
+        ) from error
+    return Path(paths[0]).parent
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and tensors of a checkpoint folder, in generation 2's layout.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with `config.json` and `model.safetensors`.
+
+    Returns
+    -------
+    dict, dict of str to Tensor
+        Configuration and tensors, on the CPU.
+
+    Raises
+    ------
+    UserError
+        A file is not JSON, not safetensors, or truncated.
+    """
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{folder / CONFIG_NAME}: not JSON ({error}); copy it again") from error
+    try:
+        tensors = load_file(folder / WEIGHTS_NAME)
+    except SafetensorError as error:
+        raise UserError(
+            f"{folder / WEIGHTS_NAME}: truncated or not safetensors ({error}); copy it again"
+        ) from error
+    return upgrade_config(config), upgrade_tensors(tensors)
+
+
+def write_checkpoint(
+    folder: str | os.PathLike[str], config: dict[str, Any], tensors: dict[str, Tensor]
+) -> Path:
+    """Write a checkpoint folder, each file whole or not at all.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made where it is missing; existing files of the two names are replaced.
+    config : dict
+        See `upgrade_config`.
+    tensors : dict of str to Tensor
+        Generation 2's layout.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with tempfile.TemporaryDirectory(dir=folder) as staging:
+        config_path, weights_path = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
+        config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(contiguous, weights_path, metadata={"format": "pt"})
+        os.replace(weights_path, folder / WEIGHTS_NAME)
+        os.replace(config_path, folder / CONFIG_NAME)
+    return folder

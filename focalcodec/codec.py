@@ -1,0 +1,378 @@
+"""FocalCodec: five exchangeable parts composed into a speech codec with one stream of tokens."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from focalcodec.audio import resample, validate_sig
+from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.checkpoints import PART_NAMES, find_checkpoint, read_checkpoint, write_checkpoint
+from focalcodec.errors import UserError
+from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.logmel import LogMel
+from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.vocos import Vocos
+from focalcodec.wavenext import WaveNeXt
+from focalcodec.wavlm import WavLM
+
+PARTS: dict[str, type[nn.Module]] = {
+    part.__name__: part
+    for part in (
+        WavLM,
+        LogMel,
+        FocalEncoder,
+        BinarySphericalQuantizer,
+        FocalDecoder,
+        Vocos,
+        WaveNeXt,
+    )
+}
+
+
+class FocalCodec(nn.Module):
+    """Low-bitrate speech codec (arXiv 2502.04465, section 3).
+
+    `sig -> encoder -> feats -> compressor -> lats -> quantizer -> codes, toks` and back
+    `codes -> decompressor -> qfeats -> decoder -> rec_sig`. The step methods take and give
+    tensors; padded positions of what they give are zero, and a clip gives the same values alone
+    and in any padded batch. `encode` and `decode` add resampling and validation.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (sig, lengths) -> (feats, lengths), with `sample_rate`, `hop` and `dim`.
+    compressor : nn.Module
+        (feats, lengths) -> (lats, lengths), with `factor`.
+    quantizer : BinarySphericalQuantizer
+        Between lats, codes and toks.
+    decompressor : nn.Module
+        (codes, lengths) -> (qfeats, lengths), with `factor`.
+    decoder : nn.Module
+        (feats, lengths) -> (rec_sig, lengths), with `hop`.
+
+    Example
+    -------
+    >>> codec = FocalCodec(
+    ...     LogMel(n_mels=80),
+    ...     FocalEncoder(80, 13, [32, 32, 32], [1, 1, 1]),
+    ...     BinarySphericalQuantizer(codebook_size=8192),
+    ...     FocalDecoder(13, 80, [32, 32, 32], [1, 1, 1]),
+    ...     Vocos(80, num_layers=1, dim=32, ffn_dim=64),
+    ... ).eval()
+    >>> toks, lengths = codec.encode(torch.randn(1, 16000), sample_rate=16000)
+    >>> toks.shape, lengths
+    (torch.Size([1, 50]), tensor([50]))
+    >>> codec.decode(toks, lengths=lengths, num_samples=16000).shape
+    torch.Size([1, 16000])
+    >>> codec.bitrate
+    650.0
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        compressor: nn.Module,
+        quantizer: BinarySphericalQuantizer,
+        decompressor: nn.Module,
+        decoder: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.compressor: Any = compressor
+        self.quantizer = quantizer
+        self.decompressor: Any = decompressor
+        self.decoder: Any = decoder
+
+    # -- properties ------------------------------------------------------------------------------
+
+    @property
+    def sample_rate_input(self) -> int:
+        """Sample rate that the encoder hears, Hz."""
+        return self.encoder.sample_rate
+
+    @property
+    def sample_rate_output(self) -> int:
+        """Sample rate of the decoder's waveform, Hz: one decoder hop for each frame of feats."""
+        return self.decoder.hop * self.encoder.sample_rate // self.encoder.hop
+
+    @property
+    def codebook(self) -> Tensor:
+        """All codes, (2^L, L), in the order of their toks."""
+        return self.quantizer.codebook
+
+    @property
+    def token_rate(self) -> float:
+        """Tokens a second, Hz."""
+        return self.encoder.sample_rate / self.encoder.hop / self.compressor.factor
+
+    @property
+    def bitrate(self) -> float:
+        """Bits a second as sent, without entropy coding."""
+        return self.token_rate * math.log2(len(self.codebook))
+
+    # -- one step --------------------------------------------------------------------------------
+
+    def sig_to_feats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Encoder. sig (B, T), lengths in samples (B,) int64 -> feats (B, N, D)."""
+        return self.encoder(sig, lengths)[0]
+
+    def feats_to_lats(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Compressor. feats (B, N, D), lengths in frames (B,) int64 -> lats (B, N', L)."""
+        return self.compressor(feats, lengths)[0]
+
+    def lats_to_codes(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Quantizer. lats (B, N', L), lengths in frames (B,) -> codes (B, N', L) +-1/sqrt(L)."""
+        return _zero(self.quantizer.lats_to_codes(lats), lengths)
+
+    def lats_to_toks(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Quantizer. lats (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
+        return _zero(self.quantizer.lats_to_toks(lats), lengths)
+
+    def codes_to_toks(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Index of each code. codes (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
+        return _zero(self.quantizer.codes_to_toks(codes), lengths)
+
+    def toks_to_codes(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Code of each index. toks (B, N') int64, lengths in frames (B,) -> codes (B, N', L)."""
+        return _zero(self.quantizer.toks_to_codes(toks), lengths)
+
+    def codes_to_qfeats(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Decompressor. codes (B, N', L), lengths in frames (B,) -> qfeats (B, N'', D)."""
+        return self.decompressor(codes, lengths)[0]
+
+    def feats_to_sig(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Decoder. feats or qfeats (B, N, D), lengths in frames (B,) -> rec_sig (B, N * hop)."""
+        return self.decoder(feats, lengths)[0]
+
+    # -- composed --------------------------------------------------------------------------------
+
+    def sig_to_lats(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """sig (B, T), lengths in samples (B,) -> lats (B, N', L) and their lengths (B,)."""
+        feats, frames = self.encoder(sig, lengths)
+        return self.compressor(feats, frames)
+
+    def sig_to_toks(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """sig (B, T), lengths in samples (B,) int64 -> toks (B, N') int64."""
+        return self.lats_to_toks(*self.sig_to_lats(sig, lengths))
+
+    def sig_to_qfeats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """sig (B, T), lengths in samples (B,) int64 -> qfeats (B, N'', D)."""
+        lats, frames = self.sig_to_lats(sig, lengths)
+        return self.codes_to_qfeats(self.lats_to_codes(lats, frames), frames)
+
+    def toks_to_qfeats(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """toks (B, N') int64, lengths in frames (B,) int64 -> qfeats (B, N'', D)."""
+        return self.codes_to_qfeats(self.toks_to_codes(toks, lengths), lengths)
+
+    def toks_to_sig(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """toks (B, N') int64, lengths in frames (B,) int64 -> rec_sig (B, N'' * hop)."""
+        qfeats, frames = self.decompressor(self.toks_to_codes(toks, lengths), lengths)
+        return self.feats_to_sig(qfeats, frames)
+
+    # -- for people ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(
+        self, sig: Tensor, sample_rate: int | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Audio to tokens: checks, resamples and encodes every sample.
+
+        The strided convolutions of WavLM drop up to 399 samples at the end of a signal. So that
+        `decode` can give all of them back, a clip is followed by as many zeros as its last frame
+        needs: T samples at the encoder's rate give ceil(T / hop) frames. `sig_to_toks` is the
+        bare model, without those zeros.
+
+        Parameters
+        ----------
+        sig : Tensor
+            (B, T) floating point, mono, about [-1, 1].
+        sample_rate : int, optional
+            Rate of `sig`, Hz; default `sample_rate_input`.
+        lengths : Tensor, optional
+            (B,) int64, valid samples of each clip at `sample_rate`; default all.
+
+        Returns
+        -------
+        toks : Tensor
+            (B, N') int64 in [0, 2^L); 0 beyond a clip's length.
+        lengths : Tensor
+            (B,) int64, tokens of each clip.
+
+        Raises
+        ------
+        UserError
+            `sig` is not (B, T), is empty, integer, NaN or infinite; `lengths` do not fit.
+        """
+        validate_sig(sig, lengths)
+        lengths = full_lengths(sig) if lengths is None else lengths
+        sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
+        if sample_rate is not None and sample_rate != self.sample_rate_input:
+            sig, lengths = resample(sig, sample_rate, self.sample_rate_input, lengths)
+        hop = self.encoder.hop
+        frames = -(-lengths // hop)
+        short = self.encoder.output_lengths(lengths) < frames
+        lengths = torch.where(short, (frames + 1) * hop, lengths)
+        sig = nn.functional.pad(sig, (0, max(0, int(lengths.max()) - sig.shape[1])))
+        lats, lengths = self.sig_to_lats(sig, lengths)
+        return self.lats_to_toks(lats, lengths), lengths
+
+    @torch.no_grad()
+    def decode(
+        self,
+        toks: Tensor,
+        lengths: Tensor | None = None,
+        num_samples: int | Tensor | None = None,
+        sample_rate: int | None = None,
+    ) -> Tensor:
+        """Tokens to audio.
+
+        Parameters
+        ----------
+        toks : Tensor
+            (B, N') integer in [0, 2^L).
+        lengths : Tensor, optional
+            (B,) int64, tokens of each clip; default all.
+        num_samples : int or Tensor, optional
+            Samples to give back at `sample_rate`: those that went into `encode`, one number or
+            (B,) int64. Default: as many as the tokens last.
+        sample_rate : int, optional
+            Rate of the output, Hz; default `sample_rate_output`.
+
+        Returns
+        -------
+        Tensor
+            (B, T), zero beyond a clip's length; T is the largest of `num_samples`.
+
+        Raises
+        ------
+        UserError
+            `toks` are not (B, N'), not integers or out of range; `num_samples` is longer than
+            what the tokens last.
+        """
+        lengths = self._validate_toks(toks, lengths)
+        codes = self.toks_to_codes(toks, lengths)
+        rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))
+        if sample_rate is not None and sample_rate != self.sample_rate_output:
+            rec_sig, ends = resample(rec_sig, self.sample_rate_output, sample_rate, ends)
+        if num_samples is None:
+            return rec_sig
+        wanted = torch.as_tensor(num_samples, dtype=torch.int64, device=ends.device).expand_as(ends)
+        if bool((wanted > ends + 1).any()) or bool((wanted < 1).any()):  # resampling rounds
+            raise UserError(
+                f"num_samples={num_samples}: the tokens last {ends.tolist()} samples;"
+                " give the number that went into encode, at the same sample_rate"
+            )
+        longest = int(wanted.max())
+        rec_sig = nn.functional.pad(rec_sig, (0, max(0, longest - rec_sig.shape[1])))[:, :longest]
+        return zero_padding(rec_sig, valid_mask(wanted, longest))
+
+    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Resynthesis. sig (B, T), lengths in samples (B,) -> rec_sig (B, ~T), lengths (B,)."""
+        lats, frames = self.sig_to_lats(sig, lengths)
+        return self.decoder(*self.decompressor(self.lats_to_codes(lats, frames), frames))
+
+    def _validate_toks(self, toks: Tensor, lengths: Tensor | None) -> Tensor:
+        if toks.dim() != 2 or toks.numel() == 0:
+            raise UserError(f"toks: shape {tuple(toks.shape)}; give (batch, tokens), not empty")
+        if lengths is None:
+            return full_lengths(toks)
+        if lengths.shape != toks.shape[:1] or lengths.dtype != torch.int64:
+            raise UserError(
+                f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(toks)},)"
+            )
+        if bool((lengths < 1).any()) or bool((lengths > toks.shape[1]).any()):
+            raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{toks.shape[1]}")
+        return lengths
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FocalCodec:
+        """Codec with random weights from a parsed `config.json` of generation 2.
+
+        Raises
+        ------
+        UserError
+            A part's name is not known, or its configuration does not fit it.
+        """
+        parts = {}
+        for part in PART_NAMES:
+            name, kwargs = config[f"{part}_name"], config[f"{part}_config"]
+            if name not in PARTS:
+                raise UserError(f"{part}_name={name!r}: not one of {', '.join(sorted(PARTS))}")
+            try:
+                parts[part] = PARTS[name](**kwargs)
+            except TypeError as error:
+                raise UserError(f"{part}_config: does not fit {name} ({error})") from error
+        return cls(**parts)  # type: ignore[arg-type]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The `config.json` of this codec."""
+        config: dict[str, Any] = {}
+        for part in PART_NAMES:
+            module: Any = getattr(self, part)
+            config[f"{part}_name"] = type(module).__name__
+            config[f"{part}_config"] = dict(module.config)
+        return config
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> FocalCodec:
+        """Codec from a local folder, else from a hub repository or its offline cache.
+
+        Parameters
+        ----------
+        source : str or path
+            Local folder, or hub repository such as `lucadellalib/focalcodec_50hz`.
+        revision, token : str, optional
+            Branch, tag or commit, and access token, of a hub repository.
+        cache_dir : str or path, optional
+            Hub cache, default the one of `huggingface_hub`.
+
+        Returns
+        -------
+        FocalCodec
+            In eval mode, on the CPU.
+
+        Raises
+        ------
+        UserError
+            No such checkpoint, a damaged file, or tensors of another model.
+        """
+        folder = find_checkpoint(source, revision, token, cache_dir)
+        config, tensors = read_checkpoint(folder)
+        codec = cls.from_config(config)
+        own = codec.state_dict()
+        missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+        if missing or surplus:
+            raise UserError(
+                f"{folder}: weights and config.json are of different models"
+                f" (missing {missing[:1]}, unexpected {surplus[:1]}); fetch both again"
+            )
+        for name, tensor in tensors.items():
+            if tensor.shape != own[name].shape:
+                raise UserError(
+                    f"{folder}: {name} is {tuple(tensor.shape)}, config.json means"
+                    f" {tuple(own[name].shape)}; fetch both again"
+                )
+        codec.load_state_dict(tensors)
+        return codec.eval()
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors` in the published format, atomically."""
+        write_checkpoint(folder, self.config, self.state_dict())
+
+
+def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:
+    return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))

@@ -1,0 +1,1 @@
+"""From corpus trees to batches: manifests, datasets, samplers, cached features."""

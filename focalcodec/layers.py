@@ -1,0 +1,139 @@
+"""Small layers shared by the focal codec and the decoders."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focalcodec.masking import zero_padding
+
+
+class MaskedConv1d(nn.Conv1d):
+    """Convolution over time that keeps the number of frames and never sees the padding.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Widths.
+    kernel_size : int
+        Frames seen by an output frame.
+    groups : int
+        `in_channels` for a depth-wise convolution.
+    causal : bool
+        Look at the past only, instead of half past and half future.
+    causal_padding : str
+        What stands before the first frame of a causal convolution: "replicate" or "constant"
+        (zeros).
+
+    Example
+    -------
+    >>> conv = MaskedConv1d(2, 4, kernel_size=3)
+    >>> conv(torch.ones(1, 5, 2), torch.ones(1, 5, dtype=torch.bool)).shape
+    torch.Size([1, 5, 4])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        groups: int = 1,
+        causal: bool = False,
+        causal_padding: str = "replicate",
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, groups=groups)
+        self.left = kernel_size - 1 if causal else (kernel_size - 1) // 2
+        self.right = kernel_size - 1 - self.left
+        self.pad_mode = causal_padding if causal else "constant"
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Convolve the valid frames.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, N, in_channels).
+        mask : Tensor
+            (B, N) bool, True on valid frames.
+
+        Returns
+        -------
+        Tensor
+            (B, N, out_channels); padded frames hold values without a meaning.
+        """
+        y = zero_padding(x, mask).transpose(1, 2)
+        y = F.pad(y, (self.left, self.right), mode=self.pad_mode)
+        return super().forward(y).transpose(1, 2)
+
+
+class Snake(nn.Module):
+    """Periodic activation x + sin(a x)^2 / a, with one learned a per channel.
+
+    Source: Ziyin et al., "Neural networks fail to learn periodic functions" (2020), equation 3.
+
+    Parameters
+    ----------
+    dim : int
+        Channels.
+
+    Example
+    -------
+    >>> Snake(2)(torch.zeros(1, 3, 2)).sum().item()
+    0.0
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(dim, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to x of shape (B, N, dim)."""
+        alpha = self.alpha[:, 0]
+        return x + (alpha * x).sin().square() / (alpha + 1e-9)
+
+
+class DynamicTanh(nn.Module):
+    """tanh(a x) with one learned scalar a: stands for a norm without any statistics.
+
+    Source: Zhu et al., "Transformers without normalization" (2025), without its affine part.
+
+    Example
+    -------
+    >>> DynamicTanh()(torch.zeros(1, 3, 2)).sum().item()
+    0.0
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((1,), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to x of any shape."""
+        return (self.alpha * x).tanh()
+
+
+def project_to_sphere(x: Tensor) -> Tensor:
+    """Divide by the Euclidean norm of the last dimension.
+
+    A zero vector stays zero and passes its gradient on unchanged, where dividing by a small
+    constant would give gradients of 1e12.
+
+    Parameters
+    ----------
+    x : Tensor
+        (..., D).
+
+    Returns
+    -------
+    Tensor
+        (..., D), each vector of norm 1, or 0.
+
+    Example
+    -------
+    >>> project_to_sphere(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / norm.masked_fill(norm == 0, 1.0)

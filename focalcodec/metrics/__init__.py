@@ -1,0 +1,1 @@
+"""Judges of resynthesised speech, one a file; their models come from installed packages."""

@@ -1,0 +1,380 @@
+"""The training loop of both stages: what SpeechBrain's Brain leaves open, written once.
+
+On top of `speechbrain.Brain`: several optimisers taking turns (a GAN needs it), gradients summed
+over processes, non-finite losses stopped before the optimiser, averages that survive a
+resume, randomness that depends on the step alone, and checkpoints between two optimiser steps only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import speechbrain as sb
+import torch
+from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from torch import Tensor, nn
+
+from focalcodec.data.encode import batch_feats
+from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.sampler import EpochBatchSampler
+from focalcodec.errors import UserError
+from focalcodec.training.distributed import (
+    broadcast_state,
+    global_sum,
+    process_count,
+    process_rank,
+    sum_gradients,
+)
+from focalcodec.training.meters import Meters
+from focalcodec.training.monitor import Monitor
+
+logger = logging.getLogger(__name__)
+
+LOSS_KEY = "loss"
+
+
+@register_checkpoint_hooks
+class CodecBrain(sb.Brain):
+    """A stage of the codec's training on frozen continuous features.
+
+    Subclasses say which modules each optimiser trains (`trained`), how a batch becomes losses
+    (`turns`, `compute_forward`, `compute_objectives`) and what a stage reports.
+
+    Parameters
+    ----------
+    encoder : Module
+        (sig, lengths) -> (feats, lengths). Frozen, in eval mode, on the device; in no checkpoint
+        and no optimiser.
+    monitor : Monitor
+        Where log, curves, audio and pictures go.
+    sampler : EpochBatchSampler
+        Of the training set; its position is in the checkpoint.
+    cache : FeatureCache, optional
+        Keeps feats between epochs.
+    **kwargs
+        As `speechbrain.Brain`: modules, opt_class, hparams, run_opts, checkpointer.
+    """
+
+    trained: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of the modules that each optimiser trains, in the order of their turns."""
+
+    read_keys: ClassVar[frozenset[str]] = frozenset()
+    """YAML keys that this Brain reads, beside those of `experiment.READ_KEYS`."""
+
+    needs_sig: ClassVar[bool] = True
+    """Whether training reads sig where the cache has the feats."""
+
+    hparams: SimpleNamespace
+    modules: Any
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        monitor: Monitor,
+        sampler: EpochBatchSampler,
+        cache: FeatureCache | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sampler, self.cache = sampler, cache
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("sampler", sampler)
+        self.encoder = encoder.requires_grad_(False).eval().to(self.device)
+        self.monitor = monitor
+        self.meters = Meters()
+        self.train_stats: dict[str, float] = {}
+        self.history: list[dict[str, Any]] = []
+        self.schedulers: dict[str, Any] = {}
+        self.optimizers_dict: dict[str, torch.optim.Optimizer] = {}
+        self.epoch = 0
+        self.steps_in_epoch = 0
+
+    # -- for subclasses --------------------------------------------------------------------------
+
+    def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
+        """Load the best checkpoint; random weights are never tested."""
+        found = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
+        if found is None:
+            raise UserError(
+                f"{self.checkpointer.checkpoints_dir}: no checkpoint of a finished epoch to test;"
+                " train first, without --test_only"
+            )
+
+    def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
+        """Losses of one batch, each with the optimiser that takes it, in order.
+
+        A loss is computed after the optimiser before it has made its step.
+        """
+        with self.training_ctx:
+            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+        yield next(iter(self.trained)), loss
+
+    def stage_stats(self, stage: sb.Stage) -> dict[str, float]:
+        """Figures of the stage that just ended; `loss` decides which checkpoint is best."""
+        return self.meters.averages()
+
+    def write_samples(self, epoch: int | None) -> None:
+        """Leave audio and pictures of the fixed validation clips."""
+
+    # -- features --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def features(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Frozen encoder's feats (B, N, D) and their lengths (B,), in float32 at any precision."""
+        with torch.autocast(self.device_type, enabled=False):
+            return batch_feats(self.encoder, batch, self.cache)
+
+    # -- set-up ----------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Compile, agree on the first weights, make optimisers, resume."""
+        super().on_fit_start()
+        if self.history:
+            self.monitor.write_log(self.history)
+        self._stop_if_patience_is_over()
+
+    def _wrap_distributed(self) -> None:
+        for module in self.modules.values():
+            broadcast_state(module)
+
+    def init_optimizers(self) -> None:
+        """One optimiser and one schedule for each entry of `trained`."""
+        for name in self.trained:
+            optimizer = self.opt_class(self._parameters(name))
+            self.optimizers_dict[name] = optimizer
+            self.schedulers[name] = self.hparams.lr_scheduler(optimizer)
+            if self.checkpointer is not None:
+                self.checkpointer.add_recoverable(f"optimizer_{name}", optimizer)
+                self.checkpointer.add_recoverable(f"scheduler_{name}", self.schedulers[name])
+
+    def _parameters(self, name: str) -> list[nn.Parameter]:
+        modules = [self.modules[key] for key in self.trained[name]]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    # -- one batch -------------------------------------------------------------------------------
+
+    def fit_batch(self, batch: Any) -> Tensor:
+        """All turns of one batch; an optimiser steps when its group of batches is complete."""
+        self.sampler.advance()
+        total = torch.zeros(())
+        if batch is None:
+            return self._pass_over(total)
+        batch = batch.to(self.device)
+        seed_step(self.hparams.seed, self.epoch, self.step)
+        group, should_step = self._accumulation()
+        for name, loss in self.turns(batch):
+            if not self._accept(loss, batch, name):
+                self.optimizers_dict[name].zero_grad()
+                break
+            self.scaler.scale(loss / group).backward()
+            if should_step:
+                self._step(name, batch)
+            total = loss.detach().float().cpu()
+        if should_step:
+            self.scaler.update()
+            self.optimizer_step += 1
+            if self.hparams.lr_scheduler_interval == "step":
+                for scheduler in self.schedulers.values():
+                    scheduler.step()
+        return total
+
+    def _pass_over(self, nothing: Tensor) -> Tensor:
+        if process_count() > 1:
+            raise UserError(
+                f"epoch {self.epoch}, batch {self.step}: every clip of one process is broken;"
+                " see skipped.csv in the run's folder, and remove them from the manifest"
+            )
+        return nothing
+
+    def _accumulation(self) -> tuple[int, bool]:
+        # The last group of an epoch may be smaller, and is not thrown away.
+        factor = self.grad_accumulation_factor
+        first = (self.step - 1) // factor * factor
+        group = min(factor, self.steps_in_epoch - first) if self.steps_in_epoch else factor
+        return group, self.step == first + group
+
+    def _accept(self, loss: Tensor, batch: Any, name: str) -> bool:
+        # The loss is the global one, the same on every process: all of them decide alike.
+        if bool(torch.isfinite(loss)):
+            return True
+        self._count_nonfinite(f"the {name} loss is {float(loss)}", batch)
+        return False
+
+    def _count_nonfinite(self, what: str, batch: Any) -> None:
+        self.nonfinite_count += 1
+        where = f"epoch {self.epoch}, batch {self.step} ({', '.join(batch.id)})"
+        if self.nonfinite_count > self.nonfinite_patience:
+            raise UserError(
+                f"{where}: {what}; nonfinite_patience={self.nonfinite_patience} is used up:"
+                " lower lr, or use --precision fp32"
+            )
+        logger.warning("%s: %s; no optimiser step is made with it", where, what)
+
+    def _step(self, name: str, batch: Any) -> None:
+        optimizer, parameters = self.optimizers_dict[name], self._parameters(name)
+        sum_gradients(parameters)
+        self.scaler.unscale_(optimizer)
+        limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        self.meters.add(f"grad_norm_{name}", norm if bool(torch.isfinite(norm)) else 0.0)
+        if self.scaler.is_enabled():
+            self.scaler.step(optimizer)
+        elif bool(torch.isfinite(norm)):
+            optimizer.step()
+        else:
+            self._count_nonfinite(f"the {name} gradient is not finite", batch)
+        optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
+        """Forward pass and objectives of one batch, without gradients."""
+        if batch is None:
+            return self._pass_over(torch.zeros(()))
+        batch = batch.to(self.device)
+        with self.evaluation_ctx:
+            outputs = self.compute_forward(batch, stage)
+            loss = self.compute_objectives(outputs, batch, stage)
+        return loss.detach().float().cpu()
+
+    def update_average(self, loss: Tensor, avg_loss: float) -> float:
+        """The progress bar's figure: the meters' average so far."""
+        return self.meters.averages().get(LOSS_KEY, float(loss))
+
+    # -- stages ----------------------------------------------------------------------------------
+
+    def _fit_train(self, train_set: Any, epoch: int, enable: bool) -> None:
+        self.epoch = epoch
+        self.sampler.set_epoch(epoch)
+        self.steps_in_epoch = len(self.sampler)
+        super()._fit_train(train_set, epoch, enable)
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Start the stage's averages, unless an epoch is taken up in its middle."""
+        if stage != sb.Stage.TRAIN or self.step == 0:
+            self.meters.reset()
+        self.nonfinite_count = 0
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
+        """Report; after validation also schedule, store and decide whether to go on."""
+        stats = self.stage_stats(stage)
+        if not math.isfinite(stats.get(LOSS_KEY, math.nan)):
+            raise UserError(
+                f"epoch {epoch}: the {stage.name.lower()} loss is {stats.get(LOSS_KEY)}; nothing"
+                " was stored of this epoch: lower lr, or look at the data"
+            )
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = stats
+        elif stage == sb.Stage.VALID and epoch is not None:
+            self._end_epoch(epoch, stats)
+        elif stage == sb.Stage.TEST:
+            self.test_stats = stats
+
+    def _end_epoch(self, epoch: int, valid_stats: dict[str, float]) -> None:
+        rates = {f"lr_{n}": o.param_groups[0]["lr"] for n, o in self.optimizers_dict.items()}
+        self.history.append(
+            {"epoch": epoch, **rates, "train": self.train_stats, "valid": valid_stats}
+        )
+        if self.hparams.lr_scheduler_interval == "epoch":
+            for scheduler in self.schedulers.values():
+                needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+                scheduler.step(*([valid_stats[LOSS_KEY]] if needs_loss else []))
+        if epoch % self.hparams.sample_interval_epochs == 0:
+            self.write_samples(epoch)
+        if self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only(
+                meta={"epoch": epoch, LOSS_KEY: valid_stats[LOSS_KEY]},
+                min_keys=[LOSS_KEY],
+                num_to_keep=2,
+            )
+        self.monitor.write_log(self.history)
+        self._stop_if_patience_is_over()
+
+    def _stop_if_patience_is_over(self) -> None:
+        patience = self.hparams.stop_patience_epochs
+        if patience is None or not self.history:
+            return
+        best = min(self.history, key=lambda stats: stats["valid"][LOSS_KEY])
+        if self.history[-1]["epoch"] - best["epoch"] >= patience:
+            logger.info("No better epoch since epoch %d: training ends here", best["epoch"])
+            self.hparams.epoch_counter.limit = self.history[-1]["epoch"]
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time: float, steps_since_ckpt: int) -> bool:
+        # Between two steps of the optimisers: accumulated gradients are in no checkpoint.
+        decision = super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+        return decision and self._accumulation()[1]
+
+    def _save_intra_epoch_ckpt(self) -> None:
+        self.checkpointer.save_and_keep_only(
+            end_of_epoch=False,
+            num_to_keep=2,
+            ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
+            meta={INTRA_EPOCH_CKPT_FLAG: True},
+            verbosity=logging.DEBUG,
+        )
+
+    @mark_as_saver
+    def _save(self, path: str | os.PathLike[str]) -> None:
+        state = {
+            "step": self.step,
+            "optimizer_step": self.optimizer_step,
+            "meters": self.meters.state_dict(),
+            "history": self.history,
+        }
+        if process_rank() == 0:
+            Path(path).write_text(json.dumps(state), encoding="utf-8")
+
+    @mark_as_loader
+    def _recover(self, path: str | os.PathLike[str], end_of_epoch: bool) -> None:
+        state = json.loads(Path(path).read_text(encoding="utf-8"))
+        self.step = 0 if end_of_epoch else state["step"]
+        self.optimizer_step = state["optimizer_step"]
+        self.meters.load_state_dict(state["meters"])
+        self.history = state["history"]
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Make this process' random numbers a function of the step alone.
+
+    A resumed run then draws what a run that never stopped draws, on every process.
+
+    Parameters
+    ----------
+    seed, epoch, step : int
+        The run's seed and where it is.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randint(2**31, (3,), generator=generator).tolist()
+    torch.manual_seed((mixed[0] * epoch + mixed[1] * step + mixed[2] * process_rank()) % 2**63)
+
+
+def average(total: Tensor, count: Tensor) -> tuple[Tensor, float, float]:
+    """Mean over the frames of all processes, and the sum and count to report.
+
+    Parameters
+    ----------
+    total, count : Tensor
+        () This process' sum over valid frames, and their number.
+
+    Returns
+    -------
+    Tensor, float, float
+        Mean with this process' share of its gradient; global sum; global count.
+    """
+    global_count = global_sum(count.detach())
+    global_total = global_sum(total)
+    return global_total / global_count, float(global_total.detach()), float(global_count)

@@ -1,0 +1,204 @@
+"""Reading a recipe's YAML: HyperPyYAML, with deltas over a base and no key that nobody reads.
+
+HyperPyYAML 1.2 can't merge files at top level, accepts an unknown key inside an include's
+overrides or in a command line that reaches into one, and does not notice a key that nothing reads.
+Here a YAML may name another as its `__base__` and hold only what differs, and unknown and dead
+keys are refused with the nearest name. What a run stores as `hyperparams.yaml` is plain
+HyperPyYAML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tag import Tag
+
+from focalcodec.errors import UserError
+
+BASE_KEY = "__base__"
+_INCLUDE = "!include:"
+_REFERENCE = re.compile(r"<([^<>\s]+)>")
+
+
+def load_config(
+    path: str | Path, overrides: str = "", read_keys: Collection[str] = ()
+) -> dict[str, Any]:
+    """Load a YAML after checking that each key is known and has a reader.
+
+    Parameters
+    ----------
+    path : str or Path
+        HyperPyYAML file; may have a `__base__`, relative to itself.
+    overrides : str
+        YAML text from the command line.
+    read_keys : collection of str
+        Top-level keys that code reads. Others must be referenced by `!ref` or `!copy`, or start
+        with two underscores. Empty: this check is left out.
+
+    Returns
+    -------
+    dict
+        The loaded configuration.
+
+    Raises
+    ------
+    UserError
+        No such file, bad YAML, an unknown key in an override, a key that nothing reads, or an
+        object that refuses its arguments.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "base.yaml").write_text("batch_size: 4\\nlr: 0.1\\n")
+    >>> _ = (folder / "fast.yaml").write_text("__base__: base.yaml\\nlr: 0.2\\n")
+    >>> load_config(folder / "fast.yaml")
+    {'batch_size': 4, 'lr': 0.2}
+    >>> load_config(folder / "fast.yaml", "batch_siez: 8")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: fast.yaml: no key 'batch_siez'; did you mean 'batch_size'?
+    """
+    tree = read_tree(path, overrides)
+    if read_keys:
+        _check_dead_keys(read_tree(path), Path(path), read_keys)
+    try:
+        return load_hyperpyyaml(_to_text(tree))
+    except UserError:
+        raise
+    except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
+        reason = " ".join(str(part) for part in error.args) or type(error).__name__
+        raise UserError(f"{path}: {' '.join(reason.split())}") from error
+
+
+def resolve_config(path: str | Path, overrides: str = "") -> str:
+    """Text of a YAML with its bases, includes, overrides and references put in.
+
+    Parameters
+    ----------
+    path, overrides
+        As `load_config`.
+
+    Returns
+    -------
+    str
+        HyperPyYAML that needs no other file.
+    """
+    return resolve_references(_to_text(read_tree(path, overrides))).getvalue()
+
+
+def read_tree(path: str | Path, overrides: str = "") -> Any:
+    """YAML tree of a file over its bases, overrides put in, tags and references kept.
+
+    Parameters
+    ----------
+    path, overrides
+        As `load_config`.
+
+    Returns
+    -------
+    CommentedMap
+        Paths of includes are absolute in it.
+    """
+    path = Path(path)
+    tree = _read_file(path)
+    base = tree.pop(BASE_KEY, None)
+    if base is not None:
+        tree = _merge(read_tree(path.parent / base), tree, path, new_keys=True)
+    try:
+        changes = YAML().load(overrides) if overrides else {}
+    except YAMLError as error:
+        raise UserError(f"command line: {overrides!r} is not --key value ({error})") from error
+    if not isinstance(changes, Mapping):
+        raise UserError(f"command line: {overrides!r} is not --key value")
+    return _merge(tree, changes, path)
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        tree = YAML().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a recipe's YAMLs lie in its hparams/") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{path}: no keys in this file")
+    for node in _nodes(tree):
+        tag = _tag(node)
+        if tag.startswith(_INCLUDE):
+            target = (path.parent / tag.removeprefix(_INCLUDE)).resolve()
+            included = _read_file(target)
+            node.yaml_set_ctag(Tag(suffix=_INCLUDE + str(target)))
+            if isinstance(node, Mapping):
+                for key in node:
+                    _require_key(key, included, target)
+    return tree
+
+
+def _merge(tree: Any, changes: Mapping[str, Any], path: Path, new_keys: bool = False) -> Any:
+    known: Any = tree
+    if _tag(tree).startswith(_INCLUDE):
+        known = _read_file(Path(_tag(tree).removeprefix(_INCLUDE)))
+    for key, value in changes.items():
+        # An object's arguments (`!new:`, `!name:`) are known to its class, not to the YAML.
+        if not new_keys and not re.match("!(new|name|apply):", _tag(tree)):
+            _require_key(key, known, path)
+        old = tree.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _tag(value):
+            _merge(old, value, path)
+        else:
+            tree[key] = value
+    return tree
+
+
+def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:
+    if key in tree:
+        return
+    near = difflib.get_close_matches(str(key), [str(k) for k in tree], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"its keys are {', '.join(map(str, tree))}"
+    raise UserError(f"{path.name}: no key {key!r}; {hint}")
+
+
+def _check_dead_keys(tree: Mapping[str, Any], path: Path, read_keys: Collection[str]) -> None:
+    referenced = {re.split(r"[\[.]", name)[0] for name in _references(tree)}
+    for key in tree:
+        if key.startswith("__") or key in referenced or key in read_keys:
+            continue
+        near = difflib.get_close_matches(key, sorted(read_keys), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        raise UserError(f"{path.name}: nothing reads the key {key!r}; {hint}")
+
+
+def _references(tree: Any) -> Iterator[str]:
+    for node in _nodes(tree):
+        text = node if isinstance(node, str) else getattr(node, "value", None)
+        if isinstance(text, str):
+            yield from _REFERENCE.findall(text)
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    yield tree
+    children = list(tree.values()) if isinstance(tree, Mapping) else tree
+    if isinstance(children, list):
+        for child in children:
+            yield from _nodes(child)
+
+
+def _tag(node: Any) -> str:
+    tag = getattr(node, "tag", None)
+    return str(getattr(tag, "value", None) or "")
+
+
+def _to_text(tree: Any) -> io.StringIO:
+    text = io.StringIO()
+    YAML().dump(tree, text)
+    text.seek(0)
+    return text

@@ -1,0 +1,204 @@
+"""HiFi-GAN's discriminators: many periods and many scales of one waveform.
+
+Source: Kong et al., "HiFi-GAN", arXiv 2010.05646, section 2.3.
+
+The forward of each takes sig (B, T) to its score and its feature maps; the score is also the last
+feature map. Five periods of 6 maps and three scales of 8 make the 54 of the vocoder's loss.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, pad
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+from focalcodec.errors import UserError
+
+PERIODS = (2, 3, 5, 7, 11)
+SLOPE = 0.1
+
+Output = tuple[Tensor, list[Tensor]]
+
+
+class PeriodDiscriminator(nn.Module):
+    """Judges samples that are `period` apart.
+
+    Parameters
+    ----------
+    period : int
+        Distance of two neighbouring samples of a column.
+    channel_divisor : int
+        Every width of the paper is divided by it: 1, 2, 4, 8, 16 or 32.
+
+    Example
+    -------
+    >>> score, maps = PeriodDiscriminator(5, channel_divisor=32)(torch.zeros(2, 1000))
+    >>> score.shape, len(maps)
+    (torch.Size([2, 5, 3]), 6)
+    """
+
+    def __init__(self, period: int, channel_divisor: int = 1) -> None:
+        super().__init__()
+        self.period = period
+        widths = [1, *_divided((32, 128, 512, 1024, 1024), channel_divisor)]
+        strides = (3, 3, 3, 3, 1)
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv1d(n_in, n_out, 5, stride, padding=2))
+            for (n_in, n_out), stride in zip(pairwise(widths), strides, strict=True)
+        )
+        self.to_score = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, sig: Tensor) -> Output:
+        """Score and feature maps.
+
+        Parameters
+        ----------
+        sig : Tensor
+            (B, T), all samples valid.
+
+        Returns
+        -------
+        score : Tensor
+            (B, period, positions).
+        maps : list of Tensor
+            6 of (B, period, channels, positions), the score as (B, period, 1, positions) last.
+        """
+        sig = pad(sig[:, None], (0, -sig.shape[1] % self.period), mode="reflect")[:, 0]
+        # The paper's (5, 1) kernels see one column at a time, so columns can be batch items:
+        # the same numbers, and a third to a half of the time on a CPU.
+        columns = sig.unflatten(1, (-1, self.period)).mT
+        x = columns.flatten(0, 1)[:, None]
+        maps = []
+        for conv in self.convs:
+            x = leaky_relu(conv(x), SLOPE)
+            maps.append(x)
+        maps.append(self.to_score(x))
+        maps = [x.unflatten(0, (-1, self.period)) for x in maps]
+        return maps[-1].squeeze(2), maps
+
+
+class ScaleDiscriminator(nn.Module):
+    """Judges the waveform as it is, with long, strided, grouped convolutions.
+
+    Parameters
+    ----------
+    channel_divisor : int
+        Every width of the paper is divided by it, and the number of groups too, so that the
+        channels of a group stay as many: 1, 2, 4, 8, 16 or 32.
+    use_spectral_norm : bool
+        Spectral norm in place of weight norm; the paper's choice for the undecimated scale.
+
+    Example
+    -------
+    >>> score, maps = ScaleDiscriminator(channel_divisor=32)(torch.zeros(2, 640))
+    >>> score.shape, len(maps)
+    (torch.Size([2, 10]), 8)
+    """
+
+    def __init__(self, channel_divisor: int = 1, use_spectral_norm: bool = False) -> None:
+        super().__init__()
+        norm = spectral_norm if use_spectral_norm else weight_norm
+        widths = [1, *_divided((128, 128, 256, 512, 1024, 1024, 1024), channel_divisor)]
+        kernels = (15, 41, 41, 41, 41, 41, 5)
+        strides = (1, 2, 2, 4, 4, 1, 1)
+        groups = (1, 4, 16, 16, 16, 16, 1)
+        self.convs = nn.ModuleList(
+            norm(
+                nn.Conv1d(
+                    *(n_in, n_out, kernel, stride),
+                    padding=kernel // 2,
+                    groups=max(1, group // channel_divisor),
+                )
+            )
+            for (n_in, n_out), kernel, stride, group in zip(
+                pairwise(widths), kernels, strides, groups, strict=True
+            )
+        )
+        self.to_score = norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, sig: Tensor) -> Output:
+        """Score and feature maps.
+
+        Parameters
+        ----------
+        sig : Tensor
+            (B, T), all samples valid.
+
+        Returns
+        -------
+        score : Tensor
+            (B, positions).
+        maps : list of Tensor
+            8 of (B, channels, positions), the score as (B, 1, positions) last.
+        """
+        x = sig[:, None]
+        maps = []
+        for conv in self.convs:
+            x = leaky_relu(conv(x), SLOPE)
+            maps.append(x)
+        maps.append(self.to_score(x))
+        return maps[-1].squeeze(1), maps
+
+
+class Discriminators(nn.Module):
+    """The eight discriminators: five periods, then three scales (1, 1/2, 1/4).
+
+    Real and generated signals can go through in one batch, which is faster and is one forward
+    only for `DistributedDataParallel`.
+
+    Parameters
+    ----------
+    channel_divisor : int
+        Every width of the paper is divided by it: 1 (70.7 M parameters), 2, 4, 8, 16 or 32.
+
+    Raises
+    ------
+    UserError
+        Another `channel_divisor`.
+
+    Example
+    -------
+    >>> scores, maps = Discriminators(channel_divisor=32)(torch.zeros(2, 1000))
+    >>> len(scores), sum(len(one) for one in maps)
+    (8, 54)
+    """
+
+    def __init__(self, channel_divisor: int = 1) -> None:
+        super().__init__()
+        self.periods = nn.ModuleList(
+            PeriodDiscriminator(period, channel_divisor) for period in PERIODS
+        )
+        self.scales = nn.ModuleList(
+            ScaleDiscriminator(channel_divisor, use_spectral_norm=scale == 0) for scale in range(3)
+        )
+        self.halve = nn.AvgPool1d(4, stride=2, padding=2)
+
+    def forward(self, sig: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Scores and feature maps of all of them.
+
+        Parameters
+        ----------
+        sig : Tensor
+            (B, T) with T >= 32; every sample valid: crops, never padded batches.
+
+        Returns
+        -------
+        scores : list of Tensor
+            8 of (B, ...).
+        maps : list of list of Tensor
+            The feature maps of each discriminator, 54 in all, (B, ...).
+        """
+        outputs = [discriminator(sig) for discriminator in self.periods]
+        for index, discriminator in enumerate(self.scales):
+            if index > 0:
+                sig = self.halve(sig[:, None])[:, 0]
+            outputs.append(discriminator(sig))
+        return [score for score, _ in outputs], [maps for _, maps in outputs]
+
+
+def _divided(widths: tuple[int, ...], divisor: int) -> list[int]:
+    if divisor < 1 or 32 % divisor:
+        raise UserError(f"channel_divisor={divisor}: give 1, 2, 4, 8, 16 or 32")
+    return [width // divisor for width in widths]

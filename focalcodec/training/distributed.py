@@ -1,0 +1,100 @@
+"""Training over several processes as if it were one.
+
+Every loss is a sum over the valid frames of the global batch divided by their number, also
+where it is not a mean over items (the entropy of the codebook). Each process computes the value of
+the global loss and the gradient of its own share; gradients are then summed. That holds for any
+split of a batch, needs no wrapper around the modules, and lets a GAN's discriminator be
+called as often as it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def process_count() -> int:
+    """Number of processes that train together.
+
+    Example
+    -------
+    >>> process_count()
+    1
+    """
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """Index of this process.
+
+    Example
+    -------
+    >>> process_rank()
+    0
+    """
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def global_sum(x: Tensor) -> Tensor:
+    """Sum over processes in value, this process' share in gradient.
+
+    Parameters
+    ----------
+    x : Tensor
+        Any shape, the same on every process.
+
+    Returns
+    -------
+    Tensor
+        Same shape. With gradients summed by `sum_gradients`, any function of it has the gradient
+        that one process with the whole batch would compute.
+
+    Example
+    -------
+    >>> global_sum(torch.tensor(2.0))
+    tensor(2.)
+    """
+    if process_count() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return x + (total - x.detach())
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum gradients over processes, in place, in one message.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        In the same order on every process; one without a gradient counts as zero.
+    """
+    if process_count() == 1:
+        return
+    trained = [p for p in parameters if p.requires_grad]
+    for p in trained:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    grads = [p.grad for p in trained if p.grad is not None]
+    flat = torch.cat([grad.reshape(-1) for grad in grads])
+    dist.all_reduce(flat)
+    for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
+
+
+def broadcast_state(module: nn.Module) -> None:
+    """Give every process the first one's parameters and buffers.
+
+    Parameters
+    ----------
+    module : Module
+        Changed in place.
+    """
+    if process_count() == 1:
+        return
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, src=0)

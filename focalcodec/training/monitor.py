@@ -1,0 +1,130 @@
+"""What a person sees of a run: log, curves, sounds, pictures and the closing table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from tabulate import tabulate
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from focalcodec.audio import write_audio
+from focalcodec.files import atomic_path
+from focalcodec.training.distributed import process_rank
+from focalcodec.training.pictures import save_png, training_curves_figure
+
+
+class Monitor:
+    """Writes what a run shows into its output folder; only the first process writes.
+
+    `train_log.txt` and `curves.png` are made anew from the run's history after each epoch, so
+    that a resumed run leaves the same log as one that never stopped.
+
+    Parameters
+    ----------
+    output_folder : str or Path
+        The run's folder.
+    sample_batches : sequence of ClipBatch
+        Fixed validation clips, one a batch.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> monitor = Monitor(folder)
+    >>> monitor.write_log([{"epoch": 1, "lr": 0.1, "train": {"loss": 2.0}, "valid": {"loss": 1.0}}])
+    >>> (folder / "train_log.txt").read_text()
+    'epoch: 1, lr: 1.00e-01 - train loss: 2.00 - valid loss: 1.00\\n'
+    """
+
+    def __init__(
+        self,
+        output_folder: str | Path,
+        sample_batches: Sequence[Any] = (),
+    ) -> None:
+        self.output_folder = Path(output_folder)
+        self.train_log = self.output_folder / "train_log.txt"
+        self.sample_batches = sample_batches
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def board(self) -> SummaryWriter:
+        """TensorBoard's event file, opened when first needed."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.output_folder / "tensorboard"))
+        return self._writer
+
+    def write_log(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write the log and the curves of all epochs, and the last one's scalars."""
+        if process_rank() != 0:
+            return
+        with atomic_path(self.train_log) as path:
+            path.write_text("".join(_log_line(epoch) for epoch in history), encoding="utf-8")
+        rows = [_flat(epoch) for epoch in history]
+        save_png(training_curves_figure(rows), self.output_folder / "curves.png")
+        last = history[-1]
+        for stage in ("train", "valid"):
+            for name, value in last[stage].items():
+                self.board.add_scalar(f"{name}/{stage}", value, last["epoch"])
+        for name, value in last.items():
+            if name.startswith("lr"):
+                self.board.add_scalar(f"lr/{name}", value, last["epoch"])
+        self.board.flush()
+
+    def write_audio(self, name: str, sig: Tensor, sample_rate: int, epoch: int | None) -> None:
+        """Write sig (T,) as WAV and to TensorBoard."""
+        if process_rank() != 0:
+            return
+        sig = sig.float().clamp(-1.0, 1.0)
+        write_audio(self.output_folder / "samples" / f"{name}.wav", sig, sample_rate)
+        self.board.add_audio(name, sig[None], epoch, sample_rate=sample_rate)
+
+    def write_picture(self, name: str, figure: Figure, epoch: int | None) -> None:
+        """Write a figure as PNG and to TensorBoard."""
+        if process_rank() != 0:
+            return
+        save_png(figure, self.output_folder / "samples" / f"{name}.png")
+        self.board.add_figure(name, figure, epoch, close=False)
+
+    def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
+        """Write `results.json` and print the closing table, one row a test set."""
+        if process_rank() != 0:
+            return
+        with atomic_path(self.output_folder / "results.json") as path:
+            path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        names = list(dict.fromkeys(name for stats in results.values() for name in stats))
+        rows = [[test, *(stats.get(name) for name in names)] for test, stats in results.items()]
+        headers = ["test set", *(name.replace("_", " ") for name in names)]
+        print(tabulate(rows, headers=headers, floatfmt=".3f", tablefmt="github"), flush=True)
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _flat(epoch: Mapping[str, Any]) -> dict[str, float]:
+    row = {key: value for key, value in epoch.items() if key not in ("train", "valid")}
+    for stage in ("train", "valid"):
+        row |= {f"{stage}_{key}": value for key, value in epoch[stage].items()}
+    return row
+
+
+def _log_line(epoch: Mapping[str, Any]) -> str:
+    # SpeechBrain's format of train_log.txt, which its recipe checks read.
+    heads = {key: value for key, value in epoch.items() if key not in ("train", "valid")}
+    groups = [", ".join(f"{key}: {_number(value)}" for key, value in heads.items())]
+    for stage in ("train", "valid"):
+        groups.append(", ".join(f"{stage} {k}: {_number(v)}" for k, v in epoch[stage].items()))
+    return " - ".join(groups) + "\n"
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.2f}" if 1.0 < abs(value) < 100.0 else f"{value:.2e}"

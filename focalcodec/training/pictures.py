@@ -1,0 +1,327 @@
+"""Pictures of a training: spectrograms, curves, use of the code book.
+
+Each function returns a `matplotlib.figure.Figure` that belongs to nobody: no pyplot, no global
+state, no window. `save_png` writes one; TensorBoard's `add_figure` takes one too.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import librosa
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from focalcodec.errors import UserError
+
+INK = "#22272e"
+MUTED = "#8b949e"
+BLUE = "#2f6fde"
+ORANGE = "#e8710a"
+DYNAMIC_RANGE = 80.0  # dB below the reference's loudest point that a spectrogram still shows
+MEL_TICKS = (100, 500, 1000, 2000, 4000, 8000, 12000)  # Hz
+
+# -- public ------------------------------------------------------------------------------------
+
+
+def spectrogram_figure(
+    reference: ArrayLike,
+    reconstruction: ArrayLike,
+    sample_rate: int,
+    title: str = "",
+    names: tuple[str, str] = ("reference", "reconstruction"),
+) -> Figure:
+    """Two waveforms' log-mel spectrograms side by side, on one colour scale.
+
+    Parameters
+    ----------
+    reference, reconstruction : array_like
+        (T,) each, at `sample_rate`; they may differ in length.
+    sample_rate : int
+        Hz.
+    title : str
+        Over both, such as the clip's name.
+    names : tuple of str
+        Over each.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    UserError
+        One of them is not (T,) with T >= 1.
+
+    Example
+    -------
+    >>> figure = spectrogram_figure(np.zeros(8000), np.zeros(8000), 16000, title="silence")
+    >>> [axes.get_title(loc="left") for axes in figure.axes[:2]]
+    ['reference', 'reconstruction']
+    """
+    mels = [_log_mel(sig, sample_rate) for sig in (reference, reconstruction)]
+    top = float(mels[0].max())
+    seconds = [np.size(sig) / sample_rate for sig in (reference, reconstruction)]
+    figure = _figure(11.0, 3.9, title)
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for ax, mel, duration, name in zip(axes, mels, seconds, names, strict=True):
+        image = ax.imshow(
+            mel,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=top - DYNAMIC_RANGE,
+            vmax=top,
+            extent=(0.0, duration, -0.5, mel.shape[0] - 0.5),
+        )
+        ax.set_xlim(0.0, max(seconds))
+        ax.set_title(name, loc="left", fontsize=11, color=INK)
+        ax.set_xlabel("time (s)")
+    _mel_axis(axes[0], mels[0].shape[0], sample_rate)
+    bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=28)
+    bar.set_label("dB", color=INK)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def training_curves_figure(
+    rows: Sequence[Mapping[str, float]], x: str = "epoch", title: str = ""
+) -> Figure:
+    """One panel for each quantity of a training log.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        One each epoch or step. `train_loss` and `valid_loss` share the panel "loss"; a key without
+        such a prefix has a panel for itself. A key may be absent from some rows.
+    x : str
+        The key of the horizontal axis.
+    title : str
+        Over all panels.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    UserError
+        No row has `x` and one more key.
+
+    Example
+    -------
+    >>> rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5, "lr": 0.1}, {"epoch": 2, "lr": 0.05}]
+    >>> [axes.get_title(loc="left") for axes in training_curves_figure(rows).axes]
+    ['loss', 'lr']
+    """
+    panels: dict[str, dict[str, str]] = {}
+    for key in dict.fromkeys(key for row in rows if x in row for key in row if key != x):
+        stage, _, quantity = key.partition("_")
+        stage, quantity = (stage, quantity) if stage in ("train", "valid") else ("", key)
+        panels.setdefault(quantity, {})[stage] = key
+    if not panels:
+        raise UserError(f"rows: none of {len(rows)} has {x!r} and a value beside it")
+    columns = min(3, len(panels))
+    height = -(-len(panels) // columns)
+    figure = _figure(4.2 * columns, 2.7 * height + 0.3, title)
+    axes = figure.subplots(height, columns, squeeze=False).flat
+    for ax, (quantity, keys) in zip(axes, panels.items()):  # noqa: B905
+        for stage, key in keys.items():
+            points = np.array([(row[x], row[key]) for row in rows if x in row and key in row])
+            _curve(ax, points, stage)
+        ax.set_title(quantity.replace("_", " "), loc="left", fontsize=11, color=INK)
+        ax.set_xlabel(x)
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if len(keys) > 1:
+            ax.legend(frameon=False, fontsize=9, labelcolor=INK)
+    for ax in list(axes):
+        ax.remove()
+    return figure
+
+
+def code_usage_figure(histogram: ArrayLike, title: str = "") -> Figure:
+    """How often each code of the code book is used.
+
+    Left, all codes by index, the first bits of the index down and the last ones across; right,
+    the codes by rank beside a uniform use. The heading has the share of codes seen and the
+    normalised entropy: entropy over log2 of the codes seen at least once.
+
+    Parameters
+    ----------
+    histogram : array_like
+        (2^L,) counts of tokens.
+    title : str
+        Over the figures.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    UserError
+        Its size is not a power of two, it has a negative count, or it has no counts at all.
+
+    Example
+    -------
+    >>> code_usage_figure([4, 4, 0, 0], title="toy").get_suptitle()
+    'toy: 2 of 4 codes seen (50.0 %), normalised entropy 1.000'
+    """
+    counts = np.asarray(histogram, dtype=np.float64)
+    size = counts.size
+    if counts.ndim != 1 or size < 2 or size & (size - 1):
+        raise UserError(f"histogram: shape {counts.shape}; give (2^L,) counts")
+    if not (counts >= 0).all() or counts.sum() == 0:
+        raise UserError(f"histogram: {counts.sum():g} tokens in all; give counts of some tokens")
+    share = counts / counts.sum()
+    seen = np.sort(share[share > 0])[::-1]
+    entropy = float(-(seen * np.log2(seen)).sum() / np.log2(seen.size)) if seen.size > 1 else 0.0
+    heading = (
+        f"{len(seen):,} of {size:,} codes seen ({len(seen) / size:.1%}),"
+        f" normalised entropy {entropy:.3f}"
+    ).replace("%)", " %)")
+    figure = _figure(11.0, 3.9, f"{title}: {heading}" if title else heading)
+    grid, rank = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
+    _code_grid(figure, grid, share)
+    _code_ranks(rank, seen, size)
+    return figure
+
+
+def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> None:
+    """Write a figure as a PNG file, whole or not at all.
+
+    Parameters
+    ----------
+    figure : Figure
+        From one of the functions here.
+    path : str or path
+        The file; its folder is made where absent.
+    dpi : int
+        Pixels an inch.
+
+    Example
+    -------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_png(code_usage_figure([3, 1]), os.path.join(folder, "usage.png"))
+    ...     os.listdir(folder)
+    ['usage.png']
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".png.part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            figure.savefig(file, format="png", dpi=dpi)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+# -- shared looks ------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float, title: str) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
+    return figure
+
+
+def _plain(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(MUTED)
+    ax.tick_params(colors=INK, labelsize=9)
+    ax.grid(axis="y", color=MUTED, alpha=0.25, linewidth=0.7)
+
+
+# -- spectrograms ------------------------------------------------------------------------------
+
+
+def _log_mel(sig: ArrayLike, sample_rate: int, n_mels: int = 80) -> NDArray[np.float64]:
+    """(n_mels, frames) in dB, a frame every 8 ms."""
+    wave = np.asarray(sig, dtype=np.float64)
+    if wave.ndim != 1 or wave.size == 0:
+        raise UserError(f"waveform: shape {wave.shape}; give (samples,), one or more")
+    window = 2 * int(0.016 * sample_rate)
+    hop = window // 4
+    padded = np.pad(wave, window // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    n_fft = max(1024, window)
+    power = np.abs(np.fft.rfft(frames * np.hanning(window), n=n_fft)) ** 2
+    bands = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    mel: NDArray[np.float64] = 10 * np.log10(np.maximum(bands @ power.T, 1e-10))
+    return mel
+
+
+def _mel_axis(ax: Axes, n_mels: int, sample_rate: int) -> None:
+    centres = librosa.mel_frequencies(n_mels=n_mels + 2, fmax=sample_rate / 2)[1:-1]
+    ticks = [hz for hz in MEL_TICKS if hz <= sample_rate / 2]
+    ax.set_yticks(
+        np.interp(ticks, centres, np.arange(n_mels)),
+        [f"{hz / 1000:g}" for hz in ticks],
+    )
+    ax.set_ylabel("frequency (kHz)")
+
+
+# -- curves ------------------------------------------------------------------------------------
+
+
+def _curve(ax: Axes, points: NDArray[Any], stage: str) -> None:
+    _plain(ax)
+    colour, style = {"train": (MUTED, "-"), "valid": (BLUE, "-")}.get(stage, (BLUE, "-"))
+    marker = "o" if len(points) <= 30 else None
+    ax.plot(
+        points[:, 0],
+        points[:, 1],
+        style,
+        color=colour,
+        linewidth=1.8,
+        marker=marker,
+        markersize=3.5,
+        label=stage,
+    )
+
+
+# -- codes -------------------------------------------------------------------------------------
+
+
+def _code_grid(figure: Figure, ax: Axes, share: NDArray[np.float64]) -> None:
+    bits = share.size.bit_length() - 1
+    rows, columns = 2 ** (bits // 2), 2 ** (bits - bits // 2)
+    # In units of a uniform use, on a logarithmic scale: 1 is what each code would have.
+    relative = np.ma.masked_equal(share.reshape(rows, columns) * share.size, 0.0)
+    image = ax.imshow(
+        np.ma.log10(relative), cmap="viridis", aspect="auto", vmin=-1.0, vmax=1.5, origin="upper"
+    )
+    ax.set_facecolor("white")
+    ax.set_title("by index (white: never seen)", loc="left", fontsize=11, color=INK)
+    ax.set_xlabel(f"last {bits - bits // 2} bits of the token")
+    ax.set_ylabel(f"first {bits // 2} bits")
+    bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=28, extend="both", ticks=[-1, 0, 1])
+    bar.ax.set_yticklabels(["0.1", "1", "10"])
+    bar.set_label("use, relative to uniform", color=INK)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _code_ranks(ax: Axes, seen: NDArray[np.float64], size: int) -> None:
+    _plain(ax)
+    ax.fill_between(np.arange(1, seen.size + 1), seen, 0, color=BLUE, alpha=0.15, linewidth=0)
+    ax.plot(np.arange(1, seen.size + 1), seen, color=BLUE, linewidth=1.8, label="this code book")
+    ax.axhline(1 / size, color=ORANGE, linewidth=1.4, linestyle="--", label="uniform")
+    ax.set_yscale("log")
+    ax.set_xlim(1, size)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    ax.set_title("by rank", loc="left", fontsize=11, color=INK)
+    ax.set_xlabel("codes, most used first")
+    ax.set_ylabel("share of all tokens")
+    ax.legend(frameon=False, fontsize=9, labelcolor=INK)

@@ -1,0 +1,140 @@
+"""Stage 2: the decoder learns to turn the encoder's clean feats into a waveform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import speechbrain as sb
+import torch
+from torch import Tensor
+
+from focalcodec.data.randomness import clip_generator
+from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.training.brain import LOSS_KEY, CodecBrain, average
+from focalcodec.training.gan_losses import (
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
+from focalcodec.training.pictures import spectrogram_figure
+
+
+class VocoderBrain(CodecBrain):
+    """GAN training of the decoder (arXiv 2502.04465, section 3; losses of HiFi-GAN and Vocos).
+
+    The encoder hears whole utterances; random crops of `crop_frames` are cut from its feats. The
+    discriminator learns with the hinge loss, the decoder with adversarial_weight * hinge +
+    matching_weight * feature matching + mel_weight * L1 of the log-mel spectrogram.
+    """
+
+    trained: ClassVar[dict[str, tuple[str, ...]]] = {
+        "discriminator": ("discriminator",),
+        "generator": ("decoder",),
+    }
+    read_keys: ClassVar[frozenset[str]] = frozenset(
+        {
+            "crop_frames",
+            "mel_loss",
+            "mel_weight",
+            "adversarial_weight",
+            "matching_weight",
+            "adversarial_start_step",
+        }
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mel_loss = self.hparams.mel_loss.to(self.device)
+
+    def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
+        """The discriminator's turn, then the decoder's against the new discriminator."""
+        feats, sig = self.crops(batch)
+        with self.training_ctx:
+            rec_sig, _ = self.modules.decoder(feats)
+        rec_sig = rec_sig.float()
+        adversarial = self.optimizer_step >= self.hparams.adversarial_start_step
+        if adversarial:
+            yield "discriminator", self._discriminator_loss(sig, rec_sig.detach())
+        yield "generator", self._generator_loss(sig, rec_sig, adversarial)
+
+    def _discriminator_loss(self, sig: Tensor, rec_sig: Tensor) -> Tensor:
+        self.modules.discriminator.requires_grad_(True)
+        with self.training_ctx:
+            both, _ = self.modules.discriminator(torch.cat([sig, rec_sig]))
+        real, fake = zip(*(scores.chunk(2) for scores in both), strict=True)
+        return self._mean("discriminator_loss", hinge_discriminator_loss(real, fake))
+
+    def _generator_loss(self, sig: Tensor, rec_sig: Tensor, adversarial: bool) -> Tensor:
+        weights = self.hparams
+        mel_loss = self._mean("mel_loss", self.mel_loss(rec_sig, sig))
+        loss = weights.mel_weight * mel_loss
+        if adversarial:
+            # Gradients pass through the discriminator, not into it.
+            self.modules.discriminator.requires_grad_(False)
+            with self.training_ctx:
+                scores, maps = self.modules.discriminator(rec_sig)
+                with torch.no_grad():
+                    _, real_maps = self.modules.discriminator(sig)
+            hinge = self._mean("adversarial_loss", hinge_generator_loss(scores))
+            matching = self._mean("matching_loss", feature_matching_loss(real_maps, maps))
+            loss = loss + weights.adversarial_weight * hinge + weights.matching_weight * matching
+        self.meters.add(LOSS_KEY, loss.detach() * len(sig), len(sig))
+        return loss
+
+    def _mean(self, name: str, losses: Tensor) -> Tensor:
+        mean, total, count = average(losses.sum(), torch.tensor(float(len(losses))).to(losses))
+        self.meters.add(name, total, count)
+        return mean
+
+    def crops(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Crops cut after the encoder, so that their feats have heard the whole utterance.
+
+        Returns
+        -------
+        feats : Tensor
+            (B, crop_frames, D).
+        sig : Tensor
+            (B, crop_frames * hop).
+        """
+        feats, frames = self.features(batch)
+        length, hop = self.hparams.crop_frames, self.encoder.hop
+        usable = torch.minimum(frames, batch.lengths // hop).tolist()
+        cut_feats, cut_sig = [], []
+        for item, clip_id in enumerate(batch.id):
+            generator = clip_generator(self.hparams.seed, self.epoch, f"{clip_id}:{self.step}")
+            span = max(usable[item] - length, 0) + 1
+            start = int(torch.randint(span, (), generator=generator))
+            cut_feats.append(feats[item, start : start + length])
+            cut_sig.append(batch.sig[item, start * hop : (start + length) * hop])
+        return torch.stack(cut_feats), torch.stack(cut_sig)
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
+        """Whole utterances through encoder and decoder: rec_sig (B, T) and lengths (B,)."""
+        return self.modules.decoder(*self.features(batch))
+
+    def compute_objectives(
+        self, outputs: tuple[Tensor, Tensor], batch: Any, stage: sb.Stage
+    ) -> Tensor:
+        """Mel distance of whole utterances, over valid frames of the set."""
+        rec_sig, lengths = outputs
+        samples = min(rec_sig.shape[1], batch.sig.shape[1])
+        lengths = torch.minimum(lengths, batch.lengths)
+        sig = zero_padding(batch.sig[:, :samples], valid_mask(lengths, samples))
+        frames = self.mel_loss.output_lengths(lengths).float()
+        distances = self.mel_loss(rec_sig[:, :samples], sig, lengths)
+        loss, total, count = average((distances * frames).sum(), frames.sum())
+        self.meters.add(LOSS_KEY, total, count)
+        return loss
+
+    @torch.no_grad()
+    def write_samples(self, epoch: int | None) -> None:
+        """What the decoder makes of clean feats."""
+        self.modules.eval()
+        for batch in self.monitor.sample_batches:
+            batch = batch.to(self.device)
+            rec_sig = self.compute_forward(batch, sb.Stage.VALID)[0][0].cpu()
+            name, rate = batch.id[0], self.encoder.sample_rate
+            self.monitor.write_audio(f"{name}_vocoder", rec_sig, rate, epoch)
+            figure = spectrogram_figure(batch.sig[0].cpu().numpy(), rec_sig.numpy(), rate, title=name)
+            self.monitor.write_picture(f"{name}_vocoder", figure, epoch)

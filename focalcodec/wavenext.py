@@ -1,0 +1,115 @@
+"""WaveNeXt: the decoder of the causal models, a linear map in place of the inverse STFT.
+
+Source: Okamoto et al., "WaveNeXt" (ASRU 2023); causal form from arXiv 2509.16195.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from focalcodec.convnext import ConvNeXt
+from focalcodec.masking import full_lengths, valid_mask, zero_padding
+
+
+class WaveNeXt(nn.Module):
+    """Decoder: feats (B, N, input_dim) to rec_sig (B, N * hop_length), within +-1.
+
+    Parameters
+    ----------
+    input_dim : int
+        Width of feats.
+    num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
+        See `ConvNeXt`.
+    hop_length : int
+        Samples made of each frame.
+    sample_rate : int
+        Hz of rec_sig.
+
+    Attributes
+    ----------
+    hop : int
+        Samples per frame.
+    config : dict
+        The constructor's arguments, ready for JSON.
+
+    Example
+    -------
+    >>> import torch
+    >>> decoder = WaveNeXt(8, num_layers=1, dim=4, ffn_dim=6, hop_length=480)
+    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), torch.tensor([5, 3]))
+    >>> rec_sig.shape, lengths.tolist()
+    (torch.Size([2, 2400]), [2400, 1440])
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        num_layers: int = 8,
+        dim: int = 1024,
+        ffn_dim: int = 2048,
+        kernel_size: int = 7,
+        hop_length: int = 480,
+        layerscale_init: float | None = None,
+        causal: bool = True,
+        sample_rate: int = 24000,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "input_dim": input_dim,
+            "num_layers": num_layers,
+            "dim": dim,
+            "ffn_dim": ffn_dim,
+            "kernel_size": kernel_size,
+            "hop_length": hop_length,
+            "layerscale_init": layerscale_init,
+            "causal": causal,
+            "sample_rate": sample_rate,
+        }
+        self.hop = hop_length
+        self.sample_rate = sample_rate
+        self.backbone = ConvNeXt(
+            input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
+        )
+        self.head = _LinearHead(dim, hop_length)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Synthesise.
+
+        Parameters
+        ----------
+        x : Tensor
+            feats, (B, N, input_dim).
+        lengths : Tensor, optional
+            (B,) int64, valid frames; None if all are.
+
+        Returns
+        -------
+        tuple of Tensor
+            rec_sig (B, N * hop), zeros on padded samples, and the valid samples (B,) int64.
+        """
+        lengths = full_lengths(x) if lengths is None else lengths
+        mask = valid_mask(lengths, x.shape[1])
+        frames = zero_padding(self.head(self.backbone(x, mask)), mask)
+        return frames.flatten(1), self.output_lengths(lengths)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Count valid samples for `lengths` (B,) int64 valid frames.
+
+        Example
+        -------
+        >>> import torch
+        >>> WaveNeXt(4, 1, 4, 4).output_lengths(torch.tensor([2]))
+        tensor([960])
+        """
+        return lengths * self.hop
+
+
+class _LinearHead(nn.Module):
+    def __init__(self, dim: int, hop_length: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, hop_length)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).clamp(-1.0, 1.0)
