@@ -168,7 +168,7 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
     Parameters
     ----------
     path : str or path
-        File to write: `.wav` or `.flac` (16 bits), `.ogg`. Never left half-written.
+        File to write, `.wav` or `.flac`, 16 bits. Never left half-written.
     sig : Tensor
         (T,) float.
     sample_rate : int
@@ -189,17 +189,20 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
     """
     if sig.dim() != 1:
         raise UserError(f"{path}: sig has shape {tuple(sig.shape)}; give one signal, (samples,)")
-    validate_sig(sig[None])
-    suffix = Path(path).suffix.lower()
-    if suffix[1:].upper() not in soundfile.available_formats():
-        raise UserError(f"{path}: unknown suffix {suffix!r}; use .wav, .flac or .ogg")
+    suffix = Path(path).suffix
+    if suffix.lower() not in (".wav", ".flac"):
+        raise UserError(f"{path}: suffix {suffix!r} can't be written; use .wav or .flac")
+    try:
+        validate_sig(sig[None])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     samples = sig.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy()
     with atomic_path(path) as temporary:
         soundfile.write(temporary, samples, sample_rate)
 
 
 def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
-    """Count the samples after resampling: the nearest number, halves up, at least one.
+    """Count the samples after resampling: the nearest number, halves up, one at least.
 
     Parameters
     ----------
@@ -218,7 +221,7 @@ def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
     >>> resampled_length(44100, 44100, 16000), resampled_length(1001, 24000, 16000)
     (16000, 667)
     """
-    return max(1, (2 * num_samples * to_rate + from_rate) // (2 * from_rate))
+    return max(min(1, num_samples), (2 * num_samples * to_rate + from_rate) // (2 * from_rate))
 
 
 def resample(
@@ -263,7 +266,7 @@ def resample(
         return zero_padding(sig, valid_mask(lengths, sig.shape[1])), lengths
     ends = [resampled_length(n, from_rate, to_rate) for n in lengths.tolist()]
     resampled = torch.zeros(len(sig), max(ends, default=0))
-    clips = sig.detach().to("cpu", torch.float32).numpy()
+    clips = sig.detach().to("cpu", torch.float32).contiguous().numpy()
     for clip, length, end, out in zip(clips, lengths.tolist(), ends, resampled, strict=True):
         samples = soxr.resample(clip[:length], from_rate, to_rate, quality="HQ")[:end]
         out[: len(samples)] = torch.from_numpy(samples)
@@ -322,7 +325,7 @@ def _open_audio(path: str | os.PathLike[str]) -> soundfile.SoundFile:
         raise UserError(f"{path}: empty, 0 bytes; copy it again or remove it")
     try:
         file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw, without a header
         raise UserError(
             f"{path}: not audio that can be read ({_reason(error)}); copy it again, or convert"
             " it to WAV or FLAC"
@@ -365,5 +368,5 @@ def _promised_bytes(path: str | os.PathLike[str]) -> int:
     return 0 if header[:4] != b"RIFF" or size >= 2**32 - 256 else size + 8
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).rstrip(". ")
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).rstrip(". ")

@@ -285,9 +285,9 @@ def _joint_log_probs(logits: Tensor) -> Tensor:
 def _floor_correction(first: Tensor, second: Tensor) -> Tensor:
     """Sum of p (log p - log 1e-5) over the codes with p < 1e-5, where the recipe's logs end.
 
-    log p is a sum a_i + b_j over the two halves of the bits. With the b_j sorted, the codes of
-    each a_i that are under the floor are a prefix, so two running sums give the answer in
-    O(2^(L/2)) memory instead of 2^L.
+    log p is a sum a_i + b_j over the two halves of the bits. With the a_i (`first`) sorted, the
+    codes of each b_j (`second`) that are under the floor are a prefix, so two running sums give
+    the answer in O(2^(L/2)) memory instead of 2^L.
     """
     ascending = first.sort(dim=-1).values
     prob = ascending.exp()

@@ -7,9 +7,9 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,10 @@ def walk_files(data_root: Path, folder: str) -> list[FoundFile]:
     for parent, folders, names in os.walk(data_root / folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.exists():
-                status = path.stat()
+            if not name.startswith("."):
+                path = Path(parent, name)
+                # A link that leads nowhere is told of when the file is read, not passed over.
+                status = path.stat() if path.exists() else path.lstat()
                 relative = path.relative_to(data_root).as_posix()
                 found.append(FoundFile(relative, status.st_size, status.st_mtime_ns))
     return sorted(found, key=lambda file: file.path)
@@ -267,9 +268,10 @@ def _check_clips(
     """Rows of the manifest, and path and reason of each clip that is broken."""
     check = partial(_check_clip, data_root=data_root, options=options)
     rows, broken = [], []
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ThreadPool(num_threads) as pool:
+        results = pool.imap(check, clips, chunksize=16)
         # Without a terminal (disable=None) a bar would fill the log.
-        bar = tqdm(pool.map(check, clips), name, len(clips), disable=None, unit="clip")
+        bar = tqdm(results, name, len(clips), disable=None, unit="clip")
         for clip, result in zip(clips, bar, strict=True):
             if isinstance(result, str):
                 broken.append({"path": clip.wav, "reason": result})

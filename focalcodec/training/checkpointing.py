@@ -81,6 +81,8 @@ class RunCheckpointer(Checkpointer):
             _mark_complete(saved.path)
             _flush(self.checkpoints_dir)
             self._verified[saved.path] = True
+        # No other process may look before the mark is there.
+        ddp_barrier()
         return saved
 
     def save_and_keep_only(

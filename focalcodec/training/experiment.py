@@ -219,6 +219,6 @@ def run_script(main: Callable[[Sequence[str]], None]) -> None:
     try:
         main(sys.argv[1:])
     except UserError as error:
-        if process_rank() == 0:
-            print(f"error: {error}", file=sys.stderr)
+        # Any process may be the one that met it, and the others are about to be stopped.
+        print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None

@@ -138,3 +138,5 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: transcript is not UTF-8 ({error}); convert it") from error
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); copy it again") from error

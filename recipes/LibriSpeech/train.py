@@ -17,6 +17,13 @@ from speechbrain.utils.distributed import run_on_main
 
 DATA_KEYS = ("data_folder", "tr_splits", "dev_splits", "te_splits", "extra_sets")
 
+EMBEDDED_SPLITS = {
+    "tr_splits": ["train-mini"],
+    "dev_splits": ["dev-mini"],
+    "te_splits": ["test-mini"],
+    "extra_sets": {"test-real": ["test-real"]},
+}
+
 
 def main(argv: Sequence[str]) -> None:
     """Prepare the manifests, then train and test."""
@@ -26,9 +33,11 @@ def main(argv: Sequence[str]) -> None:
     splits = {key: hparams[key] for key in DATA_KEYS[1:]}
     if data_folder is None:
         data_folder = embedded_corpus("LibriSpeech")
-        splits |= {"tr_splits": ["train-mini"], "dev_splits": ["dev-mini"]}
-        splits |= {"te_splits": ["test-mini"], "extra_sets": {"test-real": ["test-real"]}}
-        experiment.say(f"no --data_folder: training on the embedded mini corpus, {data_folder}")
+        named = {name for key in DATA_KEYS[1:4] for name in splits[key]}
+        if not all((data_folder / name).is_dir() for name in named):
+            splits = EMBEDDED_SPLITS
+        used = ", ".join(f"{key} {value}" for key, value in splits.items())
+        experiment.say(f"no --data_folder: the embedded mini corpus is used, {used}")
 
     manifests = experiment.output_folder / "manifests"
     options = {key: hparams[key] for key in ("skip_prep", "max_broken_share")}

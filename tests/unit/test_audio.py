@@ -33,12 +33,14 @@ def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "folder": (folder, "no such file"),
         "empty": (folder / "empty.flac", "0 bytes"),
         "text": (folder / "text.flac", "not audio"),
+        "raw": (folder / "raw.raw", "not audio"),
         "no_samples": (folder / "none.wav", "no samples"),
         "cut_flac": (folder / "cut.flac", "truncated"),
         "cut_wav": (folder / "cut.wav", "truncated"),
         "cut_ogg": (folder / "cut.ogg", "not audio"),
     }
     files["empty"][0].touch()
+    files["raw"][0].write_bytes(bytes(3200))
     files["text"][0].write_text("this is no audio\n" * 50)
     soundfile.write(files["no_samples"][0], np.zeros(0), 16000)
     for name, kwargs in {"flac": {}, "wav": {}, "ogg": {"subtype": "OPUS"}}.items():
@@ -48,7 +50,17 @@ def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
     return files
 
 
-KINDS = ("missing", "folder", "empty", "text", "no_samples", "cut_flac", "cut_wav", "cut_ogg")
+KINDS = (
+    "missing",
+    "folder",
+    "empty",
+    "text",
+    "raw",
+    "no_samples",
+    "cut_flac",
+    "cut_wav",
+    "cut_ogg",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,6 +115,17 @@ def test_unicode_name_and_8_khz(tmp_path):
     torch.testing.assert_close(sig[1000:-1000], expected[1000:-1000], atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff", "w64"])
+def test_whole_files_of_any_format_are_not_taken_for_truncated(tmp_path, suffix):
+    kwargs = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+    for num_samples in (1, 2, 399, 1153, 16000, 50001):
+        path = tmp_path / f"{num_samples}.{suffix}"
+        soundfile.write(path, 0.1 * np.ones(num_samples), 16000, **kwargs)
+        if audio_info(path).num_samples != num_samples:
+            assert suffix == "mp3"  # pads to whole frames
+        assert len(read_audio(path)) == audio_info(path).num_samples
+
+
 def test_segment_and_short_files(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(0.1, 16000), 16000, subtype="FLOAT")
     whole = read_audio(tmp_path / "a.wav")
@@ -128,7 +151,7 @@ def test_write_is_atomic_and_clips(tmp_path):
     ):
         with pytest.raises(UserError):
             write_audio(path, bad, 16000)
-    with pytest.raises(UserError, match=r"unknown suffix '\.xyz'"):
+    with pytest.raises(UserError, match=r"a\.xyz: suffix '\.xyz' can't be written"):
         write_audio(tmp_path / "a.xyz", torch.zeros(4), 16000)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["a.wav"]
@@ -162,6 +185,15 @@ def test_resampling_alone_equals_in_a_batch(lengths, from_rate, to_rate):
         assert abs(end - length * to_rate / from_rate) <= 0.5 or end == 1
         assert torch.equal(alone[0], clip[:end])
         assert not clip[end:].any()
+
+
+def test_resampling_of_views_and_of_nothing():
+    sig = torch.randn(500, 2)
+    out, _ = resample(sig.t(), 24000, 16000)
+    assert torch.equal(out, resample(sig.t().contiguous(), 24000, 16000)[0])
+    out, ends = resample(torch.ones(2, 9), 24000, 16000, torch.tensor([9, 0]))
+    assert ends.tolist() == [6, 0]
+    assert not out[1].any()
 
 
 def test_resample_keeps_dtype_and_refuses_bad_rates():

@@ -1,0 +1,63 @@
+"""A run that was killed ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.runs import RECIPE, STAGES, command
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = max((folder / "save").glob("CKPT*"), key=lambda path: path.stat().st_mtime_ns)
+    return {
+        f"{name}.{key}": tensor
+        for name in ("compressor", "decompressor", "decoder", "discriminator")
+        if (newest / f"{name}.ckpt").is_file()
+        for key, tensor in load_file(newest / f"{name}.ckpt").items()
+    }
+
+
+def run_and_kill(arguments: list[str], kill_when) -> bool:
+    """Start a run and SIGKILL it at a moment; False if it ended before."""
+    process = subprocess.Popen(
+        arguments, cwd=RECIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None:
+        if kill_when():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.005)
+    return False
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_run_ends_with_same_weights(stage: str, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    interval = ("--ckpt_interval_steps", "2")
+    subprocess.run(command(stage, whole, *interval), cwd=RECIPE, check=True, capture_output=True)
+
+    def checkpoints() -> int:
+        return len(list((killed / "save").glob("CKPT*/COMPLETE.json")))
+
+    # Within the first epoch just after a checkpoint, then while a checkpoint is being written.
+    assert run_and_kill(command(stage, killed, *interval), lambda: checkpoints() >= 1)
+    before = set((killed / "save").glob("CKPT*"))
+    assert before
+    assert run_and_kill(
+        command(stage, killed, *interval), lambda: set((killed / "save").glob("CKPT*")) - before
+    )
+    end = subprocess.run(command(stage, killed, *interval), cwd=RECIPE, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr[-2000:]
+    expected, actual = final_weights(whole), final_weights(killed)
+    assert expected and expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, actual[name]), name
+    log = "train_log.txt"
+    assert (whole / log).read_text() == (killed / log).read_text()
