@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from focalcodec.errors import UserError
+from focalcodec.hub import hub_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -32,8 +35,12 @@ _GENERATION_1_RENAMES = (
     (r"^decompressor\.layers\.(\d+)\.1\.", r"decompressor.layers.\1.upscale."),
 )
 # Published with generation 1, read by no forward pass.
-_GENERATION_1_UNUSED = ("encoder.encoder.norm.weight", "encoder.encoder.norm.bias")
-_QUERY_NAME = re.compile(r"^(.*\.attention)\.q_proj\.(weight|bias)$")
+_GENERATION_1_UNUSED = (
+    "encoder.encoder.norm.weight",
+    "encoder.encoder.norm.bias",
+    "quantizer.mask",
+)
+_PROJECTION_NAME = re.compile(r"^(.*\.attention)\.([qkv])_proj\.(weight|bias)$")
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -61,17 +68,17 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     >>> upgrade_config(parts)["decoder_config"]
     {'input_dim': 64}
     """
-    missing = [
-        key for p in PART_NAMES for key in (f"{p}_name", f"{p}_config") if key not in config
-    ]
-    if missing:
-        raise UserError(f"{CONFIG_NAME}: no {missing[0]!r}; is this a FocalCodec checkpoint?")
-    config = {**config, "decoder_config": dict(config["decoder_config"])}
-    decoder = config["decoder_config"]
+    if not isinstance(config, dict):
+        raise UserError(f"holds {type(config).__name__}, not names; is it a FocalCodec checkpoint?")
+    for part in PART_NAMES:
+        for key, kind in ((f"{part}_name", str), (f"{part}_config", dict)):
+            if not isinstance(config.get(key), kind):
+                raise UserError(f"{key}={config.get(key)!r}; is it a FocalCodec checkpoint?")
+    decoder = dict(config["decoder_config"])
     if "input_channels" in decoder:
         decoder["input_dim"] = decoder.pop("input_channels")
         decoder.pop("padding", None)
-    return config
+    return {**config, "decoder_config": decoder}
 
 
 def upgrade_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -94,16 +101,18 @@ def upgrade_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     upgraded: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if name in _GENERATION_1_UNUSED or name == "quantizer.mask":
+        if name in _GENERATION_1_UNUSED:
             continue
-        query = _QUERY_NAME.match(name)
-        if query:
-            stem, kind = query.groups()
-            parts = [tensors[f"{stem}.{p}_proj.{kind}"] for p in "qkv"]
-            upgraded[f"{stem}.qkv_proj.{kind}"] = torch.cat(parts)
-            continue
-        if re.search(r"\.attention\.[kv]_proj\.", name):
-            continue
+        match = _PROJECTION_NAME.match(name)
+        if match:
+            stem, _, kind = match.groups()
+            joined = [tensors.get(f"{stem}.{part}_proj.{kind}") for part in "qkv"]
+            # with one of the three missing, the others keep their names and are refused by them
+            if all(part is not None for part in joined):
+                name = f"{stem}.qkv_proj.{kind}"
+                if name not in upgraded:
+                    upgraded[name] = torch.cat([part for part in joined if part is not None])
+                continue
         for pattern, replacement in _GENERATION_1_RENAMES:
             name = re.sub(pattern, replacement, name)
         upgraded[name] = tensor
@@ -118,8 +127,7 @@ def find_checkpoint(
 ) -> Path:
     """Folder that holds a checkpoint: a local folder first, else a hub repository.
 
-    The only place in the package that downloads codec checkpoints. The hub's cache is used when
-    the network is not there or `HF_HUB_OFFLINE=1` is set.
+    Without a network, or with `HF_HUB_OFFLINE=1`, the hub's cache is used.
 
     Parameters
     ----------
@@ -141,31 +149,21 @@ def find_checkpoint(
         Neither a checkpoint folder nor a repository that can be reached or is cached.
     """
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        for name in (CONFIG_NAME, WEIGHTS_NAME):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder}: no {name} in this folder; name an exported checkpoint")
-        return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise UserError(f"{source}: no such folder, nor a hub repository (owner/name)")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        paths = [
-            hf_hub_download(str(source), name, revision=revision, token=token, cache_dir=cache_dir)
-            for name in (CONFIG_NAME, WEIGHTS_NAME)
-        ]
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{source}: not in the local cache and the hub gave no copy ({type(error).__name__});"
-            " check name and network, or download the repository elsewhere and pass its folder"
-        ) from error
-    return Path(paths[0]).parent
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+            raise UserError(
+                f"{source}: not a folder, nor the name of a hub repository (owner/name);"
+                " check the path"
+            )
+        folder = hub_folder(str(source), (CONFIG_NAME, WEIGHTS_NAME), revision, token, cache_dir)
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no {name} there; give a folder with an exported codec")
+    return folder
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and tensors of a checkpoint folder, in generation 2's layout.
+    """Read configuration and tensors of a checkpoint folder.
 
     Parameters
     ----------
@@ -175,7 +173,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Returns
     -------
     dict, dict of str to Tensor
-        Configuration and tensors, on the CPU.
+        Configuration as it is there, and tensors in generation 2's layout, on the CPU.
 
     Raises
     ------
@@ -192,7 +190,43 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise UserError(
             f"{folder / WEIGHTS_NAME}: truncated or not safetensors ({error}); copy it again"
         ) from error
-    return upgrade_config(config), upgrade_tensors(tensors)
+    return config, upgrade_tensors(tensors)
+
+
+def check_tensors(
+    weights: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Refuse tensors of another model than the configuration's.
+
+    Parameters
+    ----------
+    weights : Path
+        Their file, to be named.
+    tensors, expected : mapping of str to Tensor
+        What is in the file, and what the model has.
+
+    Raises
+    ------
+    UserError
+        A tensor is missing, too many, or of another shape.
+    """
+    missing = sorted(expected.keys() - tensors.keys())
+    surplus = sorted(tensors.keys() - expected.keys())
+    problem = ""
+    if missing:
+        problem = f"{len(missing)} tensors are missing, such as {missing[0]}"
+    elif surplus:
+        problem = f"{len(surplus)} tensors are unknown, such as {surplus[0]}"
+    else:
+        for name, tensor in tensors.items():
+            if tensor.shape != expected[name].shape:
+                shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+                problem = f"{name} is {shapes}"
+                break
+    if problem:
+        raise UserError(
+            f"{weights}: not the model of {CONFIG_NAME} beside it ({problem}); fetch both again"
+        )
 
 
 def write_checkpoint(
@@ -213,14 +247,24 @@ def write_checkpoint(
     -------
     Path
         The folder.
+
+    Raises
+    ------
+    UserError
+        A file is where the folder should be.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder}: a file is in the way; choose another folder") from error
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with tempfile.TemporaryDirectory(dir=folder) as staging:
         config_path, weights_path = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
         config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(contiguous, weights_path, metadata={"format": "pt"})
+        # safetensors writes for the owner's eyes only
+        shutil.copymode(config_path, weights_path)
         os.replace(weights_path, folder / WEIGHTS_NAME)
         os.replace(config_path, folder / CONFIG_NAME)
     return folder

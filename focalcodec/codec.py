@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
@@ -11,27 +10,19 @@ from torch import Tensor, nn
 
 from focalcodec.audio import resample, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.checkpoints import PART_NAMES, find_checkpoint, read_checkpoint, write_checkpoint
+from focalcodec.checkpoints import (
+    CONFIG_NAME,
+    PART_NAMES,
+    WEIGHTS_NAME,
+    check_tensors,
+    find_checkpoint,
+    read_checkpoint,
+    upgrade_config,
+    write_checkpoint,
+)
 from focalcodec.errors import UserError
-from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.logmel import LogMel
 from focalcodec.masking import full_lengths, valid_mask, zero_padding
-from focalcodec.vocos import Vocos
-from focalcodec.wavenext import WaveNeXt
-from focalcodec.wavlm import WavLM
-
-PARTS: dict[str, type[nn.Module]] = {
-    part.__name__: part
-    for part in (
-        WavLM,
-        LogMel,
-        FocalEncoder,
-        BinarySphericalQuantizer,
-        FocalDecoder,
-        Vocos,
-        WaveNeXt,
-    )
-}
+from focalcodec.parts import build_part, check_fit
 
 
 class FocalCodec(nn.Module):
@@ -55,8 +46,16 @@ class FocalCodec(nn.Module):
     decoder : nn.Module
         (feats, lengths) -> (rec_sig, lengths), with `hop`.
 
+    Raises
+    ------
+    UserError
+        The parts do not fit together.
+
     Example
     -------
+    >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
+    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.vocos import Vocos
     >>> codec = FocalCodec(
     ...     LogMel(n_mels=80),
     ...     FocalEncoder(80, 13, [32, 32, 32], [1, 1, 1]),
@@ -82,6 +81,7 @@ class FocalCodec(nn.Module):
         decoder: nn.Module,
     ) -> None:
         super().__init__()
+        check_fit(encoder, compressor, quantizer, decompressor, decoder)
         self.encoder: Any = encoder
         self.compressor: Any = compressor
         self.quantizer = quantizer
@@ -102,8 +102,8 @@ class FocalCodec(nn.Module):
 
     @property
     def codebook(self) -> Tensor:
-        """All codes, (2^L, L), in the order of their toks."""
-        return self.quantizer.codebook
+        """All codes, (2^L, L), in the order of their toks, on the codec's device."""
+        return self.quantizer.codebook.to(self._weight)
 
     @property
     def token_rate(self) -> float:
@@ -113,64 +113,65 @@ class FocalCodec(nn.Module):
     @property
     def bitrate(self) -> float:
         """Bits a second as sent, without entropy coding."""
-        return self.token_rate * math.log2(len(self.codebook))
+        return self.token_rate * self.quantizer.dim
+
+    @property
+    def _weight(self) -> Tensor:
+        """Any weight: it tells device and dtype."""
+        return next(self.compressor.parameters())
 
     # -- one step --------------------------------------------------------------------------------
 
     def sig_to_feats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Encoder. sig (B, T), lengths in samples (B,) int64 -> feats (B, N, D)."""
+        """Encode. sig (B, T), lengths in samples (B,) int64 -> feats (B, N, D)."""
         return self.encoder(sig, lengths)[0]
 
     def feats_to_lats(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compressor. feats (B, N, D), lengths in frames (B,) int64 -> lats (B, N', L)."""
+        """Compress. feats (B, N, D), lengths in frames (B,) int64 -> lats (B, N', L)."""
         return self.compressor(feats, lengths)[0]
 
     def lats_to_codes(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Quantizer. lats (B, N', L), lengths in frames (B,) -> codes (B, N', L) +-1/sqrt(L)."""
+        """Quantize. lats (B, N', L), lengths in frames (B,) -> codes (B, N', L) +-1/sqrt(L)."""
         return _zero(self.quantizer.lats_to_codes(lats), lengths)
 
     def lats_to_toks(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Quantizer. lats (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
+        """Quantize. lats (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
         return _zero(self.quantizer.lats_to_toks(lats), lengths)
 
     def codes_to_toks(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Index of each code. codes (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
+        """Index codes. codes (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
         return _zero(self.quantizer.codes_to_toks(codes), lengths)
 
     def toks_to_codes(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Code of each index. toks (B, N') int64, lengths in frames (B,) -> codes (B, N', L)."""
-        return _zero(self.quantizer.toks_to_codes(toks), lengths)
+        """Look up codes. toks (B, N') int64, lengths in frames (B,) -> codes (B, N', L)."""
+        codes = self.quantizer.toks_to_codes(_zero(toks, lengths)).to(self._weight.dtype)
+        return _zero(codes, lengths)
 
     def codes_to_qfeats(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Decompressor. codes (B, N', L), lengths in frames (B,) -> qfeats (B, N'', D)."""
+        """Decompress. codes (B, N', L), lengths in frames (B,) -> qfeats (B, N'', D)."""
         return self.decompressor(codes, lengths)[0]
 
     def feats_to_sig(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Decoder. feats or qfeats (B, N, D), lengths in frames (B,) -> rec_sig (B, N * hop)."""
+        """Decode. feats or qfeats (B, N, D), lengths in frames (B,) -> rec_sig (B, N * hop)."""
         return self.decoder(feats, lengths)[0]
 
     # -- composed --------------------------------------------------------------------------------
 
-    def sig_to_lats(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """sig (B, T), lengths in samples (B,) -> lats (B, N', L) and their lengths (B,)."""
-        feats, frames = self.encoder(sig, lengths)
-        return self.compressor(feats, frames)
-
     def sig_to_toks(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """sig (B, T), lengths in samples (B,) int64 -> toks (B, N') int64."""
-        return self.lats_to_toks(*self.sig_to_lats(sig, lengths))
+        """Tokenize. sig (B, T), lengths in samples (B,) int64 -> toks (B, N') int64."""
+        return self.lats_to_toks(*self._sig_to_lats(sig, lengths))
 
     def sig_to_qfeats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """sig (B, T), lengths in samples (B,) int64 -> qfeats (B, N'', D)."""
-        lats, frames = self.sig_to_lats(sig, lengths)
+        """Pass the bottleneck. sig (B, T), lengths in samples (B,) -> qfeats (B, N'', D)."""
+        lats, frames = self._sig_to_lats(sig, lengths)
         return self.codes_to_qfeats(self.lats_to_codes(lats, frames), frames)
 
     def toks_to_qfeats(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """toks (B, N') int64, lengths in frames (B,) int64 -> qfeats (B, N'', D)."""
+        """Decompress. toks (B, N') int64, lengths in frames (B,) -> qfeats (B, N'', D)."""
         return self.codes_to_qfeats(self.toks_to_codes(toks, lengths), lengths)
 
     def toks_to_sig(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """toks (B, N') int64, lengths in frames (B,) int64 -> rec_sig (B, N'' * hop)."""
+        """Synthesise. toks (B, N') int64, lengths in frames (B,) -> rec_sig (B, N'' * hop)."""
         qfeats, frames = self.decompressor(self.toks_to_codes(toks, lengths), lengths)
         return self.feats_to_sig(qfeats, frames)
 
@@ -208,17 +209,16 @@ class FocalCodec(nn.Module):
         UserError
             `sig` is not (B, T), is empty, integer, NaN or infinite; `lengths` do not fit.
         """
+        lengths = None if lengths is None else lengths.to(sig.device)
         validate_sig(sig, lengths)
-        lengths = full_lengths(sig) if lengths is None else lengths
-        sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
-        if sample_rate is not None and sample_rate != self.sample_rate_input:
-            sig, lengths = resample(sig, sample_rate, self.sample_rate_input, lengths)
-        hop = self.encoder.hop
-        frames = -(-lengths // hop)
-        short = self.encoder.output_lengths(lengths) < frames
-        lengths = torch.where(short, (frames + 1) * hop, lengths)
-        sig = nn.functional.pad(sig, (0, max(0, int(lengths.max()) - sig.shape[1])))
-        lats, lengths = self.sig_to_lats(sig, lengths)
+        rate = self.sample_rate_input if sample_rate is None else sample_rate
+        sig, lengths = resample(sig, rate, self.sample_rate_input, lengths)
+        sig, lengths = sig.to(self._weight), lengths.to(self._weight.device)
+        frames = -(-lengths // self.encoder.hop)
+        while bool((short := self.encoder.output_lengths(lengths) < frames).any()):
+            lengths = lengths + self.encoder.hop * short
+        sig = nn.functional.pad(sig, (0, int(lengths.max()) - sig.shape[1]))
+        lats, lengths = self._sig_to_lats(sig, lengths)
         return self.lats_to_toks(lats, lengths), lengths
 
     @torch.no_grad()
@@ -251,65 +251,50 @@ class FocalCodec(nn.Module):
         Raises
         ------
         UserError
-            `toks` are not (B, N'), not integers or out of range; `num_samples` is longer than
-            what the tokens last.
+            `toks` are not (B, N'), not integers or out of range; `lengths` or `num_samples` do
+            not fit them.
         """
-        lengths = self._validate_toks(toks, lengths)
+        lengths = _validate_toks(toks, lengths)
+        toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths)
         rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))
-        if sample_rate is not None and sample_rate != self.sample_rate_output:
-            rec_sig, ends = resample(rec_sig, self.sample_rate_output, sample_rate, ends)
+        rate = self.sample_rate_output if sample_rate is None else sample_rate
+        rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
             return rec_sig
-        wanted = torch.as_tensor(num_samples, dtype=torch.int64, device=ends.device).expand_as(ends)
-        if bool((wanted > ends + 1).any()) or bool((wanted < 1).any()):  # resampling rounds
-            raise UserError(
-                f"num_samples={num_samples}: the tokens last {ends.tolist()} samples;"
-                " give the number that went into encode, at the same sample_rate"
-            )
+        # resampling on the way in rounds to half a sample at the encoder's rate
+        spare = 0 if rate == self.sample_rate_input else -(-rate // self.sample_rate_input)
+        wanted = _validate_num_samples(num_samples, ends, spare)
         longest = int(wanted.max())
         rec_sig = nn.functional.pad(rec_sig, (0, max(0, longest - rec_sig.shape[1])))[:, :longest]
         return zero_padding(rec_sig, valid_mask(wanted, longest))
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Resynthesis. sig (B, T), lengths in samples (B,) -> rec_sig (B, ~T), lengths (B,)."""
-        lats, frames = self.sig_to_lats(sig, lengths)
+        lats, frames = self._sig_to_lats(sig, lengths)
         return self.decoder(*self.decompressor(self.lats_to_codes(lats, frames), frames))
 
-    def _validate_toks(self, toks: Tensor, lengths: Tensor | None) -> Tensor:
-        if toks.dim() != 2 or toks.numel() == 0:
-            raise UserError(f"toks: shape {tuple(toks.shape)}; give (batch, tokens), not empty")
-        if lengths is None:
-            return full_lengths(toks)
-        if lengths.shape != toks.shape[:1] or lengths.dtype != torch.int64:
-            raise UserError(
-                f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(toks)},)"
-            )
-        if bool((lengths < 1).any()) or bool((lengths > toks.shape[1]).any()):
-            raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{toks.shape[1]}")
-        return lengths
+    def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.compressor(*self.encoder(sig, lengths))
 
     # -- checkpoints -----------------------------------------------------------------------------
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> FocalCodec:
-        """Codec with random weights from a parsed `config.json` of generation 2.
+        """Codec with random weights from a parsed `config.json` of either generation.
 
         Raises
         ------
         UserError
-            A part's name is not known, or its configuration does not fit it.
+            A part is not known, its configuration is not one of its own, or the parts do not
+            fit together.
         """
-        parts = {}
-        for part in PART_NAMES:
-            name, kwargs = config[f"{part}_name"], config[f"{part}_config"]
-            if name not in PARTS:
-                raise UserError(f"{part}_name={name!r}: not one of {', '.join(sorted(PARTS))}")
-            try:
-                parts[part] = PARTS[name](**kwargs)
-            except TypeError as error:
-                raise UserError(f"{part}_config: does not fit {name} ({error})") from error
-        return cls(**parts)  # type: ignore[arg-type]
+        config = upgrade_config(config)
+        parts: dict[str, Any] = {
+            part: build_part(part, config[f"{part}_name"], config[f"{part}_config"])
+            for part in PART_NAMES
+        }
+        return cls(**parts)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -352,20 +337,11 @@ class FocalCodec(nn.Module):
         """
         folder = find_checkpoint(source, revision, token, cache_dir)
         config, tensors = read_checkpoint(folder)
-        codec = cls.from_config(config)
-        own = codec.state_dict()
-        missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-        if missing or surplus:
-            raise UserError(
-                f"{folder}: weights and config.json are of different models"
-                f" (missing {missing[:1]}, unexpected {surplus[:1]}); fetch both again"
-            )
-        for name, tensor in tensors.items():
-            if tensor.shape != own[name].shape:
-                raise UserError(
-                    f"{folder}: {name} is {tuple(tensor.shape)}, config.json means"
-                    f" {tuple(own[name].shape)}; fetch both again"
-                )
+        try:
+            codec = cls.from_config(config)
+        except UserError as error:
+            raise UserError(f"{folder / CONFIG_NAME}: {error}") from error
+        check_tensors(folder / WEIGHTS_NAME, tensors, codec.state_dict())
         codec.load_state_dict(tensors)
         return codec.eval()
 
@@ -376,3 +352,36 @@ class FocalCodec(nn.Module):
 
 def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))
+
+
+def _validate_toks(toks: Tensor, lengths: Tensor | None) -> Tensor:
+    """Lengths of toks, once they and their shape are found right."""
+    if toks.dim() != 2 or toks.numel() == 0:
+        raise UserError(f"toks: shape {tuple(toks.shape)}; give (batch, tokens), not empty")
+    if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
+        raise UserError(f"toks: {toks.dtype}; give integers, e.g. torch.int64")
+    if lengths is None:
+        return full_lengths(toks)
+    if lengths.shape != toks.shape[:1] or lengths.dtype != torch.int64:
+        raise UserError(
+            f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(toks)},), in tokens"
+        )
+    if bool((lengths < 1).any()) or bool((lengths > toks.shape[1]).any()):
+        raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{toks.shape[1]}")
+    return lengths
+
+
+def _validate_num_samples(num_samples: int | Tensor, ends: Tensor, spare: int) -> Tensor:
+    """Expand to (B,), once found right for clips that end at `ends`, give or take `spare`."""
+    wanted = torch.as_tensor(num_samples, device=ends.device)
+    if wanted.dtype != torch.int64 or wanted.shape not in ((), ends.shape):
+        raise UserError(
+            f"num_samples: {wanted.dtype} {tuple(wanted.shape)}; give an int or int64"
+            f" ({len(ends)},)"
+        )
+    if bool((wanted > ends + spare).any()) or bool((wanted < 1).any()):
+        raise UserError(
+            f"num_samples: {wanted.tolist()}, but the tokens last {ends.tolist()} samples;"
+            " give the number that went into encode, at the same sample_rate"
+        )
+    return wanted.expand_as(ends)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import importlib.machinery
 import importlib.util
 import os
-import sys
-import types
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
+from focalcodec.hub import hub_folder
 from focalcodec.wavlm import WavLM
 
 _LAYER_NAMES = {
@@ -26,6 +27,7 @@ _LAYER_NAMES = {
     "feed_forward.intermediate_dense": "feed_forward.in_proj",
     "feed_forward.output_dense": "feed_forward.out_proj",
 }
+_WITHOUT = "use a mini configuration, whose log-mel encoder has no weights"
 
 
 def wavlm_from_transformers(
@@ -54,7 +56,7 @@ def wavlm_from_transformers(
     layer : int
         Layer whose output is taken, 1 to the model's number of layers.
     revision, token, cache_dir, local_files_only
-        As in `transformers.WavLMModel.from_pretrained`.
+        Of a hub model: see `focalcodec.hub.hub_folder`.
 
     Returns
     -------
@@ -74,13 +76,10 @@ def wavlm_from_transformers(
         ...
     focalcodec.errors.UserError: no/such/folder: ...
     """
-    options = {
-        "revision": revision or "main",
-        "token": token,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-    }
-    config, state = _load(os.fspath(source), options)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _download(os.fspath(source), revision, token, cache_dir, local_files_only)
+    config, state = _load(os.fspath(source), folder)
     _check_config(os.fspath(source), config, layer)
     encoder = WavLM(**convert_config(config, layer))
     encoder.load_state_dict(convert_state(state, encoder))
@@ -182,22 +181,47 @@ def _folded_weight(state: Mapping[str, Tensor], conv: str) -> Tensor:
     return gain.float() * direction.float() / direction.float().norm(dim=(0, 1), keepdim=True)
 
 
-def _load(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
-    """Get the configuration and all weights of a WavLM."""
-    config_class, model_class = _transformers_classes()
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+def _download(
+    source: str,
+    revision: str | None,
+    token: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+) -> Path:
+    """Get a hub model's folder, with PyTorch's older weights only where there are no newer."""
+    try:
+        for weights in ("*.safetensors", "pytorch_model*.bin"):
+            folder = hub_folder(
+                source,
+                ("*.json", weights),
+                revision,
+                token,
+                cache_dir,
+                local_files_only,
+            )
+            if any(folder.glob(weights)):
+                break
+    except UserError as error:
+        raise UserError(f"{error}, or {_WITHOUT}") from error
+    return folder
 
+
+def _load(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
+    """Read the configuration and all weights of a WavLM from a folder."""
+    config_class, model_class = _transformers_classes()
     kind = None
     try:
-        kind = config_class.get_config_dict(source, **options)[0].get("model_type")
+        kind = config_class.get_config_dict(folder, local_files_only=True)[0].get("model_type")
         if kind == "wavlm":
-            model, report = model_class.from_pretrained(source, output_loading_info=True, **options)
-    # all that these two calls raise for files, names and the network; their own bugs pass
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            model, report = model_class.from_pretrained(
+                folder, output_loading_info=True, local_files_only=True
+            )
+    # what these two calls raise for files that are missing or damaged; their own bugs pass
+    except (OSError, SafetensorError, UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{source}: this WavLM can't be had ({reason}); give a local folder with config.json "
-            "and the weights, or use a mini configuration, whose log-mel encoder needs none"
+            f"{source}: this WavLM can't be read ({reason}); give a local folder with config.json"
+            f" and the weights, or {_WITHOUT}"
         ) from error
     if kind != "wavlm":
         raise UserError(f"{source}: model_type is {kind!r}; give a model of type 'wavlm'")
@@ -230,31 +254,8 @@ def _check_config(source: str, config: Any, layer: int) -> None:
 def _transformers_classes() -> tuple[Any, Any]:
     if importlib.util.find_spec("transformers") is None:
         raise UserError("transformers: not installed; pip install transformers")
-    with _harmless_torchaudio():
-        module = importlib.import_module("transformers.models.wavlm.modeling_wavlm")
+    # transformers imports torchaudio wherever it is installed; WavLM calls nothing of it
+    if importlib.util.find_spec("torchaudio") is not None:
+        ensure_torchaudio()
+    module = importlib.import_module("transformers.models.wavlm.modeling_wavlm")
     return module.WavLMConfig, module.WavLMModel
-
-
-@contextmanager
-def _harmless_torchaudio() -> Iterator[None]:
-    """Let transformers import where torchaudio is installed but can't be loaded.
-
-    The CPU-only torch with the registry's torchaudio, built for CUDA, is such a place.
-    transformers imports torchaudio whenever it is installed, and WavLM calls nothing of it.
-    """
-    name = "torchaudio"
-    if name in sys.modules or importlib.util.find_spec(name) is None:
-        yield
-        return
-    try:
-        importlib.import_module(name)
-    except (ImportError, OSError):
-        stand_in = types.ModuleType(name)
-        stand_in.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        sys.modules[name] = stand_in
-        try:
-            yield
-        finally:
-            del sys.modules[name]
-    else:
-        yield

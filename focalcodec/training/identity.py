@@ -11,10 +11,12 @@ from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 
 KNOBS_NAME = "knobs.json"
+SAVE_NAME = "save"
 
 HONOURED = frozenset(
     {
         "number_of_epochs",
+        "epoch_counter",
         "stop_patience_epochs",
         "sample_interval_epochs",
         "sample_clips",
@@ -30,17 +32,24 @@ HONOURED = frozenset(
         "valid_batch_size",
     }
 )
-"""Knobs that a resumed run takes over in their new value; they do not change a step's result."""
+"""Knobs that a resumed run takes over in their new value; they do not change a step's result. The
+epoch counter's only argument is the number of epochs."""
 
 
 def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Scalars of a resolved YAML tree, with dotted names.
+    """Scalars and tags of a resolved YAML tree, with dotted names.
 
     Example
     -------
     >>> dict(knobs_of({"lr": 0.1, "model": {"dims": [1, 2]}}))
     {'lr': 0.1, 'model.dims': [1, 2]}
     """
+    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
+    if tag.startswith("!"):
+        # A class with the same arguments as another's is not the same.
+        yield prefix, " ".join([tag, str(getattr(tree, "value", ""))]).strip()
+        if not isinstance(tree, (Mapping, list)):
+            return
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from knobs_of(value, f"{prefix}.{key}" if prefix else str(key))
@@ -48,13 +57,13 @@ def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for index, item in enumerate(tree):
             yield from knobs_of(item, f"{prefix}.{index}")
     elif isinstance(tree, list):
-        yield prefix, [_plain(item) for item in tree]
+        yield f"{prefix}.arguments" if tag.startswith("!") else prefix, list(map(_plain, tree))
     else:
         yield prefix, _plain(tree)
 
 
 def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
-    """Compare a run's knobs with those its folder was started with; store them the first time.
+    """Compare a run's knobs with those of its folder's checkpoints; store them before there are any.
 
     Parameters
     ----------
@@ -76,16 +85,20 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
     Example
     -------
     >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> check_identity(folder, {"lr": 0.1}), check_identity(folder, {"lr": 0.1})
-    (False, True)
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> check_identity(folder, {"lr": 0.3})
+    False
+    >>> (folder / SAVE_NAME / "CKPT+1").mkdir(parents=True)
+    >>> check_identity(folder, {"lr": 0.3})
+    True
     >>> check_identity(folder, {"lr": 0.2})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    focalcodec.errors.UserError: ...: started with lr=0.1, now lr=0.2; ...
+    focalcodec.errors.UserError: ...: started with lr=0.3, now lr=0.2; ...
     """
     path = Path(run_folder) / KNOBS_NAME
-    if not path.is_file():
+    # Before the first checkpoint nothing was trained that a changed knob could spoil.
+    if not path.is_file() or not any((path.parent / SAVE_NAME).glob("CKPT*")):
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(dict(knobs), indent=1) + "\n", encoding="utf-8")
         return False
@@ -102,7 +115,6 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    # Tagged scalars (!new:, !name:, !ref) stand for their text.
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return str(getattr(value, "value", value))
+    return str(value)

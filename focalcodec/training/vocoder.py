@@ -32,6 +32,8 @@ class VocoderBrain(CodecBrain):
         "discriminator": ("discriminator",),
         "generator": ("decoder",),
     }
+    # The mel distance that validation measures is only a part of what a GAN is trained for.
+    selection: ClassVar[dict[str, str]] = {"max_key": "epoch"}
     read_keys: ClassVar[frozenset[str]] = frozenset(
         {
             "crop_frames",

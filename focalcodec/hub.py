@@ -1,0 +1,74 @@
+"""The one place that downloads models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from focalcodec.errors import UserError
+
+
+def hub_folder(
+    name: str,
+    patterns: Sequence[str],
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Folder of one commit of a repository on the Hugging Face hub, in the local cache.
+
+    Downloads what is not there yet. Without a network, or with `HF_HUB_OFFLINE=1`, the cache
+    alone answers, at once: some of the files may then be missing.
+
+    Parameters
+    ----------
+    name : str
+        Repository, owner/name.
+    patterns : sequence of str
+        Files to have, as shell patterns.
+    revision, token : str, optional
+        Branch, tag or commit, and access token.
+    cache_dir : str or path, optional
+        Default the cache of `huggingface_hub`.
+    local_files_only : bool
+        Ask the cache only.
+
+    Returns
+    -------
+    Path
+        Folder in the cache: files of one commit.
+
+    Raises
+    ------
+    UserError
+        Neither the hub nor the cache has the repository or the revision.
+
+    Example
+    -------
+    >>> hub_folder("no/model", ["*"], local_files_only=True)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/model: no such folder, nor a model in the hub's local cache...
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+            allow_patterns=list(patterns),
+            local_files_only=local_files_only,
+        )
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        where = "" if revision is None else f" at revision {revision}"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+        raise UserError(
+            f"{name}: no such folder, nor a model in the hub's local cache{where}, and the hub"
+            f" gave none ({reason}); check name and network, or give a local folder"
+        ) from error
+    return Path(folder)
