@@ -150,7 +150,7 @@ def find_checkpoint(
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)):
             raise UserError(
                 f"{source}: not a folder, nor the name of a hub repository (owner/name);"
                 " check the path"

@@ -217,7 +217,7 @@ def _load(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
                 folder, output_loading_info=True, local_files_only=True
             )
     # what these two calls raise for files that are missing or damaged; their own bugs pass
-    except (OSError, SafetensorError, UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, SafetensorError, UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{source}: this WavLM can't be read ({reason}); give a local folder with config.json"

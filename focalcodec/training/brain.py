@@ -94,7 +94,7 @@ class CodecBrain(sb.Brain):
         self.sampler, self.cache = sampler, cache
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("sampler", sampler)
-        self.encoder = encoder.requires_grad_(False).eval().to(self.device)
+        self.encoder: Any = encoder.requires_grad_(False).eval().to(self.device)
         self.monitor = monitor
         self.meters = Meters()
         self.train_stats: dict[str, float] = {}

@@ -18,6 +18,7 @@ from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tag import Tag
 
@@ -31,7 +32,7 @@ _REFERENCE = re.compile(r"<([^<>\s]+)>")
 def load_config(
     path: str | Path, overrides: str = "", read_keys: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Load a YAML after checking that each key is known and has a reader.
+    r"""Load a YAML after checking that each key is known and has a reader.
 
     Parameters
     ----------
@@ -58,8 +59,8 @@ def load_config(
     -------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "base.yaml").write_text("batch_size: 4\\nlr: 0.1\\n")
-    >>> _ = (folder / "fast.yaml").write_text("__base__: base.yaml\\nlr: 0.2\\n")
+    >>> _ = (folder / "base.yaml").write_text("batch_size: 4\nlr: 0.1\n")
+    >>> _ = (folder / "fast.yaml").write_text("__base__: base.yaml\nlr: 0.2\n")
     >>> load_config(folder / "fast.yaml")
     {'batch_size': 4, 'lr': 0.2}
     >>> load_config(folder / "fast.yaml", "batch_siez: 8")
@@ -158,7 +159,13 @@ def _merge(tree: Any, changes: Mapping[str, Any], path: Path, new_keys: bool = F
         if not new_keys and not re.match("!(new|name|apply):", _tag(tree)):
             _require_key(key, known, path)
         old = tree.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _tag(value):
+        if _tag(old).startswith(_INCLUDE) and not isinstance(old, Mapping):
+            tag = Tag(suffix=_tag(old))
+            old = tree[key] = CommentedMap()
+            old.yaml_set_ctag(tag)
+        # {} empties a plain mapping, and an empty one takes any keys.
+        joined = bool(_tag(old)) or bool(value and old)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and joined and not _tag(value):
             _merge(old, value, path)
         else:
             tree[key] = value

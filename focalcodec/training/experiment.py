@@ -24,18 +24,18 @@ from focalcodec.data.dataset import AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
-from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
 from focalcodec.files import atomic_path
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, resolve_config
 from focalcodec.training.distributed import process_count, process_rank
+from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
 from focalcodec.training.identity import check_identity, knobs_of
 from focalcodec.training.monitor import Monitor
 
 logger = logging.getLogger(__name__)
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[dict[str, Any]]
 
 READ_KEYS = frozenset(
     """
@@ -85,13 +85,19 @@ class Experiment:
             for key in sorted(self.run_opts.overridden_args)
             if key in READ_KEYS or key in ("compile", "remove_vector_weight_decay")
         }
-        resumed = check_identity(self.output_folder, dict(knobs_of(YAML().load(resolved))) | options)
+        resumed = check_identity(
+            self.output_folder, dict(knobs_of(YAML().load(resolved))) | options
+        )
         sb.create_experiment_directory(self.output_folder)
         shutil.copy(file, self.output_folder)
         with atomic_path(self.output_folder / "hyperparams.yaml") as path:
             path.write_text(resolved, encoding="utf-8")
         if resumed:
             logger.info("%s: taking up the run of this folder", self.output_folder)
+
+    def on_main(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a function on the first process; the others wait for it."""
+        run_on_main(function, args=args, kwargs=kwargs)
 
     def say(self, line: str) -> None:
         """Print one line, once for all processes."""
@@ -204,8 +210,11 @@ class Experiment:
 
     def _sample_batches(self, valid: Rows, encoder: Any) -> list[Any]:
         rows = sorted(valid, key=lambda row: row["ID"])[: self.hparams["sample_clips"]]
-        dataset = self._dataset(rows, encoder, None, with_sig=True) if rows else []
-        return [pad_collate([dataset[index]]) for index in range(len(dataset))]
+        if not rows:
+            return []
+        dataset = self._dataset(rows, encoder, None, with_sig=True)
+        batches = [pad_collate([dataset[index]]) for index in range(len(dataset))]
+        return [batch for batch in batches if batch is not None]
 
 
 def run_script(main: Callable[[Sequence[str]], None]) -> None:

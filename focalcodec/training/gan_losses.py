@@ -35,7 +35,9 @@ def hinge_discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> 
     >>> hinge_discriminator_loss([torch.tensor([[2.0, 0.0]])], [torch.tensor([[-0.5, -2.0]])])
     tensor([0.7500])
     """
-    terms = [_item_mean(relu(1 - r)) + _item_mean(relu(1 + f)) for r, f in zip(real, fake, strict=True)]
+    terms = [
+        _item_mean(relu(1 - r)) + _item_mean(relu(1 + f)) for r, f in zip(real, fake, strict=True)
+    ]
     return torch.stack(terms).sum(dim=0)
 
 
@@ -96,5 +98,3 @@ def feature_matching_loss(
 def _item_mean(x: Tensor) -> Tensor:
     # Autocast leaves maps in half precision; their means are summed up in float32.
     return x.flatten(1).float().mean(dim=1)
-
-

@@ -19,7 +19,7 @@ from focalcodec.training.pictures import save_png, training_curves_figure
 
 
 class Monitor:
-    """Writes what a run shows into its output folder; only the first process writes.
+    r"""Writes what a run shows into its output folder; only the first process writes.
 
     `train_log.txt` and `curves.png` are made anew from the run's history after each epoch, so
     that a resumed run leaves the same log as one that never stopped.
@@ -36,9 +36,9 @@ class Monitor:
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> monitor = Monitor(folder)
-    >>> monitor.write_log([{"epoch": 1, "lr": 0.1, "train": {"loss": 2.0}, "valid": {"loss": 1.0}}])
+    >>> monitor.write_log([{"epoch": 1, "lr": 0.1, "train": {"loss": 2.0}, "valid": {"loss": 1.5}}])
     >>> (folder / "train_log.txt").read_text()
-    'epoch: 1, lr: 1.00e-01 - train loss: 2.00 - valid loss: 1.00\\n'
+    'epoch: 1, lr: 1.00e-01 - train loss: 2.00 - valid loss: 1.50\n'
     """
 
     def __init__(

@@ -87,7 +87,7 @@ def spectrogram_figure(
     _mel_axis(axes[0], mels[0].shape[0], sample_rate)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=28)
     bar.set_label("dB", color=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -117,7 +117,7 @@ def training_curves_figure(
 
     Example
     -------
-    >>> rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5, "lr": 0.1}, {"epoch": 2, "lr": 0.05}]
+    >>> rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5}, {"epoch": 2, "lr": 0.05}]
     >>> [axes.get_title(loc="left") for axes in training_curves_figure(rows).axes]
     ['loss', 'lr']
     """
@@ -310,7 +310,7 @@ def _code_grid(figure: Figure, ax: Axes, share: NDArray[np.float64]) -> None:
     bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=28, extend="both", ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["0.1", "1", "10"])
     bar.set_label("use, relative to uniform", color=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def _code_ranks(ax: Axes, seen: NDArray[np.float64], size: int) -> None:

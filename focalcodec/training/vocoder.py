@@ -138,5 +138,7 @@ class VocoderBrain(CodecBrain):
             rec_sig = self.compute_forward(batch, sb.Stage.VALID)[0][0].cpu()
             name, rate = batch.id[0], self.encoder.sample_rate
             self.monitor.write_audio(f"{name}_vocoder", rec_sig, rate, epoch)
-            figure = spectrogram_figure(batch.sig[0].cpu().numpy(), rec_sig.numpy(), rate, title=name)
+            figure = spectrogram_figure(
+                batch.sig[0].cpu().numpy(), rec_sig.numpy(), rate, title=name
+            )
             self.monitor.write_picture(f"{name}_vocoder", figure, epoch)

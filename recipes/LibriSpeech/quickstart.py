@@ -1,4 +1,4 @@
-"""Both stages of the mini configuration, export and resynthesis, in one command and one process each.
+"""Both stages of the mini configuration, export and resynthesis, in one command.
 
 python recipes/LibriSpeech/quickstart.py [OUT]
 

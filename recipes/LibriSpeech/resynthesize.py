@@ -3,8 +3,8 @@
 python resynthesize.py CODEC OUT [--data_folder X] [--splits test-mini test-real]
 
 Each clip is heard three times: as it is, through the decoder alone (clean feats, no tokens), and
-through the whole codec. Without Whisper's packages the word error rates are left out, with a line that
-says how to get them.
+through the whole codec. Without Whisper's packages the word error rates are left out, with a line
+that says how to get them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from librispeech_prepare import prepare_librispeech
+from tabulate import tabulate
+from torch import Tensor
+from tqdm import tqdm
+
 from focalcodec import FocalCodec, UserError
 from focalcodec.audio import read_audio, write_audio
 from focalcodec.data.embedded import embedded_corpus
@@ -23,10 +28,6 @@ from focalcodec.files import atomic_path
 from focalcodec.metrics.wer import WhisperJudge, word_error_rate
 from focalcodec.training.experiment import run_script
 from focalcodec.training.pictures import save_png, spectrogram_figure
-from librispeech_prepare import prepare_librispeech
-from tabulate import tabulate
-from torch import Tensor
-from tqdm import tqdm
 
 WAYS = ("original", "vocoder", "codec")
 

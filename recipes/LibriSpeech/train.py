@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from librispeech_prepare import prepare_librispeech
+
 from focalcodec.data.embedded import embedded_corpus
 from focalcodec.data.manifest import read_manifest
 from focalcodec.training.experiment import Experiment, run_script
-from librispeech_prepare import prepare_librispeech
-from speechbrain.utils.distributed import run_on_main
 
 DATA_KEYS = ("data_folder", "tr_splits", "dev_splits", "te_splits", "extra_sets")
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
     manifests = experiment.output_folder / "manifests"
     options = {key: hparams[key] for key in ("skip_prep", "max_broken_share")}
-    run_on_main(prepare_librispeech, args=[data_folder, manifests], kwargs=splits | options)
+    experiment.on_main(prepare_librispeech, data_folder, manifests, **splits, **options)
     sets = {
         name: read_manifest(manifests / f"{name}.csv", data_folder)
         for name in ("train", "valid", "test", *splits["extra_sets"])

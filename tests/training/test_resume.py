@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.training.runs import RECIPE, STAGES, command
 
+
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
     newest = max((folder / "save").glob("CKPT*"), key=lambda path: path.stat().st_mtime_ns)
     return {
@@ -53,7 +54,9 @@ def test_killed_run_ends_with_same_weights(stage: str, tmp_path: Path) -> None:
     assert run_and_kill(
         command(stage, killed, *interval), lambda: set((killed / "save").glob("CKPT*")) - before
     )
-    end = subprocess.run(command(stage, killed, *interval), cwd=RECIPE, capture_output=True, text=True)
+    end = subprocess.run(
+        command(stage, killed, *interval), cwd=RECIPE, capture_output=True, text=True
+    )
     assert end.returncode == 0, end.stderr[-2000:]
     expected, actual = final_weights(whole), final_weights(killed)
     assert expected and expected.keys() == actual.keys()

@@ -242,7 +242,8 @@ def cache(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["nowhere", "a/b/c", "/no/such/place", "../codec", "a/b c"])
-def test_neither_a_folder_nor_a_name(source):
+def test_neither_a_folder_nor_a_name(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     refused("not a folder, nor the name of a hub repository", source)
 
 
@@ -273,7 +274,6 @@ def test_repository_from_the_cache(cache, offline, revision):
 
 def test_repository_from_the_cache_without_a_network(cache, monkeypatch):
     monkeypatch.setattr(f"{HUB}.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", "http://127.0.0.1:9", raising=False)
     FocalCodec.from_pretrained("someone/some_codec.v1", cache_dir=cache)
 
 

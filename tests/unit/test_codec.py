@@ -129,6 +129,17 @@ def test_same_number_of_samples_at_any_rate(rate):
     check()
 
 
+@pytest.mark.parametrize(
+    ("rate", "samples"), [(44100, 883), (48000, 961), (96000, 1922), (192000, 3845)]
+)
+def test_rounding_at_the_end_of_a_frame(rate, samples):
+    """At 16 kHz these are 320 samples, and the frame's 320 are fewer samples at `rate`."""
+    codec = logmel_codec()
+    toks, _ = codec.encode(torch.rand(1, samples), rate)
+    assert toks.shape == (1, 1)
+    assert codec.decode(toks, num_samples=samples, sample_rate=rate).shape == (1, samples)
+
+
 def test_no_part_of_the_signal_is_cut_off():
     """The last samples are heard by the model, not filled up with silence."""
     codec = golden_codec("tiny_50hz")

@@ -6,9 +6,10 @@ import datetime
 from pathlib import Path
 
 import pytest
+from hyperpyyaml import load_hyperpyyaml
+
 from focalcodec.errors import UserError
 from focalcodec.training.config import load_config, resolve_config
-from hyperpyyaml import load_hyperpyyaml
 
 
 @pytest.fixture
@@ -142,6 +143,18 @@ def test_missing_file(folder: Path) -> None:
 @pytest.mark.parametrize("overrides", ["just words", "[1, 2]", "lr: [1"])
 def test_overrides_that_are_no_key_and_value(folder: Path, overrides: str) -> None:
     assert "command line" in refusal(folder / "base.yaml", overrides)
+
+
+def test_include_without_changes_takes_changes(folder: Path) -> None:
+    (folder / "plain.yaml").write_text("head: !include:parts/head.yaml\n")
+    assert load_config(folder / "plain.yaml", "head: {size: 7}")["head"]["double"] == 14
+    assert "did you mean 'size'" in refusal(folder / "plain.yaml", "head: {siez: 7}")
+
+
+def test_mapping_can_be_emptied_and_filled(folder: Path) -> None:
+    (folder / "sets.yaml").write_text("full: {a: [1]}\nempty: {}\n")
+    hparams = load_config(folder / "sets.yaml", "full: {}\nempty: {b: [2]}")
+    assert hparams == {"full": {}, "empty": {"b": [2]}}
 
 
 def test_scalars_of_the_command_line_keep_their_type(folder: Path) -> None:

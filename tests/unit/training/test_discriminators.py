@@ -33,7 +33,10 @@ def test_eight_scores_and_54_maps_of_every_size(divisor):
     scores, maps = Discriminators(divisor)(torch.randn(2, 7040))
     assert [len(one) for one in maps] == [6] * 5 + [8] * 3
     assert all(x.shape[0] == 2 for one in maps for x in one)
-    assert all(torch.equal(score.flatten(), one[-1].flatten()) for score, one in zip(scores, maps))
+    assert all(
+        torch.equal(score.flatten(), one[-1].flatten())
+        for score, one in zip(scores, maps, strict=True)
+    )
     assert [score.shape[1] for score in scores[:5]] == list(PERIODS)
     assert [score.shape for score in scores[5:]] == [(2, 110), (2, 56), (2, 28)]
 
@@ -45,7 +48,7 @@ def test_columns_as_batch_items_equal_two_dimensional_convolution(period):
     sig = torch.randn(3, 701)
     _, maps = discriminator(sig)
     x = pad(sig[:, None], (0, -701 % period), mode="reflect").view(3, 1, -1, period)
-    for conv, got in zip([*discriminator.convs, discriminator.to_score], maps):
+    for conv, got in zip([*discriminator.convs, discriminator.to_score], maps, strict=True):
         stride, padding = (conv.stride[0], 1), (conv.padding[0], 0)
         x = conv2d(x, conv.weight[..., None], conv.bias, stride, padding)
         if conv is not discriminator.to_score:
@@ -58,7 +61,7 @@ def test_items_do_not_mix():
     discriminators = Discriminators(32).eval()
     sig = torch.randn(3, 1000)
     together, alone = discriminators(sig)[0], discriminators(sig[1:2])[0]
-    for both, one in zip(together, alone):
+    for both, one in zip(together, alone, strict=True):
         torch.testing.assert_close(both[1:2], one, atol=1e-6, rtol=1e-4)
 
 
@@ -69,7 +72,9 @@ def test_norms():
         for conv in [*discriminators.scales[0].convs, discriminators.scales[0].to_score]
     }
     assert kinds == {"_SpectralNorm"}
-    convs = [m for m in discriminators.modules() if hasattr(m, "kernel_size") and hasattr(m, "bias")]
+    convs = [
+        m for m in discriminators.modules() if hasattr(m, "kernel_size") and hasattr(m, "bias")
+    ]
     assert len(convs) == 54 and all(is_parametrized(conv, "weight") for conv in convs)
 
 
@@ -87,7 +92,7 @@ def test_state_comes_back():
     sig = torch.randn(2, 640)
     first(sig)  # one power iteration of the spectral norm
     second.load_state_dict(first.state_dict())
-    for a, b in zip(first(sig)[0], second(sig)[0]):
+    for a, b in zip(first(sig)[0], second(sig)[0], strict=True):
         assert torch.equal(a, b)
 
 

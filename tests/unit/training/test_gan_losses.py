@@ -23,7 +23,7 @@ def test_hinge_losses_equal_their_definition(scores):
     zero = torch.zeros(())
     expected_d = sum(
         torch.maximum(zero, 1 - r).mean() + torch.maximum(zero, 1 + f).mean()
-        for r, f in zip(real, fake)
+        for r, f in zip(real, fake, strict=True)
     )
     expected_g = sum(torch.maximum(zero, 1 - f).mean() for f in fake)
     torch.testing.assert_close(hinge_discriminator_loss(real, fake).mean(), expected_d)

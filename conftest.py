@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from focalcodec.compat import ensure_torchaudio
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -36,3 +38,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a test reaches for the network: {address}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def pytest_configure() -> None:
+    """Let hypothesis look at the modules that speechbrain imports when they are first used.
+
+    It asks every module for its file, which for those of speechbrain means an import that fails
+    where an optional dependency is missing.
+    """
+    ensure_torchaudio()
+    from speechbrain.utils.importutils import LazyModule
+
+    LazyModule.__file__ = None
+
+
+@pytest.fixture(autouse=True)
+def torch_in_examples(doctest_namespace: dict[str, Any]) -> None:
+    """Docstrings' examples need not import torch."""
+    doctest_namespace["torch"] = torch

@@ -1,0 +1,67 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from focalcodec.audio import read_audio
+from focalcodec.training.monitor import Monitor
+
+EPOCHS = [
+    {"epoch": 1, "lr_a": 0.1, "train": {"loss": 2.0}, "valid": {"loss": 1.5, "code_usage": 50.0}},
+    {"epoch": 2, "lr_a": 0.1, "train": {"loss": 1.0}, "valid": {"loss": -0.5, "code_usage": 60.0}},
+]
+
+
+def test_log_curves_and_scalars(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    for epochs in (EPOCHS[:1], EPOCHS):
+        monitor.write_log(epochs)
+    monitor.close()
+    lines = (tmp_path / "train_log.txt").read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[1] == (
+        "epoch: 2, lr_a: 1.00e-01 - train loss: 1.00e+00"
+        " - valid loss: -5.00e-01, valid code_usage: 60.00"
+    )
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    points = {(e.step, round(e.value, 3)) for e in events.Scalars("loss/valid")}
+    assert points == {(1, 1.5), (2, -0.5)}
+    assert {"loss/train", "code_usage/valid", "lr/lr_a"} <= set(events.Tags()["scalars"])
+
+
+def test_resumed_run_leaves_the_log_of_one_that_never_stopped(tmp_path: Path) -> None:
+    whole, stopped = Monitor(tmp_path / "whole"), Monitor(tmp_path / "stopped")
+    whole.write_log(EPOCHS)
+    stopped.write_log([*EPOCHS, EPOCHS[1] | {"epoch": 3}])
+    Monitor(tmp_path / "stopped").write_log(EPOCHS)
+    log = "train_log.txt"
+    assert (tmp_path / "whole" / log).read_text() == (tmp_path / "stopped" / log).read_text()
+
+
+def test_sounds_and_results(tmp_path: Path, capsys) -> None:
+    monitor = Monitor(tmp_path)
+    monitor.write_audio("clip", 0.5 * torch.ones(1600), 16000, 1)
+    monitor.write_results({"test": {"loss": 0.25}, "test-real": {"loss": 0.5}})
+    monitor.close()
+    (wav,) = tmp_path.rglob("*.wav")
+    assert read_audio(wav, 16000).shape == (1600,)
+    table = capsys.readouterr().out
+    assert "test-real" in table and "0.250" in table and "loss" in table
+    results = next(tmp_path.glob("*.json"))
+    assert "test-real" in json.dumps(json.loads(results.read_text()))
+
+
+def test_other_processes_write_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("focalcodec.training.monitor.process_rank", lambda: 1)
+    monitor = Monitor(tmp_path / "run")
+    monitor.write_log(EPOCHS)
+    monitor.write_audio("clip", torch.zeros(10), 16000, None)
+    monitor.write_results({"test": {"loss": 0.25}})
+    monitor.close()
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,176 @@
+"""Tiny corpora, Brains and runs in this process, for the tests of the training loop."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+from torch.utils.data import DataLoader
+
+from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
+from focalcodec.data.manifest import read_manifest
+from focalcodec.data.sampler import EpochBatchSampler
+from focalcodec.training.brain import CodecBrain
+from focalcodec.training.checkpointing import RunCheckpointer
+from focalcodec.training.config import load_config
+from focalcodec.training.monitor import Monitor
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "LibriSpeech"
+SECONDS = {"train": [0.8, 0.9, 1.0, 1.1], "dev": [0.7, 1.0], "test": [0.6, 0.9]}
+
+YAMLS = {
+    "quantizer": "focalcodec_50hz_mini.yaml",
+    "quantizer25": "focalcodec_25hz_mini.yaml",
+    "quantizer12": "focalcodec_12_5hz_mini.yaml",
+    "vocoder": "vocos_16khz_mini.yaml",
+}
+_RUN = {
+    "number_of_epochs": 2,
+    "passes_per_epoch": 1,
+    "batch_size": 2,
+    "valid_batch_size": 2,
+    "num_workers": 0,
+    "sample_clips": 0,
+    "feature_dim": 8,
+    "lr": 0.001,
+    "tr_splits": ["train"],
+    "dev_splits": ["dev"],
+    "te_splits": ["test"],
+    "extra_sets": {},
+}
+_QUANTIZER = {"hidden_dims": [4, 4, 4], "reversed_hidden_dims": [4, 4, 4], "code_dim": 4}
+_VOCODER = {
+    "modules": {"decoder": {"num_layers": 1, "dim": 8, "ffn_dim": 8}},
+    "discriminator_divisor": 32,
+    "adversarial_start_step": 0,
+}
+
+
+def knobs(stage: str, **changes: Any) -> dict[str, Any]:
+    """Knobs of a run of a few steps."""
+    return _RUN | (_VOCODER if stage == "vocoder" else _QUANTIZER) | changes
+
+
+def write_corpus(folder: Path, **splits: Sequence[float]) -> Path:
+    """LibriSpeech's tree with clips of so many seconds, modulated noise."""
+    import soundfile
+
+    generator = np.random.default_rng(0)
+    for split, lengths in (splits or SECONDS).items():
+        chapter = folder / split / "1" / "2"
+        chapter.mkdir(parents=True)
+        for index, seconds in enumerate(lengths):
+            time = np.arange(round(seconds * 16000)) / 16000
+            pitch = np.sin(2 * np.pi * generator.uniform(90, 300) * time)
+            sig = 0.3 * (pitch + 0.1 * generator.standard_normal(len(time)))
+            soundfile.write(chapter / f"1-2-{index:04}.flac", sig.astype("float32"), 16000)
+        lines = [f"1-2-{index:04} WORDS\n" for index in range(len(lengths))]
+        (chapter / "1-2.trans.txt").write_text("".join(lines))
+    return folder
+
+
+def arguments(stage: str, output: Path, data: Path, *options: str, **changes: Any) -> list[str]:
+    """Command line of such a run."""
+    lines = [f"hparams/{YAMLS[stage]}", f"--output_folder={output}", f"--data_folder={data}"]
+    for key, value in knobs(stage, **changes).items():
+        lines.append(f"--{key}={flow(value)}")
+    return [*lines, *options]
+
+
+def flow(value: Any) -> str:
+    """A value as one types it on the command line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return "null" if value is None else str(value)
+
+
+def train(argv: list[str]) -> None:
+    """The recipe's `main`, in this process."""
+    if str(RECIPE) not in sys.path:
+        sys.path.insert(0, str(RECIPE))
+    importlib.import_module("train").main([str(RECIPE / argv[0]), *argv[1:]])
+
+
+def clips(data: Path, split: str) -> list[dict[str, Any]]:
+    """Manifest rows of a split."""
+    if str(RECIPE) not in sys.path:
+        sys.path.insert(0, str(RECIPE))
+    manifests = data.parent / "manifests"
+    prepare = importlib.import_module("librispeech_prepare").prepare_librispeech
+    prepare(data, manifests, extra_sets={f"the-{split}": [split]})
+    return read_manifest(manifests / f"the-{split}.csv", data)
+
+
+def loader(rows: list[dict[str, Any]], batch_size: int, **options: Any) -> DataLoader:
+    """Batches of rows, as an experiment makes them."""
+    dataset = AudioDataset(rows, 16000)
+    sampler = EpochBatchSampler(dataset.durations, batch_size, seed=1, **options)
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=pad_collate)
+
+
+def batch_of(rows: list[dict[str, Any]]) -> AudioBatch:
+    """One padded batch of all rows."""
+    batch = pad_collate(list(AudioDataset(rows, 16000)))
+    assert batch is not None
+    return batch
+
+
+def make_brain(
+    stage: str,
+    folder: Path,
+    data: Path,
+    run_opts: dict[str, Any] | None = None,
+    brain_class: type[CodecBrain] | None = None,
+    **changes: Any,
+) -> tuple[CodecBrain, DataLoader, DataLoader]:
+    """A Brain with random weights (the same for the same seed), its training and validation sets."""
+    hparams = load_config(
+        RECIPE / "hparams" / YAMLS[stage],
+        "\n".join(
+            f"{key}: {flow(value)}"
+            for key, value in knobs(stage, **changes, output_folder=str(folder)).items()
+        ),
+    )
+    train_set = loader(clips(data, "train"), hparams["batch_size"], drop_last=True)
+    valid_set = loader(clips(data, "dev"), hparams["valid_batch_size"], sorting="ascending")
+    checkpointer = RunCheckpointer(
+        folder / "save",
+        {
+            **{n: m for n, m in hparams["modules"].items() if n != "quantizer"},
+            "epoch_counter": hparams["epoch_counter"],
+        },
+    )
+    brain = (brain_class or hparams["brain"])(
+        encoder=hparams["encoder"](),
+        monitor=Monitor(folder),
+        sampler=train_set.batch_sampler,
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts={"noprogressbar": True, **(run_opts or {})},
+        checkpointer=checkpointer,
+    )
+    return brain, train_set, valid_set
+
+
+def fit(brain: CodecBrain, train_set: DataLoader, valid_set: DataLoader) -> None:
+    """Train as the YAML says."""
+    brain.fit(brain.hparams.epoch_counter, train_set, valid_set)
+
+
+def weights(brain: CodecBrain) -> dict[str, torch.Tensor]:
+    """Copy of all parameters."""
+    return {name: p.detach().clone() for name, p in brain.modules.named_parameters()}
+
+
+def read_yaml(path: Path) -> Any:
+    """YAML tree of a file."""
+    return YAML().load(path.read_text())
