@@ -110,7 +110,9 @@ class FocalModulation(nn.Module):
             total = total + context * gates[..., level, None]
         if not self.causal:
             total = total + F.gelu(masked_mean(context, mask)) * gates[..., -1:]
-        modulator = self.context_proj((total * self.scale).transpose(1, 2)).transpose(1, 2)
+        # A convolution of one frame in the published layout: a linear map, and faster as one.
+        weight, bias = self.context_proj.weight.squeeze(2), self.context_proj.bias
+        modulator = F.linear(total * self.scale, weight, bias)
         return self.dropout(self.out_proj(self.norm(query * modulator)))
 
 

@@ -172,32 +172,46 @@ class CodecBrain(sb.Brain):
     def fit_batch(self, batch: Any) -> Tensor:
         """All turns of one batch; an optimiser steps when its group of batches is complete."""
         self.sampler.advance()
-        total = torch.zeros(())
-        if batch is None:
-            return self._pass_over(total)
-        batch = batch.to(self.device)
-        seed_step(self.hparams.seed, self.epoch, self.step)
         group, should_step = self._accumulation()
+        total = torch.zeros(())
+        if batch is not None:
+            total = self._take_turns(batch.to(self.device), group, should_step)
+        else:
+            self._pass_over()
+        if should_step:
+            # Where a turn was left out, what its group had gathered is not for the next one.
+            self._drop_gradients()
+            self.optimizer_step += 1
+        return total
+
+    def _take_turns(self, batch: Any, group: int, should_step: bool) -> Tensor:
+        total, before = torch.zeros(()), self.meters.state_dict()
+        seed_step(self.hparams.seed, self.epoch, self.step)
         for name, loss in self.turns(batch):
-            if not self._accept(loss, batch, name):
-                self.optimizers_dict[name].zero_grad()
-                break
+            # The loss is the global one, the same on every process: all of them decide alike.
+            if not bool(torch.isfinite(loss)):
+                self.meters.load_state_dict(before)
+                self._drop_gradients()
+                self._count_nonfinite(f"the {name} loss is {float(loss)}", batch)
+                return torch.zeros(())
             self.scaler.scale(loss / group).backward()
             if should_step:
                 self._step(name, batch)
             total = loss.detach().float().cpu()
         if should_step:
             self.scaler.update()
-            self.optimizer_step += 1
         return total
 
-    def _pass_over(self, nothing: Tensor) -> Tensor:
+    def _drop_gradients(self) -> None:
+        for optimizer in self.optimizers_dict.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def _pass_over(self) -> None:
         if process_count() > 1:
             raise UserError(
                 f"epoch {self.epoch}, batch {self.step}: every clip of one process is broken;"
                 " see skipped.csv in the run's folder, and remove them from the manifest"
             )
-        return nothing
 
     def _accumulation(self) -> tuple[int, bool]:
         # The last group of an epoch may be smaller, and is not thrown away.
@@ -205,13 +219,6 @@ class CodecBrain(sb.Brain):
         first = (self.step - 1) // factor * factor
         group = min(factor, self.steps_in_epoch - first) if self.steps_in_epoch else factor
         return group, self.step == first + group
-
-    def _accept(self, loss: Tensor, batch: Any, name: str) -> bool:
-        # The loss is the global one, the same on every process: all of them decide alike.
-        if bool(torch.isfinite(loss)):
-            return True
-        self._count_nonfinite(f"the {name} loss is {float(loss)}", batch)
-        return False
 
     def _count_nonfinite(self, what: str, batch: Any) -> None:
         self.nonfinite_count += 1
@@ -229,10 +236,12 @@ class CodecBrain(sb.Brain):
         self.scaler.unscale_(optimizer)
         limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
         norm = nn.utils.clip_grad_norm_(parameters, limit)
-        self.meters.add(f"grad_norm_{name}", norm if bool(torch.isfinite(norm)) else 0.0)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.meters.add(f"grad_norm_{name}", norm)
         if self.scaler.is_enabled():
             self.scaler.step(optimizer)
-        elif bool(torch.isfinite(norm)):
+        elif finite:
             optimizer.step()
         else:
             self._count_nonfinite(f"the {name} gradient is not finite", batch)
@@ -244,7 +253,8 @@ class CodecBrain(sb.Brain):
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
         """Forward pass and objectives of one batch, without gradients."""
         if batch is None:
-            return self._pass_over(torch.zeros(()))
+            self._pass_over()
+            return torch.zeros(())
         batch = batch.to(self.device)
         with self.evaluation_ctx:
             outputs = self.compute_forward(batch, stage)

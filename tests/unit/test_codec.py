@@ -171,6 +171,15 @@ def test_codec_in_double_precision():
     assert rec_sig.dtype == codec.codebook.dtype == torch.float64
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_codec_on_a_gpu_takes_what_is_on_the_cpu():
+    codec = FocalCodec.from_pretrained(GOLDEN["tiny_50hz"]).cuda()
+    sig = golden_tensors("tiny_50hz")["sig"]
+    toks, lengths = codec.encode(sig, 22050, torch.tensor([sig.shape[1]]))
+    rec_sig = codec.decode(toks.cpu(), lengths.cpu(), torch.tensor([24000]), 22050)
+    assert {x.device.type for x in (toks, lengths, rec_sig, codec.codebook)} == {"cuda"}
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
 def test_tokens_of_any_integer_type(dtype):
     codec, toks = logmel_codec(), torch.tensor([[1, 2, 100]])
