@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from focalcodec.audio import resample, validate_sig
+from focalcodec.audio import resample, resampled_length, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.checkpoints import (
     CONFIG_NAME,
@@ -181,12 +181,10 @@ class FocalCodec(nn.Module):
     def encode(
         self, sig: Tensor, sample_rate: int | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Audio to tokens: checks, resamples and encodes every sample.
+        """Audio to tokens: checks, resamples, and gives the tokens of the published models.
 
-        The strided convolutions of WavLM drop up to 399 samples at the end of a signal. So that
-        `decode` can give all of them back, a clip is followed by as many zeros as its last frame
-        needs: T samples at the encoder's rate give ceil(T / hop) frames. `sig_to_toks` is the
-        bare model, without those zeros.
+        The strided convolutions of WavLM hear no more than T - 80 samples, in whole frames of
+        320; `decode` gives the length back with silence in the place of the rest, at most 25 ms.
 
         Parameters
         ----------
@@ -214,11 +212,7 @@ class FocalCodec(nn.Module):
         rate = self.sample_rate_input if sample_rate is None else sample_rate
         sig, lengths = resample(sig, rate, self.sample_rate_input, lengths)
         sig, lengths = sig.to(self._weight), lengths.to(self._weight.device)
-        frames = -(-lengths // self.encoder.hop)
-        while bool((short := self.encoder.output_lengths(lengths) < frames).any()):
-            lengths = lengths + self.encoder.hop * short
-        sig = nn.functional.pad(sig, (0, int(lengths.max()) - sig.shape[1]))
-        lats, lengths = self._sig_to_lats(sig, lengths)
+        lats, lengths = self._sig_to_lats(sig[:, : int(lengths.max())], lengths)
         return self.lats_to_toks(lats, lengths), lengths
 
     @torch.no_grad()
@@ -262,9 +256,7 @@ class FocalCodec(nn.Module):
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
             return rec_sig
-        # resampling on the way in rounds to half a sample at the encoder's rate
-        spare = 0 if rate == self.sample_rate_input else -(-rate // self.sample_rate_input)
-        wanted = _validate_num_samples(num_samples, ends, spare)
+        wanted = self._validate_num_samples(num_samples, lengths, rate)
         longest = int(wanted.max())
         rec_sig = nn.functional.pad(rec_sig, (0, max(0, longest - rec_sig.shape[1])))[:, :longest]
         return zero_padding(rec_sig, valid_mask(wanted, longest))
@@ -276,6 +268,26 @@ class FocalCodec(nn.Module):
 
     def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.compressor(*self.encoder(sig, lengths))
+
+    def _validate_num_samples(
+        self, num_samples: int | Tensor, lengths: Tensor, rate: int
+    ) -> Tensor:
+        wanted = torch.as_tensor(num_samples, device=lengths.device)
+        if wanted.dtype != torch.int64 or wanted.shape not in ((), lengths.shape):
+            raise UserError(
+                f"num_samples: {wanted.dtype} {tuple(wanted.shape)}; give an int or int64"
+                f" ({len(lengths)},)"
+            )
+        wanted = wanted.expand_as(lengths)
+        heard = [resampled_length(n, rate, self.sample_rate_input) for n in wanted.tolist()]
+        frames = self.encoder.output_lengths(torch.tensor(heard, device=lengths.device))
+        toks = self.compressor.output_lengths(frames)
+        if bool((toks > lengths).any()) or bool((wanted < 1).any()):
+            raise UserError(
+                f"num_samples: {wanted.tolist()} at {rate} Hz make {toks.tolist()} tokens, and"
+                f" there are {lengths.tolist()}; give the number that went into encode"
+            )
+        return wanted
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -369,19 +381,3 @@ def _validate_toks(toks: Tensor, lengths: Tensor | None) -> Tensor:
     if bool((lengths < 1).any()) or bool((lengths > toks.shape[1]).any()):
         raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{toks.shape[1]}")
     return lengths
-
-
-def _validate_num_samples(num_samples: int | Tensor, ends: Tensor, spare: int) -> Tensor:
-    """Expand to (B,), once found right for clips that end at `ends`, give or take `spare`."""
-    wanted = torch.as_tensor(num_samples, device=ends.device)
-    if wanted.dtype != torch.int64 or wanted.shape not in ((), ends.shape):
-        raise UserError(
-            f"num_samples: {wanted.dtype} {tuple(wanted.shape)}; give an int or int64"
-            f" ({len(ends)},)"
-        )
-    if bool((wanted > ends + spare).any()) or bool((wanted < 1).any()):
-        raise UserError(
-            f"num_samples: {wanted.tolist()}, but the tokens last {ends.tolist()} samples;"
-            " give the number that went into encode, at the same sample_rate"
-        )
-    return wanted.expand_as(ends)

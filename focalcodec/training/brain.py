@@ -192,7 +192,7 @@ class CodecBrain(sb.Brain):
             if not bool(torch.isfinite(loss)):
                 self.meters.load_state_dict(before)
                 self._drop_gradients()
-                self._count_nonfinite(f"the {name} loss is {float(loss)}", batch)
+                self._count_nonfinite(f"the {name} loss is {loss.item()}", batch)
                 return torch.zeros(())
             self.scaler.scale(loss / group).backward()
             if should_step:
@@ -282,10 +282,11 @@ class CodecBrain(sb.Brain):
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
         """Report; after validation also schedule, store and decide whether to go on."""
         stats = self.stage_stats(stage)
-        if not math.isfinite(stats.get(LOSS_KEY, math.nan)):
+        loss = stats.get(LOSS_KEY, math.nan)
+        if not math.isfinite(loss):
             raise UserError(
-                f"epoch {epoch}: the {stage.name.lower()} loss is {stats.get(LOSS_KEY)}; nothing"
-                " was stored of this epoch: lower lr, or look at the data"
+                f"epoch {epoch}: the {stage.name.lower()} loss is {loss}; nothing was stored of"
+                " this epoch: lower lr, or look at the data"
             )
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
 from torch import Tensor
 
+from focalcodec.data.randomness import stable_seed
+from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain, average
 from focalcodec.training.distributed import global_sum
@@ -45,18 +47,25 @@ class QuantizerBrain(CodecBrain):
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"quantizer": ("compressor", "decompressor")}
     needs_sig: ClassVar[bool] = False
     read_keys: ClassVar[frozenset[str]] = frozenset(
-        {"entropy_weight", "inv_temperature", "gamma", "decoder_source"}
+        {"entropy_weight", "inv_temperature", "gamma", "decoder_source", "speed_perturb"}
     )
 
     def __init__(self, *args: Any, decoder: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.decoder = None if decoder is None else decoder.eval().to(self.device)
+        if self.cache is not None and self.hparams.speed_perturb is not None:
+            raise UserError(
+                "feature_cache and speed_perturb: cached feats are those of the clip as it is;"
+                " use one of the two"
+            )
         size = len(self.modules.quantizer.codebook)
         self.code_counts = torch.zeros(size, dtype=torch.int64)
         self.joint = torch.zeros(size, dtype=torch.float64)
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> QuantizerOutput:
         """Feats through compressor, quantizer and decompressor."""
+        if stage == sb.Stage.TRAIN and self.hparams.speed_perturb is not None:
+            batch = self._at_another_speed(batch)
         feats, frames = self.features(batch)
         lats, lat_frames = self.modules.compressor(feats, frames)
         toks, codes = self.modules.quantizer(lats, lat_frames)
@@ -64,6 +73,14 @@ class QuantizerBrain(CodecBrain):
         # Tokens at 25 and 12.5 Hz last a multiple of 2 or 4 frames: the surplus has no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return QuantizerOutput(feats, frames, lats, lat_frames, toks, qfeats)
+
+    def _at_another_speed(self, batch: Any) -> Any:
+        # The same draw on every process: the speed of a global batch.
+        torch.manual_seed(stable_seed(self.hparams.seed, "speed", self.epoch, self.step))
+        perturb = self.hparams.speed_perturb
+        sig = perturb(batch.sig)
+        lengths = batch.lengths * 100 // perturb.speeds[int(perturb.samp_index)]
+        return replace(batch, sig=sig, lengths=lengths.clamp(1, sig.shape[1]))
 
     def compute_objectives(self, outputs: QuantizerOutput, batch: Any, stage: sb.Stage) -> Tensor:
         """Reconstruction and entropy loss of a batch."""

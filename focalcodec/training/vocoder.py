@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.data.randomness import clip_generator
+from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain, average
 from focalcodec.training.gan_losses import (
@@ -48,6 +49,16 @@ class VocoderBrain(CodecBrain):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.mel_loss = self.hparams.mel_loss.to(self.device)
+        self._check_crop()
+
+    def _check_crop(self) -> None:
+        shortest = int(self.hparams.min_seconds * self.encoder.sample_rate)
+        frames = int(self.encoder.output_lengths(torch.tensor(shortest)))
+        if min(frames, shortest // self.encoder.hop) < self.hparams.crop_frames:
+            raise UserError(
+                f"crop_frames={self.hparams.crop_frames}: the shortest clips, of"
+                f" min_seconds={self.hparams.min_seconds}, have {frames}; raise min_seconds"
+            )
 
     def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
         """The discriminator's turn, then the decoder's against the new discriminator."""

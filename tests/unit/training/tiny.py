@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,13 @@ _VOCODER = {
 }
 
 
+class QuietMonitor(Monitor):
+    """Draws no curves."""
+
+    def write_log(self, history: Any) -> None:
+        """Nothing."""
+
+
 def knobs(stage: str, **changes: Any) -> dict[str, Any]:
     """Knobs of a run of a few steps."""
     return _RUN | (_VOCODER if stage == "vocoder" else _QUANTIZER) | changes
@@ -93,10 +101,18 @@ def flow(value: Any) -> str:
 
 
 def train(argv: list[str]) -> None:
-    """The recipe's `main`, in this process."""
+    """The recipe's `main`, in this process, whose logging is left as it was."""
     if str(RECIPE) not in sys.path:
         sys.path.insert(0, str(RECIPE))
-    importlib.import_module("train").main([str(RECIPE / argv[0]), *argv[1:]])
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level = root.handlers[:], root.level
+    try:
+        importlib.import_module("train").main([str(RECIPE / argv[0]), *argv[1:]])
+    finally:
+        for handler in [handler for handler in root.handlers if handler not in handlers]:
+            handler.close()
+        root.handlers, sys.excepthook = handlers, hook
+        root.setLevel(level)
 
 
 def clips(data: Path, split: str) -> list[dict[str, Any]]:
@@ -150,7 +166,7 @@ def make_brain(
     )
     brain = (brain_class or hparams["brain"])(
         encoder=hparams["encoder"](),
-        monitor=Monitor(folder),
+        monitor=QuietMonitor(folder),
         sampler=train_set.batch_sampler,
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
