@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +183,8 @@ class CodecBrain(sb.Brain):
             # Where a turn was left out, what its group had gathered is not for the next one.
             self._drop_gradients()
             self.optimizer_step += 1
+            if self.hparams.lr_scheduler_interval == "step":
+                self._step_schedulers()
         return total
 
     def _take_turns(self, batch: Any, group: int, should_step: bool) -> Tensor:
@@ -201,6 +204,13 @@ class CodecBrain(sb.Brain):
         if should_step:
             self.scaler.update()
         return total
+
+    def _step_schedulers(self) -> None:
+        # Schedules count the run's steps, also those before a late discriminator's first.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for scheduler in self.schedulers.values():
+                scheduler.step()
 
     def _drop_gradients(self) -> None:
         for optimizer in self.optimizers_dict.values():
@@ -246,8 +256,6 @@ class CodecBrain(sb.Brain):
         else:
             self._count_nonfinite(f"the {name} gradient is not finite", batch)
         optimizer.zero_grad(set_to_none=True)
-        if self.hparams.lr_scheduler_interval == "step":
-            self.schedulers[name].step()
 
     @torch.no_grad()
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:

@@ -10,6 +10,8 @@ HyperPyYAML.
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import io
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -72,7 +74,10 @@ def load_config(
     if read_keys:
         _check_dead_keys(read_tree(path), Path(path), read_keys)
     try:
-        return load_hyperpyyaml(_to_text(tree))
+        hparams = load_hyperpyyaml(_to_text(tree))
+        for key, value in hparams.items():
+            _check_arguments(key, value)
+        return hparams
     except UserError:
         raise
     except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
@@ -188,6 +193,18 @@ def _check_dead_keys(tree: Mapping[str, Any], path: Path, read_keys: Collection[
         near = difflib.get_close_matches(key, sorted(read_keys), n=1)
         hint = f"did you mean {near[0]!r}?" if near else "remove it"
         raise UserError(f"{path.name}: nothing reads the key {key!r}; {hint}")
+
+
+def _check_arguments(key: str, value: Any) -> None:
+    # `!name:` holds arguments for a later call; told now, not after the data was prepared.
+    if not isinstance(value, functools.partial):
+        return
+    try:
+        inspect.signature(value.func).bind_partial(*value.args, **value.keywords)
+    except TypeError as error:
+        raise TypeError(f"{key}: {value.func.__name__} {error}") from error
+    except ValueError:
+        return  # something compiled that has no signature
 
 
 def _references(tree: Any) -> Iterator[str]:

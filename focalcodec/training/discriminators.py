@@ -67,7 +67,7 @@ class PeriodDiscriminator(nn.Module):
         """
         sig = pad(sig[:, None], (0, -sig.shape[1] % self.period), mode="reflect")[:, 0]
         # The paper's (5, 1) kernels see one column at a time, so columns can be batch items:
-        # the same numbers, and a third to a half of the time on a CPU.
+        # the same numbers, and up to half of the time on a CPU.
         columns = sig.unflatten(1, (-1, self.period)).mT
         x = columns.flatten(0, 1)[:, None]
         maps = []

@@ -30,7 +30,7 @@ from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, resolve_config
 from focalcodec.training.distributed import process_count, process_rank
 from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
-from focalcodec.training.identity import check_identity, knobs_of
+from focalcodec.training.identity import SAVE_NAME, check_identity, knobs_of
 from focalcodec.training.monitor import Monitor
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Experiment:
         modules, counter = self.hparams["modules"], self.hparams["epoch_counter"]
         stored = {name: m for name, m in modules.items() if any(True for _ in m.parameters())}
         checkpointer = RunCheckpointer(
-            self.output_folder / "save", {**stored, "epoch_counter": counter}
+            self.output_folder / SAVE_NAME, {**stored, "epoch_counter": counter}
         )
         run_on_main(checkpointer.refuse_if_all_damaged)
         extra = {}

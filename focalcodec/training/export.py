@@ -19,6 +19,7 @@ from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config
+from focalcodec.training.identity import SAVE_NAME
 
 ENCODER_NAME = "encoder.json"
 
@@ -76,10 +77,12 @@ def load_run(folder: str | Path, names: Sequence[str]) -> dict[str, Any]:
         for name in names
         if any(True for _ in hparams["modules"][name].parameters())
     }
-    checkpointer = RunCheckpointer(folder / "save", weights)
+    if not (folder / SAVE_NAME).is_dir():
+        raise UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
+    checkpointer = RunCheckpointer(folder / SAVE_NAME, weights)
     checkpointer.refuse_if_all_damaged()
     if checkpointer.recover_if_possible(**hparams["brain"].selection) is None:
-        raise UserError(f"{folder}: no finished epoch in save/; train it first")
+        raise UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
     return hparams
 
 

@@ -63,7 +63,9 @@ def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
-    """Compare a run's knobs with those of its folder's checkpoints; store them before there are any.
+    """Compare a run's knobs with those its folder's checkpoints were made with.
+
+    Without checkpoints there is nothing to compare with: the knobs are stored.
 
     Parameters
     ----------

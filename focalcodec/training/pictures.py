@@ -16,13 +16,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from focalcodec.errors import UserError
 
 INK = "#22272e"
 MUTED = "#8b949e"
+PAPER = "#eef0f3"
 BLUE = "#2f6fde"
 ORANGE = "#e8710a"
 DYNAMIC_RANGE = 80.0  # dB below the reference's loudest point that a spectrogram still shows
@@ -82,6 +83,7 @@ def spectrogram_figure(
             extent=(0.0, duration, -0.5, mel.shape[0] - 0.5),
         )
         ax.set_xlim(0.0, max(seconds))
+        ax.set_facecolor(PAPER)  # where the shorter clip has ended
         ax.set_title(name, loc="left", fontsize=11, color=INK)
         ax.set_xlabel("time (s)")
     _mel_axis(axes[0], mels[0].shape[0], sample_rate)
@@ -131,18 +133,17 @@ def training_curves_figure(
     columns = min(3, len(panels))
     height = -(-len(panels) // columns)
     figure = _figure(4.2 * columns, 2.7 * height + 0.3, title)
-    axes = figure.subplots(height, columns, squeeze=False).flat
-    for ax, (quantity, keys) in zip(axes, panels.items()):  # noqa: B905
+    for index, (quantity, keys) in enumerate(panels.items(), start=1):
+        ax = figure.add_subplot(height, columns, index)
         for stage, key in keys.items():
             points = np.array([(row[x], row[key]) for row in rows if x in row and key in row])
             _curve(ax, points, stage)
         ax.set_title(quantity.replace("_", " "), loc="left", fontsize=11, color=INK)
         ax.set_xlabel(x)
+        ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if len(keys) > 1:
             ax.legend(frameon=False, fontsize=9, labelcolor=INK)
-    for ax in list(axes):
-        ax.remove()
     return figure
 
 
@@ -278,13 +279,11 @@ def _mel_axis(ax: Axes, n_mels: int, sample_rate: int) -> None:
 
 def _curve(ax: Axes, points: NDArray[Any], stage: str) -> None:
     _plain(ax)
-    colour, style = {"train": (MUTED, "-"), "valid": (BLUE, "-")}.get(stage, (BLUE, "-"))
     marker = "o" if len(points) <= 30 else None
     ax.plot(
         points[:, 0],
         points[:, 1],
-        style,
-        color=colour,
+        color=MUTED if stage == "train" else BLUE,
         linewidth=1.8,
         marker=marker,
         markersize=3.5,
@@ -320,7 +319,7 @@ def _code_ranks(ax: Axes, seen: NDArray[np.float64], size: int) -> None:
     ax.axhline(1 / size, color=ORANGE, linewidth=1.4, linestyle="--", label="uniform")
     ax.set_yscale("log")
     ax.set_xlim(1, size)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
     ax.set_title("by rank", loc="left", fontsize=11, color=INK)
     ax.set_xlabel("codes, most used first")
     ax.set_ylabel("share of all tokens")

@@ -18,7 +18,8 @@ def folder(tmp_path: Path) -> Path:
     files = {
         "base.yaml": (
             "lr: 0.1\nwidth: 4\nmodel: !new:torch.nn.Linear\n    in_features: !ref <width>\n"
-            "    out_features: 3\nmodules:\n    model: !ref <model>\nopt: {name: adam, eps: 1.e-8}\n"
+            "    out_features: 3\nmodules:\n    model: !ref <model>\n"
+            "opt: {name: adam, eps: 1.e-8}\n"
         ),
         "delta.yaml": "__base__: base.yaml\nwidth: 5\nopt: {eps: 0.5}\nextra: [1, 2]\n",
         "deep/delta.yaml": "__base__: ../delta.yaml\nmodel: {out_features: 7}\n",
@@ -112,6 +113,12 @@ def test_key_that_nothing_reads_is_refused(folder: Path) -> None:
 def test_wrong_arguments_of_an_object_are_told(folder: Path) -> None:
     line = refusal(folder / "base.yaml", "model: {in_featuress: 3}")
     assert "in_featuress" in line and "base.yaml" in line
+
+
+def test_wrong_arguments_of_a_later_call_are_told_at_once(folder: Path) -> None:
+    (folder / "name.yaml").write_text("opt: !name:torch.optim.AdamW\n    lrr: 0.1\n")
+    line = refusal(folder / "name.yaml")
+    assert "opt: AdamW" in line and "lrr" in line
 
 
 @pytest.mark.parametrize(

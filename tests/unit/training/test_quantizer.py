@@ -133,8 +133,20 @@ def test_code_statistics() -> None:
     assert skewed["normalized_entropy"] == pytest.approx(81.1278, abs=1e-3)
 
 
-def test_pictures_of_fixed_clips(data, tmp_path) -> None:
+def test_every_part_of_the_loss_and_the_codes_use_are_reported(data, tmp_path) -> None:
     brain, *sets = tiny.make_brain("quantizer", tmp_path, data, number_of_epochs=1)
+    tiny.fit(brain, *sets)
+    parts = {"loss", "feature_loss", "sample_entropy", "codebook_entropy"}
+    (epoch,) = brain.history
+    assert parts | {"grad_norm_quantizer"} <= epoch["train"].keys()
+    assert parts | {"code_usage", "normalized_entropy", "toks"} <= epoch["valid"].keys()
+    assert epoch["lr_quantizer"] > 0
+
+
+def test_pictures_of_fixed_clips(data, tmp_path) -> None:
+    brain, *sets = tiny.make_brain(
+        "quantizer", tmp_path, data, number_of_epochs=1, sample_interval_epochs=1
+    )
     brain.monitor.sample_batches = [tiny.batch_of(tiny.clips(data, "dev")[:1])]
     tiny.fit(brain, *sets)
     brain.monitor.close()

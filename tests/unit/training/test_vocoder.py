@@ -110,7 +110,9 @@ def test_test_loss_is_that_of_validation_on_the_same_clips(data, tmp_path) -> No
 
 
 def test_sounds_of_fixed_clips(data, tmp_path) -> None:
-    brain, *sets = tiny.make_brain("vocoder", tmp_path, data, number_of_epochs=1)
+    brain, *sets = tiny.make_brain(
+        "vocoder", tmp_path, data, number_of_epochs=1, sample_interval_epochs=1
+    )
     brain.monitor.sample_batches = [tiny.batch_of(tiny.clips(data, "dev")[:1])]
     tiny.fit(brain, *sets)
     brain.monitor.close()

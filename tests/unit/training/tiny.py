@@ -6,8 +6,10 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -40,12 +42,19 @@ _RUN = {
     "sample_clips": 0,
     "feature_dim": 8,
     "lr": 0.001,
+    "lr_scheduler": "!name:torch.optim.lr_scheduler.LinearLR {start_factor: 1.0, total_iters: 100}",
+    "lr_scheduler_interval": "step",
     "tr_splits": ["train"],
     "dev_splits": ["dev"],
     "te_splits": ["test"],
     "extra_sets": {},
 }
-_QUANTIZER = {"hidden_dims": [4, 4, 4], "reversed_hidden_dims": [4, 4, 4], "code_dim": 4}
+_QUANTIZER = {
+    "hidden_dims": [4, 4, 4],
+    "reversed_hidden_dims": [4, 4, 4],
+    "code_dim": 4,
+    "speed_perturb": None,
+}
 _VOCODER = {
     "modules": {"decoder": {"num_layers": 1, "dim": 8, "ffn_dim": 8}},
     "discriminator_divisor": 32,
@@ -100,14 +109,19 @@ def flow(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def train(argv: list[str]) -> None:
+def train(argv: list[str], pictures: bool = False) -> None:
     """The recipe's `main`, in this process, whose logging is left as it was."""
     if str(RECIPE) not in sys.path:
         sys.path.insert(0, str(RECIPE))
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
+    # Drawing takes longer than such a run.
+    drawn = "focalcodec.training.monitor"
     try:
-        importlib.import_module("train").main([str(RECIPE / argv[0]), *argv[1:]])
+        with ExitStack() as stack:
+            for name in () if pictures else ("save_png", "training_curves_figure"):
+                stack.enter_context(mock.patch(f"{drawn}.{name}"))
+            importlib.import_module("train").main([str(RECIPE / argv[0]), *argv[1:]])
     finally:
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             handler.close()
@@ -147,7 +161,7 @@ def make_brain(
     brain_class: type[CodecBrain] | None = None,
     **changes: Any,
 ) -> tuple[CodecBrain, DataLoader, DataLoader]:
-    """A Brain with random weights (the same for the same seed), its training and validation sets."""
+    """A Brain with the seed's random weights, its training and its validation set."""
     hparams = load_config(
         RECIPE / "hparams" / YAMLS[stage],
         "\n".join(

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from focalcodec.errors import UserError
+from focalcodec.training.pictures import (
+    code_usage_figure,
+    save_png,
+    spectrogram_figure,
+    training_curves_figure,
+)
+
+
+def tone(samples: int) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * 1000 / 16000 * np.arange(samples))
+
+
+def test_spectrogram_shows_the_tone_at_its_band_on_one_scale():
+    figure = spectrogram_figure(tone(16000), 0.1 * tone(16000), 16000, title="tone")
+    left, right = (axes.get_images()[0] for axes in figure.axes[:2])
+    loudest = np.asarray(left.get_array()).mean(axis=1).argmax()
+    ticks = figure.axes[0].get_yticks()
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert abs(loudest - ticks[names.index("1")]) <= 1
+    assert left.get_clim() == right.get_clim()
+    gain = np.asarray(left.get_array()).max() - np.asarray(right.get_array()).max()
+    assert gain == pytest.approx(20, abs=0.1)
+
+
+def test_clips_of_different_length_share_the_time_axis():
+    figure = spectrogram_figure(tone(16000), tone(8000), 16000)
+    assert [axes.get_xlim() for axes in figure.axes[:2]] == [(0.0, 1.0)] * 2
+    assert figure.axes[1].get_images()[0].get_extent()[1] == 0.5
+
+
+@pytest.mark.parametrize("samples", [1, 100, 400])
+def test_shortest_clips_have_a_picture(samples, tmp_path):
+    save_png(spectrogram_figure(np.zeros(samples), np.zeros(samples), 16000), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("sig", [np.zeros(0), np.zeros((1, 100))])
+def test_other_shapes_are_refused(sig):
+    with pytest.raises(UserError, match=r"waveform: shape .* give \(samples,\)"):
+        spectrogram_figure(tone(100), sig, 16000)
+
+
+@pytest.mark.parametrize("quantities", [1, 2, 3, 4, 5, 7])
+def test_each_quantity_has_one_panel_and_no_panel_is_empty(quantities):
+    rows = [{"epoch": e, **{f"q{i}": float(e) for i in range(quantities)}} for e in (1, 2)]
+    figure = training_curves_figure(rows)
+    assert [len(axes.lines) for axes in figure.axes] == [1] * quantities
+
+
+def test_stages_share_a_panel_and_missing_values_are_left_out():
+    rows = [{"epoch": 1, "train_loss": 3.0}, {"epoch": 2, "train_loss": 2.0, "valid_loss": 2.5}]
+    (axes,) = training_curves_figure(rows).axes
+    assert {line.get_label(): list(line.get_xdata()) for line in axes.lines} == {
+        "train": [1, 2],
+        "valid": [2],
+    }
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(UserError, match="none of 1 has 'epoch' and a value"):
+        training_curves_figure([{"epoch": 1}])
+
+
+def test_code_usage_tells_share_and_entropy():
+    uniform = code_usage_figure(np.ones(8192)).get_suptitle()
+    assert uniform == "8,192 of 8,192 codes seen (100.0 %), normalised entropy 1.000"
+    one = code_usage_figure([0, 9, 0, 0]).get_suptitle()
+    assert one == "1 of 4 codes seen (25.0 %), normalised entropy 0.000"
+
+
+def test_rare_codes_are_not_labelled_zero_percent(tmp_path):
+    figure = code_usage_figure(np.arange(8192))
+    save_png(figure, tmp_path / "codes.png")
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert labels and "0 %" not in labels and len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("histogram", [[1, 2, 3], [[1, 1]], [0, 0], [-1, 2], []])
+def test_bad_histograms_are_refused(histogram):
+    with pytest.raises(UserError, match="histogram: "):
+        code_usage_figure(histogram)
+
+
+def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "usage.png"
+    save_png(code_usage_figure([1, 1]), path)
+    first = path.read_bytes()
+    assert first.startswith(b"\x89PNG")
+
+    def half(self, file, **options):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="disk full"):
+        save_png(code_usage_figure([1, 1]), path)
+    assert path.read_bytes() == first
+    assert [file.name for file in path.parent.iterdir()] == ["usage.png"]
