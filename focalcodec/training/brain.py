@@ -33,7 +33,6 @@ from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.training.distributed import (
     broadcast_state,
-    global_sum,
     process_count,
     process_rank,
     sum_gradients,
@@ -381,21 +380,3 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     mixed = torch.randint(2**31, (3,), generator=generator).tolist()
     torch.manual_seed((mixed[0] * epoch + mixed[1] * step + mixed[2] * process_rank()) % 2**63)
-
-
-def average(total: Tensor, count: Tensor) -> tuple[Tensor, float, float]:
-    """Mean over the frames of all processes, and the sum and count to report.
-
-    Parameters
-    ----------
-    total, count : Tensor
-        () This process' sum over valid frames, and their number.
-
-    Returns
-    -------
-    Tensor, float, float
-        Mean with this process' share of its gradient; global sum; global count.
-    """
-    global_count = global_sum(count.detach())
-    global_total = global_sum(total)
-    return global_total / global_count, float(global_total.detach()), float(global_count)

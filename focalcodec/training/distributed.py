@@ -98,3 +98,21 @@ def broadcast_state(module: nn.Module) -> None:
     with torch.no_grad():
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, src=0)
+
+
+def average(total: Tensor, count: Tensor) -> tuple[Tensor, float, float]:
+    """Mean over the frames of all processes, and the sum and count to report.
+
+    Parameters
+    ----------
+    total, count : Tensor
+        () This process' sum over valid frames, and their number.
+
+    Returns
+    -------
+    Tensor, float, float
+        Mean with this process' share of its gradient; global sum; global count.
+    """
+    global_count = global_sum(count.detach())
+    global_total = global_sum(total)
+    return global_total / global_count, float(global_total.detach()), float(global_count)

@@ -206,6 +206,7 @@ class Experiment:
             collate_fn=pad_collate,
             num_workers=hparams["num_workers"],
             persistent_workers=hparams["num_workers"] > 0,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def _sample_batches(self, valid: Rows, encoder: Any) -> list[Any]:

@@ -13,8 +13,8 @@ from torch import Tensor
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
-from focalcodec.training.brain import LOSS_KEY, CodecBrain, average
-from focalcodec.training.distributed import global_sum
+from focalcodec.training.brain import LOSS_KEY, CodecBrain
+from focalcodec.training.distributed import average, global_sum
 from focalcodec.training.feature_picture import feature_figure
 from focalcodec.training.pictures import code_usage_figure, spectrogram_figure
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
-from focalcodec.training.brain import LOSS_KEY, CodecBrain, average
+from focalcodec.training.brain import LOSS_KEY, CodecBrain
+from focalcodec.training.distributed import average
 from focalcodec.training.gan_losses import (
     feature_matching_loss,
     hinge_discriminator_loss,

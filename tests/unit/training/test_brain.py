@@ -12,11 +12,9 @@ import torch
 
 from focalcodec.errors import UserError
 from focalcodec.training.quantizer import QuantizerBrain
-from focalcodec.training.vocoder import VocoderBrain
 from tests.unit.training import tiny
 
 STAGES = ["quantizer", "vocoder"]
-CLASSES = {"quantizer": QuantizerBrain, "vocoder": VocoderBrain}
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +22,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_corpus(tmp_path_factory.mktemp("data") / "corpus")
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], prefix: str = "") -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))
-
-
 def spoiling(stage: str, steps: set[int], what: str = "loss", turn: int = -1) -> type:
     """A Brain whose loss or gradient is not finite at some steps, and that keeps its weights."""
 
-    class Spoilt(CLASSES[stage]):
+    class Spoilt(tiny.CLASSES[stage]):
         def turns(self, batch):
             names = list(self.trained)
             self.kept = getattr(self, "kept", {})
@@ -69,8 +63,8 @@ def test_nonfinite_never_reaches_the_optimiser(data, tmp_path, caplog, stage, tu
         tiny.fit(brain, *sets)
     name = list(brain.trained)[turn]
     prefix = brain.trained[name][0]
-    assert not same(brain.kept[0], brain.kept[1], prefix)
-    assert same(brain.kept[1], brain.kept[2], prefix)
+    assert not tiny.same(brain.kept[0], brain.kept[1], prefix)
+    assert tiny.same(brain.kept[1], brain.kept[2], prefix)
     assert all(bool(torch.isfinite(p).all()) for p in brain.modules.parameters())
     told = [r.getMessage() for r in caplog.records if "no optimiser step" in r.getMessage()]
     assert f"the {name} {what}" in told[0] and "1-2-" in told[0]
@@ -107,7 +101,7 @@ def test_epoch_without_a_finite_loss_is_not_stored(data, tmp_path, stage) -> Non
         tiny.fit(brain, *sets)
     brain, *_ = make(set())
     assert brain.checkpointer.recover_if_possible(**brain.selection).meta["epoch"] == 1
-    assert same(good, tiny.weights(brain))
+    assert tiny.same(good, tiny.weights(brain))
 
 
 def test_nan_in_validation_is_not_zero(data, tmp_path) -> None:
@@ -135,7 +129,7 @@ def test_accumulated_batches_are_one_batch(tmp_path, stage) -> None:
     if stage == "vocoder":
         # A crop is drawn for a clip and a step; whole clips are the same in either run.
         changes |= {"crop_frames": 50, "min_seconds": 1.0}
-    ends = []
+    ends, norms = [], []
     for size, factor in ((8, 1), (2, 4)):
         brain, *sets = tiny.make_brain(
             stage,
@@ -149,8 +143,10 @@ def test_accumulated_batches_are_one_batch(tmp_path, stage) -> None:
         tiny.fit(brain, *sets)
         assert brain.optimizer_step == 1
         ends.append(tiny.weights(brain))
+        norms.append(brain.history[0]["train"][f"grad_norm_{list(brain.trained)[-1]}"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     learned = "decoder" if stage == "vocoder" else ""
-    assert not same(start, ends[0], learned)
+    assert not tiny.same(start, ends[0], learned)
     for name, end in ends[0].items():
         # Adam's first step is the sign of the gradient, where it is not zero but for rounding.
         differs = (end - ends[1][name]).abs() > 1e-4
@@ -161,7 +157,7 @@ def test_accumulated_batches_are_one_batch(tmp_path, stage) -> None:
 def test_every_optimiser_steps_once_a_group_and_the_last_group_counts(data, tmp_path, stage):
     steps: dict[str, list[int]] = {}
 
-    class Counting(CLASSES[stage]):
+    class Counting(tiny.CLASSES[stage]):
         def _step(self, name, batch):
             steps.setdefault(name, []).append(self.step)
             super()._step(name, batch)
@@ -185,7 +181,7 @@ def test_every_optimiser_steps_once_a_group_and_the_last_group_counts(data, tmp_
 def test_gradients_are_clipped_for_every_optimiser(data, tmp_path, stage) -> None:
     norms: dict[str, float] = {}
 
-    class Watching(CLASSES[stage]):
+    class Watching(tiny.CLASSES[stage]):
         def init_optimizers(self):
             super().init_optimizers()
             for name, optimizer in self.optimizers_dict.items():
@@ -214,7 +210,7 @@ def test_gradients_are_clipped_for_every_optimiser(data, tmp_path, stage) -> Non
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_half_precision_trains(data, tmp_path, stage) -> None:
-    class Watching(CLASSES[stage]):
+    class Watching(tiny.CLASSES[stage]):
         def compute_forward(self, batch, stage):
             self.in_half = torch.is_autocast_enabled("cpu")
             feats, _ = self.features(batch)
@@ -232,7 +228,7 @@ def test_half_precision_trains(data, tmp_path, stage) -> None:
     tiny.fit(brain, *sets)
     assert brain.in_half
     end = tiny.weights(brain)
-    assert not same(start, end) and all(p.dtype == torch.float32 for p in end.values())
+    assert not tiny.same(start, end) and all(p.dtype == torch.float32 for p in end.values())
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -265,7 +261,7 @@ def test_compiled_modules_train_and_their_checkpoint_fits_the_plain_ones(
 def test_debug_limits_batches_and_epochs(data, tmp_path, stage) -> None:
     seen: list[tuple[int, int]] = []
 
-    class Watching(CLASSES[stage]):
+    class Watching(tiny.CLASSES[stage]):
         def fit_batch(self, batch):
             seen.append((self.epoch, self.step))
             return super().fit_batch(batch)
@@ -333,131 +329,3 @@ def test_encoder_is_frozen(data, tmp_path, monkeypatch, stage) -> None:
         assert not owned & {id(p) for group in optimizer.param_groups for p in group["params"]}
     (checkpoint,) = (tmp_path / "save").glob("CKPT*")
     assert not [path for path in checkpoint.iterdir() if "encoder" in path.name]
-
-
-# -- schedules, averages, patience ---------------------------------------------------------------
-
-
-def with_losses(stage: str, losses: list[float]) -> type:
-    """A Brain that is told its validation losses."""
-
-    class Told(CLASSES[stage]):
-        def stage_stats(self, stage):
-            stats = super().stage_stats(stage)
-            if stage == sb.Stage.VALID:
-                stats["loss"] = losses[self.epoch - 1]
-            return stats
-
-    return Told
-
-
-@pytest.mark.parametrize(
-    ("losses", "decays"),
-    [
-        ([0.5, -0.1, -0.5, -0.9], 0),
-        ([-1.0, -1.5, -2.0, -2.5], 0),
-        ([-0.5, -0.5, -0.5, -0.5], 3),
-        ([-0.5, -0.4, -0.3, -0.2], 3),
-    ],
-)
-def test_plateau_schedule_knows_negative_losses(data, tmp_path, losses, decays) -> None:
-    plateau = (
-        "!name:torch.optim.lr_scheduler.ReduceLROnPlateau"
-        " {mode: min, factor: 0.9, patience: 0, threshold: 0.0025, threshold_mode: abs}"
-    )
-    full = tiny.read_yaml(tiny.RECIPE.parents[1] / "focalcodec" / "hparams" / "quantizer.yaml")
-    shipped = full["lr_scheduler"]
-    assert dict(shipped) == dict(
-        mode="min", factor=0.9, patience=0, threshold=0.0025, threshold_mode="abs"
-    )
-    brain, *sets = tiny.make_brain(
-        "quantizer",
-        tmp_path,
-        data,
-        brain_class=with_losses("quantizer", losses),
-        number_of_epochs=4,
-        lr_scheduler=plateau,
-        lr_scheduler_interval="epoch",
-    )
-    tiny.fit(brain, *sets)
-    rate = brain.optimizers_dict["quantizer"].param_groups[0]["lr"]
-    assert rate == pytest.approx(0.001 * 0.9**decays)
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_training_ends_when_patience_is_over_and_stays_ended(data, tmp_path, stage) -> None:
-    def make():
-        return tiny.make_brain(
-            stage,
-            tmp_path,
-            data,
-            brain_class=with_losses(stage, [2.0, 1.0, 1.5, 1.2, 0.1, 0.1]),
-            number_of_epochs=6,
-            stop_patience_epochs=2,
-        )
-
-    for _ in range(2):
-        brain, *sets = make()
-        tiny.fit(brain, *sets)
-        assert [entry["epoch"] for entry in brain.history] == [1, 2, 3, 4]
-
-
-class Stop(Exception):
-    """Stands for a kill."""
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_averages_are_right_after_a_resume(data, tmp_path, stage) -> None:
-    class Killed(CLASSES[stage]):
-        kill_at = (0, 0)
-
-        def fit_batch(self, batch):
-            if (self.epoch, self.step) == self.kill_at:
-                raise Stop
-            return super().fit_batch(batch)
-
-    def make(name: str):
-        return tiny.make_brain(
-            stage,
-            tmp_path / name,
-            data,
-            run_opts={"ckpt_interval_steps": 1, "ckpt_interval_minutes": 0},
-            brain_class=Killed,
-            batch_size=1,
-        )
-
-    whole, *sets = make("whole")
-    tiny.fit(whole, *sets)
-    for place in ((1, 3), (2, 4)):
-        killed, *sets = make("killed")
-        killed.kill_at = place
-        with pytest.raises(Stop):
-            tiny.fit(killed, *sets)
-    resumed, *sets = make("killed")
-    tiny.fit(resumed, *sets)
-    assert resumed.history == whole.history
-    assert same(tiny.weights(whole), tiny.weights(resumed))
-
-
-def test_best_checkpoint_is_tested(data, tmp_path) -> None:
-    told = with_losses("quantizer", [1.0, 3.0, 2.0])
-    brain, *sets = tiny.make_brain(
-        "quantizer", tmp_path, data, brain_class=told, number_of_epochs=3, lr=0.05
-    )
-    kept = []
-    write_log = brain.monitor.write_log
-    brain.monitor.write_log = lambda history: (kept.append(tiny.weights(brain)), write_log(history))
-    tiny.fit(brain, *sets)
-    brain.evaluate(sets[1], min_key="loss")
-    assert same(kept[0], tiny.weights(brain)) and not same(kept[2], tiny.weights(brain))
-
-
-def test_broken_clip_among_good_ones_is_passed_over(tmp_path) -> None:
-    data = tiny.write_corpus(tmp_path / "data")
-    brain, *sets = tiny.make_brain(
-        "quantizer", tmp_path / "run", data, batch_size=1, grad_accumulation_factor=2
-    )
-    clip = sorted(data.glob("train/**/*.flac"))[1]
-    clip.write_bytes(clip.read_bytes()[:200])
-    tiny.fit(brain, *sets)
-    assert [entry["epoch"] for entry in brain.history] == [1, 2]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from focalcodec.training import distributed
-from focalcodec.training.brain import average, seed_step
-from focalcodec.training.distributed import broadcast_state, global_sum, sum_gradients
+from focalcodec.training.brain import seed_step
+from focalcodec.training.distributed import average, broadcast_state, global_sum, sum_gradients
 
 
 def test_one_process_changes_nothing() -> None:

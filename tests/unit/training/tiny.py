@@ -23,7 +23,10 @@ from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config
 from focalcodec.training.monitor import Monitor
+from focalcodec.training.quantizer import QuantizerBrain
+from focalcodec.training.vocoder import VocoderBrain
 
+CLASSES = {"quantizer": QuantizerBrain, "vocoder": VocoderBrain}
 RECIPE = Path(__file__).parents[3] / "recipes" / "LibriSpeech"
 SECONDS = {"train": [0.8, 0.9, 1.0, 1.1], "dev": [0.7, 1.0], "test": [0.6, 0.9]}
 
@@ -204,3 +207,8 @@ def weights(brain: CodecBrain) -> dict[str, torch.Tensor]:
 def read_yaml(path: Path) -> Any:
     """YAML tree of a file."""
     return YAML().load(path.read_text())
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], prefix: str = "") -> bool:
+    """Whether all weights, or those whose names begin so, are bit by bit the same."""
+    return all(torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))
