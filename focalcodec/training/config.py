@@ -31,10 +31,8 @@ _INCLUDE = "!include:"
 _REFERENCE = re.compile(r"<([^<>\s]+)>")
 
 
-def load_config(
-    path: str | Path, overrides: str = "", read_keys: Collection[str] = ()
-) -> dict[str, Any]:
-    r"""Load a YAML after checking that each key is known and has a reader.
+def load_config(path: str | Path, overrides: str = "") -> dict[str, Any]:
+    r"""Load a YAML after checking that each overridden key is known.
 
     Parameters
     ----------
@@ -42,9 +40,6 @@ def load_config(
         HyperPyYAML file; may have a `__base__`, relative to itself.
     overrides : str
         YAML text from the command line.
-    read_keys : collection of str
-        Top-level keys that code reads. Others must be referenced by `!ref` or `!copy`, or start
-        with two underscores. Empty: this check is left out.
 
     Returns
     -------
@@ -54,8 +49,8 @@ def load_config(
     Raises
     ------
     UserError
-        No such file, bad YAML, an unknown key in an override, a key that nothing reads, or an
-        object that refuses its arguments.
+        No such file, bad YAML, an unknown key in an override, or an object that refuses its
+        arguments.
 
     Example
     -------
@@ -71,8 +66,6 @@ def load_config(
     focalcodec.errors.UserError: fast.yaml: no key 'batch_siez'; did you mean 'batch_size'?
     """
     tree = read_tree(path, overrides)
-    if read_keys:
-        _check_dead_keys(read_tree(path), Path(path), read_keys)
     try:
         hparams = load_hyperpyyaml(_to_text(tree))
         for key, value in hparams.items():
@@ -83,6 +76,32 @@ def load_config(
     except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
         reason = " ".join(str(part) for part in error.args) or type(error).__name__
         raise UserError(f"{path}: {' '.join(reason.split())}") from error
+
+
+def refuse_dead_keys(path: str | Path, read_keys: Collection[str]) -> None:
+    """Refuse a YAML with a key that nothing reads.
+
+    Parameters
+    ----------
+    path : str or Path
+        As `load_config`.
+    read_keys : collection of str
+        Top-level keys that code reads. Others must be referenced by `!ref` or `!copy`, or start
+        with two underscores.
+
+    Raises
+    ------
+    UserError
+        There is such a key; the nearest name is shown.
+    """
+    tree = read_tree(path)
+    referenced = {re.split(r"[\[.]", name)[0] for name in _references(tree)}
+    for key in tree:
+        if key.startswith("__") or key in referenced or key in read_keys:
+            continue
+        near = difflib.get_close_matches(key, sorted(read_keys), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        raise UserError(f"{Path(path).name}: nothing reads the key {key!r}; {hint}")
 
 
 def resolve_config(path: str | Path, overrides: str = "") -> str:
@@ -183,16 +202,6 @@ def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:
     near = difflib.get_close_matches(str(key), [str(k) for k in tree], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"its keys are {', '.join(map(str, tree))}"
     raise UserError(f"{path.name}: no key {key!r}; {hint}")
-
-
-def _check_dead_keys(tree: Mapping[str, Any], path: Path, read_keys: Collection[str]) -> None:
-    referenced = {re.split(r"[\[.]", name)[0] for name in _references(tree)}
-    for key in tree:
-        if key.startswith("__") or key in referenced or key in read_keys:
-            continue
-        near = difflib.get_close_matches(key, sorted(read_keys), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "remove it"
-        raise UserError(f"{path.name}: nothing reads the key {key!r}; {hint}")
 
 
 def _check_arguments(key: str, value: Any) -> None:

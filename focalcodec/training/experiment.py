@@ -27,7 +27,7 @@ from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
-from focalcodec.training.config import load_config, resolve_config
+from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
 from focalcodec.training.distributed import process_count, process_rank
 from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
 from focalcodec.training.identity import SAVE_NAME, check_identity, knobs_of
@@ -73,8 +73,7 @@ class Experiment:
         sb.utils.distributed.ddp_init_group(run_opts)
         self.run_opts = run_opts
         self.hparams = load_config(file, overrides)
-        brain_class = self.hparams["brain"]
-        load_config(file, overrides, READ_KEYS | brain_class.read_keys | set(data_keys))
+        refuse_dead_keys(file, READ_KEYS | self.hparams["brain"].read_keys | set(data_keys))
         self.output_folder = Path(self.hparams["output_folder"])
         run_on_main(self._open_folder, args=[file, overrides])
 
