@@ -96,7 +96,8 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
 
 
 class WhisperJudge:
-    """Transcribes English speech, always with the same decoding: beam 5, temperature 0.
+    """Transcribes English speech, always with the same decoding: beam 5, temperature 0,
+    no five tokens twice.
 
     Parameters
     ----------
@@ -150,9 +151,15 @@ class WhisperJudge:
             raise UserError(f"sig: shape {tuple(sig.shape)}; give one clip, (samples,), not empty")
         clip, _ = resample(sig[None].float(), sample_rate, SAMPLE_RATE)
         audio = clip[0].detach().cpu().numpy()
-        # a clip must not hear the one before it, nor be sampled again at random
+        # A clip must not hear the one before it, nor be sampled again at random; and of speech
+        # that it does not understand Whisper may repeat one phrase without an end.
         segments, _ = self._model.transcribe(
-            audio, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False
+            audio,
+            language="en",
+            beam_size=5,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            no_repeat_ngram_size=5,
         )
         return " ".join(segment.text.strip() for segment in segments)
 

@@ -44,7 +44,7 @@ READ_KEYS = frozenset(
     epoch_counter number_of_epochs stop_patience_epochs passes_per_epoch
     batch_size valid_batch_size sorting num_workers min_seconds max_seconds
     precision eval_precision max_grad_norm grad_accumulation_factor nonfinite_patience
-    ckpt_interval_minutes ckpt_interval_steps sample_clips sample_interval_epochs feature_cache
+    ckpt_interval_minutes ckpt_interval_steps sample_clips sample_interval_epochs feature_cache feature_cache_dtype
     """.split()
 )
 """Top-level YAML keys that every run reads; a Brain adds its own in `read_keys`."""
@@ -88,7 +88,9 @@ class Experiment:
             self.output_folder, dict(knobs_of(YAML().load(resolved))) | options
         )
         sb.create_experiment_directory(self.output_folder)
-        shutil.copy(file, self.output_folder)
+        for source in (file, sys.argv[0]):
+            if Path(source).is_file():
+                shutil.copy(source, self.output_folder)
         with atomic_path(self.output_folder / "hyperparams.yaml") as path:
             path.write_text(resolved, encoding="utf-8")
         if resumed:
@@ -158,7 +160,8 @@ class Experiment:
     def _feature_cache(self, encoder: Any, train: Rows) -> FeatureCache | None:
         if self.hparams["feature_cache"] is None:
             return None
-        cache = FeatureCache(self.hparams["feature_cache"], encoder)
+        dtype = self.hparams["feature_cache_dtype"]
+        cache = FeatureCache(self.hparams["feature_cache"], encoder, dtype)
         if if_main_process():
             print(cache.describe_cost(sum(row["duration"] for row in train)), flush=True)
         return cache

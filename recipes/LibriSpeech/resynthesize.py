@@ -23,7 +23,7 @@ from tqdm import tqdm
 from focalcodec import FocalCodec, UserError
 from focalcodec.audio import read_audio, write_audio
 from focalcodec.data.embedded import embedded_corpus
-from focalcodec.data.manifest import read_manifest
+from focalcodec.data.manifest import read_manifest, write_csv
 from focalcodec.files import atomic_path
 from focalcodec.metrics.wer import WhisperJudge, word_error_rate
 from focalcodec.training.experiment import run_script
@@ -53,12 +53,20 @@ def main(argv: Sequence[str]) -> None:
             sig = read_audio(clip["wav"], codec.sample_rate_input)
             sigs = resynthesize(codec, sig)
             _write(args.out / split / clip["ID"], sigs, codec.sample_rate_output)
-            for way, rec_sig in sigs.items() if judge else ():
-                heard[way].append(judge.transcribe(rec_sig, codec.sample_rate_output))
+            if judge:
+                for way, rec_sig in sigs.items():
+                    heard[way].append(judge.transcribe(rec_sig, codec.sample_rate_output))
         texts = [clip["wrd"] for clip in clips]
         rows[split] = {"clips": len(clips), "kbit/s": codec.bitrate / 1000}
-        for way in WAYS if judge else ():
-            rows[split][f"WER {way} %"] = 100 * word_error_rate(texts, heard[way])
+        if judge:
+            for way in WAYS:
+                rows[split][f"WER {way} %"] = 100 * word_error_rate(texts, heard[way])
+            columns = {"ID": [clip["ID"] for clip in clips], "text": texts, **heard}
+            lines = [
+                dict(zip(columns, line, strict=True))
+                for line in zip(*columns.values(), strict=True)
+            ]
+            write_csv(args.out / split / "heard.csv", list(columns), lines)
     _report(args.out, rows, judge is not None)
 
 

@@ -1,0 +1,236 @@
+"""What the READMEs say holds: their Python runs, their commands, files and options exist."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from focalcodec.training import export
+from focalcodec.training.config import read_tree
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "LibriSpeech"
+DOCUMENTS = [ROOT / "README.md", RECIPE / "README.md", ROOT / "docs" / "training.md"]
+DOCUMENTS += [ROOT / "CONTRIBUTING.md"]
+CLIP = "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def prose(document: Path) -> str:
+    text = document.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(document: Path) -> list[list[str]]:
+    lines = "".join(blocks(document, "bash")).splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+ALL_COMMANDS = [
+    pytest.param(words, id=" ".join(words)) for path in DOCUMENTS for words in commands(path)
+]
+
+
+# -- Python and YAML: run as they stand ------------------------------------------------------------
+
+
+def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other in one session, on a tiny codec in place of the quickstart's."""
+    tiny = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
+    shutil.copytree(tiny, tmp_path / "results" / "quickstart" / "codec")
+    (tmp_path / CLIP).parent.mkdir(parents=True)
+    shutil.copy(ROOT / CLIP, tmp_path / CLIP)
+    monkeypatch.chdir(tmp_path)
+    session: dict[str, object] = {}
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(compile(block, "README.md", "exec"), session)
+    assert Path("resynthesis.wav").is_file()
+    assert sorted(path.name for path in Path("my_codec").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    sig, pair_sig = session["sig"], session["pair_sig"]
+    assert pair_sig.shape == (2, sig.shape[1])  # type: ignore[attr-defined]
+
+
+def test_yaml_of_a_delta_loads(tmp_path: Path) -> None:
+    (block,) = blocks(ROOT / "docs" / "training.md", "yaml")
+    found = re.match(r"# (\w+\.yaml): ", block)
+    assert found is not None
+    hparams = tmp_path / "recipes" / "LibriSpeech" / "hparams"
+    shutil.copytree(RECIPE / "hparams", hparams)
+    shutil.copytree(ROOT / "focalcodec" / "hparams", tmp_path / "focalcodec" / "hparams")
+    (hparams / found[1]).write_text(block, encoding="utf-8")
+    tree = read_tree(hparams / found[1])
+    assert tree["tr_splits"] == ["train-clean-100"] and tree["hidden_dims"] == [512, 256, 128]
+    assert tree["lr"] == 0.0005, "of its base"
+
+
+# -- commands: each one is known here --------------------------------------------------------------
+
+
+def check_make(words: Sequence[str]) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert words[1] in targets
+    for word in words[2:]:
+        assert re.search(rf"^{word.partition('=')[0]} \?=", (ROOT / "Makefile").read_text(), re.M)
+
+
+def check_pip(words: Sequence[str]) -> None:
+    constraints = (ROOT / "constraints.txt").read_text()
+    pins = [word for word in words if "==" in word]
+    assert all(f"\n{pin}\n" in constraints for pin in pins)
+    if "-c" in words:
+        assert words[words.index("-c") + 1] == "constraints.txt"
+    if "-e" in words:
+        assert words[-1] == ".[all]"
+        assert '"all":' in (ROOT / "setup.py").read_text()
+    assert pins or "-e" in words
+
+
+def check_train(words: Sequence[str]) -> None:
+    from focalcodec.compat import ensure_torchaudio
+
+    ensure_torchaudio()
+    import speechbrain as sb
+
+    file, _, overrides = sb.parse_arguments(list(words))
+    path = RECIPE / file
+    if not path.exists():  # the delta of docs/training.md
+        (block,) = blocks(ROOT / "docs" / "training.md", "yaml")
+        assert path.name in block
+        path = RECIPE / "hparams" / "focalcodec_50hz.yaml"
+    read_tree(path, overrides)
+
+
+def check_export(words: Sequence[str]) -> None:
+    assert len(words) == 3 and callable(export.main)
+
+
+def check_resynthesize(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own parser reads them; then the codec, which is not there, is asked for."""
+    from focalcodec.errors import UserError
+
+    monkeypatch.syspath_prepend(str(RECIPE))
+    script = runpy.run_path(str(RECIPE / "resynthesize.py"))
+    with pytest.raises(UserError, match=words[0]):
+        script["main"](words)
+
+
+@pytest.mark.parametrize("words", ALL_COMMANDS)
+def test_command_is_right(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    program, *rest = words
+    if program == "make":
+        check_make(words)
+    elif program.endswith("pip"):
+        check_pip(words)
+    elif program == "torchrun":
+        assert rest[0] == "--nproc_per_node" and rest[2] == "train.py"
+        check_train(rest[3:])
+    elif rest[:1] == ["train.py"]:
+        check_train(rest[1:])
+    elif rest[:2] == ["-m", "focalcodec.training.export"]:
+        check_export(rest[2:])
+    elif rest[:1] == ["resynthesize.py"]:
+        check_resynthesize(rest[1:], monkeypatch)
+    elif program.endswith("python") and rest[0].endswith("quickstart.py"):
+        assert (ROOT / rest[0]).is_file() or (RECIPE / rest[0]).is_file()
+    elif words[:3] == [".venv/bin/python", "-m", "pytest"]:
+        assert all((ROOT / word).is_file() for word in words[3:])
+    elif program in ("cd", "cp"):
+        assert (ROOT / [word for word in rest if word != "-r"][0]).is_dir()
+    else:
+        assert words in (
+            ["python3", "-m", "venv", ".venv"],
+            ["source", ".venv/bin/activate"],
+            ["tensorboard", "--logdir", "results"],
+        ), "a command without a check: add one"
+
+
+def test_export_runs_from_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "focalcodec.training.export"]
+    runs = [str(tmp_path / name) for name in ("quantizer", "vocoder", "codec")]
+    result = subprocess.run([*command, *runs], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {runs[0]}: no hyperparams.yaml")
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+class TestNames:
+    def test_links_lead_somewhere(self, document: Path) -> None:
+        for target in re.findall(r"\]\(([^)]+)\)", prose(document)):
+            if re.match(r"https?://", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (document.parent / path).resolve() if path else document
+            assert file.exists(), target
+            if anchor:
+                titles = re.findall(r"^#+ (.+)$", prose(file), flags=re.MULTILINE)
+                assert anchor in [
+                    re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles
+                ]
+
+    def test_yamls_and_files_exist(self, document: Path) -> None:
+        made_by_runs = {
+            "hyperparams.yaml",
+            "save",
+            "results",
+            "samples",
+            "tensorboard",
+            "manifests",
+        }
+        for name in re.findall(r"`([\w./-]+)`", prose(document)):
+            first = name.split("/")[0]
+            if first in made_by_runs or name.startswith("lucadellalib/"):
+                continue
+            if name.endswith(".yaml"):
+                places = [RECIPE / "hparams" / name, ROOT / name]
+                assert any(place.is_file() for place in places), name
+            elif re.search(r"\.(py|md|txt)$", name) and "/" in name:
+                assert (ROOT / name).is_file(), name
+
+    def test_nothing_left_to_fill_in(self, document: Path) -> None:
+        assert not re.search(r"\{\{|TODO|XXX", prose(document))
+
+
+def test_layout_is_the_repository() -> None:
+    (block,) = [b for b in blocks(ROOT / "README.md", "text") if b.startswith("focalcodec/")]
+    folder = ROOT
+    for line in block.splitlines():
+        names = re.split(r"\s{2,}", line.strip())[0].split()
+        if not line.startswith(" "):
+            folder = ROOT / names[0]
+            assert folder.is_dir(), names[0]
+            continue
+        for name in names:
+            assert (folder / name).exists(), name
+
+
+def test_knobs_of_the_table_are_knobs() -> None:
+    text = (RECIPE / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Knobs") : text.index("## A run's folder")]
+    known = {key for path in (RECIPE / "hparams").glob("*.yaml") for key in read_tree(path)}
+    for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):
+        for knob in re.findall(r"`(\w+)`", row):
+            assert knob in known, knob
+
+
+def test_every_yaml_is_listed() -> None:
+    text = (RECIPE / "README.md").read_text(encoding="utf-8")
+    for path in (RECIPE / "hparams").glob("*.yaml"):
+        assert f"`{path.name}`" in text, path.name
