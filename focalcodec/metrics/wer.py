@@ -96,8 +96,9 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
 
 
 class WhisperJudge:
-    """Transcribes English speech, always with the same decoding: beam 5, temperature 0,
-    no five tokens twice.
+    """Transcribes English speech, always with the same decoding.
+
+    Beam 5, temperature 0, no five tokens twice.
 
     Parameters
     ----------

@@ -44,7 +44,8 @@ READ_KEYS = frozenset(
     epoch_counter number_of_epochs stop_patience_epochs passes_per_epoch
     batch_size valid_batch_size sorting num_workers min_seconds max_seconds
     precision eval_precision max_grad_norm grad_accumulation_factor nonfinite_patience
-    ckpt_interval_minutes ckpt_interval_steps sample_clips sample_interval_epochs feature_cache feature_cache_dtype
+    ckpt_interval_minutes ckpt_interval_steps sample_clips sample_interval_epochs
+    feature_cache feature_cache_dtype
     """.split()
 )
 """Top-level YAML keys that every run reads; a Brain adds its own in `read_keys`."""

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from focalcodec import FocalCodec, UserError
 from focalcodec.checkpoints import upgrade_tensors, write_checkpoint
-from tests.unit.codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
+from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = "huggingface_hub.constants"

@@ -13,7 +13,7 @@ from focalcodec import FocalCodec, UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.logmel import LogMel
 from focalcodec.vocos import Vocos
-from tests.unit.codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
+from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
 
 RATES = [8000, 16000, 22050, 24000, 44100, 48000]
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.codecs import OFFLINE, golden_codec, logmel_codec
+from tests.unit.small_codecs import OFFLINE, golden_codec, logmel_codec
 
 CODECS = {name: (lambda name=name: golden_codec(name)) for name in [*OFFLINE, "tiny_50hz_causal"]}
 CODECS["logmel"] = logmel_codec

@@ -9,7 +9,7 @@ import torch
 
 from focalcodec import FocalCodec
 from focalcodec.checkpoints import upgrade_tensors
-from tests.unit.codecs import DATA
+from tests.unit.small_codecs import DATA
 
 ENCODER = {
     "hidden_dims": [512] * 7,
