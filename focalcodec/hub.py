@@ -65,10 +65,14 @@ def hub_folder(
             local_files_only=local_files_only,
         )
     except (OSError, HfHubHTTPError, HFValidationError) as error:
-        where = "" if revision is None else f" at revision {revision}"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
-        raise UserError(
-            f"{name}: no such folder, nor a model in the hub's local cache{where}, and the hub"
-            f" gave none ({reason}); check name and network, or give a local folder"
-        ) from error
+        raise _refusal(name, revision, error) from error
     return Path(folder)
+
+
+def _refusal(name: str, revision: str | None, error: Exception) -> UserError:
+    where = "" if revision is None else f" at revision {revision}"
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    return UserError(
+        f"{name}: no such folder, nor a model in the hub's local cache{where}, and the hub"
+        f" gave none ({reason}); check name and network, or give a local folder"
+    )

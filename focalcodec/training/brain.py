@@ -106,15 +106,6 @@ class CodecBrain(sb.Brain):
 
     # -- for subclasses --------------------------------------------------------------------------
 
-    def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
-        """Load the best checkpoint; random weights are never tested."""
-        found = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
-        if found is None:
-            raise UserError(
-                f"{self.checkpointer.checkpoints_dir}: no checkpoint of a finished epoch to test;"
-                " train first, without --test_only"
-            )
-
     def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
         """Losses of one batch, each with the optimiser that takes it, in order.
 
@@ -148,6 +139,15 @@ class CodecBrain(sb.Brain):
         if self.history:
             self.monitor.write_log(self.history)
         self._stop_if_patience_is_over()
+
+    def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
+        """Load the checkpoint to test; random weights are never tested."""
+        found = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
+        if found is None:
+            raise UserError(
+                f"{self.checkpointer.checkpoints_dir}: no checkpoint of a finished epoch to test;"
+                " train first, without --test_only"
+            )
 
     def _wrap_distributed(self) -> None:
         for module in self.modules.values():
