@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -84,6 +85,7 @@ class RunCheckpointer(Checkpointer):
             _mark_complete(saved.path)
             _flush(self.checkpoints_dir)
             self._verified[saved.path] = True
+            self._remove_unfinished()
         # No other process may look before the mark is there.
         ddp_barrier()
         return saved
@@ -125,9 +127,14 @@ class RunCheckpointer(Checkpointer):
         Raises
         ------
         UserError
-            There are checkpoint folders, and not one of them is whole.
+            There are checkpoint folders, and not one of them is whole; but for a single one that
+            was not written to the end, which a run stopped early leaves behind.
         """
-        folders = [p for p in self.checkpoints_dir.glob("CKPT*") if p.is_dir()]
+        folders = self._list_checkpoint_dirs()
+        if len(folders) == 1 and not (folders[0] / MARK_NAME).is_file():
+            logger.warning("The run was stopped while its first checkpoint was written: it begins")
+            shutil.rmtree(folders[0])
+            return
         if folders and not self.list_checkpoints():
             raise UserError(
                 f"{self.checkpoints_dir}: none of its {len(folders)} checkpoints is whole;"
@@ -136,6 +143,11 @@ class RunCheckpointer(Checkpointer):
 
     def _list_checkpoint_dirs(self) -> list[Path]:
         return sorted(p for p in self.checkpoints_dir.glob("CKPT*") if p.is_dir())
+
+    def _remove_unfinished(self) -> None:
+        for path in self._list_checkpoint_dirs():
+            if not (path / MARK_NAME).is_file():
+                shutil.rmtree(path)
 
     def _is_whole(self, path: Path) -> bool:
         if path not in self._verified:

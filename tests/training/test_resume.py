@@ -44,16 +44,19 @@ def test_killed_run_ends_with_same_weights(stage: str, tmp_path: Path) -> None:
     interval = ("--ckpt_interval_steps", "2")
     subprocess.run(command(stage, whole, *interval), cwd=RECIPE, check=True, capture_output=True)
 
-    def checkpoints() -> int:
-        return len(list((killed / "save").glob("CKPT*/COMPLETE.json")))
+    save = killed / "save"
 
-    # Within the first epoch just after a checkpoint, then while a checkpoint is being written.
-    assert run_and_kill(command(stage, killed, *interval), lambda: checkpoints() >= 1)
-    before = set((killed / "save").glob("CKPT*"))
-    assert before
+    def folders() -> set[Path]:
+        return set(save.glob("CKPT*"))
+
+    # While the first checkpoint is written; just after one, within an epoch; while a later one is
+    # written.
+    assert run_and_kill(command(stage, killed, *interval), lambda: bool(folders()))
     assert run_and_kill(
-        command(stage, killed, *interval), lambda: set((killed / "save").glob("CKPT*")) - before
+        command(stage, killed, *interval), lambda: bool(list(save.glob("CKPT*/COMPLETE.json")))
     )
+    before = folders()
+    assert run_and_kill(command(stage, killed, *interval), lambda: bool(folders() - before))
     end = subprocess.run(
         command(stage, killed, *interval), cwd=RECIPE, capture_output=True, text=True
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,21 @@ def test_all_damaged_stops_the_run(tmp_path: Path, two: list[Path]) -> None:
     checkpointer, _, _ = fresh(tmp_path)
     with pytest.raises(UserError, match=f"{tmp_path}.*none of its 2 checkpoints"):
         checkpointer.refuse_if_all_damaged()
+
+
+def test_run_stopped_in_its_first_checkpoint_begins_again(tmp_path: Path, two: list[Path]) -> None:
+    (two[0] / MARK_NAME).unlink()
+    shutil.rmtree(two[1])
+    fresh(tmp_path)[0].refuse_if_all_damaged()
+    assert recovered(tmp_path) == 0 and not two[0].exists()
+
+
+def test_what_was_not_written_to_the_end_goes_with_the_next(
+    tmp_path: Path, two: list[Path]
+) -> None:
+    (two[1] / MARK_NAME).unlink()
+    saved = fresh(tmp_path)[0].save_checkpoint()
+    assert sorted(tmp_path.glob("CKPT*")) == sorted([two[0], saved.path])
 
 
 def test_empty_folder_and_one_whole_checkpoint_are_fine(tmp_path: Path, two: list[Path]) -> None:
