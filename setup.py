@@ -26,6 +26,7 @@ DEV = [
     "ruff",
     "types-tabulate",
     "types-tqdm",
+    "yamllint",
 ]
 
 setup(
