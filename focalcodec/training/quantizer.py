@@ -130,7 +130,7 @@ class QuantizerBrain(CodecBrain):
     def write_samples(self, epoch: int | None) -> None:
         """Feats beside qfeats; with a decoder also what the tokens sound like."""
         self.modules.eval()
-        if self.code_counts.any():
+        if epoch is not None:
             self.monitor.write_picture("code_usage", code_usage_figure(self.code_counts), epoch)
         for batch in self.monitor.sample_batches:
             outputs = self.compute_forward(batch.to(self.device), sb.Stage.VALID)
