@@ -23,11 +23,12 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
 from focalcodec.errors import UserError
-from focalcodec.files import file_sha256
+from focalcodec.files import atomic_path, file_sha256
 
 logger = logging.getLogger(__name__)
 
 MARK_NAME = "COMPLETE.json"
+NEWEST_NAME = "newest.txt"
 _OTHER_RUN = "it is another model's: name that one's YAML, or choose a new output_folder"
 
 
@@ -83,6 +84,8 @@ class RunCheckpointer(Checkpointer):
         saved = super().save_checkpoint(meta or {}, end_of_epoch, name, verbosity)
         if saved is not None:
             _mark_complete(saved.path)
+            with atomic_path(self.checkpoints_dir / NEWEST_NAME) as path:
+                path.write_text(saved.path.name, encoding="utf-8")
             _flush(self.checkpoints_dir)
             self._verified[saved.path] = True
             self._remove_unfinished()
@@ -127,15 +130,15 @@ class RunCheckpointer(Checkpointer):
         Raises
         ------
         UserError
-            There are checkpoint folders, and not one of them is whole; but for a single one that
-            was not written to the end, which a run stopped early leaves behind.
+            There was a whole checkpoint, and there is none. What a run leaves behind that was
+            stopped while it wrote its first one is removed.
         """
         folders = self._list_checkpoint_dirs()
-        if len(folders) == 1 and not (folders[0] / MARK_NAME).is_file():
-            logger.warning("The run was stopped while its first checkpoint was written: it begins")
-            shutil.rmtree(folders[0])
-            return
-        if folders and not self.list_checkpoints():
+        marked = any((folder / MARK_NAME).is_file() for folder in folders)
+        if folders and not marked and not (self.checkpoints_dir / NEWEST_NAME).is_file():
+            logger.warning("%s: stopped before a checkpoint was whole; it begins again", folders[0])
+            self._remove_unfinished()
+        elif folders and not self.list_checkpoints():
             raise UserError(
                 f"{self.checkpoints_dir}: none of its {len(folders)} checkpoints is whole;"
                 " delete the folder to start anew, or restore it from a copy"

@@ -192,8 +192,15 @@ def _merge(tree: Any, changes: Mapping[str, Any], path: Path, new_keys: bool = F
         if isinstance(value, Mapping) and isinstance(old, Mapping) and joined and not _tag(value):
             _merge(old, value, path)
         else:
+            _require_kind(key, old, value, path)
             tree[key] = value
     return tree
+
+
+def _require_kind(key: str, old: Any, value: Any, path: Path) -> None:
+    if isinstance(old, (bool, int, float)) and isinstance(value, str):
+        kind = "True or False" if isinstance(old, bool) else "a number"
+        raise UserError(f"{path.name}: {key}={value!r}; give {kind}, such as {old}")
 
 
 def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:

@@ -38,6 +38,13 @@ def process_rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def leave_together() -> None:
+    """Wait for all processes, then end what they share: one that exits early breaks the others."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def global_sum(x: Tensor) -> Tensor:
     """Sum over processes in value, this process' share in gradient.
 

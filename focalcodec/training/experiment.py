@@ -28,7 +28,7 @@ from focalcodec.files import atomic_path
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
-from focalcodec.training.distributed import process_count, process_rank
+from focalcodec.training.distributed import leave_together, process_count, process_rank
 from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
 from focalcodec.training.identity import SAVE_NAME, check_identity, knobs_of
 from focalcodec.training.monitor import Monitor
@@ -131,6 +131,7 @@ class Experiment:
         brain.write_samples(None)
         monitor.write_results(results)
         monitor.close()
+        leave_together()
 
     def _brain(self, encoder: Any, monitor: Monitor, sampler: Any, cache: Any) -> CodecBrain:
         if if_main_process():

@@ -111,6 +111,10 @@ def test_key_that_nothing_reads_is_refused(folder: Path) -> None:
         refuse_dead_keys(folder / "typo.yaml", read)
 
 
+def test_word_in_the_place_of_a_number_is_refused(folder: Path) -> None:
+    assert "lr='fast'; give a number, such as 0.1" in refusal(folder / "base.yaml", "lr: fast")
+
+
 def test_wrong_arguments_of_an_object_are_told(folder: Path) -> None:
     line = refusal(folder / "base.yaml", "model: {in_featuress: 3}")
     assert "in_featuress" in line and "base.yaml" in line
