@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +28,16 @@ def test_two_processes_give_the_loss_curve_of_one(stage: str, tmp_path: Path) ->
     rate = ("--lr", "0.00001")
     subprocess.run(command(stage, one, *rate), cwd=RECIPE, check=True, capture_output=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launched = subprocess.run(
-        [*launcher, "--nproc_per_node", "2", *arguments(stage, two, *rate)],
-        cwd=RECIPE,
-        capture_output=True,
-        text=True,
-    )
+    for _ in range(2):  # two processes do not always find each other on a busy machine
+        shutil.rmtree(two, ignore_errors=True)
+        launched = subprocess.run(
+            [*launcher, "--nproc_per_node", "2", *arguments(stage, two, *rate)],
+            cwd=RECIPE,
+            capture_output=True,
+            text=True,
+        )
+        if launched.returncode == 0:
+            break
     assert launched.returncode == 0, launched.stderr[-3000:]
     expected, actual = history(one), history(two)
     assert len(expected) > 4
