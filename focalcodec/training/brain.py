@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from focalcodec.data.encode import batch_feats
 from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.randomness import stable_seed
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.training.distributed import (
@@ -377,6 +378,4 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     seed, epoch, step : int
         The run's seed and where it is.
     """
-    generator = torch.Generator().manual_seed(seed)
-    mixed = torch.randint(2**31, (3,), generator=generator).tolist()
-    torch.manual_seed((mixed[0] * epoch + mixed[1] * step + mixed[2] * process_rank()) % 2**63)
+    torch.manual_seed(stable_seed(seed, "step", epoch, step, process_rank()))

@@ -28,7 +28,7 @@ class Monitor:
     ----------
     output_folder : str or Path
         The run's folder.
-    sample_batches : sequence of ClipBatch
+    sample_batches : sequence of AudioBatch
         Fixed validation clips, one a batch.
 
     Example
