@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import soundfile
 import soxr
 import torch
 from torch import Tensor
 
+from focalcodec.audio_file import AudioSource, open_audio, read_frames, source_name
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.masking import full_lengths, valid_mask, zero_padding
@@ -35,7 +35,7 @@ class AudioInfo:
         return self.num_samples / self.sample_rate
 
 
-def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
+def audio_info(path: AudioSource) -> AudioInfo:
     """Length, rate and channels of an audio file, without decoding more than its last sample.
 
     Reading the last sample finds most truncated files: a FLAC header promises as many samples
@@ -43,8 +43,8 @@ def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
 
     Parameters
     ----------
-    path : str or path
-        WAV, FLAC, Ogg or any other format of libsndfile.
+    path : str, path or binary file
+        WAV, FLAC, Ogg or any other format of libsndfile; a file object must be seekable.
 
     Returns
     -------
@@ -64,14 +64,14 @@ def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
     ...     audio_info(Path(folder) / "a.wav")
     AudioInfo(num_samples=800, sample_rate=16000, channels=1)
     """
-    with _open_audio(path) as file:
+    with open_audio(path) as file:
         info = AudioInfo(file.frames, file.samplerate, file.channels)
-        _read_frames(file, path, info.num_samples - 1, 1)
+        read_frames(file, path, info.num_samples - 1, 1)
     return info
 
 
 def read_audio(
-    path: str | os.PathLike[str],
+    path: AudioSource,
     sample_rate: int | None = None,
     start: int = 0,
     frames: int = -1,
@@ -82,8 +82,8 @@ def read_audio(
 
     Parameters
     ----------
-    path : str or path
-        WAV, FLAC, Ogg or any other format of libsndfile.
+    path : str, path or binary file
+        WAV, FLAC, Ogg or any other format of libsndfile; a file object must be seekable.
     sample_rate : int, optional
         Rate to resample to, Hz. Default: the file's own (see `audio_info`).
     start, frames : int
@@ -111,22 +111,20 @@ def read_audio(
     ...     read_audio(f"{folder}/a.wav", sample_rate=16000).shape
     torch.Size([1600])
     """
-    with _open_audio(path) as file:
-        check_channels(path, file.channels, channels)
+    with open_audio(path) as file:
+        check_channels(source_name(path), file.channels, channels)
         count = file.frames - start if frames < 0 else frames
         if start < 0 or count < 1 or start + count > file.frames:
             fits = f"do not fit its {file.frames} samples"
-            raise UserError(f"{path}: start={start}, frames={frames} {fits}")
-        samples = _read_frames(file, path, start, count)
+            raise UserError(f"{source_name(path)}: start={start}, frames={frames} {fits}")
+        samples = read_frames(file, path, start, count)
         rate = file.samplerate
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path}: NaN or infinite samples; remove or repair the file")
     sig = torch.from_numpy(samples.mean(axis=1) if channels == "mix" else samples[:, 0].copy())
     if sample_rate is not None and sample_rate != rate:
         sig = resample(sig[None], rate, sample_rate)[0][0]
     if len(sig) < min_samples:
         raise UserError(
-            f"{path}: {len(sig)} samples, fewer than {min_samples}; remove the file"
+            f"{source_name(path)}: {len(sig)} samples, fewer than {min_samples}; remove the file"
             " or join it to another"
         )
     return sig
@@ -258,9 +256,7 @@ def resample(
     >>> sig.shape, lengths
     (torch.Size([2, 200]), tensor([200, 100]))
     """
-    for rate in (from_rate, to_rate):
-        if not isinstance(rate, int) or rate < 1:
-            raise UserError(f"sample rate {rate!r}: give a positive integer, in Hz")
+    check_rates(from_rate, to_rate)
     lengths = full_lengths(sig) if lengths is None else lengths
     if from_rate == to_rate:
         return zero_padding(sig, valid_mask(lengths, sig.shape[1])), lengths
@@ -271,6 +267,18 @@ def resample(
         samples = soxr.resample(clip[:length], from_rate, to_rate, quality="HQ")[:end]
         out[: len(samples)] = torch.from_numpy(samples)
     return resampled.to(sig), torch.tensor(ends, dtype=torch.int64, device=lengths.device)
+
+
+def check_rates(*rates: int) -> None:
+    """Refuse a sample rate that is not a positive integer, in Hz.
+
+    Example
+    -------
+    >>> check_rates(16000, 24000)
+    """
+    for rate in rates:
+        if not isinstance(rate, int) or rate < 1:
+            raise UserError(f"sample rate {rate!r}: give a positive integer, in Hz")
 
 
 def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
@@ -315,58 +323,3 @@ def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
     if bool(bad.any()):
         clips = bad.nonzero().flatten().tolist()
         raise UserError(f"sig: NaN or infinite samples in clip {clips[0]}; remove or repair it")
-
-
-def _open_audio(path: str | os.PathLike[str]) -> soundfile.SoundFile:
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    size = Path(path).stat().st_size
-    if size == 0:
-        raise UserError(f"{path}: empty, 0 bytes; copy it again or remove it")
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw, without a header
-        raise UserError(
-            f"{path}: not audio that can be read ({_reason(error)}); copy it again, or convert"
-            " it to WAV or FLAC"
-        ) from error
-    # One byte may be missing: some writers count a pad byte that they do not write.
-    problem = "no samples" if file.frames < 1 else ""
-    if not problem and file.format == "WAV" and _promised_bytes(path) > size + 1:
-        problem = f"truncated, {size} of {_promised_bytes(path)} bytes"
-    if problem:
-        file.close()
-        raise UserError(f"{path}: {problem}; copy it again or remove it")
-    return file
-
-
-def _read_frames(
-    file: soundfile.SoundFile, path: str | os.PathLike[str], start: int, count: int
-) -> np.ndarray:
-    """Read exactly `count` samples of all channels, (count, channels) float32."""
-    try:
-        file.seek(start)
-        samples = file.read(count, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(
-            f"{path}: truncated or damaged ({_reason(error)}); copy it again or remove it"
-        ) from error
-    if len(samples) < count:
-        raise UserError(
-            f"{path}: truncated, {start + len(samples)} of {start + count} samples can be read;"
-            " copy it again or remove it"
-        )
-    return samples
-
-
-def _promised_bytes(path: str | os.PathLike[str]) -> int:
-    """Bytes that a WAV's header promises; libsndfile takes a truncated one for a shorter one."""
-    with open(path, "rb") as file:
-        header = file.read(8)
-    size = int.from_bytes(header[4:8], "little")
-    # Who writes to a pipe can't know the size and puts the largest number.
-    return 0 if header[:4] != b"RIFF" or size >= 2**32 - 256 else size + 8
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error)).rstrip(". ")

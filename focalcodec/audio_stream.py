@@ -1,0 +1,198 @@
+"""Audio of any length in blocks: what is read, resampled and written never needs to fit memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from focalcodec.audio import Channels, check_channels, check_rates, resampled_length
+from focalcodec.audio_file import AudioSource, open_audio, read_frames, source_name
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+
+WRITTEN_FORMATS = ("wav", "flac")
+
+
+class AudioStream:
+    """A recording in blocks: joined, they are what `read_audio` gives, sample for sample.
+
+    Parameters
+    ----------
+    source : str, path or binary file
+        Any format of libsndfile; a file object must be seekable.
+    sample_rate : int, optional
+        Rate of the blocks, Hz; default the file's own.
+    channels : {"error", "mix", "first"}
+        A file with several channels is refused, averaged, or read for its first channel.
+    block_seconds : float
+        Length of a block.
+
+    Attributes
+    ----------
+    source_rate : int
+        The file's own rate, Hz.
+    num_samples : int
+        Samples of the file at its own rate.
+
+    Raises
+    ------
+    UserError
+        Missing, empty, not audio, several channels; while it is read: truncated, NaN or infinite.
+
+    Example
+    -------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> _ = write_blocks(file, [torch.zeros(8000), torch.zeros(4000)], 8000)
+    >>> with AudioStream(file, sample_rate=16000, block_seconds=1.0) as stream:
+    ...     sum(len(block) for block in stream), stream.num_samples, stream.source_rate
+    (24000, 12000, 8000)
+    """
+
+    def __init__(
+        self,
+        source: AudioSource,
+        sample_rate: int | None = None,
+        channels: Channels = "error",
+        block_seconds: float = 10.0,
+    ) -> None:
+        self._source = source
+        self._file = open_audio(source)
+        try:
+            check_channels(source_name(source), self._file.channels, channels)
+        except UserError:
+            self._file.close()
+            raise
+        self._channels = channels
+        self.source_rate: int = self._file.samplerate
+        self.num_samples: int = self._file.frames
+        self.sample_rate = self.source_rate if sample_rate is None else sample_rate
+        self._block = max(1, round(block_seconds * self.source_rate))
+
+    def __enter__(self) -> AudioStream:
+        """Give the stream."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Give the blocks, (T,) float32, from the beginning."""
+        yield from resample_blocks(
+            self._blocks(), self.source_rate, self.sample_rate, self.num_samples
+        )
+
+    def _blocks(self) -> Iterator[Tensor]:
+        for start in range(0, self.num_samples, self._block):
+            count = min(self._block, self.num_samples - start)
+            samples = read_frames(self._file, self._source, start, count)
+            mono = samples.mean(axis=1) if self._channels == "mix" else samples[:, 0].copy()
+            yield torch.from_numpy(mono)
+
+
+def resample_blocks(
+    blocks: Iterable[Tensor], from_rate: int, to_rate: int, num_samples: int
+) -> Iterator[Tensor]:
+    """Resample a signal block by block, to the same samples as `resample` gives for the whole.
+
+    Parameters
+    ----------
+    blocks : iterable of Tensor
+        (T,) float32 each, on the CPU.
+    from_rate, to_rate : int
+        Hz.
+    num_samples : int
+        Samples of all blocks together.
+
+    Yields
+    ------
+    Tensor
+        (T,) float32; `resampled_length` of `num_samples` in all.
+
+    Example
+    -------
+    >>> blocks = resample_blocks([torch.zeros(100)] * 3, 24000, 16000, num_samples=300)
+    >>> sum(len(block) for block in blocks)
+    200
+    """
+    check_rates(from_rate, to_rate)
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+    missing = resampled_length(num_samples, from_rate, to_rate)
+    for block in blocks:
+        num_samples -= len(block)
+        samples = resampler.resample_chunk(block.numpy(), last=num_samples == 0)[:missing]
+        missing -= len(samples)
+        yield torch.from_numpy(samples)
+    if missing:
+        yield torch.zeros(missing)
+
+
+def write_blocks(
+    target: str | os.PathLike[str] | BinaryIO,
+    blocks: Iterable[Tensor],
+    sample_rate: int,
+    file_format: str | None = None,
+) -> int:
+    """Write a mono recording block by block, 16 bits; values beyond [-1, 1] are clipped.
+
+    Parameters
+    ----------
+    target : str, path or binary file
+        A path is never left half-written; a file object must be seekable.
+    blocks : iterable of Tensor
+        (T,) float each.
+    sample_rate : int
+        Hz.
+    file_format : {"wav", "flac"}, optional
+        Default: by the suffix of a path, "wav" for a file object.
+
+    Returns
+    -------
+    int
+        Samples written.
+
+    Raises
+    ------
+    UserError
+        A format that is not one of the two.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_blocks(Path(folder) / "a.flac", [torch.zeros(10), torch.ones(5)], 16000)
+    15
+    """
+    to_path = isinstance(target, (str, os.PathLike))
+    if file_format is None:
+        file_format = Path(target).suffix[1:].lower() if to_path else "wav"  # type: ignore[arg-type]
+    if file_format not in WRITTEN_FORMATS:
+        raise UserError(f"{target}: {file_format!r} can't be written; use .wav or .flac")
+    count = 0
+    place = atomic_path(target) if to_path else nullcontext(target)  # type: ignore[arg-type]
+    with (
+        place as opened,
+        soundfile.SoundFile(opened, "w", sample_rate, 1, format=file_format.upper()) as file,
+    ):
+        for block in blocks:
+            file.write(block.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy())
+            count += len(block)
+    return count
