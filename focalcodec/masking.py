@@ -76,6 +76,32 @@ def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask, 0.0)
 
 
+def fit_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+    """Cut each item to its length, or fill it up with zeros.
+
+    Parameters
+    ----------
+    x : Tensor
+        (B, T), zero beyond what each item has.
+    lengths : Tensor
+        (B,) int64.
+
+    Returns
+    -------
+    Tensor
+        (B, longest of `lengths`).
+
+    Example
+    -------
+    >>> fit_lengths(torch.ones(2, 3), torch.tensor([4, 1]))
+    tensor([[1., 1., 1., 0.],
+            [1., 0., 0., 0.]])
+    """
+    longest = int(lengths.max())
+    x = torch.nn.functional.pad(x, (0, max(0, longest - x.shape[1])))[:, :longest]
+    return zero_padding(x, valid_mask(lengths, longest))
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over time of valid frames only.
 
