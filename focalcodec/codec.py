@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from focalcodec.audio import resample, resampled_length, validate_sig
+from focalcodec.audio import resample, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.checkpoints import (
     CONFIG_NAME,
@@ -20,9 +20,13 @@ from focalcodec.checkpoints import (
     upgrade_config,
     write_checkpoint,
 )
+from focalcodec.checks import check_num_samples, check_toks
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.masking import fit_lengths, valid_mask, zero_padding
 from focalcodec.parts import build_part, check_fit
+
+if TYPE_CHECKING:
+    from focalcodec.reference_set import ReferenceSet
 
 
 class FocalCodec(nn.Module):
@@ -114,6 +118,11 @@ class FocalCodec(nn.Module):
     def bitrate(self) -> float:
         """Bits a second as sent, without entropy coding."""
         return self.token_rate * self.quantizer.dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._weight.device
 
     @property
     def _weight(self) -> Tensor:
@@ -211,8 +220,13 @@ class FocalCodec(nn.Module):
         validate_sig(sig, lengths)
         rate = self.sample_rate_input if sample_rate is None else sample_rate
         sig, lengths = resample(sig, rate, self.sample_rate_input, lengths)
-        sig, lengths = sig.to(self._weight), lengths.to(self._weight.device)
-        lats, lengths = self._sig_to_lats(sig[:, : int(lengths.max())], lengths)
+        # at least float32: how much of it a codec of lower precision needs is the encoder's affair
+        dtype = torch.promote_types(self._weight.dtype, torch.float32)
+        sig, lengths = sig.to(self._weight.device, dtype), lengths.to(self._weight.device)
+        longest = int(lengths.max())
+        # clips of one length need no masks
+        padded = bool((lengths < longest).any())
+        lats, lengths = self._sig_to_lats(sig[:, :longest], lengths if padded else None)
         return self.lats_to_toks(lats, lengths), lengths
 
     @torch.no_grad()
@@ -248,7 +262,7 @@ class FocalCodec(nn.Module):
             `toks` are not (B, N'), not integers or out of range; `lengths` or `num_samples` do
             not fit them.
         """
-        lengths = _validate_toks(toks, lengths)
+        lengths = check_toks(toks, lengths)
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths)
         rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))
@@ -256,10 +270,46 @@ class FocalCodec(nn.Module):
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
             return rec_sig
-        wanted = self._validate_num_samples(num_samples, lengths, rate)
-        longest = int(wanted.max())
-        rec_sig = nn.functional.pad(rec_sig, (0, max(0, longest - rec_sig.shape[1])))[:, :longest]
-        return zero_padding(rec_sig, valid_mask(wanted, longest))
+        return fit_lengths(rec_sig, check_num_samples(self, num_samples, lengths, rate))
+
+    def convert(
+        self,
+        sig: Tensor,
+        reference: ReferenceSet | Tensor,
+        sample_rate: int | None = None,
+        lengths: Tensor | None = None,
+        k: int = 4,
+        sample_rate_output: int | None = None,
+        search: str = "exact",
+    ) -> Tensor:
+        """Say what `sig` says in another voice: k-NN of the paper and of arXiv 2305.18975.
+
+        Parameters
+        ----------
+        sig, sample_rate, lengths
+            As for `encode`.
+        reference : ReferenceSet or Tensor
+            The wanted speaker's frames, see `focalcodec.reference_set`; or bare feats (R, D).
+        k : int
+            Frames of the reference whose mean replaces a frame.
+        sample_rate_output : int, optional
+            Rate of the output, Hz; default that of the codec.
+        search : {"exact", "faiss"}
+            Compare with every frame of the reference, or look into an index of them.
+
+        Returns
+        -------
+        Tensor
+            rec_sig (B, T), each clip as long as it was, zero beyond its length.
+
+        Raises
+        ------
+        UserError
+            As `encode`; a reference of another encoder, or of fewer than k frames.
+        """
+        from focalcodec.conversion import convert
+
+        return convert(self, sig, reference, sample_rate, lengths, k, sample_rate_output, search)
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Resynthesis. sig (B, T), lengths in samples (B,) -> rec_sig (B, ~T), lengths (B,)."""
@@ -268,26 +318,6 @@ class FocalCodec(nn.Module):
 
     def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.compressor(*self.encoder(sig, lengths))
-
-    def _validate_num_samples(
-        self, num_samples: int | Tensor, lengths: Tensor, rate: int
-    ) -> Tensor:
-        wanted = torch.as_tensor(num_samples, device=lengths.device)
-        if wanted.dtype != torch.int64 or wanted.shape not in ((), lengths.shape):
-            raise UserError(
-                f"num_samples: {wanted.dtype} {tuple(wanted.shape)}; give an int or int64"
-                f" ({len(lengths)},)"
-            )
-        wanted = wanted.expand_as(lengths)
-        heard = [resampled_length(n, rate, self.sample_rate_input) for n in wanted.tolist()]
-        frames = self.encoder.output_lengths(torch.tensor(heard, device=lengths.device))
-        toks = self.compressor.output_lengths(frames)
-        if bool((toks > lengths).any()) or bool((wanted < 1).any()):
-            raise UserError(
-                f"num_samples: {wanted.tolist()} at {rate} Hz make {toks.tolist()} tokens, and"
-                f" there are {lengths.tolist()}; give the number that went into encode"
-            )
-        return wanted
 
     # -- checkpoints -----------------------------------------------------------------------------
 
@@ -364,20 +394,3 @@ class FocalCodec(nn.Module):
 
 def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))
-
-
-def _validate_toks(toks: Tensor, lengths: Tensor | None) -> Tensor:
-    """Lengths of toks, once they and their shape are found right."""
-    if toks.dim() != 2 or toks.numel() == 0:
-        raise UserError(f"toks: shape {tuple(toks.shape)}; give (batch, tokens), not empty")
-    if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
-        raise UserError(f"toks: {toks.dtype}; give integers, e.g. torch.int64")
-    if lengths is None:
-        return full_lengths(toks)
-    if lengths.shape != toks.shape[:1] or lengths.dtype != torch.int64:
-        raise UserError(
-            f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(toks)},), in tokens"
-        )
-    if bool((lengths < 1).any()) or bool((lengths > toks.shape[1]).any()):
-        raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{toks.shape[1]}")
-    return lengths
