@@ -41,6 +41,7 @@ setup(
     packages=find_packages(include=["focalcodec", "focalcodec.*"]),
     package_data={"focalcodec": ["py.typed", "hparams/*.yaml"]},
     install_requires=[
+        "filelock",
         "huggingface_hub",
         "librosa",
         "numpy",

@@ -12,6 +12,11 @@ import soundfile
 from focalcodec.errors import UserError
 
 AudioSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
+# What libsndfile reads and what is sound by its name: no .mat, .raw or .htk.
+AUDIO_SUFFIXES = (
+    *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".nist"),
+    *(".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
+)
 
 
 def source_name(source: AudioSource) -> str:

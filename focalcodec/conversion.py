@@ -7,7 +7,7 @@ section on voice conversion; kNN-VC, arXiv 2305.18975).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -170,12 +170,38 @@ def convert_toks(
         Not toks; a reference of another encoder, or of fewer than k frames; a window that is
         shorter than the model's context.
     """
+    change = feats_changer(codec, reference, k, search)
+    return decode_blocks(codec, toks, num_samples, sample_rate, window_seconds, change)
+
+
+def feats_changer(
+    codec: FocalCodec, reference: ReferenceSet | Tensor, k: int = 4, search: str = "exact"
+) -> Callable[[Tensor], Tensor]:
+    """Voice conversion as `decode_blocks` takes it, checked before the first second of work.
+
+    Parameters
+    ----------
+    codec : FocalCodec
+        In eval mode.
+    reference, k, search
+        See `convert_feats`.
+
+    Returns
+    -------
+    callable
+        qfeats (n, D) -> feats (n, D).
+
+    Raises
+    ------
+    UserError
+        A reference of another encoder, or of fewer than k frames.
+    """
     reference = _reference_for(codec, reference, k)
 
     def change(qfeats: Tensor) -> Tensor:
         return convert_feats(qfeats[None], None, reference, k, search)[0]
 
-    return decode_blocks(codec, toks, num_samples, sample_rate, window_seconds, change)
+    return change
 
 
 def _reference_for(codec: FocalCodec, reference: ReferenceSet | Tensor, k: int) -> ReferenceSet:

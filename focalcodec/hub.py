@@ -50,7 +50,7 @@ def hub_folder(
     >>> hub_folder("no/model", ["*"], local_files_only=True)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    focalcodec.errors.UserError: no/model: no such folder, nor a model in the hub's local cache...
+    focalcodec.errors.UserError: no/model: no such folder, not in the hub's cache, and the hub...
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -70,9 +70,11 @@ def hub_folder(
 
 
 def _refusal(name: str, revision: str | None, error: Exception) -> UserError:
-    where = "" if revision is None else f" at revision {revision}"
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    where, option = ("", "") if revision is None else (f" at {revision}", f" --revision {revision}")
+    # of huggingface_hub's advice on its own settings, the first sentence says what was wrong
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
     return UserError(
-        f"{name}: no such folder, nor a model in the hub's local cache{where}, and the hub"
-        f" gave none ({reason}); check name and network, or give a local folder"
+        f"{name}: no such folder, not in the hub's cache{where}, and the hub gave none ({reason});"
+        " check name and network, or give a local folder: for a codec, on a machine with a"
+        f" network, focalcodec download {name}{option} --to FOLDER makes one, for --model FOLDER"
     )

@@ -20,9 +20,9 @@ from focalcodec.checks import check_num_samples, check_toks
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.receptive_field import part_context
-from focalcodec.windows import cut_windows, plan_windows
+from focalcodec.windows import WindowPlan, cut_windows, plan_windows
 
-WINDOW_SECONDS = 60.0
+WINDOW_SECONDS = 120.0
 _FADE_SECONDS = 0.5
 
 
@@ -64,11 +64,10 @@ def encode_blocks(
     >>> sum(len(sig) for sig in decode_blocks(codec, toks, num_samples=81000))
     81000
     """
-    encoder, factor = codec.encoder, codec.compressor.factor
-    context = part_context(encoder) + part_context(codec.compressor)
-    plan = plan_windows(context, encoder.sample_rate / encoder.hop, window_seconds)
+    hop, factor = codec.encoder.hop, codec.compressor.factor
+    plan = _encode_plan(codec, window_seconds)
     empty = True
-    for items, start, stop in cut_windows(blocks, plan, per_frame=encoder.hop):
+    for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
         toks, _ = codec.encode(items[None])
         yield toks[0, start // factor : None if stop is None else stop // factor].cpu()
         empty = False
@@ -152,10 +151,7 @@ def decompress_blocks(
     UserError
         A window that is shorter than the model's context.
     """
-    context = part_context(codec.decompressor)
-    fade = math.ceil(_FADE_SECONDS * codec.token_rate / context.align) * context.align
-    context = replace(context, right=context.right + fade)
-    plan = plan_windows(context, codec.token_rate, window_seconds)
+    plan, fade = _decompress_plan(codec, window_seconds)
     fade = min(fade, plan.size - plan.left - plan.right) * codec.decompressor.factor
     tail: Tensor | None = None
     for items, start, stop in cut_windows([toks.to(codec.device)], plan):
@@ -194,13 +190,49 @@ def vocode_blocks(
     UserError
         A window that is shorter than the model's context.
     """
-    frame_rate = codec.encoder.sample_rate / codec.encoder.hop
-    plan = plan_windows(part_context(codec.decoder), frame_rate, window_seconds)
+    plan = plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
     hop = codec.decoder.hop
     for items, start, stop in cut_windows(feats, plan):
         with torch.no_grad():
             sig = codec.feats_to_sig(items[None])[0]
         yield sig[start * hop : None if stop is None else stop * hop].float().cpu()
+
+
+def check_window(codec: FocalCodec, window_seconds: float) -> None:
+    """Refuse a window that is not longer than the context that the model needs.
+
+    Parameters
+    ----------
+    codec : FocalCodec
+        Of parts whose receptive field is known.
+    window_seconds : float
+        Length of a window.
+
+    Raises
+    ------
+    UserError
+        It is too short for one of the parts.
+    """
+    _encode_plan(codec, window_seconds)
+    _decompress_plan(codec, window_seconds)
+    plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
+
+
+def _frame_rate(codec: FocalCodec) -> float:
+    return codec.encoder.sample_rate / codec.encoder.hop
+
+
+def _encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
+    context = part_context(codec.encoder) + part_context(codec.compressor)
+    return plan_windows(context, _frame_rate(codec), window_seconds)
+
+
+def _decompress_plan(codec: FocalCodec, window_seconds: float) -> tuple[WindowPlan, int]:
+    """Windows, and how many tokens two of them are faded into each other."""
+    context = part_context(codec.decompressor)
+    fade = math.ceil(_FADE_SECONDS * codec.token_rate / context.align) * context.align
+    context = replace(context, right=context.right + fade)
+    return plan_windows(context, codec.token_rate, window_seconds), fade
 
 
 def _exactly(blocks: Iterable[Tensor], num_samples: int) -> Iterator[Tensor]:

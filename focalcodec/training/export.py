@@ -1,11 +1,10 @@
 """From the folders of a stage-1 and a stage-2 run to one folder for `FocalCodec.from_pretrained`.
 
-python -m focalcodec.training.export QUANTIZER_RUN VOCODER_RUN FOLDER
+On the command line: focalcodec export QUANTIZER_RUN VOCODER_RUN FOLDER
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Sequence
@@ -163,20 +162,3 @@ def _check_encoder(run: Path, encoder: Any) -> None:
                 f"{run}: trained on another encoder ({key} {trained_on[key]}, now {present[key]});"
                 " both stages need the same one"
             )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("quantizer_run", help="folder of the stage-1 run")
-    parser.add_argument("vocoder_run", help="folder of the stage-2 run")
-    parser.add_argument("folder", help="folder to write")
-    args = parser.parse_args(argv)
-    codec = export(args.quantizer_run, args.vocoder_run, args.folder)
-    print(f"{args.folder}: {codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s")
-
-
-if __name__ == "__main__":
-    from focalcodec.training.experiment import run_script
-
-    run_script(main)

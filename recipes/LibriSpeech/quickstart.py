@@ -62,7 +62,7 @@ def main() -> None:
         finish(vocoder, log)
     finally:
         vocoder.terminate()
-    finish(start("-m", "focalcodec.training.export", *reversed(runs.values()), out / "codec"))
+    finish(start("-m", "focalcodec", "export", *reversed(runs.values()), out / "codec"))
     finish(start("resynthesize.py", out / "codec", out / "resynthesis"))
 
 

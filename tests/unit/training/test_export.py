@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from focalcodec import FocalCodec
+from focalcodec.cli.main import main
 from focalcodec.errors import UserError
-from focalcodec.training.export import export, load_decoder, load_run, main
+from focalcodec.training.export import export, load_decoder, load_run
 from tests.unit.training import tiny
 
 KNOBS = {"number_of_epochs": 1, "sample_interval_epochs": 1}
@@ -40,7 +41,9 @@ def copies(runs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
 
 
 def test_codec_gives_what_the_runs_modules_give(data, runs, tmp_path, capsys) -> None:
-    main([str(runs["quantizer"]), str(runs["vocoder"]), str(tmp_path / "codec")])
+    assert (
+        main(["export", str(runs["quantizer"]), str(runs["vocoder"]), str(tmp_path / "codec")]) == 0
+    )
     assert "12.5 Hz, 0.05 kbit/s" in capsys.readouterr().out
     codec = FocalCodec.from_pretrained(tmp_path / "codec")
     hparams = load_run(runs["quantizer"], ["compressor", "quantizer", "decompressor"])

@@ -1,0 +1,146 @@
+"""`focalcodec convert`: the words of recordings in the voice of others."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from focalcodec.cli.files import Job, add_path_arguments, find_sources, plan_jobs
+from focalcodec.cli.jobs import run_jobs
+from focalcodec.cli.options import (
+    add_audio_output_options,
+    add_channels_option,
+    add_job_options,
+    add_model_options,
+    add_window_option,
+    audio_suffixes,
+    load_model,
+    positive_int,
+)
+from focalcodec.cli.recordings import decode_recording, encode_recording
+from focalcodec.cli.work import Progress
+from focalcodec.codec import FocalCodec
+from focalcodec.conversion import feats_changer
+from focalcodec.errors import UserError
+from focalcodec.nearest import check_k
+from focalcodec.reference_set import DTYPES, SEARCHES, ReferenceSet
+
+EXAMPLES = """examples:
+  focalcodec convert talk.wav converted.wav --reference anna/
+  focalcodec convert talks/ converted/ --reference "anna/*.flac" --save_reference_set anna.set
+  focalcodec convert talks/ converted/ --reference_set anna.set --jobs 4
+
+Convert to a voice only with the consent of its owner.
+"""
+State = tuple[FocalCodec, ReferenceSet, argparse.Namespace]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` reads."""
+    parser.epilog = EXAMPLES
+    add_path_arguments(parser, "audio", "audio")
+    group = parser.add_argument_group("voice")
+    group.add_argument(
+        "--reference",
+        nargs="+",
+        metavar="SOURCE",
+        help="recordings of the wanted voice: files, folders, patterns in quotes; after OUT",
+    )
+    group.add_argument(
+        "--reference_set", metavar="FILE", help="what --save_reference_set wrote; added to others"
+    )
+    group.add_argument(
+        "--save_reference_set", metavar="FILE", help="keep what was made of --reference"
+    )
+    group.add_argument(
+        "--reference_dtype",
+        choices=list(DTYPES),
+        default="float16",
+        help="how it is kept: float16 takes half the space (default: %(default)s)",
+    )
+    group.add_argument(
+        "--k",
+        type=positive_int,
+        default=4,
+        help="frames of the reference whose mean replaces a frame (default: %(default)s)",
+    )
+    group.add_argument(
+        "--search",
+        choices=SEARCHES,
+        default="exact",
+        help="faiss is approximate, and pays for hours of audio (default: %(default)s)",
+    )
+    add_audio_output_options(parser)
+    add_channels_option(parser)
+    add_window_option(parser)
+    add_job_options(parser)
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert."""
+    if not args.reference and not args.reference_set:
+        raise UserError("--reference: whose voice? name recordings, or give --reference_set")
+    if args.save_reference_set and not args.reference:
+        raise UserError("--save_reference_set: nothing new to keep; give --reference as well")
+    jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
+    if not args.reference:
+        return run_jobs(args, jobs, setup, work)
+    if args.jobs == 1:
+        state = make_reference(args)
+        return run_jobs(args, jobs, lambda _: state, work)
+    with tempfile.TemporaryDirectory() as folder:
+        # the processes share the pages of a file
+        path = args.save_reference_set or str(Path(folder, "reference.safetensors"))
+        args.save_reference_set = path
+        make_reference(args)
+        args.reference_set = path
+        return run_jobs(args, jobs, setup, work)
+
+
+def setup(args: argparse.Namespace) -> State:
+    """Load the model and the reference set."""
+    reference = ReferenceSet.load(args.reference_set)
+    return _state(load_model(args).codec, reference, args)
+
+
+def make_reference(args: argparse.Namespace) -> State:
+    """Load the model, and make the reference set of --reference and --reference_set."""
+    paths = [found.path for found in find_sources(args.reference)]
+    known = [ReferenceSet.load(args.reference_set)] if args.reference_set else []
+    codec = load_model(args).codec
+    made = ReferenceSet.from_files(
+        codec,
+        paths,
+        channels=args.channels,
+        dtype=args.reference_dtype,
+        window_seconds=args.window_seconds,
+        progress=not args.quiet and sys.stderr.isatty(),
+    )
+    state = _state(codec, ReferenceSet.merge([made, *known]), args)
+    if args.save_reference_set:
+        state[1].save(args.save_reference_set)
+    return state
+
+
+def work(state: State, job: Job, progress: Progress) -> None:
+    """Convert one file."""
+    codec, reference, args = state
+
+    def half(seconds: float) -> None:
+        progress(seconds / 2)  # each way is half of the work
+
+    recording = encode_recording(codec, job.source, args, half)
+    change = feats_changer(codec, reference, args.k, args.search)
+    decode_recording(codec, recording, job.target, args, half, change)
+
+
+def _state(codec: FocalCodec, reference: ReferenceSet, args: argparse.Namespace) -> State:
+    """Refuse before the first file what would be refused at each."""
+    reference.check_codec(codec)
+    check_k(args.k, len(reference))
+    if args.search == "faiss":
+        reference.build_index()
+    return codec, reference, args

@@ -1,0 +1,167 @@
+"""`focalcodec info`: what a model, a token file or a recording is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from focalcodec.audio import audio_info
+from focalcodec.checkpoints import PART_NAMES
+from focalcodec.cli.files import AUDIO_SUFFIXES, TOKEN_SUFFIX
+from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
+from focalcodec.cli.options import DEFAULT_MODEL
+from focalcodec.codec import FocalCodec
+from focalcodec.errors import UserError
+from focalcodec.fct import TokenReader, TokenTable
+from focalcodec.fingerprint import weights_sha256
+
+EXAMPLES = """examples:
+  focalcodec info my_codec
+  focalcodec info talk.fct talk.wav --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` reads."""
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "things",
+        nargs="*",
+        default=[DEFAULT_MODEL],
+        metavar="THING",
+        help="model folders, models on the hub, token files, audio files"
+        f" (default: {DEFAULT_MODEL})",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="token frequencies that encode was given"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe."""
+    table = None if args.table is None else TokenTable.load(args.table)
+    failed = 0
+    for thing in args.things:
+        try:
+            description = describe(thing, args.revision, table)
+        except (UserError, OSError) as error:
+            failed += 1
+            problem = f"{thing}: {error.strerror}" if isinstance(error, OSError) else error
+            print(f"focalcodec: error: {problem}", file=sys.stderr)
+        else:
+            _show(description, args.json)
+    return NOTHING_DONE if failed == len(args.things) else SOME_FAILED if failed else DONE
+
+
+def describe(
+    thing: str, revision: str | None = None, table: TokenTable | None = None
+) -> dict[str, Any]:
+    """Describe a model, a token file or a recording.
+
+    Parameters
+    ----------
+    thing : str
+        Path, or name on the hub.
+    revision : str, optional
+        Of a model on the hub.
+    table : TokenTable, optional
+        The one that a token file was written with, where there was one: without it the end of
+        the file is not checked.
+
+    Returns
+    -------
+    dict
+        JSON-ready; `kind` is "model", "tokens" or "audio".
+
+    Raises
+    ------
+    UserError
+        It can't be read; a token file is truncated or corrupted.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> from focalcodec.audio import write_audio
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_audio(f"{folder}/a.wav", torch.zeros(8000), 16000)
+    ...     described = describe(f"{folder}/a.wav")
+    >>> described["kind"], described["seconds"], described["sample_rate_hz"]
+    ('audio', 0.5, 16000)
+    """
+    path = Path(thing).expanduser()
+    suffix = path.suffix.lower()
+    if suffix == TOKEN_SUFFIX and not path.is_dir():
+        return {"kind": "tokens", "path": thing, **_describe_tokens(path, table)}
+    if path.is_file() or (suffix in AUDIO_SUFFIXES and not path.is_dir()):
+        info = audio_info(path)
+        return {
+            "kind": "audio",
+            "path": thing,
+            "seconds": info.seconds,
+            "num_samples": info.num_samples,
+            "sample_rate_hz": info.sample_rate,
+            "channels": info.channels,
+            "bytes": path.stat().st_size,
+        }
+    codec = FocalCodec.from_pretrained(thing, revision=revision)
+    return {"kind": "model", "path": thing, **_describe_model(codec)}
+
+
+def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
+    with TokenReader(path, table) as reader:
+        checked = reader.body != "table" or table is not None
+        for _ in reader if checked else ():
+            pass  # the CRC is the last of a file
+        size = path.stat().st_size
+        return {
+            **asdict(reader.header),
+            "seconds": reader.header.seconds,
+            "token_rate_hz": reader.header.token_rate,
+            "num_tokens": reader.num_tokens,
+            "body": reader.body,
+            "crc_checked": checked,
+            "bytes": size,
+            "kbit_per_second": 8 * size / 1000 / reader.header.seconds,
+        }
+
+
+def _describe_model(codec: FocalCodec) -> dict[str, Any]:
+    parts = {name: getattr(codec, name) for name in PART_NAMES}
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    return {
+        "sample_rate_input_hz": codec.sample_rate_input,
+        "sample_rate_output_hz": codec.sample_rate_output,
+        "token_rate_hz": codec.token_rate,
+        "bits_per_token": codec.quantizer.dim,
+        "vocabulary": 2**codec.quantizer.dim,
+        "kbit_per_second": codec.bitrate / 1000,
+        "parameters": sum(counts.values()),
+        "parts": {
+            name: {"name": type(part).__name__, "parameters": counts[name]}
+            for name, part in parts.items()
+        },
+        "weights_sha256": weights_sha256(codec),
+    }
+
+
+def _show(description: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(description))
+        return
+    rows = dict(description)
+    print(f"{rows.pop('path')}: {rows.pop('kind')}")
+    for name, part in rows.pop("parts", {}).items():
+        rows[name] = f"{part['name']}, {part['parameters']:,} parameters"
+    for key, value in rows.items():
+        if isinstance(value, float):
+            value = f"{value:.6g}"
+        elif key in ("parameters", "bytes"):
+            value = f"{value:,}"
+        if value != "":
+            print(f"  {key:<22}{value}")

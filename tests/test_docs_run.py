@@ -1,0 +1,68 @@
+"""What the documents show runs: their Python, and their commands on the quickstart's codec."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from focalcodec.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODEC = "results/quickstart/codec"
+CLIP = "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
+RUNNABLE = [
+    path for path in DOCUMENTS if CODEC in path.read_text() or "```python" in path.read_text()
+]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a tiny codec in place of the quickstart's, and recordings."""
+    shutil.copytree(ROOT / "tests" / "data" / "golden" / "tiny_50hz", tmp_path / CODEC)
+    for split in ("train-mini/11", "test-real"):
+        shutil.copytree(
+            ROOT / "corpus/LibriSpeech" / split, tmp_path / "corpus/LibriSpeech" / split
+        )
+    for name in ("talks/monday.flac", "talks/week/friday.flac", "anna/one.flac", "my.flac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / CLIP, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fenced(document: Path) -> list[tuple[str, str]]:
+    text = document.read_text(encoding="utf-8")
+    return re.findall(r"^```(bash|python)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", RUNNABLE, ids=lambda path: path.name)
+def test_a_document_runs_from_top_to_bottom(document: Path, workplace: Path) -> None:
+    session: dict[str, object] = {}
+    done = 0
+    for language, block in fenced(document):
+        if language == "python":
+            exec(compile(block, document.name, "exec"), session)
+            done += 1
+            continue
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["focalcodec"] and CODEC in words and "--shard" not in words:
+                assert main(words[1:]) == 0, line
+                done += 1
+    assert done
+
+
+def test_readme_leaves_what_it_says(workplace: Path) -> None:
+    session: dict[str, object] = {}
+    for language, block in fenced(ROOT / "README.md"):
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), session)
+    for name in ("resynthesis.wav", "talk.fct", "talk.wav", "my_codec/model.safetensors"):
+        assert Path(name).is_file(), name
+    sig, pair_sig = session["sig"], session["pair_sig"]
+    assert pair_sig.shape == (2, sig.shape[1])  # type: ignore[attr-defined]

@@ -1,0 +1,149 @@
+"""SOURCE... OUT: what is read, what is written where, and what is refused before any work."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from focalcodec.cli.files import Job, find_sources, open_source, open_target, plan_jobs
+from focalcodec.errors import UserError
+
+TREE = ("a.wav", "b/a.FLAC", "b/c/d.mp3", "b/.hidden.wav", ".hidden/e.wav", "notes.txt")
+
+
+@pytest.fixture(autouse=True)
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder `in` beside which outputs go, as the current one."""
+    for name in TREE:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(*words: str, writes: tuple[str, ...] = (".fct",)) -> dict[str, str]:
+    jobs = plan_jobs(words[:-1], words[-1], writes=writes)
+    return {Path(str(s)).as_posix(): Path(str(t)).as_posix() for s, t in jobs}
+
+
+def test_a_folder_keeps_its_tree() -> None:
+    expected = {
+        "in/a.wav": "out/a.fct",
+        "in/b/a.FLAC": "out/b/a.fct",
+        "in/b/c/d.mp3": "out/b/c/d.fct",
+    }
+    assert plan("in", "out") == plan("in/", "out/") == expected
+
+
+def test_a_file_to_a_file_or_to_a_folder() -> None:
+    assert plan("in/a.wav", "out.fct") == {"in/a.wav": "out.fct"}
+    assert plan("in/a.wav", "out/") == {"in/a.wav": "out/a.fct"}
+    assert plan("in/a.wav", "in/b") == {"in/a.wav": "in/b/a.fct"}
+    assert plan("in/notes.txt", "out/") == {"in/notes.txt": "out/notes.fct"}, "named, so taken"
+
+
+def test_several_files_go_to_a_folder() -> None:
+    files = ("in/a.wav", "in/b/c/d.mp3")
+    assert plan(*files, "out") == {"in/a.wav": "out/a.fct", "in/b/c/d.mp3": "out/d.fct"}
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        ("in/*.wav", ["a"]),
+        ("in/**/*.mp3", ["b/c/d"]),
+        ("in/**", ["a", "b/a", "b/c/d"]),
+        ("*/b/*", ["in/b/a"]),
+        ("in/[ab]*", ["a"]),
+    ],
+)
+def test_patterns_keep_the_tree_below_their_fixed_part(pattern: str, expected: list[str]) -> None:
+    assert list(plan(pattern, "out").values()) == [f"out/{stem}.fct" for stem in expected]
+
+
+def test_a_file_named_like_a_pattern_is_that_file() -> None:
+    Path("in/a[1].wav").touch()
+    assert plan("in/a[1].wav", "out.fct") == {"in/a[1].wav": "out.fct"}
+
+
+def test_standard_input_and_output() -> None:
+    assert plan_jobs(["-"], "-") == [Job(None, None)]
+    assert plan_jobs(["-"], "a.wav") == [Job(None, Path("a.wav"))]
+    assert plan_jobs(["in/a.wav"], "-") == [Job(Path("in/a.wav"), None)]
+
+
+def test_a_file_that_is_given_twice_is_made_once() -> None:
+    assert len(plan_jobs(["in/a.wav", "in/a.wav", "in/*.wav"], "out")) == 1
+    assert len(plan_jobs(["in/b/a.FLAC", "in/b"], "out")) == 2
+
+
+def test_outputs_within_the_source_are_no_sources() -> None:
+    first = plan("in", "in/out", writes=(".wav",))
+    for target in first.values():
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).touch()
+    assert plan("in", "in/out", writes=(".wav",)) == first
+    assert plan("in/**", "in/out", writes=(".wav",)) == first
+    assert plan("in/out", "in", writes=(".fct",)) == {
+        f"in/out/{name}.wav": f"in/{name}.fct" for name in ("a", "b/a", "b/c/d")
+    }, "a folder above its sources takes nothing from them"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("gone.wav", "out.fct"), "gone.wav: no such file or folder"),
+        (("in/*.ogg", "out"), r"in/\*.ogg: no files there that end in"),
+        (("in/.hidden", "-"), "standard output takes one file"),
+        (("-", "in"), "standard input has no name"),
+        (("-", "in/a.wav", "out"), "one source alone"),
+        (("in/a.wav", "in/b/a.FLAC", "in/notes.txt"), "a file, and there are several sources"),
+        (("in/a.wav", "b.wav"), r"b.wav: give OUT a name that ends in \.fct"),
+        (("in/a.wav", "in/b/a.FLAC", "out"), r"in/a.wav, in/b/a.FLAC: both would be out/a.fct"),
+    ],
+)
+def test_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan(*words)
+
+
+def test_a_source_is_never_an_output() -> None:
+    Path("in/a.flac").touch()
+    Path("in/a.wav").unlink()
+    assert plan("in/a.flac", "in/", writes=(".wav",)) == {"in/a.flac": "in/a.wav"}
+    for words in (("in", "in"), ("in/a.flac", "in/a.flac")):
+        with pytest.raises(UserError, match="both a source and an output"):
+            plan(*words, writes=(".flac",))
+
+
+def test_a_folder_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        find_sources(["in"])
+
+
+def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"abc")))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=sent, isatty=lambda: False))
+    with open_source(None) as source, open_target(None) as target:
+        assert isinstance(source, io.BytesIO) and isinstance(target, io.BytesIO)
+        assert source.seek(1) == 1 and source.read() == b"bc"
+        target.write(b"def")
+        assert sent.getvalue() == b"", "not before it is whole"
+    assert sent.getvalue() == b"def"
+    with pytest.raises(RuntimeError), open_target(None) as target:
+        target.write(b"half")  # type: ignore[union-attr]
+        raise RuntimeError
+    assert sent.getvalue() == b"def"
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=sent, isatty=lambda: True))
+    with pytest.raises(UserError, match="terminal"), open_target(None):
+        pass

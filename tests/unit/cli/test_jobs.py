@@ -1,0 +1,123 @@
+"""Many files: faults are told in one line, and processes that die take one file with them."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from focalcodec.cli import pool
+from focalcodec.cli.files import Job
+from focalcodec.cli.jobs import run_jobs
+from focalcodec.cli.work import Progress, attempt
+from focalcodec.errors import UserError
+
+
+def args(**changes: object) -> argparse.Namespace:
+    return argparse.Namespace(
+        **{"command": "test", "overwrite": False, "jobs": 1, "quiet": False} | changes
+    )
+
+
+def jobs(folder: Path, names: str) -> list[Job]:
+    return [Job(Path(name), folder / name) for name in names]
+
+
+# -- what processes do; they find it by name -------------------------------------------------------
+
+
+def setup(namespace: argparse.Namespace) -> argparse.Namespace:
+    return namespace
+
+
+def write(namespace: argparse.Namespace, job: Job, progress: Progress) -> None:
+    assert job.target is not None
+    if job.source == Path("d"):
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    if job.source == Path("f"):
+        raise UserError("broken")
+    job.target.write_text(str(os.getpid()))
+    progress(1.0)
+
+
+# -- several processes -----------------------------------------------------------------------------
+
+
+def test_a_process_that_dies_takes_one_file_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_jobs(args(jobs=2), jobs(tmp_path, "abcdefgh"), setup, write) == 1
+    err = capsys.readouterr().err
+    assert "focalcodec: error: d: its process ended with exit code" in err
+    assert "focalcodec: error: f: broken" in err and "6 done, 0 skipped, 2 failed" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == list("abcegh")
+    assert str(os.getpid()) not in {path.read_text() for path in tmp_path.iterdir()}
+
+
+def test_a_process_that_dies_before_its_first_file_ends_the_run() -> None:
+    process = SimpleNamespace(join=lambda: None, exitcode=-9)
+    worker = SimpleNamespace(process=process, ready=False, job=None)
+    with pytest.raises(UserError, match="a worker did not start, .* exit code -9"):
+        pool._bury(worker, print)  # type: ignore[arg-type]
+
+
+def test_no_more_processes_than_files(tmp_path: Path) -> None:
+    (tmp_path / "b").touch()
+    assert run_jobs(args(jobs=9), jobs(tmp_path, "ab"), setup, write) == 0
+    assert (tmp_path / "a").read_text() == str(os.getpid())
+
+
+# -- one process -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (UserError("sig: empty"), "a.wav: sig: empty"),
+        (UserError("a.wav: empty"), "a.wav: empty"),
+        (PermissionError(13, "Permission denied", "a.wav"), "a.wav: Permission denied"),
+        (PermissionError(13, "Permission denied", "out/.1234.wav"), "out/b.wav: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "out/b.wav: No space left on device"),
+    ],
+)
+def test_a_fault_is_one_line(error: Exception, message: str) -> None:
+    def work(state: None, job: Job, progress: Progress) -> None:
+        raise error
+
+    assert attempt(work, None, Job(Path("a.wav"), Path("out/b.wav")), print) == message
+
+
+def test_a_full_disk_behind_standard_output() -> None:
+    def work(state: None, job: Job, progress: Progress) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    problem = attempt(work, None, Job(Path("a.wav"), None), print)
+    assert problem == "a.wav to standard output: No space left on device"
+
+
+def test_a_fault_of_ours_is_told_whole_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def work(state: None, job: Job, progress: Progress) -> None:
+        if job.source == Path("a"):
+            raise IndexError("a bug")
+        write(args(), job, progress)
+
+    assert run_jobs(args(), jobs(tmp_path, "ab"), setup, work) == 1
+    err = capsys.readouterr().err
+    assert "a: not expected, please report it" in err and "IndexError: a bug" in err
+    assert (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, BrokenPipeError])
+def test_who_stops_the_run_stops_it(error: type[BaseException], tmp_path: Path) -> None:
+    def work(state: None, job: Job, progress: Progress) -> None:
+        raise error
+
+    with pytest.raises(error):
+        run_jobs(args(), jobs(tmp_path, "ab"), setup, work)
