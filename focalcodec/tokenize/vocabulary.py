@@ -1,0 +1,157 @@
+"""Where a codec's tokens lie in a language model's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focalcodec.errors import UserError
+
+
+class TokenVocabulary:
+    """Speech tokens from an offset on, and special tokens with names.
+
+    The id of token t is `offset + t`. Special tokens follow the speech tokens, or have ids of
+    your own, such as those that a text model has already.
+
+    Parameters
+    ----------
+    codebook_size : int
+        Tokens of the codec.
+    offset : int
+        Id of token 0, e.g. the size of a text model's vocabulary.
+    special : sequence of str, or mapping of str to int
+        Names of the special tokens, or their names and ids. A clip is written between "bos" and
+        "eos" where there are such; other names only keep an id free.
+
+    Raises
+    ------
+    UserError
+        A size or id that is none, a name twice, a special id twice or among the speech tokens.
+
+    Example
+    -------
+    >>> vocabulary = TokenVocabulary(8192, offset=32000, special=("bos", "eos"))
+    >>> vocabulary.special, vocabulary.size
+    ({'bos': 40192, 'eos': 40193}, 40194)
+    >>> ids = vocabulary.to_ids(torch.tensor([5, 7]))
+    >>> ids, vocabulary.to_toks(ids)
+    (tensor([40192, 32005, 32007, 40193]), tensor([5, 7]))
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        offset: int = 0,
+        special: Sequence[str] | Mapping[str, int] = ("bos", "eos", "pad"),
+    ) -> None:
+        if codebook_size < 1 or offset < 0:
+            raise UserError(
+                f"codebook_size={codebook_size}, offset={offset}: give 1 or more, and 0 or more"
+            )
+        self.codebook_size, self.offset = codebook_size, offset
+        end = offset + codebook_size
+        if not isinstance(special, Mapping):
+            if len(set(special)) < len(special):
+                raise UserError(f"special={','.join(special)}: a name twice; names must differ")
+            special = {name: end + place for place, name in enumerate(special)}
+        self.special = dict(special)
+        ids = list(self.special.values())
+        for name, index in self.special.items():
+            if index < 0 or offset <= index < end or ids.count(index) > 1:
+                raise UserError(
+                    f"special {name}={index}: negative, taken by another, or among the speech"
+                    f" tokens {offset}..{end - 1}; give another id"
+                )
+        self.size = max([end, *(index + 1 for index in ids)])
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> TokenVocabulary:
+        """Vocabulary from its `config`."""
+        return cls(config["codebook_size"], config["offset"], config["special"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it was made of, JSON-ready, and its size."""
+        return {
+            "codebook_size": self.codebook_size,
+            "offset": self.offset,
+            "special": self.special,
+            "size": self.size,
+        }
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Smallest of uint16 and uint32, little-endian, that holds every id."""
+        return np.dtype("<u2" if self.size <= 1 << 16 else "<u4")
+
+    @property
+    def before(self) -> list[int]:
+        """Ids before every clip."""
+        return [self.special["bos"]] if "bos" in self.special else []
+
+    @property
+    def after(self) -> list[int]:
+        """Ids after every clip."""
+        return [self.special["eos"]] if "eos" in self.special else []
+
+    def to_ids(self, toks: Tensor) -> Tensor:
+        """Ids of one clip, "bos" and "eos" included.
+
+        Parameters
+        ----------
+        toks : Tensor
+            (N,) integer in [0, codebook_size).
+
+        Returns
+        -------
+        Tensor
+            (N',) int64.
+
+        Raises
+        ------
+        UserError
+            Not (N,) integers in range.
+        """
+        _check_range("toks", toks, 0, self.codebook_size)
+        before, after = (
+            toks.new_tensor(ids, dtype=torch.int64) for ids in (self.before, self.after)
+        )
+        return torch.cat([before, toks.long() + self.offset, after])
+
+    def to_toks(self, ids: Tensor) -> Tensor:
+        """Tokens for the codec, e.g. of what a language model wrote; special ones are left out.
+
+        Parameters
+        ----------
+        ids : Tensor
+            (N',) integer: speech and special tokens.
+
+        Returns
+        -------
+        Tensor
+            (N,) int64 in [0, codebook_size).
+
+        Raises
+        ------
+        UserError
+            An id that is neither, such as one of the text.
+        """
+        special = torch.tensor(list(self.special.values()), dtype=torch.int64, device=ids.device)
+        speech = ids.long()[~torch.isin(ids.long(), special)]
+        _check_range("ids", speech, self.offset, self.offset + self.codebook_size)
+        return speech - self.offset
+
+
+def _check_range(name: str, values: Tensor, start: int, end: int) -> None:
+    if values.dim() != 1 or values.is_floating_point() or values.is_complex():
+        raise UserError(f"{name}: {values.dtype} {tuple(values.shape)}; give integers (N,)")
+    outside = values[(values < start) | (values >= end)]
+    if len(outside):
+        raise UserError(
+            f"{name}: {int(outside[0])} is not in {start}..{end - 1}, the speech tokens"
+        )

@@ -1,0 +1,121 @@
+"""What a corpus consists of: ids, places, digests, and sources that are none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from focalcodec.audio import write_audio
+from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.manifest import write_manifest
+from focalcodec.errors import UserError
+from focalcodec.tokenize.sources import open_source
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"audio")
+
+
+def test_folder_gives_all_audio_in_order(tmp_path):
+    touch(tmp_path, "b/2.flac", "b/1.WAV", "a.mp3", "notes.txt", ".hidden/x.wav", "b/.y.wav")
+    source = open_source(str(tmp_path))
+    assert [clip.id for clip in source.clips] == ["a", "b/1", "b/2"]
+    assert source.audio(source.clips[2]) == str(tmp_path / "b/2.flac")
+
+
+@pytest.mark.parametrize(
+    "names, ids",
+    [
+        (["x.wav", "x.flac", "y.wav"], ["x.flac", "x.wav", "y"]),
+        # the stem of the second is the path of the first
+        (["x.wav", "x.wav.flac"], ["x", "x.wav.flac"]),
+    ],
+)
+def test_ids_keep_the_suffix_where_they_would_collide(tmp_path, names, ids):
+    touch(tmp_path, *names)
+    assert [clip.id for clip in open_source(str(tmp_path)).clips] == ids
+
+
+def test_folder_of_the_embedded_corpus():
+    source = open_source(str(embedded_corpus("LibriSpeech")))
+    assert len({clip.id for clip in source.clips}) == len(source.clips) == 175
+
+
+def test_digest_tells_of_every_change_but_not_of_the_folder_s_name(tmp_path):
+    def digest(folder: Path) -> str:
+        return open_source(str(folder)).digest
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        touch(folder, "a.wav", "b.wav")
+        for name in ("a.wav", "b.wav"):
+            os.utime(folder / name, ns=(10, 10))
+    before = digest(one)
+    assert before == digest(two)
+    os.utime(one / "a.wav", ns=(10, 11))
+    assert digest(one) != before
+    os.utime(one / "a.wav", ns=(10, 10))
+    assert digest(one) == before
+    touch(one, "c.wav")
+    assert digest(one) != before
+
+
+def test_manifest_gives_speakers_and_texts(tmp_path):
+    write_audio(tmp_path / "speech" / "a.wav", torch.zeros(800), 16000)
+    rows = [
+        {"ID": "q", "duration": 0.05, "wav": "a.wav", "spk_id": "7", "wrd": "YES"},
+        {"ID": "p", "duration": 0.05, "wav": "missing.wav", "spk_id": "", "wrd": ""},
+    ]
+    numbers = {"sample_rate": 16000, "num_samples": 800}
+    write_manifest(tmp_path / "m.csv", [row | numbers for row in rows])
+    source = open_source(str(tmp_path / "m.csv"), str(tmp_path / "speech"))
+    assert [(clip.id, clip.spk_id, clip.wrd) for clip in source.clips] == [
+        ("q", "7", "YES"),
+        ("p", "", ""),
+    ]
+    assert source.audio(source.clips[0]) == str(tmp_path / "speech" / "a.wav")
+    assert source.clips[0].size > 0 and source.clips[1].size == 0
+    with pytest.raises(UserError, match="give --data_folder"):
+        open_source(str(tmp_path / "m.csv"))
+
+
+def test_list_of_paths(tmp_path):
+    touch(tmp_path, "s/a.wav", "s/b.strange")
+    listing = tmp_path / "l.txt"
+    listing.write_text(f"b.strange\n\n{tmp_path}/s/a.wav\n")
+    source = open_source(str(listing), str(tmp_path / "s"))
+    assert [clip.id for clip in source.clips] == ["b", f"{tmp_path}/s/a"]
+    assert [source.audio(clip) for clip in source.clips] == [
+        str(tmp_path / "s" / "b.strange"),
+        str(tmp_path / "s" / "a.wav"),
+    ]
+    listing.write_text("a.wav\na.wav\n")
+    with pytest.raises(UserError, match="a.wav is listed twice"):
+        open_source(str(listing))
+
+
+@pytest.mark.parametrize("name", ["missing", "a.json", "empty", "empty.txt"])
+def test_what_is_no_source_is_refused(tmp_path, name):
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        open_source(str(tmp_path / name))
+
+
+def test_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match="^data/spech: no such file or folder; check the path"):
+        open_source("data/spech")
+
+
+def test_only_datasets_have_splits(tmp_path):
+    touch(tmp_path, "a.wav")
+    with pytest.raises(UserError, match="split"):
+        open_source(str(tmp_path), split="train")
