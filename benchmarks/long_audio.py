@@ -5,41 +5,34 @@
 
 `agreement` encodes and decodes the embedded corpus (or `--audio`), as one recording, whole and in
 windows. `memory` sends a recording of any length from file to tokens to file. Without a codec both
-take one of the paper's size with random weights.
+take one of the paper's size with random weights. `memory` is for Linux.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from codec_speed import paper_codec, resident_mb
 from torch import Tensor
 from tqdm import tqdm
 
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream, write_blocks
-from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.data.embedded import embedded_corpus
-from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.long_audio import WINDOW_SECONDS, decode_blocks, encode_blocks
-from focalcodec.vocos import Vocos
-from focalcodec.wavlm import WavLM
 
 
 def load(source: str | None) -> FocalCodec:
     """Codec of a folder, else of the paper's size with random weights."""
     if source is not None:
         return FocalCodec.from_pretrained(source)
-    torch.manual_seed(0)
-    parts = [WavLM(), FocalEncoder(), BinarySphericalQuantizer(), FocalDecoder(), Vocos()]
-    return FocalCodec(*parts).eval()
+    return paper_codec()
 
 
 def recording(folder: Path, seconds: float) -> Iterator[Tensor]:
@@ -82,21 +75,17 @@ def memory(codec: FocalCodec, minutes: float, window_seconds: float) -> None:
         path = Path(folder) / "long.flac"
         write_blocks(path, recording(embedded_corpus("LibriSpeech"), 60 * minutes), 16000)
         codec.decode(codec.encode(torch.zeros(1, 16000))[0])
-        before = peak_mb()
+        before = resident_mb("VmRSS")
         with AudioStream(path, codec.sample_rate_input) as stream:
             blocks = encode_blocks(codec, stream, window_seconds)
             toks = torch.cat([*tqdm(blocks, desc="encode", unit="window")])
-            encoded = peak_mb()
+            encoded = resident_mb("VmHWM")
             sig = decode_blocks(codec, toks, stream.num_samples, window_seconds=window_seconds)
             write_blocks(Path(folder) / "out.wav", tqdm(sig, desc="decode"), 16000)
     print(f"{minutes:g} minutes, {len(toks)} tokens; peak over the loaded model:")
-    print(f"encode {encoded - before:.0f} MB, encode and decode {peak_mb() - before:.0f} MB")
-
-
-def peak_mb() -> float:
-    """Largest memory of this process so far, MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    print(
+        f"encode {encoded - before:.0f} MB, encode and decode {resident_mb('VmHWM') - before:.0f} MB"
+    )
 
 
 def main() -> None:

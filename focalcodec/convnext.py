@@ -78,7 +78,7 @@ class ConvNeXt(nn.Module):
         Tensor
             (B, N, dim); padded frames hold values without a meaning.
         """
-        x = self.input_norm(self.embedding(x, mask))
+        x = self.input_norm(self.embedding(x.to(self.embedding.weight.dtype), mask))
         for layer in self.layers:
             x = layer(x, mask)
         return self.output_norm(x)

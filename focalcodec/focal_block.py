@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focalcodec.blocks import by_frames
 from focalcodec.layers import DynamicTanh, MaskedConv1d
 from focalcodec.masking import masked_mean
 
@@ -133,6 +134,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it to x of shape (B, N, dim)."""
+        return by_frames(self._map, x)
+
+    def _map(self, x: Tensor) -> Tensor:
         return self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
 
 

@@ -124,6 +124,7 @@ class FocalEncoder(nn.Module):
             valid frames (B,) int64.
         """
         lengths = full_lengths(x) if lengths is None else lengths
+        x = x.to(self.out_proj.weight.dtype)
         for layer in self.layers:
             x, lengths = layer(x, lengths)
         lats = project_to_sphere(self.out_proj(x))
@@ -258,6 +259,7 @@ class FocalDecoder(nn.Module):
             (B,) int64.
         """
         lengths = full_lengths(x) if lengths is None else lengths
+        x = x.to(self.in_proj.weight.dtype)
         x = self.in_proj(zero_padding(x, valid_mask(lengths, x.shape[1])))
         for layer in self.layers:
             x, lengths = layer(x, lengths)

@@ -72,7 +72,7 @@ class WaveNeXt(nn.Module):
         self.backbone = ConvNeXt(
             input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
         )
-        self.head = _LinearHead(dim, hop_length)
+        self.head = LinearHead(dim, hop_length)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Synthesise.
@@ -106,10 +106,27 @@ class WaveNeXt(nn.Module):
         return lengths * self.hop
 
 
-class _LinearHead(nn.Module):
+class LinearHead(nn.Module):
+    """Samples of each frame by a linear map, within +-1.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the input.
+    hop_length : int
+        Samples per frame.
+
+    Example
+    -------
+    >>> import torch
+    >>> LinearHead(4, 480)(torch.randn(1, 5, 4)).shape
+    torch.Size([1, 5, 480])
+    """
+
     def __init__(self, dim: int, hop_length: int) -> None:
         super().__init__()
         self.proj = nn.Linear(dim, hop_length)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).clamp(-1.0, 1.0)
+        """Map (B, N, dim) to (B, N, hop_length)."""
+        return self.proj(x.to(self.proj.weight.dtype)).clamp(-1.0, 1.0)

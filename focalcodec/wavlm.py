@@ -10,187 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths, masked_mean, valid_mask, zero_padding
+from focalcodec.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.wavlm_attention import Transformer
-
-
-def conv_lengths(lengths: Tensor, kernel_size: int, stride: int, causal: bool = False) -> Tensor:
-    """Count the frames that a strided convolution gives.
-
-    Parameters
-    ----------
-    lengths : Tensor
-        int64, any shape; an input shorter than the kernel is padded to it.
-    kernel_size, stride : int
-        Of the convolution.
-    causal : bool
-        The input is padded on the left by `kernel_size` - 1.
-
-    Returns
-    -------
-    Tensor
-        int64, same shape.
-
-    Example
-    -------
-    >>> conv_lengths(torch.tensor([3, 10, 14, 15]), kernel_size=10, stride=5)
-    tensor([1, 1, 1, 2])
-    """
-    spare = lengths - 1 if causal else lengths - kernel_size
-    return spare.clamp(min=0) // stride + 1
-
-
-class TimeNorm(nn.Module):
-    """Normalise each channel over the valid frames, as a group norm of one channel a group.
-
-    Parameters
-    ----------
-    channels : int
-        Channels.
-
-    Example
-    -------
-    >>> TimeNorm(1)(torch.tensor([[[1.0], [3.0]]])).squeeze().round().tolist()
-    [-1.0, 1.0]
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map (B, N, D) to (B, N, D); `mask` is (B, N) bool, True on valid frames."""
-        if mask is None:
-            mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        centred = x - masked_mean(x, mask)
-        variance = masked_mean(centred.square(), mask)
-        return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
-
-
-class ConvLayer(nn.Module):
-    """Strided convolution without bias, normalisation, GELU.
-
-    Parameters
-    ----------
-    in_channels, out_channels, kernel_size, stride : int
-        Of the convolution.
-    norm : {"layer", "time", None}
-        LayerNorm over channels, `TimeNorm`, or none.
-    causal : bool
-        Pad on the left only, repeating the first frame.
-
-    Example
-    -------
-    >>> ConvLayer(1, 4, 10, 5, norm="layer")(torch.zeros(1, 100, 1))[0].shape
-    torch.Size([1, 19, 4])
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int,
-        norm: str | None,
-        causal: bool = False,
-    ) -> None:
-        super().__init__()
-        self.causal = causal
-        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, bias=False)
-        self.norm: nn.Module | None = None
-        if norm is not None:
-            self.norm = nn.LayerNorm(out_channels) if norm == "layer" else TimeNorm(out_channels)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convolve.
-
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, C), zeros on padded frames.
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None is all valid.
-
-        Returns
-        -------
-        tuple of Tensor and (Tensor or None)
-            (B, N', C') with zeros on padded frames, and its lengths.
-        """
-        y = self._convolve(x)
-        mask = None
-        if lengths is not None:
-            kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
-            lengths = conv_lengths(lengths, kernel_size, stride, self.causal)
-            mask = valid_mask(lengths, y.shape[1])
-        if isinstance(self.norm, TimeNorm):
-            y = self.norm(y, mask)
-        elif self.norm is not None:
-            y = self.norm(y)
-        y = F.gelu(y)
-        return (y if mask is None else zero_padding(y, mask)), lengths
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        x = x.transpose(1, 2)
-        if self.causal:
-            x = F.pad(x, (kernel_size - 1, 0), mode="replicate")
-        elif x.shape[2] < kernel_size:
-            x = F.pad(x, (0, kernel_size - x.shape[2]))
-        # (B, N, C) in memory is a picture of height 1 with its channels last: conv2d takes it
-        # without the copies that conv1d makes on both sides of every LayerNorm
-        y = F.conv2d(x[:, :, None], self.conv.weight[:, :, None], stride=(1, stride))
-        return y[:, :, 0].transpose(1, 2)
-
-
-class FeatureExtractor(nn.Module):
-    """The stack of strided convolutions.
-
-    Parameters
-    ----------
-    hidden_dims, kernel_sizes, strides : sequence of int
-        Channels, kernel and stride of each layer.
-    norm : {"layer", "group"}
-        LayerNorm in every layer (large), or a group norm over time in the first only (base).
-    causal : bool
-        See `ConvLayer`.
-
-    Example
-    -------
-    >>> extractor = FeatureExtractor([4, 4], [10, 3], [5, 2])
-    >>> extractor(torch.zeros(1, 100))[0].shape
-    torch.Size([1, 9, 4])
-    """
-
-    def __init__(
-        self,
-        hidden_dims: Sequence[int],
-        kernel_sizes: Sequence[int],
-        strides: Sequence[int],
-        norm: str = "layer",
-        causal: bool = False,
-    ) -> None:
-        super().__init__()
-        norms: list[str | None] = ["layer"] * len(hidden_dims)
-        if norm == "group":
-            norms = ["time"] + [None] * (len(hidden_dims) - 1)
-        in_dims = [1, *hidden_dims[:-1]]
-        self.layers = nn.ModuleList(
-            ConvLayer(*layer, causal=causal)
-            for layer in zip(in_dims, hidden_dims, kernel_sizes, strides, norms, strict=True)
-        )
-
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Map (B, T), zeros on padded samples, to (B, N, C) with its lengths."""
-        x = sig[:, :, None]
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)
-        return x, lengths
+from focalcodec.wavlm_extractor import FeatureExtractor, conv_lengths
 
 
 class WavLM(nn.Module):
@@ -326,7 +151,7 @@ class WavLM(nn.Module):
         _check_input(sig, lengths)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
-        x, frames = self.feature_extractor(sig, lengths)
+        x, frames = self.feature_extractor(sig.to(self.feature_proj.weight.dtype), lengths)
         x = self.feature_proj(self.norm(x))
         if frames is None:
             return self.encoder(x), full_lengths(x)

@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focalcodec.blocks import by_frames
+from focalcodec.layers import convolve, pad_frames
 from focalcodec.masking import zero_padding
+from focalcodec.relative_attention import Surroundings, attend
 
 
 def relative_buckets(num_frames: int, num_buckets: int, max_distance: int) -> Tensor:
@@ -50,36 +53,6 @@ def relative_buckets(num_frames: int, num_buckets: int, max_distance: int) -> Te
     )
     far = (max_exact + ratio * (half - max_exact)).long().clamp(max=half - 1)
     return torch.where(distance < max_exact, distance, far) + half * (offsets > 0)
-
-
-def chunk_mask(num_frames: int, chunk_size: int, window_size: int) -> Tensor:
-    """Frames that each frame may attend to in a causal model.
-
-    Parameters
-    ----------
-    num_frames : int
-        N.
-    chunk_size : int
-        Frames that are seen together: 1 + look-ahead.
-    window_size : int
-        Frames seen, counted back from the end of the query's chunk.
-
-    Returns
-    -------
-    Tensor
-        (N, N) bool, query by key, True where attention is allowed.
-
-    Example
-    -------
-    >>> chunk_mask(4, chunk_size=2, window_size=3).int()
-    tensor([[1, 1, 0, 0],
-            [1, 1, 0, 0],
-            [0, 1, 1, 1],
-            [0, 1, 1, 1]], dtype=torch.int32)
-    """
-    frame = torch.arange(num_frames)
-    end = (frame // chunk_size + 1)[:, None] * chunk_size
-    return (frame >= end - window_size) & (frame < end)
 
 
 class PositionalEmbedding(nn.Module):
@@ -120,14 +93,13 @@ class PositionalEmbedding(nn.Module):
         Tensor
             (B, N, D).
         """
-        y = x.transpose(1, 2)
         kernel_size = self.conv.kernel_size[0]
         if self.causal:
-            y = F.pad(y, (kernel_size - 1, 0), mode="replicate")
+            x = pad_frames(x, kernel_size - 1, repeat=True)
         else:
             # an even kernel sees one frame more of the past than of the future
-            y = F.pad(y, (kernel_size // 2, (kernel_size - 1) // 2))
-        return F.gelu(self.conv(y)).transpose(1, 2)
+            x = pad_frames(x, kernel_size // 2, (kernel_size - 1) // 2)
+        return F.gelu(convolve(x, self.conv.weight, self.conv.bias, groups=self.conv.groups))
 
 
 class Attention(nn.Module):
@@ -142,7 +114,7 @@ class Attention(nn.Module):
 
     Example
     -------
-    >>> Attention(8, 2)(torch.zeros(1, 5, 8), torch.zeros(2, 5, 5)).shape
+    >>> Attention(8, 2)(torch.zeros(1, 5, 8), Surroundings(torch.zeros(2, 9))).shape
     torch.Size([1, 5, 8])
     """
 
@@ -155,29 +127,11 @@ class Attention(nn.Module):
         self.gru_rel_pos_linear = nn.Linear(self.head_dim, 8)
         self.gru_rel_pos_const = nn.Parameter(torch.ones(1, num_heads, 1, 1))
 
-    def forward(self, x: Tensor, bias: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Attend.
-
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, D).
-        bias : Tensor
-            (H, N, N), table bias of query by key, shared by all layers.
-        allowed : Tensor, optional
-            bool, broadcastable to (B, H, N, N), False where a query must not see a key.
-
-        Returns
-        -------
-        Tensor
-            (B, N, D).
-        """
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """Map (B, N, D) to (B, N, D)."""
         heads = self.qkv_proj(x).unflatten(2, (3, self.num_heads, self.head_dim))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        logits_bias = (self._gate(x) * bias).to(query.dtype)
-        if allowed is not None:
-            logits_bias = logits_bias.masked_fill(~allowed, float("-inf"))
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=logits_bias)
+        y = attend(query, key, value, self._gate(x), around)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
     def _gate(self, x: Tensor) -> Tensor:
@@ -214,7 +168,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, N, D) to (B, N, D), frame by frame."""
-        return self.out_proj(F.gelu(self.in_proj(x)))
+        return by_frames(lambda frames: self.out_proj(F.gelu(self.in_proj(frames))), x)
 
 
 class TransformerLayer(nn.Module):
@@ -233,7 +187,7 @@ class TransformerLayer(nn.Module):
 
     Example
     -------
-    >>> TransformerLayer(8, 16, 2)(torch.zeros(1, 5, 8), torch.zeros(2, 5, 5)).shape
+    >>> TransformerLayer(8, 16, 2)(torch.zeros(1, 5, 8), Surroundings(torch.zeros(2, 9))).shape
     torch.Size([1, 5, 8])
     """
 
@@ -245,12 +199,12 @@ class TransformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, ffn_dim)
 
-    def forward(self, x: Tensor, bias: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Map (B, N, D) to (B, N, D); `bias` and `allowed` as in `Attention.forward`."""
+    def forward(self, x: Tensor, around: Surroundings) -> Tensor:
+        """Map (B, N, D) to (B, N, D)."""
         if self.norm_first:
-            x = x + self.attention(self.attention_norm(x), bias, allowed)
+            x = x + self.attention(self.attention_norm(x), around)
             return x + self.feed_forward(self.feed_forward_norm(x))
-        x = self.attention_norm(x + self.attention(x, bias, allowed))
+        x = self.attention_norm(x + self.attention(x, around))
         return self.feed_forward_norm(x + self.feed_forward(x))
 
 
@@ -319,26 +273,13 @@ class Transformer(nn.Module):
             (B, N, D), zeros on padded frames.
         """
         x = self.norm(x + self.positional_embedding(x))
-        bias = self._table_bias(x.shape[1])
-        allowed = self._allowed(x, mask)
+        around = Surroundings(self._bias(x.shape[1]), mask, self.chunk_size, self.window_size)
         for layer in self.layers:
-            x = layer(x, bias, allowed)
+            x = layer(x, around)
         return x if mask is None else zero_padding(x, mask)
 
-    def _table_bias(self, num_frames: int) -> Tensor:
-        """Bias of query by key from the table as it is now, (H, N, N)."""
+    def _bias(self, num_frames: int) -> Tensor:
+        """Bias of each distance from the table as it is now, (H, 2N - 1), farthest key first."""
         table = self.relative_embedding
         buckets = relative_buckets(num_frames, table.num_embeddings, self.max_distance)
-        frame = torch.arange(num_frames, device=table.weight.device)
-        offset = frame - frame[:, None] + (num_frames - 1)
-        return table(buckets.to(table.weight.device)).t()[:, offset]
-
-    def _allowed(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Keys that each query may see, broadcastable to (B, H, N, N); None is all of them."""
-        allowed = None if mask is None else mask[:, None, None, :]
-        if self.chunk_size is None or self.window_size is None:
-            return allowed
-        near = chunk_mask(x.shape[1], self.chunk_size, self.window_size).to(x.device)
-        # a padded query whose window holds only padding would have nothing to attend to: NaN
-        own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-        return near if allowed is None else (near & allowed) | own
+        return table(buckets.flip(0).to(table.weight.device)).t().contiguous()

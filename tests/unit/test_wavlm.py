@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from focalcodec.errors import UserError
+from focalcodec.relative_attention import chunk_mask
 from focalcodec.wavlm import WavLM
-from focalcodec.wavlm_attention import chunk_mask, relative_buckets
+from focalcodec.wavlm_attention import relative_buckets
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 TINY = {
@@ -163,7 +164,8 @@ def test_causal_frames_do_not_see_beyond_their_chunk():
 
 
 def test_chunk_mask_counts_back_from_the_end_of_the_chunk():
-    mask = chunk_mask(10, chunk_size=4, window_size=5)
+    frame = torch.arange(10)
+    mask = chunk_mask(frame[:, None], frame, chunk_size=4, window_size=5)
     assert mask[0].nonzero().flatten().tolist() == [0, 1, 2, 3]
     assert mask[5].nonzero().flatten().tolist() == [3, 4, 5, 6, 7]
     assert mask[9].nonzero().flatten().tolist() == [7, 8, 9]

@@ -1,0 +1,82 @@
+"""Number formats that a codec can run in."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from focalcodec.codec import FocalCodec
+from focalcodec.errors import UserError
+from focalcodec.logmel import LogMel
+from focalcodec.vocos import ISTFTHead
+from focalcodec.wavenext import LinearHead
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# A spectrum needs more than 8 bits of mantissa, and so does a waveform that someone hears; neither
+# takes more than a few percent of the time.
+_ALWAYS_FLOAT32 = (LogMel, ISTFTHead, LinearHead)
+
+
+def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
+    """Change the number format of a codec, in place.
+
+    Weights are rounded once and activations stay in the same format, the residual stream
+    included. The log-mel spectrogram and the last step of the decoder stay in float32: toks are
+    int64 and waveforms float32 as ever. Take `weights_sha256` and save before, not after: rounded
+    weights do not come back.
+
+    Parameters
+    ----------
+    codec : FocalCodec
+        On the device where it will run.
+    precision : {"fp32", "bf16", "fp16"}
+        bf16 is fast on GPUs and on CPUs with bfloat16 instructions, and slow on others.
+
+    Returns
+    -------
+    FocalCodec
+        The same codec.
+
+    Raises
+    ------
+    UserError
+        No such precision, or fp16 on a CPU.
+
+    Example
+    -------
+    >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
+    >>> from focalcodec.bsq import BinarySphericalQuantizer
+    >>> from focalcodec.vocos import Vocos
+    >>> codec = FocalCodec(
+    ...     LogMel(),
+    ...     FocalEncoder(80, 4, [8], [1]),
+    ...     BinarySphericalQuantizer(16),
+    ...     FocalDecoder(4, 80, [8], [1]),
+    ...     Vocos(80, num_layers=1, dim=8, ffn_dim=8),
+    ... )
+    >>> codec = set_precision(codec, "bf16")
+    >>> toks, _ = codec.encode(torch.zeros(1, 1600))
+    >>> toks.dtype, codec.decode(toks).dtype
+    (torch.int64, torch.float32)
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision: {precision!r}; give one of {', '.join(PRECISIONS)}")
+    if precision == "fp16" and codec.device.type == "cpu":
+        raise UserError("precision: fp16 on a CPU; give bf16 or fp32, or a GPU as the device")
+    _cast(codec, _DTYPES[precision])
+    return codec
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    if isinstance(module, _ALWAYS_FLOAT32):
+        return
+    for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+    if isinstance(module, nn.Conv1d) and dtype != torch.float32:
+        # the order of `convolve`, in which oneDNN would copy them at every call
+        module.weight.data = module.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+    for child in module.children():
+        _cast(child, dtype)
