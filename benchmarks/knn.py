@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from focalcodec.audio import read_audio
+from focalcodec.conversion.nearest import nearest_frames
+from focalcodec.conversion.nearest_faiss import FaissIndex
 from focalcodec.logmel import LogMel
-from focalcodec.nearest import nearest_frames
-from focalcodec.nearest_faiss import FaissIndex
 
 FRAMES_A_MINUTE = 3000
 

@@ -82,10 +82,9 @@ def memory(codec: FocalCodec, minutes: float, window_seconds: float) -> None:
             encoded = resident_mb("VmHWM")
             sig = decode_blocks(codec, toks, stream.num_samples, window_seconds=window_seconds)
             write_blocks(Path(folder) / "out.wav", tqdm(sig, desc="decode"), 16000)
+    both = resident_mb("VmHWM") - before
     print(f"{minutes:g} minutes, {len(toks)} tokens; peak over the loaded model:")
-    print(
-        f"encode {encoded - before:.0f} MB, encode and decode {resident_mb('VmHWM') - before:.0f} MB"
-    )
+    print(f"encode {encoded - before:.0f} MB, encode and decode {both:.0f} MB")
 
 
 def main() -> None:

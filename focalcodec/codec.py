@@ -26,7 +26,7 @@ from focalcodec.masking import fit_lengths, valid_mask, zero_padding
 from focalcodec.parts import build_part, check_fit
 
 if TYPE_CHECKING:
-    from focalcodec.reference_set import ReferenceSet
+    from focalcodec.conversion import ReferenceSet
 
 
 class FocalCodec(nn.Module):
@@ -289,7 +289,7 @@ class FocalCodec(nn.Module):
         sig, sample_rate, lengths
             As for `encode`.
         reference : ReferenceSet or Tensor
-            The wanted speaker's frames, see `focalcodec.reference_set`; or bare feats (R, D).
+            The wanted speaker's frames, or bare feats (R, D).
         k : int
             Frames of the reference whose mean replaces a frame.
         sample_rate_output : int, optional

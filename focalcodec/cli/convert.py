@@ -23,9 +23,9 @@ from focalcodec.cli.recordings import decode_recording, encode_recording
 from focalcodec.cli.work import Progress
 from focalcodec.codec import FocalCodec
 from focalcodec.conversion import feats_changer
+from focalcodec.conversion.nearest import check_k
+from focalcodec.conversion.reference_set import DTYPES, SEARCHES, ReferenceSet
 from focalcodec.errors import UserError
-from focalcodec.nearest import check_k
-from focalcodec.reference_set import DTYPES, SEARCHES, ReferenceSet
 
 EXAMPLES = """examples:
   focalcodec convert talk.wav converted.wav --reference anna/

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,6 +168,13 @@ def load_model(args: argparse.Namespace) -> Model:
     if hasattr(args, "window_seconds"):
         check_window(codec, args.window_seconds)
     return Model(codec, name, sha256)
+
+
+def take_device() -> None:
+    """Give each process that torchrun starts on a machine a GPU of its own."""
+    if "LOCAL_RANK" in os.environ and torch.accelerator.is_available():
+        count = torch.accelerator.device_count()
+        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]) % count)
 
 
 def pick_device(name: str) -> torch.device:

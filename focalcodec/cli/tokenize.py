@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from focalcodec.cli.options import (
     add_channels_option,
     add_model_options,
@@ -17,6 +15,7 @@ from focalcodec.cli.options import (
     load_model,
     positive_float,
     positive_int,
+    take_device,
 )
 from focalcodec.errors import UserError
 from focalcodec.tokenize.plan import FORMATS, ModelIdentity, Plan, Shard, TokenizeOptions
@@ -113,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     )
     special = parse_special(args.special)
     source = open_source(args.source, args.data_folder, args.split)
-    _take_device()
+    take_device()
     codec, name, sha256 = load_model(args)
     model = ModelIdentity(name, sha256, args.precision)
     vocabulary = TokenVocabulary(len(codec.codebook), args.offset, special)
@@ -128,13 +127,6 @@ def run(args: argparse.Namespace) -> int:
         line += f"; {meta['failed']} failed, see {Path(args.out) / FAILED_NAME}"
     print(line, file=sys.stderr)
     return 1 if meta["failed"] else 0
-
-
-def _take_device() -> None:
-    """Give each process that torchrun starts on a machine a GPU of its own."""
-    if "LOCAL_RANK" in os.environ and torch.accelerator.is_available():
-        count = torch.accelerator.device_count()
-        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]) % count)
 
 
 def parse_special(text: str) -> Sequence[str] | dict[str, int]:

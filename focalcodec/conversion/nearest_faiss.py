@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from focalcodec.conversion.nearest import SPARE, check_k, nearest_frames, rank_candidates
 from focalcodec.errors import UserError
-from focalcodec.nearest import SPARE, check_k, nearest_frames, rank_candidates
 
 # Frames that faiss wants for each centroid it learns: fewer, and it warns.
 FRAMES_PER_LIST = 39

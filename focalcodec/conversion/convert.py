@@ -15,11 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import resample, resampled_length
 from focalcodec.codec import FocalCodec
+from focalcodec.conversion.nearest import check_k, take_frames
+from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.errors import UserError
 from focalcodec.long_audio import WINDOW_SECONDS, decode_blocks
 from focalcodec.masking import fit_lengths, full_lengths, valid_mask
-from focalcodec.nearest import check_k, take_frames
-from focalcodec.reference_set import ReferenceSet
 
 # Frames whose neighbours are looked up at once: 256 x 4 of 1024 values are 4 MB.
 AVERAGED_AT_ONCE = 256

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from focalcodec import UserError
 from focalcodec.audio import resampled_length
 from focalcodec.conversion import convert_feats, convert_toks
+from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.long_audio import encode_blocks
 from focalcodec.precision import set_precision
-from focalcodec.reference_set import ReferenceSet
 from tests.unit.small_codecs import golden_codec, logmel_codec
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CODECS = ["logmel", "logmel_12_5hz", "tiny_50hz", "tiny_12_5hz", "tiny_50hz_causal"]
 
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from focalcodec import FocalCodec, UserError, __version__
 from focalcodec.audio import read_audio, resample, write_audio
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.encoder_identity import check_same_encoder, encoder_identity
+from focalcodec.conversion.encoder_identity import check_same_encoder, encoder_identity
+from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.reference_set import ReferenceSet
 from focalcodec.vocos import Vocos
 from focalcodec.wavlm import WavLM
 from tests.unit.small_codecs import golden_codec, logmel_codec
@@ -134,7 +134,7 @@ def test_a_loaded_set_is_mapped_not_read(tmp_path):
     ReferenceSet(feats, {"float32": "0"}).save(tmp_path / "big")
     code = """
 import resource, sys
-from focalcodec.reference_set import ReferenceSet
+from focalcodec.conversion.reference_set import ReferenceSet
 def anonymous():
     return sum(int(x.split()[1]) for x in open('/proc/self/status') if x.startswith('RssAnon'))
 before = anonymous()

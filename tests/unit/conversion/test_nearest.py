@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from focalcodec import UserError
-from focalcodec.nearest import SPARE, nearest_frames
-from focalcodec.nearest_faiss import FaissIndex
+from focalcodec.conversion.nearest import SPARE, nearest_frames
+from focalcodec.conversion.nearest_faiss import FaissIndex
 
 
 def plain(queries, references, k):
