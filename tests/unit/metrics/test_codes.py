@@ -1,0 +1,74 @@
+"""Code usage, entropies and rates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from focalcodec.errors import UserError
+from focalcodec.fct.table import TokenTable
+from focalcodec.metrics.codes import code_usage, coded_bits, count_codes, kbps
+
+
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=60), st.integers(1, 59))
+def test_usage_follows_from_its_definition(toks, cut) -> None:
+    clips = [torch.tensor(part, dtype=torch.int64) for part in (toks[:cut], toks[cut:])]
+    codes, counts = count_codes(clips, 16)
+    assert codes.tolist() == sorted(set(toks))
+    usage = code_usage(counts, 16)
+    shares = [toks.count(code) / len(toks) for code in set(toks)]
+    bits = -sum(share * math.log2(share) for share in shares)
+    assert usage.num_toks == len(toks) and usage.codes_used == len(shares)
+    assert usage.usage_percent == 100 * len(shares) / 16
+    assert usage.entropy_bits == pytest.approx(bits, abs=1e-9)
+    assert usage.entropy_codebook == pytest.approx(100 * bits / 4, abs=1e-6)
+    seen = 100 * bits / math.log2(len(shares)) if len(shares) > 1 else 0
+    assert usage.entropy_seen == pytest.approx(seen, abs=1e-6)
+
+
+def test_a_uniform_codebook_is_used_fully_and_a_lone_code_has_no_entropy() -> None:
+    full = code_usage(torch.ones(8192, dtype=torch.int64), 8192)
+    assert (full.usage_percent, full.entropy_bits) == (100, 13)
+    assert full.entropy_seen == full.entropy_codebook == 100
+    lone = code_usage(torch.tensor([7]), 8192)
+    assert (lone.entropy_bits, lone.entropy_seen, lone.entropy_codebook) == (0, 0, 0)
+
+
+def test_a_codebook_of_32_bits_needs_no_histogram_of_its_size() -> None:
+    codes, counts = count_codes([torch.tensor([2**32 - 1, 0, 0])], 2**32)
+    assert codes.tolist() == [0, 2**32 - 1] and counts.tolist() == [2, 1]
+
+
+def test_what_can_not_be_counted_is_refused() -> None:
+    with pytest.raises(UserError, match="toks: none"):
+        count_codes([], 16)
+    for tok in (-1, 16):
+        with pytest.raises(UserError, match=r"a codebook of 16 has 0\.\.15"):
+            count_codes([torch.tensor([tok])], 16)
+    with pytest.raises(UserError, match="0 codes seen"):
+        code_usage(torch.zeros(4), 16)
+    with pytest.raises(UserError, match="17 codes seen"):
+        code_usage(torch.ones(17), 16)
+    with pytest.raises(UserError, match="seconds: 0"):
+        kbps(13, 0)
+
+
+def test_rates() -> None:
+    assert kbps(50 * 13 * 2, seconds=2) == pytest.approx(0.65)
+
+
+def test_entropy_coding_gains_on_what_repeats_and_hardly_loses_on_what_does_not() -> None:
+    pytest.importorskip("constriction", reason="pip install constriction")
+    generator = torch.Generator().manual_seed(0)
+    even = torch.randint(8192, (4000,), generator=generator)
+    few = torch.randint(2, (4000,), generator=generator)  # 1 bit of entropy, 13 as sent
+    sent = 4000 * 13
+    (even_bits,), (few_bits,) = coded_bits([even], 13), coded_bits([few], 13)
+    assert 0.99 * sent < even_bits < 1.01 * sent
+    assert 4000 < few_bits < 1.3 * 4000
+    # frequencies of other clips cost more
+    assert coded_bits([even], 13, TokenTable.from_toks([few], 13))[0] > sent

@@ -1,0 +1,144 @@
+"""What every judge keeps to, and the helpers that they share."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from focalcodec.errors import UserError
+from focalcodec.metrics.judge import (
+    Clip,
+    Score,
+    SignalJudge,
+    at_rate,
+    audible,
+    fit,
+    sig_key,
+)
+from focalcodec.metrics.panels import panel
+
+RATE = 16000
+OFFLINE = sorted(panel("offline"))
+BEST = {"pesq_wb": 4.64, "stoi": 1.0, "sim_resemblyzer": 100.0}
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_noise_is_worse_than_the_clip_itself(name, judge, noisy) -> None:
+    clean = Clip("clean", noisy.ref_sig, noisy.ref_sig, RATE, "I have not the pleasure")
+    hears = judge(name)
+    good, bad = hears.score([clean, noisy])
+    for column in hears.columns:
+        if column.key.startswith("wer"):
+            continue  # no text is given for the noisy one
+        assert column.better in ("lower", "higher")
+        gain = good.scores[column.key].value - bad.scores[column.key].value
+        assert (gain if column.better == "higher" else -gain) > 0, column.key
+        if column.better == "lower":
+            assert good.scores[column.key].value == 0, column.key
+    for key in BEST.keys() & good.scores.keys():
+        assert good.scores[key].value == pytest.approx(BEST[key], abs=0.01)
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_clip_scores_the_same_again_and_among_others(name, judge, noisy, speech) -> None:
+    hears = judge(name)
+    other = Clip("other", speech["synthetic"], speech["synthetic"], RATE)
+    assert hears.score([other, noisy])[1] == hears.score([noisy])[0]
+
+
+def _odd(speech: Tensor) -> dict[str, Tensor]:
+    start = speech[RATE : RATE + 3 * RATE // 10]
+    return {
+        "silent": torch.zeros(RATE),
+        "constant": torch.full((RATE,), 0.5),
+        "0.3 s": start,
+        "one sample": start[:1],
+        "clipped": (50 * speech).clamp(-1, 1),
+        "beyond full scale": 3 * speech / speech.abs().max(),
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in OFFLINE if "Whisper" not in name])
+def test_every_score_of_an_odd_signal_is_finite(name, judge, speech) -> None:
+    hears, keys = judge(name), {column.key for column in judge(name).columns}
+    sig = speech["real"]
+    for kind, odd in _odd(sig).items():
+        for verdict in hears.score([Clip(kind, sig, odd, RATE), Clip(kind, odd, odd, RATE)]):
+            assert keys >= verdict.scores.keys()
+            assert all(math.isfinite(s.value) and s.weight > 0 for s in verdict.scores.values())
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_silence_gains_nothing_as_output_and_is_not_judged_as_reference(name, judge, noisy) -> None:
+    hears, silence = judge(name), torch.zeros(RATE)
+    silent = Clip("silent", noisy.ref_sig, silence, RATE)
+    nothing = Clip("nothing", silence, noisy.ref_sig, RATE)
+    lost, unjudged, heard = hears.score([silent, nothing, noisy])
+    assert unjudged.scores == {}
+    assert lost.scores.keys() == heard.scores.keys()
+    for column in hears.columns:
+        if column.key in lost.scores:
+            gain = lost.scores[column.key].value - heard.scores[column.key].value
+            assert (-gain if column.better == "higher" else gain) >= 0, column.key
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_judge_describes_itself_and_has_columns_of_its_own(name, judge) -> None:
+    hears = judge(name)
+    described = hears.describe()
+    assert described["name"] == hears.name == name
+    assert "?" not in described["packages"]
+    assert all(isinstance(value, str) for value in described.values())
+    others = [judge(other).columns for other in OFFLINE if other != name]
+    keys = {column.key for columns in others for column in columns}
+    assert not keys & {column.key for column in hears.columns}
+
+
+@pytest.mark.parametrize("name", ["PESQ", "STOI", "spectral"])
+def test_converted_speech_is_not_compared_frame_by_frame(name, judge, speech) -> None:
+    clip = Clip("vc", speech["real"], speech["synthetic"], RATE, target_sig=speech["real"])
+    assert judge(name).score([clip])[0].scores == {}
+
+
+class _Loudness(SignalJudge):
+    least = {"loudness": 0.0}
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+    def figures(self, clip: Clip) -> dict[str, float]:
+        return {"loudness": float(clip.rec_sig.abs().max()), "nothing": math.nan}
+
+
+def test_the_reference_of_converted_speech_is_the_target() -> None:
+    sound, silence = torch.randn(RATE), torch.zeros(RATE)
+    judge = _Loudness()
+    assert judge.score([Clip("a", silence, sound, RATE, target_sig=sound)])[0].scores
+    assert not judge.score([Clip("b", sound, sound, RATE, target_sig=silence)])[0].scores
+    assert judge.score([Clip("c", sound, silence, RATE)])[0].scores == {"loudness": Score(0.0)}
+
+
+@pytest.mark.parametrize(
+    ("sig", "problem"),
+    [
+        (torch.zeros(1, 800), "rec_sig has shape"),
+        (torch.zeros(0), "rec_sig: sig: empty"),
+        (torch.full((800,), torch.nan), "NaN"),
+        (torch.zeros(800, dtype=torch.int16), "floats"),
+    ],
+)
+def test_what_is_no_signal_is_refused_with_the_clips_name(sig, problem) -> None:
+    with pytest.raises(UserError, match=f"^clip-7: .*{problem}"):
+        Clip("clip-7", torch.zeros(800), sig, RATE)
+
+
+def test_helpers_of_signals() -> None:
+    sig = torch.randn(RATE)
+    assert audible(sig, RATE, 1.0) and not audible(sig, RATE, 1.01)
+    assert audible(2e-4 * sig, RATE) and not audible(5e-5 * sig, RATE)
+    assert len(at_rate(sig, 24000, RATE)) == round(len(sig) * 2 / 3)
+    assert sig_key(sig, RATE) == sig_key(sig.clone(), RATE) != sig_key(-sig, RATE)
+    assert torch.equal(fit(sig, RATE + 5)[:RATE], sig) and not fit(sig, RATE + 5)[RATE:].any()
