@@ -1,4 +1,4 @@
-"""Both stages of the mini configuration, export and resynthesis, in one command.
+"""Both stages of the mini configuration, export and evaluation, in one command.
 
 python recipes/LibriSpeech/quickstart.py [OUT]
 
@@ -45,7 +45,7 @@ def finish(process: subprocess.Popen[bytes], log: Path | None = None) -> None:
 
 
 def main() -> None:
-    """Train both stages, export, resynthesise."""
+    """Train both stages, export, evaluate."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "results/quickstart").resolve()
     out.mkdir(parents=True, exist_ok=True)
     log = out / "vocoder.log"
@@ -63,7 +63,8 @@ def main() -> None:
     finally:
         vocoder.terminate()
     finish(start("-m", "focalcodec", "export", *reversed(runs.values()), out / "codec"))
-    finish(start("resynthesize.py", out / "codec", out / "resynthesis"))
+    places = ("--codec", out / "codec", "--output_folder", out / "resynthesis")
+    finish(start("evaluate.py", "hparams/resynthesis_mini.yaml", *places))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Codecs side by side on the same clips: coding, judging, result cards, comparison."""

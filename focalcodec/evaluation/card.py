@@ -1,0 +1,270 @@
+"""The result card: one codec on one set, with everything that its figures depend on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from focalcodec import __version__
+from focalcodec.data.manifest import write_csv
+from focalcodec.evaluation.bootstrap import figure
+from focalcodec.evaluation.clips import ClipSet
+from focalcodec.evaluation.codecs import Spec, file_name
+from focalcodec.evaluation.folders import CodecFolder, digest, write_json
+from focalcodec.evaluation.plan import Found, Plan, coded_key, score_key
+from focalcodec.evaluation.speed import measure_speed
+from focalcodec.files import atomic_path
+from focalcodec.metrics.codes import code_usage, count_codes, kbps
+
+FORMAT = 1
+TOKS_PER_CODE = 10  # the histogram of fewer promises an entropy coder more than it can keep
+PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
+
+
+def finish_card(plan: Plan, clip_set: ClipSet, spec: Spec, found: Found) -> dict[str, Any] | None:
+    """Write the card of a codec on a set, with its tokens and transcripts, if all is done.
+
+    Returns
+    -------
+    dict or None
+        The card, or None while other processes are at its clips.
+    """
+    folder = CodecFolder(plan.out, clip_set, spec)
+    coder = found.coders[spec.label]
+    coded = folder.coded(coded_key(plan, clip_set, coder))
+    heard = {
+        judge["name"]: folder.scores(
+            file_name(judge["name"]), score_key(plan, clip_set, coder, judge)
+        )
+        for judge in found.judges
+    }
+    ids = {clip.id for clip in clip_set.clips}
+    if any(ids - records.keys() for records in (coded, *heard.values())):
+        return None
+    clips = [_clip_row(clip, heard) for clip in clip_set.clips]
+    usage = usage_of(coded, coder)
+    card = {
+        "format": FORMAT,
+        "task": plan.task,
+        "set": {
+            "name": clip_set.name,
+            "count": len(clip_set.clips),
+            "seconds": round(clip_set.seconds, 3),
+            "sha256": clip_set.sha256,
+            "kind": clip_set.kind,
+        },
+        "codec": _codec(clip_set, spec, coder, coded, usage),
+        "panel": plan.panel,
+        "columns": _columns(found, clips),
+        "judges": {judge["name"]: judge["describe"] for judge in found.judges},
+        "missing": found.missing,
+        "figures": figures(clips, plan.seed, plan.bootstrap_samples),
+        "splits": _splits(plan, clip_set, clips),
+        "clips": clips,
+        "usage": usage,
+        "speed": _speed(plan, spec, coder),
+        "seed": plan.seed,
+        "bootstrap_samples": plan.bootstrap_samples,
+        "versions": versions(),
+        "hardware": hardware(plan.device),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": plan.command,
+    }
+    _write_toks(folder, coded)
+    _write_heard(folder, clip_set, found, clips)
+    write_json(folder.card, card)
+    return card
+
+
+def figures(
+    clips: Sequence[Mapping[str, Any]], seed: int, bootstrap_samples: int
+) -> dict[str, dict[str, float]]:
+    """Figure of each column over some clips, with its interval.
+
+    Parameters
+    ----------
+    clips : sequence of mapping
+        Rows of a card's clips.
+    seed, bootstrap_samples : int
+        Of the interval.
+
+    Returns
+    -------
+    dict
+        Columns without a score on any clip have none.
+
+    Example
+    -------
+    >>> figures([{"scores": {"wer": [50.0, 2]}}, {"scores": {"wer": [0.0, 8]}}], 0, 100)["wer"]
+    {'value': 10.0, 'low': 0.0, 'high': 50.0, 'count': 2}
+    """
+    made = {}
+    for key in dict.fromkeys(key for clip in clips for key in clip["scores"]):
+        scores = [clip["scores"][key] for clip in clips if key in clip["scores"]]
+        values, weights = zip(*scores, strict=True)
+        if sum(weights) > 0:
+            made[key] = asdict(figure(values, weights, seed, bootstrap_samples))
+    return made
+
+
+def usage_of(
+    coded: Mapping[str, Mapping[str, Any]], coder: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """How a codec with one stream of tokens uses its codebook; see `metrics.codes.CodeUsage`.
+
+    Example
+    -------
+    >>> use = usage_of({"a": {"toks": [0, 1, 0, 1]}}, {"codebook_size": 16})
+    >>> use["usage_percent"], use["entropy_seen"], use["entropy_codebook"]
+    (12.5, 100.0, 25.0)
+    """
+    clips = [torch.tensor(record["toks"]) for record in coded.values() if "toks" in record]
+    if not clips or coder["codebook_size"] is None:
+        return None
+    _, counts = count_codes(clips, coder["codebook_size"])
+    return asdict(code_usage(counts, coder["codebook_size"]))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and those that its figures depend on."""
+    found = {"python": platform.python_version(), "focalcodec": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Machine that a card was made on."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    kind = torch.device(device).type
+    accelerator = torch.cuda.get_device_name(device) if kind == "cuda" else None
+    return {
+        "system": platform.system(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "device": device,
+        "accelerator": accelerator,
+    }
+
+
+def _clip_row(clip: Any, heard: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    texts = {}
+    for judge, records in heard.items():
+        scores.update(records[clip.id]["scores"])
+        if records[clip.id]["heard"]:
+            texts[judge] = records[clip.id]["heard"]
+    return {"id": clip.id, "sha256": clip.sha256, "scores": scores, "heard": texts}
+
+
+def _codec(
+    clip_set: ClipSet,
+    spec: Spec,
+    coder: Mapping[str, Any],
+    coded: Mapping[str, Any],
+    usage: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    bits = [record["bits"] for record in coded.values()]
+    measured = None if None in bits else kbps(sum(bits), clip_set.seconds)
+    entropy = None
+    if usage and usage["num_toks"] >= TOKS_PER_CODE * usage["codebook_size"]:
+        entropy = kbps(usage["num_toks"] * usage["entropy_bits"], clip_set.seconds)
+    return {
+        "name": spec.label,
+        "source": coder["source"],
+        "weights_sha256": coder["weights_sha256"],
+        "kbps": measured if coder["kbps"] is None else coder["kbps"],
+        "kbps_measured": measured,
+        "kbps_entropy": entropy,
+        "token_rate": coder["token_rate"],
+        "bits": coder["bits"],
+        "sample_rate_output": coder["sample_rate_output"],
+        "settings": coder["settings"],
+    }
+
+
+def _columns(found: Found, clips: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Columns that have a figure on some clip."""
+    seen = {key for clip in clips for key in clip["scores"]}
+    return [c for judge in found.judges for c in judge["columns"] if c["key"] in seen]
+
+
+def _splits(
+    plan: Plan, clip_set: ClipSet, clips: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Figures of each language, where there are several."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for clip, row in zip(clip_set.clips, clips, strict=True):
+        groups.setdefault(clip.language, []).append(row)
+    if len(groups) < 2:
+        return {}
+    made = {
+        name: figures(some, plan.seed, plan.bootstrap_samples)
+        for name, some in sorted(groups.items())
+    }
+    return {"language": made}
+
+
+def _speed(plan: Plan, spec: Spec, coder: dict[str, Any]) -> dict[str, Any] | None:
+    """Speed of a codec, measured once in a run, on clips of its first set."""
+    first = plan.sets[0]
+    path = CodecFolder(plan.out, first, spec).path / "records" / "speed.json"
+    key = digest(coded_key(plan, first, coder), plan.device)
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["key"] == key:
+            return known["speed"]
+    if not plan.speed_clips or spec.kind == "original":
+        return None
+    speed = measure_speed(plan, first, spec)
+    write_json(path, {"key": key, "speed": speed})
+    return speed
+
+
+def _write_toks(folder: CodecFolder, coded: Mapping[str, Mapping[str, Any]]) -> None:
+    """Tokens of each clip under the name of its audio file, as `numpy.load` reads them."""
+    files = {clip.id: clip.file for clip in folder.clip_set.clips}
+    rows = {files[name]: record["toks"] for name, record in coded.items() if "toks" in record}
+    (folder.path / "toks.npz").unlink(missing_ok=True)
+    if not rows:
+        return
+    # numpy.savez takes no array of the name "file"
+    with (
+        atomic_path(folder.path / "toks.npz") as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, toks in rows.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.array(toks, dtype=np.int32))
+
+
+def _write_heard(
+    folder: CodecFolder, clip_set: ClipSet, found: Found, clips: Sequence[Mapping[str, Any]]
+) -> None:
+    judges = [
+        judge["name"] for judge in found.judges if any(judge["name"] in c["heard"] for c in clips)
+    ]
+    rows = [
+        {"ID": clip.id, "text": clip.text, **{name: row["heard"].get(name, "") for name in judges}}
+        for clip, row in zip(clip_set.clips, clips, strict=True)
+    ]
+    if judges:
+        write_csv(folder.path / "heard.csv", ["ID", "text", *judges], rows)

@@ -1,0 +1,321 @@
+"""What is evaluated: sets of clips, from manifests or folders of audio."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from focalcodec.audio import AudioInfo, audio_info
+from focalcodec.data.manifest import DATA_ROOT, read_manifest
+from focalcodec.data.randomness import stable_seed
+from focalcodec.errors import UserError
+from focalcodec.evaluation.codecs import file_name
+from focalcodec.files import file_sha256
+from focalcodec.tokenize.sources import folder_clips
+
+TASKS = ("resynthesis", "denoising", "conversion")
+KIND_NAMES = ("synthetic", "real", "")
+VOICE_CLIPS = 20  # of the wanted speaker, at most: some minutes
+
+
+@dataclass(frozen=True)
+class EvalClip:
+    """One clip: what the codec hears (`input`), and what its output is compared with.
+
+    `file` is its name in a run's folders, without a suffix. `target` is the recording of the
+    wanted speaker that the output is compared with, and `voice` are those that the codec may use.
+    `sha256` is that of all its audio files.
+    """
+
+    id: str
+    file: str
+    reference: str
+    input: str
+    seconds: float
+    sha256: str
+    speaker: str = ""
+    language: str = "en"
+    text: str = ""
+    target: str = ""
+    voice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips under one name; `kind` is "synthetic", "real" or "" where it is not known."""
+
+    name: str
+    clips: tuple[EvalClip, ...]
+    kind: str = ""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the list: of ids, audio, texts and languages, not of where the files lie."""
+        rows = [[c.id, c.sha256, c.speaker, c.language, c.text] for c in self.clips]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all clips."""
+        return sum(clip.seconds for clip in self.clips)
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """How a source is read.
+
+    Parameters
+    ----------
+    task : {"resynthesis", "denoising", "conversion"}
+        Denoising needs a column `noisy`; conversion needs speakers.
+    data_folder : str, optional
+        What `$data_root` stands for in a manifest.
+    kind : {"synthetic", "real", ""}
+        Of clips whose manifest has no column `kind`.
+    language : str
+        Of clips whose manifest has no column `language`, ISO 639-1.
+    seed : int
+        Of the choice of clips and of pairs.
+    max_clips : int, optional
+        Take so many, chosen by the seed.
+    """
+
+    task: str = "resynthesis"
+    data_folder: str | None = None
+    kind: str = ""
+    language: str = "en"
+    seed: int = 1986
+    max_clips: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise UserError(f"task={self.task!r}: not one of {', '.join(TASKS)}")
+        _check_kind("kind", self.kind)
+
+
+def read_sets(
+    source: str | Path, options: SetOptions | None = None, name: str = ""
+) -> list[ClipSet]:
+    """Sets of a manifest or a folder: one, or one a kind where the manifest has several.
+
+    Parameters
+    ----------
+    source : str or path
+        CSV with ID, duration and wav, and if need be noisy, spk_id, wrd, language and kind; or a
+        folder of audio files, in which the first folder below it is the speaker.
+    options : SetOptions, optional
+        How it is read.
+    name : str
+        Of the set; default the source's.
+
+    Returns
+    -------
+    list of ClipSet
+        Each with at least one clip.
+
+    Raises
+    ------
+    UserError
+        No clips, a missing or broken file, a missing column, or too few speakers.
+
+    Example
+    -------
+    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> (found,) = read_sets(embedded_corpus("LibriSpeech") / "test-real")
+    >>> found.name, len(found.clips), found.clips[0].speaker
+    ('test-real', 7, '91')
+    """
+    options = options or SetOptions()
+    path = Path(source).expanduser()
+    rows = _folder_rows(path) if path.is_dir() else _manifest_rows(path, options)
+    name = name or source_name(source)
+    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        kind = row.get("kind") or options.kind
+        _check_kind(f"{source}: kind of {row['ID']}", kind)
+        by_kind[kind].append(row)
+    return [
+        ClipSet(
+            file_name(f"{name}-{kind}" if len(by_kind) > 1 and kind else name),
+            _clips(source, some, options),
+            kind,
+        )
+        for kind, some in by_kind.items()
+    ]
+
+
+def source_name(source: str | Path) -> str:
+    """Name of the set of a source.
+
+    Example
+    -------
+    >>> source_name("manifests/test-clean.csv")
+    'test-clean'
+    """
+    path = Path(source).expanduser()
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def describe_clips(clip_set: ClipSet) -> dict[str, Any]:
+    """Content of a set's `clips.json`.
+
+    Parameters
+    ----------
+    clip_set : ClipSet
+        Set.
+
+    Returns
+    -------
+    dict
+        JSON-ready; paths are relative to the set's folder in a run.
+    """
+    clips = []
+    for clip in clip_set.clips:
+        row = {key: value for key, value in asdict(clip).items() if key in _SHOWN}
+        clips.append({**row, "ref": f"reference/{clip.file}.flac"})
+        if clip.input != clip.reference:
+            clips[-1]["input"] = f"input/{clip.file}.flac"
+        if clip.target:
+            clips[-1]["target"] = f"target/{clip.file}.flac"
+    return {
+        "name": clip_set.name,
+        "sha256": clip_set.sha256,
+        "kind": clip_set.kind,
+        "clips": clips,
+    }
+
+
+_SHOWN = ("id", "speaker", "language", "text", "seconds", "sha256")
+
+
+def _folder_rows(folder: Path) -> list[dict[str, Any]]:
+    clips = folder_clips(folder)
+    if not clips:
+        raise UserError(f"{folder}: no audio files; check the path")
+    return [
+        {
+            "ID": clip.id,
+            "wav": clip.place.replace(DATA_ROOT, str(folder), 1),
+            "spk_id": clip.id.split("/")[0] if "/" in clip.id else "",
+            "wrd": "",
+        }
+        for clip in clips
+    ]
+
+
+def _manifest_rows(path: Path, options: SetOptions) -> list[dict[str, Any]]:
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"{path}: neither a folder of audio nor a manifest (.csv)")
+    rows = read_manifest(path, DATA_ROOT, check_files=False)
+    noisy = options.task == "denoising"
+    if noisy and "noisy" not in rows[0]:
+        raise UserError(f"{path}: no column 'noisy'; denoising needs it beside wav, the clean one")
+    for row in rows:
+        for column in ("wav", "noisy") if noisy else ("wav",):
+            if options.data_folder is None and row[column].startswith(DATA_ROOT):
+                raise UserError(f"{path}: paths begin with {DATA_ROOT}; give --data_folder")
+            row[column] = row[column].replace(DATA_ROOT, str(options.data_folder), 1)
+    return rows
+
+
+def _clips(
+    source: str | Path, rows: Sequence[dict[str, Any]], options: SetOptions
+) -> tuple[EvalClip, ...]:
+    hashes: dict[str, str] = {}
+
+    def sha256(paths: Iterable[str]) -> str:
+        for path in paths:
+            hashes.setdefault(path, file_sha256(path))
+        return hashlib.sha256("".join(hashes[path] for path in paths).encode()).hexdigest()
+
+    names: dict[str, None] = {}
+    clips = []
+    for row in rows:
+        info = audio_info(row["wav"])
+        heard = row["noisy"] if options.task == "denoising" else row["wav"]
+        if heard != row["wav"]:
+            _check_lengths(row["wav"], info, heard)
+        name = file_name(row["ID"])
+        while name.lower() in names:
+            name += "_"
+        names[name.lower()] = None
+        clips.append(
+            EvalClip(
+                id=row["ID"],
+                file=name,
+                reference=row["wav"],
+                input=heard,
+                seconds=info.seconds,
+                sha256="",
+                speaker=row["spk_id"],
+                language=row.get("language") or options.language,
+                text=row["wrd"],
+            )
+        )
+    if options.task == "conversion":
+        clips = _pairs(source, clips, options.seed)
+    if options.max_clips is not None:
+        clips = _some(clips, options.max_clips, options.seed)
+    return tuple(replace(clip, sha256=sha256(_files(clip))) for clip in clips)
+
+
+def _files(clip: EvalClip) -> list[str]:
+    return list(dict.fromkeys(filter(None, [clip.reference, clip.input, clip.target, *clip.voice])))
+
+
+def _check_lengths(wav: str, info: AudioInfo, noisy: str) -> None:
+    seconds = audio_info(noisy).seconds
+    if abs(seconds - info.seconds) > 0.02:
+        raise UserError(
+            f"{noisy}: {seconds:.2f} s, its clean recording {wav} {info.seconds:.2f} s;"
+            " they must be of one length"
+        )
+
+
+def _pairs(source: str | Path, clips: Sequence[EvalClip], seed: int) -> list[EvalClip]:
+    """Give each clip a wanted speaker: one of the others, by the seed and the clip's id.
+
+    Of that speaker one clip is kept for the comparison; the voice is made of others.
+    """
+    by_speaker: dict[str, list[EvalClip]] = defaultdict(list)
+    for clip in clips:
+        by_speaker[clip.speaker].append(clip)
+    targets = sorted(name for name, some in by_speaker.items() if name and len(some) > 1)
+    if len(targets) < 1 or len(by_speaker) < 2:
+        raise UserError(
+            f"{source}: {len(by_speaker)} speakers, {len(targets)} of them with two clips;"
+            " conversion needs two speakers, and two clips of the wanted one"
+        )
+    paired = []
+    for clip in clips:
+        others = [name for name in targets if name != clip.speaker]
+        if not others:
+            continue
+        key = _key(seed, clip)
+        own = sorted(
+            by_speaker[others[key(0) % len(others)]], key=lambda c: stable_seed(seed, c.id)
+        )
+        target = own.pop(key(1) % len(own))
+        voice = tuple(sorted(c.reference for c in own[:VOICE_CLIPS]))
+        paired.append(replace(clip, target=target.reference, voice=voice))
+    return paired
+
+
+def _key(seed: int, clip: EvalClip) -> Callable[[int], int]:
+    return lambda index: stable_seed(seed, clip.id, index)
+
+
+def _some(clips: Sequence[EvalClip], count: int, seed: int) -> list[EvalClip]:
+    chosen = set(sorted((c.id for c in clips), key=lambda name: stable_seed(seed, name))[:count])
+    return [clip for clip in clips if clip.id in chosen]
+
+
+def _check_kind(what: str, kind: str) -> None:
+    if kind not in KIND_NAMES:
+        raise UserError(f"{what}={kind!r}: give synthetic or real, or leave it out")

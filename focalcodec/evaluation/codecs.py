@@ -1,0 +1,217 @@
+"""The codecs that can be evaluated, by what stands on the command line or in a YAML.
+
+A codec is named `[LABEL=]KIND[:SETTING][@SOURCE]`, or, ours, by its folder or hub repository
+(`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`). The label, by default the name itself, is what
+tables and folders call it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from focalcodec.errors import UserError
+from focalcodec.evaluation.coder import Coder, Original
+from focalcodec.long_audio import WINDOW_SECONDS
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A codec before it is loaded: `kind` is one of `KINDS`, or "" for ours."""
+
+    label: str
+    kind: str
+    setting: str = ""
+    source: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in a run."""
+        return file_name(self.label)
+
+
+class _Place(NamedTuple):
+    device: torch.device
+    window_seconds: float
+
+
+def _hub(name: str, repository: str) -> Callable[[Spec, _Place], Coder]:
+    def make(spec: Spec, place: _Place) -> Coder:
+        from focalcodec.evaluation import hub_coders
+
+        setting = _number(spec) if spec.setting else None
+        return getattr(hub_coders, name)(spec.source or repository, setting, place.device)
+
+    return make
+
+
+def _opus(spec: Spec, place: _Place) -> Coder:
+    from focalcodec.evaluation.ffmpeg_coders import Opus
+
+    return Opus(_number(spec))
+
+
+def _codec2(spec: Spec, place: _Place) -> Coder:
+    from focalcodec.evaluation.ffmpeg_coders import Codec2
+
+    return Codec2(spec.setting.upper())
+
+
+def _vocoder(spec: Spec, place: _Place) -> Coder:
+    from focalcodec.evaluation.focal_coder import VocoderCoder
+
+    return VocoderCoder(spec.setting, spec.source or None, *place)
+
+
+def _ours(spec: Spec, place: _Place) -> Coder:
+    from focalcodec.evaluation.focal_coder import FocalCoder
+
+    return FocalCoder(spec.setting, spec.source or None, *place)
+
+
+KINDS: dict[str, tuple[Callable[[Spec, _Place], Coder], str]] = {
+    "original": (lambda spec, place: Original(), "no codec: the recordings themselves"),
+    "vocoder": (_vocoder, "vocoder:FOLDER, the decoder alone, on clean feats"),
+    "opus": (_opus, "opus:KBPS, from 6 kbit/s"),
+    "codec2": (_codec2, "codec2:MODE, 3200 ... 1300, 1200 or 700C bit/s"),
+    "encodec": (_hub("Encodec", "facebook/encodec_24khz"), "encodec:KBPS, 1.5, 3, 6, 12 or 24"),
+    "dac": (_hub("Dac", "descript/dac_16khz"), "dac:CODEBOOKS, default all 12 of them"),
+    "mimi": (_hub("Mimi", "kyutai/mimi"), "mimi:CODEBOOKS, default 8 of 32"),
+    "xcodec2": (_hub("XCodec2", "HKUSTAudio/xcodec2-hf"), "xcodec2"),
+}
+
+
+def parse_spec(text: str) -> Spec:
+    """Read the name of a codec; nothing is loaded.
+
+    Parameters
+    ----------
+    text : str
+        See the module.
+
+    Returns
+    -------
+    Spec
+        For `load_coder`.
+
+    Raises
+    ------
+    UserError
+        Empty, or a setting that is missing.
+
+    Example
+    -------
+    >>> parse_spec("opus:6")
+    Spec(label='opus:6', kind='opus', setting='6', source='')
+    >>> parse_spec("new=results/run/codec")
+    Spec(label='new', kind='', setting='results/run/codec', source='')
+    >>> parse_spec("mimi:5@models/mimi").source
+    'models/mimi'
+    """
+    label, has_label, name = text.partition("=")
+    if not has_label or Path(text).expanduser().is_dir():
+        label, name = "", text
+    if not name:
+        raise UserError(f"codecs: {text!r} names none; {_known()}")
+    kind, has_setting, setting = name.partition("@")[0].partition(":")
+    if kind.lower() not in KINDS or (not has_setting and Path(name).expanduser().is_dir()):
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return Spec(label or path.resolve().name, "", name)
+        repository, _, revision = name.partition("@")
+        return Spec(label or repository.split("/")[-1], "", repository, revision)
+    kind, source = kind.lower(), name.partition("@")[2]
+    if kind == "vocoder":
+        label = label or f"vocoder:{Path(setting).expanduser().resolve().name}"
+    if kind in ("opus", "codec2", "vocoder") and not setting:
+        raise UserError(f"codecs: {text}: give {KINDS[kind][1]}")
+    return Spec(label or f"{kind}{':' if setting else ''}{setting}", kind, setting, source)
+
+
+def parse_specs(texts: Sequence[str]) -> tuple[Spec, ...]:
+    """Read the names of codecs, and refuse two of one name.
+
+    Raises
+    ------
+    UserError
+        None, or two with one label.
+
+    Example
+    -------
+    >>> [spec.folder for spec in parse_specs(["opus:6", "codec2:700C"])]
+    ['opus-6', 'codec2-700C']
+    """
+    if not texts:
+        raise UserError(f"codecs: none; {_known()}")
+    specs = tuple(parse_spec(str(text)) for text in texts)
+    names = Counter(spec.folder.lower() for spec in specs)
+    for spec, text in zip(specs, texts, strict=True):
+        if names[spec.folder.lower()] > 1:
+            raise UserError(
+                f"codecs: {text}: another is called {spec.label} too; give it a name of its own,"
+                f" NAME={text}"
+            )
+    return specs
+
+
+def load_coder(spec: Spec, device: torch.device, window_seconds: float = WINDOW_SECONDS) -> Coder:
+    """Load a codec.
+
+    Parameters
+    ----------
+    spec : Spec
+        Which.
+    device : torch.device
+        Where it runs.
+    window_seconds : float
+        Longer clips go through ours in windows of this length.
+
+    Returns
+    -------
+    Coder
+        Ready.
+
+    Raises
+    ------
+    UserError
+        It can't be had: what is missing, and how to get it.
+
+    Example
+    -------
+    >>> load_coder(parse_spec("original"), torch.device("cpu")).source
+    'original'
+    """
+    make = KINDS[spec.kind][0] if spec.kind else _ours
+    try:
+        return make(spec, _Place(device, window_seconds))
+    except UserError as error:
+        raise UserError(f"{spec.label}: {error}") from error
+
+
+def file_name(text: str) -> str:
+    """Name that any file system takes.
+
+    Example
+    -------
+    >>> file_name("91/1/91-1-0000"), file_name("opus:6")
+    ('91_1_91-1-0000', 'opus-6')
+    """
+    return re.sub(r"[^\w.-]", "_", text.replace(":", "-")).lstrip(".") or "_"
+
+
+def _number(spec: Spec) -> float:
+    try:
+        return float(spec.setting)
+    except ValueError as error:
+        raise UserError(f"setting {spec.setting!r}: give {KINDS[spec.kind][1]}") from error
+
+
+def _known() -> str:
+    kinds = "; ".join(help_text for _, help_text in KINDS.values())
+    return f"give the folder of an exported codec, or {kinds}"

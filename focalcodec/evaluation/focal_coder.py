@@ -1,0 +1,127 @@
+"""FocalCodec as a coder, and its decoder alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from focalcodec.audio import resample, resampled_length
+from focalcodec.codec import FocalCodec
+from focalcodec.conversion import convert_toks
+from focalcodec.conversion.reference_feats import feats_blocks
+from focalcodec.conversion.reference_set import ReferenceSet
+from focalcodec.evaluation.coder import Coder, Sent
+from focalcodec.fingerprint import weights_sha256
+from focalcodec.long_audio import decode_blocks, encode_blocks, vocode_blocks
+
+_VOICES_KEPT = 16
+
+
+class FocalCoder(Coder):
+    """The whole codec.
+
+    Parameters
+    ----------
+    source : str
+        Folder of an exported codec, or hub repository.
+    revision : str, optional
+        Of a hub repository.
+    device : torch.device
+        Where it runs.
+    window_seconds : float
+        A longer clip goes in overlapping windows of this length, see `long_audio`.
+    """
+
+    converts = True
+
+    def __init__(
+        self, source: str, revision: str | None, device: torch.device, window_seconds: float
+    ) -> None:
+        super().__init__()
+        codec = FocalCodec.from_pretrained(source, revision)
+        self.source, self.weights_sha256 = source, weights_sha256(codec)
+        self.codec, self.window_seconds = codec.to(device), window_seconds
+        self.sample_rate_input = codec.sample_rate_input
+        self.sample_rate_output = codec.sample_rate_output
+        self.kbps, self.token_rate = codec.bitrate / 1000, codec.token_rate
+        self.bits, self.codebook_size = codec.quantizer.dim, len(codec.codebook)
+        self.settings = {"window_seconds": window_seconds}
+        self._voices: OrderedDict[tuple[int, ...], ReferenceSet] = OrderedDict()
+
+    def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
+        """Encode a padded batch, or one clip of any length."""
+        if self._is_long(sig):
+            toks = torch.cat([*encode_blocks(self.codec, [sig[0]], self.window_seconds)])
+            clips = [toks]
+        else:
+            padded, ends = self.codec.encode(sig, lengths=lengths)
+            clips = [clip[:n] for clip, n in zip(padded.cpu(), ends.tolist(), strict=True)]
+        bits = [len(clip) * self.codec.quantizer.dim for clip in clips]
+        return Sent(self._is_long(sig), bits, clips)
+
+    def decode(self, sent: Sent) -> Tensor:
+        """Decode what `encode` gave."""
+        assert sent.toks is not None
+        if sent.content:
+            blocks = decode_blocks(self.codec, sent.toks[0], window_seconds=self.window_seconds)
+            return torch.cat([*blocks])[None]
+        lengths = torch.tensor([len(clip) for clip in sent.toks])
+        return self.codec.decode(pad_sequence(sent.toks, batch_first=True), lengths)
+
+    def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
+        """Say one clip in another voice, by the four nearest frames of the voice's clips."""
+        heard, _ = resample(sig[None], sample_rate, self.sample_rate_input)
+        toks = torch.cat([*encode_blocks(self.codec, [heard[0]], self.window_seconds)])
+        num_samples = resampled_length(len(sig), sample_rate, self.sample_rate_output)
+        reference = self._voice(voice, sample_rate)
+        blocks = convert_toks(
+            self.codec, toks, reference, num_samples, window_seconds=self.window_seconds
+        )
+        return torch.cat([*blocks])
+
+    def _voice(self, voice: Sequence[Tensor], sample_rate: int) -> ReferenceSet:
+        """Frames of a voice, kept while other clips are converted to it."""
+        key = tuple(hash(clip.numpy().tobytes()) for clip in voice)
+        if key not in self._voices:
+            self._voices[key] = ReferenceSet.from_sigs(
+                self.codec, voice, sample_rate, window_seconds=self.window_seconds
+            )
+        self._voices.move_to_end(key)
+        while len(self._voices) > _VOICES_KEPT:
+            self._voices.popitem(last=False)
+        return self._voices[key]
+
+    def _is_long(self, sig: Tensor) -> bool:
+        return len(sig) == 1 and sig.shape[1] > self.window_seconds * self.sample_rate_input
+
+
+class VocoderCoder(FocalCoder):
+    """The decoder on clean feats, without tokens: what stage 2 alone makes of a clip."""
+
+    converts = False
+
+    def __init__(
+        self, source: str, revision: str | None, device: torch.device, window_seconds: float
+    ) -> None:
+        super().__init__(source, revision, device, window_seconds)
+        self.kbps = self.token_rate = self.bits = self.codebook_size = None
+        self.settings = {"vocoder": True, "window_seconds": window_seconds}
+
+    def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
+        """Feats of a padded batch, or of one clip of any length."""
+        if self._is_long(sig):
+            feats = torch.cat([*feats_blocks(self.codec, [sig[0]], self.window_seconds)])[None]
+            return Sent((feats, None), None)
+        device = self.codec.device
+        return Sent(self.codec.encoder(sig.to(device), lengths.to(device)), None)
+
+    def decode(self, sent: Sent) -> Tensor:
+        """Waveform of the feats."""
+        feats, lengths = sent.content
+        if lengths is None:
+            return torch.cat([*vocode_blocks(self.codec, [feats[0]], self.window_seconds)])[None]
+        return self.codec.decoder(feats, lengths)[0]

@@ -1,0 +1,252 @@
+"""Neural codecs of others, through transformers: EnCodec, DAC, Mimi and X-codec2.
+
+Their results depend on padding, so they get one clip at a time. What counts as sent is the tokens,
+fixed-length coded. Weights are from the hub, its offline cache or a local folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import abstractmethod
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn.functional import pad
+
+from focalcodec.errors import UserError
+from focalcodec.evaluation.coder import ClipCoder
+from focalcodec.files import file_sha256
+from focalcodec.hub import hub_folder
+
+_PATTERNS = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.index.json")
+
+
+class HubCoder(ClipCoder):
+    """A model of transformers that makes tokens (Q, N), Q of them a frame.
+
+    Parameters
+    ----------
+    source : str
+        Folder, or repository on the hub.
+    setting : float or None
+        What the subclass chooses its bitrate by; None for its default.
+    device : torch.device
+        Where it runs.
+
+    Raises
+    ------
+    UserError
+        transformers is not installed, no such model, or not one of this class.
+    """
+
+    architecture = ""
+    streams = 1
+
+    def __init__(self, source: str, setting: float | None, device: torch.device) -> None:
+        super().__init__()
+        self.device, self.setting, self.source = device, setting, source
+        self.folder = _find(source)
+        self.weights_sha256 = _weights_sha256(self.folder)
+        self.model = self._load().eval().to(device)
+        config = self.model.config
+        self.sample_rate_input = self.sample_rate_output = int(config.sampling_rate)
+        self.streams = self.count_streams(config)
+        bits = round(math.log2(self.stream_size(config)))
+        self.bits = self.streams * bits
+        self.token_rate = self.frame_rate(config)
+        self.kbps = self.token_rate * self.bits / 1000
+        self.codebook_size = self.stream_size(config) if self.streams == 1 else None
+        self.settings = {"streams": self.streams, "transformers": metadata.version("transformers")}
+
+    def _load(self) -> Any:
+        try:
+            import transformers
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{self.source}: transformers is not installed; pip install transformers"
+            ) from error
+        try:
+            model, info = getattr(transformers, self.architecture).from_pretrained(
+                self.folder, local_files_only=True, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{self.folder}: not a checkpoint of {self.architecture} ({reason})"
+            ) from error
+        random = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        if random:  # transformers would go on with random weights
+            raise UserError(
+                f"{self.folder}: not a whole checkpoint of {self.architecture}:"
+                f" {len(random)} of its tensors are missing, such as {random[0]}"
+            )
+        return model
+
+    def _refuse_setting(self, known: str) -> UserError:
+        return UserError(f"{self.source}: setting {self.setting:g}; it has {known}")
+
+    def _streams_up_to(self, most: int, default: int) -> int:
+        wanted = default if self.setting is None else self.setting
+        if wanted != int(wanted) or not 1 <= wanted <= most:
+            raise self._refuse_setting(f"1 to {most} codebooks")
+        return int(wanted)
+
+    def count_streams(self, config: Any) -> int:
+        """Codebooks that are used."""
+        return 1
+
+    def stream_size(self, config: Any) -> int:
+        """Tokens of one codebook."""
+        return config.codebook_size
+
+    def frame_rate(self, config: Any) -> float:
+        """Frames of tokens a second."""
+        return config.sampling_rate / config.hop_length
+
+    @abstractmethod
+    def to_toks(self, sig: Tensor) -> Tensor:
+        """Tokens (Q, N) of one clip (1, 1, T)."""
+
+    @abstractmethod
+    def to_sig(self, toks: Tensor) -> Tensor:
+        """Waveform (T',) of tokens (Q, N)."""
+
+    def encode_clip(self, sig: Tensor) -> tuple[Tensor, int, Tensor | None]:
+        """Tokens, and their bits."""
+        toks = self.to_toks(sig[None, None].to(self.device))
+        assert self.bits is not None
+        return toks, toks.shape[1] * self.bits, toks[0] if self.streams == 1 else None
+
+    def decode_clip(self, content: Tensor) -> Tensor:
+        """Waveform."""
+        return self.to_sig(content)
+
+
+class Encodec(HubCoder):
+    """EnCodec, 24 kHz, causal (arXiv 2210.13438). The setting is its bandwidth in kbit/s."""
+
+    architecture = "EncodecModel"
+
+    def count_streams(self, config: Any) -> int:
+        """Codebooks of the bandwidth."""
+        wanted = config.target_bandwidths[0] if self.setting is None else self.setting
+        if wanted not in config.target_bandwidths:
+            raise self._refuse_setting(f"{', '.join(f'{x:g}' for x in config.target_bandwidths)}")
+        self.setting = wanted
+        return self.model.quantizer.get_num_quantizers_for_bandwidth(wanted)
+
+    def to_toks(self, sig: Tensor) -> Tensor:
+        """Tokens of one clip."""
+        return self.model.encode(sig, bandwidth=self.setting).audio_codes[0, 0]
+
+    def to_sig(self, toks: Tensor) -> Tensor:
+        """Waveform."""
+        return self.model.decode(toks[None, None], [None]).audio_values[0, 0]
+
+
+class Dac(HubCoder):
+    """Descript's audio codec (arXiv 2306.06546), 16 kHz. The setting is its codebooks."""
+
+    architecture = "DacModel"
+
+    def count_streams(self, config: Any) -> int:
+        """All, unless the setting says less."""
+        return self._streams_up_to(config.n_codebooks, config.n_codebooks)
+
+    def to_toks(self, sig: Tensor) -> Tensor:
+        """Tokens of one clip, filled up to whole frames as its own feature extractor does."""
+        hop = self.model.config.hop_length
+        sig = pad(sig, (0, -sig.shape[-1] % hop))
+        return self.model.encode(sig, n_quantizers=self.streams).audio_codes[0]
+
+    def to_sig(self, toks: Tensor) -> Tensor:
+        """Waveform."""
+        return self.model.decode(audio_codes=toks[None]).audio_values[0].flatten()
+
+
+class Mimi(HubCoder):
+    """Mimi of Moshi (arXiv 2410.00037), 24 kHz, causal. The setting is its codebooks."""
+
+    architecture = "MimiModel"
+
+    def count_streams(self, config: Any) -> int:
+        """Eight as in Moshi, unless the setting says otherwise."""
+        return self._streams_up_to(config.num_quantizers, min(8, config.num_quantizers))
+
+    def frame_rate(self, config: Any) -> float:
+        """Frames of tokens a second."""
+        return float(config.frame_rate)
+
+    def to_toks(self, sig: Tensor) -> Tensor:
+        """Tokens of one clip."""
+        return self.model.encode(sig, num_quantizers=self.streams).audio_codes[0]
+
+    def to_sig(self, toks: Tensor) -> Tensor:
+        """Waveform."""
+        return self.model.decode(toks[None]).audio_values[0, 0]
+
+
+class XCodec2(HubCoder):
+    """X-codec2 (arXiv 2502.04128), 16 kHz, one stream of 65,536 tokens. It has no setting."""
+
+    architecture = "Xcodec2Model"
+
+    def __init__(self, source: str, setting: float | None, device: torch.device) -> None:
+        super().__init__(source, setting, device)
+        from transformers import Xcodec2FeatureExtractor
+
+        self._extract = Xcodec2FeatureExtractor(hop_length=self.model.config.hop_length)
+
+    def _load(self) -> Any:
+        from focalcodec.compat import ensure_torchaudio
+
+        ensure_torchaudio()  # its mel filter bank is torchaudio's
+        return super()._load()
+
+    def count_streams(self, config: Any) -> int:
+        """One."""
+        return self._streams_up_to(1, 1)
+
+    def stream_size(self, config: Any) -> int:
+        """Product of the levels of finite scalar quantization."""
+        return math.prod(config.quantization_levels)
+
+    def to_toks(self, sig: Tensor) -> Tensor:
+        """Tokens of one clip."""
+        rate = self.sample_rate_input
+        inputs = self._extract(audio=sig[0, 0].cpu(), sampling_rate=rate, return_tensors="pt")
+        return self.model.encode(**inputs.to(self.device)).audio_codes[0]
+
+    def to_sig(self, toks: Tensor) -> Tensor:
+        """Waveform."""
+        return self.model.decode(audio_codes=toks[None]).audio_values.flatten()
+
+
+def _find(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return hub_folder(source, _PATTERNS)
+    except UserError as error:
+        raise UserError(
+            f"{source}: neither a folder, nor in the hub's cache, nor to be had from the hub;"
+            " without a network, copy its folder from a machine that has one, give CODEC@FOLDER"
+        ) from error
+
+
+def _weights_sha256(folder: Path) -> str:
+    """Hash of a checkpoint's one file, or of the hashes of its several."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(
+            f"{folder}: no .safetensors in it; copy the model's whole folder from a machine that"
+            " has it and give CODEC@FOLDER"
+        )
+    hashes = [file_sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

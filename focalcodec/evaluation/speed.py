@@ -1,0 +1,106 @@
+"""How fast a codec is, and the memory that it takes: measured alone, in a process of its own."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from focalcodec.audio import read_audio
+from focalcodec.evaluation.clips import ClipSet
+from focalcodec.evaluation.codecs import Spec, load_coder
+from focalcodec.evaluation.plan import Plan
+
+REPEATS = 3
+_T = TypeVar("_T")
+
+
+def measure_speed(plan: Plan, clip_set: ClipSet, spec: Spec) -> dict[str, Any]:
+    """Real-time factors of encode and decode, and the peak memory.
+
+    Batch 1, clips of middle length, after a warm-up; the median over clips and repeats. Resampling
+    to and from the codec's rate is not counted, starting a program (ffmpeg) is.
+
+    Parameters
+    ----------
+    plan, clip_set, spec
+        Codec, and whose clips.
+
+    Returns
+    -------
+    dict
+        `encode_rtf`, `decode_rtf`: seconds of audio per second of computing, as the papers have
+        it, so more is faster. `peak_memory_mb`: of the process, Python and libraries included, or
+        on a GPU what its tensors took there.
+    """
+    by_length = sorted(clip_set.clips, key=lambda clip: (clip.seconds, clip.id))
+    start = max(0, (len(by_length) - plan.speed_clips) // 2)
+    paths = [clip.input for clip in by_length[start : start + plan.speed_clips]]
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        threads = torch.get_num_threads()
+        work = executor.submit(_measure, spec, paths, plan.device, plan.window_seconds, threads)
+        return work.result()
+
+
+@torch.no_grad()
+def _measure(
+    spec: Spec, paths: Sequence[str], device: str, window_seconds: float, threads: int
+) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    place = torch.device(device)
+    coder = load_coder(spec, place, window_seconds)
+    rate = coder.sample_rate_input
+    encode, decode = [], []
+    for index, path in enumerate(paths):
+        sig = read_audio(path, rate, channels="mix")[None]
+        lengths = torch.tensor([sig.shape[1]])
+        for repeat in range(REPEATS + (index == 0)):
+            sent, coding = _timed(lambda: coder.encode(sig, lengths), place)  # noqa: B023
+            _, decoding = _timed(lambda: coder.decode(sent), place)  # noqa: B023
+            if index or repeat:
+                encode.append(sig.shape[1] / rate / coding)
+                decode.append(sig.shape[1] / rate / decoding)
+    return {
+        "encode_rtf": statistics.median(encode),
+        "decode_rtf": statistics.median(decode),
+        "peak_memory_mb": _peak_megabytes(place),
+        "unit": "seconds of audio per second",
+        "clips": len(paths),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _timed(work: Callable[[], _T], device: torch.device) -> tuple[_T, float]:
+    def settle() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    settle()
+    start = time.perf_counter()
+    made = work()
+    settle()
+    return made, max(time.perf_counter() - start, 1e-9)
+
+
+def _peak_megabytes(device: torch.device) -> float | None:
+    """Largest memory so far, in 10^6 bytes; None where it can't be told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.is_file():  # the resource module's figure begins with that of the parent
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next((int(x.split()[1]) * 1024 / 1e6 for x in lines if x.startswith("VmHWM:")), None)
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

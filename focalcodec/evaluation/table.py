@@ -1,0 +1,109 @@
+"""Cards as tables of text: one table a set, so that synthetic and real speech never share one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FEW_CLIPS = 20
+_ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
+
+
+def card_tables(cards: Sequence[Mapping[str, Any]]) -> str:
+    """Tables of the figures with their intervals, in Markdown.
+
+    Parameters
+    ----------
+    cards : sequence of mapping
+        Of a run.
+
+    Returns
+    -------
+    str
+        A heading and a table for each set.
+    """
+    sets = list(dict.fromkeys(card["set"]["name"] for card in cards))
+    return "\n\n".join(
+        _set_table([card for card in cards if card["set"]["name"] == name]) for name in sets
+    )
+
+
+def interval_note(clips: int) -> str:
+    """What is to be said of intervals over so many clips.
+
+    Example
+    -------
+    >>> interval_note(7)
+    '95 % intervals over clips, which are too narrow for so few'
+    """
+    few = ", which are too narrow for so few" if clips < FEW_CLIPS else ""
+    return f"95 % intervals over clips{few}"
+
+
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Table with columns of even width.
+
+    Example
+    -------
+    >>> print(markdown(["codec", "kbit/s"], [["opus:6", "5.9"]]))
+    | codec  | kbit/s |
+    |--------|--------|
+    | opus:6 | 5.9    |
+    """
+    columns = [[header, *cells] for header, *cells in zip(headers, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    lines = ["|" + "|".join("-" * (width + 2) for width in widths) + "|"]
+    padded = [
+        "| " + " | ".join(x.ljust(w) for x, w in zip(row, widths, strict=True)) + " |"
+        for row in (headers, *rows)
+    ]
+    return "\n".join([padded[0], *lines, *padded[1:]])
+
+
+def number(value: float) -> str:
+    """Figure with three places that matter.
+
+    Example
+    -------
+    >>> number(123.456), number(12.345), number(0.98765), number(-0.001)
+    ('123.5', '12.3', '0.988', '-0.001')
+    """
+    size = round(abs(value), 3)
+    places = 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:.{places}f}"
+
+
+def column_title(column: Mapping[str, str]) -> str:
+    """Title with unit and the better direction.
+
+    Example
+    -------
+    >>> column_title({"title": "dWER, Whisper base", "unit": "%", "better": "lower"})
+    'dWER, Whisper base, % ↓'
+    """
+    unit = f", {column['unit']}" if column["unit"] else ""
+    return f"{column['title']}{unit} {_ARROWS[column['better']]}".rstrip()
+
+
+def _set_table(cards: Sequence[Mapping[str, Any]]) -> str:
+    about = cards[0]["set"]
+    columns = {column["key"]: column for card in cards for column in card["columns"]}
+    kind = f", {about['kind']} speech" if about["kind"] else ""
+    head = f"{about['name']}: {about['count']} clips, {about['seconds']:.1f} s{kind}"
+    rows = [["kbit/s", *(_rate(card["codec"]["kbps"]) for card in cards)]]
+    for key, column in columns.items():
+        rows.append(
+            [column_title(column), *(_interval(card["figures"].get(key)) for card in cards)]
+        )
+    headers = ["", *(card["codec"]["name"] for card in cards)]
+    return f"{head}; {interval_note(about['count'])}\n\n{markdown(headers, rows)}"
+
+
+def _rate(kbps: float | None) -> str:
+    return "" if kbps is None else f"{kbps:.3g}"
+
+
+def _interval(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return ""
+    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"

@@ -1,0 +1,105 @@
+"""`focalcodec eval` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from focalcodec.cli.main import main
+from focalcodec.evaluation.speed import measure_speed
+from tests.unit.evaluation.runs import CODEC, small_plan, write_clips
+
+
+@pytest.fixture
+def talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_clips(tmp_path / "talks").relative_to(tmp_path)
+
+
+def run(*words: str | Path) -> int:
+    options = ["--panel", "none", "--speed_clips", "0", "--device", "cpu"]
+    return main(["eval", *map(str, words), *options])
+
+
+def test_table_and_exit_codes(
+    talks: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["focalcodec", "eval", "a b"])
+    assert run(talks, "out", "--kind", "real", "--codecs", f"tiny={CODEC}", "original") == 0
+    said = capsys.readouterr().out
+    assert "talks: 5 clips, 2.5 s, real speech" in said
+    assert "| kbit/s | 0.65 |" in said
+    card = json.loads(Path("out/talks/tiny/card.json").read_text())
+    assert card["command"] == "focalcodec eval 'a b'" and card["set"]["kind"] == "real"
+    # one codec can't be had: the others are done, and it is told
+    assert run(talks, "out2", "--codecs", "original", "mimi") == 1
+    told = capsys.readouterr().err
+    assert "left out: mimi: kyutai/mimi" in told and len(told.splitlines()) == 1
+    assert Path("out2/talks/original/card.json").is_file()
+    assert run(talks, "out3", "--codecs", "mimi") == 2
+
+
+def test_kinds_of_single_sets(talks: Path) -> None:
+    write_clips(Path("others"), {"x": 0.4})
+    kinds = ("--kind", "real", "others=synthetic")
+    assert run(talks, "others", "out", *kinds, "--codecs", "original") == 0
+    cards = {p.parts[1]: json.loads(p.read_text()) for p in Path("out").rglob("card.json")}
+    assert {name: card["set"]["kind"] for name, card in cards.items()} == {
+        "talks": "real",
+        "others": "synthetic",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["talks"], "SOURCE... OUT"),
+        (["talks", "out"], "codecs: none"),
+        (["none", "out", "--codecs", "original"], "none"),
+        (["talks", "talks", "out", "--codecs", "original"], "two sets of this name"),
+        (["talks", "out", "--codecs", "reference=original"], "the name is taken"),
+        (["talks", "out", "--codecs", "original", "--kind", "fake"], "give synthetic or real"),
+        (["--compare", "a", "b"], "a: no such card"),
+        (["talks", "out", "--compare", "a", "b"], "two cards alone"),
+    ],
+)
+def test_refusals(talks: Path, capsys: pytest.CaptureFixture, words: list[str], told: str) -> None:
+    assert run(*words) == 2
+    said = capsys.readouterr().err
+    assert told in said and len(said.splitlines()) == 1
+    assert not Path("out").exists()
+
+
+def test_compare(talks: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(talks, "out", "--codecs", f"tiny={CODEC}", "original") == 0
+    for name, value in (("tiny", 3.0), ("original", 1.0)):
+        path = Path("out/talks", name, "card.json")
+        card = json.loads(path.read_text())
+        column = {"key": "k", "title": "MOS", "unit": "", "better": "higher", "judge": "ear"}
+        card |= {"columns": [column], "judges": {"ear": {}}}
+        for index, clip in enumerate(card["clips"]):
+            clip["scores"] = {"k": [value + 0.1 * index, 1.0]}
+        path.write_text(json.dumps(card))
+    capsys.readouterr()
+    assert main(["eval", "--compare", "out/talks/tiny", "out/talks/original/card.json"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "MOS ↑", "3.20", "1.20", "2.00 [2.00, 2.00]", "real", "tiny"
+    ]  # fmt: skip
+    Path("out/talks/tiny/card.json").write_text("[]")
+    assert main(["eval", "--compare", "out/talks/tiny", "out/talks/original"]) == 2
+
+
+def test_speed(talks: Path) -> None:
+    plan = small_plan(Path("out"), talks, [CODEC])
+    torch.set_num_threads(1)
+    from dataclasses import replace
+
+    speed = measure_speed(replace(plan, speed_clips=2), plan.sets[0], plan.codecs[0])
+    assert speed["encode_rtf"] > 0 and speed["decode_rtf"] > 0
+    assert speed["clips"] == 2 and speed["threads"] == 1 and speed["device"] == "cpu"
+    assert speed["peak_memory_mb"] > 50
