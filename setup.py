@@ -45,7 +45,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["focalcodec", "focalcodec.*"]),
-    package_data={"focalcodec": ["py.typed", "hparams/*.yaml"]},
+    package_data={
+        "focalcodec": ["py.typed", "hparams/*.yaml", "report/published.json", "report/templates/*"]
+    },
     install_requires=[
         "filelock",
         "huggingface_hub",

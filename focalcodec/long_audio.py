@@ -198,6 +198,35 @@ def vocode_blocks(
         yield sig[start * hop : None if stop is None else stop * hop].float().cpu()
 
 
+@torch.no_grad()
+def feats_blocks(
+    codec: FocalCodec, blocks: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
+) -> Iterator[Tensor]:
+    """Continuous features of a recording of any length: what the encoder gives.
+
+    Parameters
+    ----------
+    codec, blocks, window_seconds
+        As for `encode_blocks`.
+
+    Yields
+    ------
+    Tensor
+        feats (n, D), on the codec's device.
+
+    Raises
+    ------
+    UserError
+        A window that is shorter than the encoder's context.
+    """
+    hop = codec.encoder.hop
+    # as in `FocalCodec.encode`: what lower precision does with it is the encoder's affair
+    dtype = torch.promote_types(next(codec.parameters()).dtype, torch.float32)
+    plan = plan_windows(part_context(codec.encoder), _frame_rate(codec), window_seconds)
+    for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
+        yield codec.sig_to_feats(items[None].to(codec.device, dtype))[0, start:stop]
+
+
 def check_window(codec: FocalCodec, window_seconds: float) -> None:
     """Refuse a window that is not longer than the context that the model needs.
 

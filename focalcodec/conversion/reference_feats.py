@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,43 +13,7 @@ from focalcodec.audio import Channels, audio_info, resampled_length
 from focalcodec.audio_stream import AudioStream
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.long_audio import WINDOW_SECONDS
-from focalcodec.receptive_field import part_context
-from focalcodec.windows import cut_windows, plan_windows
-
-
-@torch.no_grad()
-def feats_blocks(
-    codec: FocalCodec, blocks: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
-) -> Iterator[Tensor]:
-    """Features of a recording of any length, in overlapping windows; not quantized.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode.
-    blocks : iterable of Tensor
-        (T,) float each, at `codec.sample_rate_input`, such as an `AudioStream`.
-    window_seconds : float
-        Length of a window, its context included. A recording that fits is encoded whole.
-
-    Yields
-    ------
-    Tensor
-        feats (n, D), on the codec's device.
-
-    Raises
-    ------
-    UserError
-        A window that is shorter than the encoder's context.
-    """
-    encoder = codec.encoder
-    # as in `FocalCodec.encode`: what lower precision does with it is the encoder's affair
-    dtype = torch.promote_types(next(codec.parameters()).dtype, torch.float32)
-    frame_rate = encoder.sample_rate / encoder.hop
-    plan = plan_windows(part_context(encoder), frame_rate, window_seconds)
-    for items, start, stop in cut_windows(blocks, plan, per_frame=encoder.hop):
-        yield codec.sig_to_feats(items[None].to(codec.device, dtype))[0, start:stop]
+from focalcodec.long_audio import WINDOW_SECONDS, feats_blocks
 
 
 def read_feats(

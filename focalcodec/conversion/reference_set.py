@@ -21,10 +21,10 @@ from focalcodec.codec import FocalCodec
 from focalcodec.conversion.encoder_identity import FORMATS, check_same_encoder, encoder_identity
 from focalcodec.conversion.nearest import nearest_frames
 from focalcodec.conversion.nearest_faiss import FaissIndex
-from focalcodec.conversion.reference_feats import check_not_short, feats_blocks, read_feats
+from focalcodec.conversion.reference_feats import check_not_short, read_feats
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.long_audio import WINDOW_SECONDS
+from focalcodec.long_audio import WINDOW_SECONDS, feats_blocks
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 SEARCHES = ("exact", "faiss")

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import resample, resampled_length
-from focalcodec.conversion import fit_lengths
 from focalcodec.errors import UserError
+from focalcodec.masking import fit_lengths
 
 
 class Sent(NamedTuple):

@@ -12,11 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from focalcodec.audio import resample, resampled_length
 from focalcodec.codec import FocalCodec
 from focalcodec.conversion import convert_toks
-from focalcodec.conversion.reference_feats import feats_blocks
 from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.evaluation.coder import Coder, Sent
 from focalcodec.fingerprint import weights_sha256
-from focalcodec.long_audio import decode_blocks, encode_blocks, vocode_blocks
+from focalcodec.long_audio import decode_blocks, encode_blocks, feats_blocks, vocode_blocks
 
 _VOICES_KEPT = 16
 
