@@ -1,0 +1,246 @@
+"""Puts the page together: figures, sound and pictures into one file that needs no other."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+from focalcodec.report.images import Picture, code_map
+from focalcodec.report.listening import Choice, Listening, choose_clips, listen, token_bits
+from focalcodec.report.plots import Plot, Point, rank_plot, rate_plot
+from focalcodec.report.run_folder import CodecRun, SetRun, read_run
+from focalcodec.report.tables import Heading, Row, clip_scores, figure_text, headings, merged, rows
+
+MAX_CLIPS = 6  # a set; five versions of a clip of five seconds take about 0.7 MB
+MOST_BITS = 18  # of a token: beyond, a map of the codes is larger than the page
+TASKS = {
+    "resynthesis": "Speech resynthesis",
+    "denoising": "Denoising",
+    "conversion": "Voice conversion",
+}
+KINDS = {"real": "real people", "synthetic": "synthetic voices", "": "voices of unknown kind"}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Use of a codec's codes on a set."""
+
+    codec: CodecRun
+    facts: dict[str, Any]
+    tokens: int
+    plot: Plot
+    map: Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page shows of a set."""
+
+    run: SetRun
+    title: str
+    kind: str
+    columns: tuple[Heading, ...]
+    rows: tuple[Row, ...]
+    plots: tuple[tuple[Heading, Plot], ...]
+    choice: Choice
+    clips: tuple[Listening, ...]
+    usages: tuple[Usage, ...]
+    scores: dict[str, Any]
+
+
+def write_report(
+    run_folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    max_clips: int = MAX_CLIPS,
+) -> Path:
+    """Write the report of an evaluation: one HTML file that asks nothing of the network.
+
+    Parameters
+    ----------
+    run_folder : str or path
+        Output folder of an evaluation.
+    out : str or path, optional
+        File to write; default `report.html` in the run's folder.
+    max_clips : int
+        Clips of each set that can be heard on the page. It has the figures of all of them.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UserError
+        The folder is not one of an evaluation, a file in it is damaged, `max_clips` is negative,
+        or Jinja2 is not installed.
+    """
+    folder = Path(run_folder)
+    path = Path(out) if out is not None else folder / "report.html"
+    if max_clips < 0:
+        raise UserError(f"max_clips={max_clips}: give 0 or more")
+    runs = read_run(folder)
+    sections = _sections(runs, max_clips)
+    page = _render(_context(runs, sections, folder.resolve().name))
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _sections(runs: Sequence[SetRun], max_clips: int) -> list[Section]:
+    columns = [headings(run) for run in runs]
+    choices = [choose_clips(run, some, max_clips) for run, some in zip(runs, columns, strict=True)]
+    total = sum(len(c.indices) * (1 + len(r.codecs)) for c, r in zip(choices, runs, strict=True))
+    with tqdm(total=total, desc="report", unit="recording", disable=None, leave=False) as bar:
+        return [
+            Section(
+                run=run,
+                title=TASKS.get(run.task, run.task),
+                kind=KINDS.get(run.kind, run.kind),
+                columns=some,
+                rows=rows(run, some),
+                plots=_plots(run, some),
+                choice=choice,
+                clips=tuple(listen(run, index, some, bar.update) for index in choice.indices),
+                usages=tuple(u for codec in run.codecs if (u := _usage(run, codec))),
+                scores=clip_scores(run, some),
+            )
+            for run, some, choice in zip(runs, columns, choices, strict=True)
+        ]
+
+
+def _plots(run: SetRun, columns: tuple[Heading, ...]) -> tuple[tuple[Heading, Plot], ...]:
+    plots = []
+    for column in columns:
+        points = [
+            Point(codec.name, codec.kbps, f.value, f.low, f.high, codec.has_toks)
+            for codec in run.codecs
+            if (f := codec.figures.get(column.key))
+        ]
+        alt = f"{column.full}, against bitrate, of {len(points)} codecs on {run.name}"
+        plot = rate_plot(points, column.unit or column.title.split(",")[0], alt)
+        if plot:
+            plots.append((column, plot))
+    return tuple(plots)
+
+
+def _usage(run: SetRun, codec: CodecRun) -> Usage | None:
+    if not codec.has_toks:
+        return None
+    found = [toks for clip in run.clips if (toks := codec.toks(clip)) is not None and toks.size]
+    if not found:
+        return None
+    toks = np.concatenate(found)
+    bits = token_bits(codec, toks)
+    if bits > MOST_BITS or toks.min() < 0:
+        return None
+    counts = np.bincount(toks, minlength=2**bits)
+    seen = int((counts > 0).sum())
+    share = f"{seen:,} of {counts.size:,} codes of {codec.name} seen"
+    return Usage(
+        codec=codec,
+        facts={**(codec.card.get("usage") or {}), "seen": seen, "size": counts.size},
+        tokens=int(toks.size),
+        plot=rank_plot(counts, f"Histogram of code use by rank: {share}"),
+        map=code_map(counts, f"Map of the codes, the darker the more often seen: {share}"),
+    )
+
+
+def _published() -> dict[str, Any]:
+    """Figures of the papers, with a plot for each of their judges: never on an axis of ours."""
+    text = (resources.files("focalcodec.report") / "published.json").read_text(encoding="utf-8")
+    facts = json.loads(text)
+    plots = []
+    for column in facts["columns"]:
+        points = [
+            Point(
+                row["name"],
+                row["kbps"],
+                value,
+                low=value,
+                high=value,
+                ours=row["name"].startswith("FocalCodec"),
+            )
+            for row in facts["rows"]
+            for value in (row[column["key"]],)
+        ]
+        alt = f"Published {column['title']}, against bitrate, of {len(points) - 1} codecs"
+        name = column["unit"] or column["title"].split(",")[0]
+        plots.append((column, rate_plot(points, name, alt)))
+    return {**facts, "plots": plots}
+
+
+def _context(runs: Sequence[SetRun], sections: list[Section], name: str) -> dict[str, Any]:
+    cards = [codec.card for run in runs for codec in run.codecs]
+    tasks = list(dict.fromkeys(section.title for section in sections))
+    created = sorted({str(card.get("created", "")) for card in cards} - {""})
+    audio = sum(len(v.src) for s in sections for clip in s.clips for v in clip.versions)
+    return {
+        "name": name,
+        "title": " and ".join([tasks[0], *(task.lower() for task in tasks[1:])]),
+        "sections": sections,
+        "judges": _judges(cards),
+        "missing": list(dict.fromkeys(str(m) for card in cards for m in card.get("missing") or ())),
+        "created": list(dict.fromkeys([created[0], created[-1]])) if created else [],
+        "commands": _distinct(cards, "command"),
+        "panels": _distinct(cards, "panel"),
+        "seeds": _distinct(cards, "seed"),
+        "bootstrap": _distinct(cards, "bootstrap_samples"),
+        "versions": merged(card.get("versions") for card in cards),
+        "hardware": merged(card.get("hardware") for card in cards),
+        "published": _published(),
+        "audio_megabytes": audio / 1e6,
+    }
+
+
+def _judges(cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    names = dict.fromkeys(str(name) for card in cards for name in card.get("judges") or {})
+    return {name: merged((card.get("judges") or {}).get(name) for card in cards) for name in names}
+
+
+def _distinct(cards: Sequence[dict[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(str(card[key]) for card in cards if card.get(key) is not None))
+
+
+def _render(context: dict[str, Any]) -> str:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise UserError('Jinja2 is not installed; pip install -e ".[eval]"') from error
+    environment = Environment(
+        loader=PackageLoader("focalcodec.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figure_text
+    templates = resources.files("focalcodec.report") / "templates"
+    style = (templates / "report.css").read_text(encoding="utf-8")
+    script = (templates / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html").render(
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_content_hash(style),
+        script_hash=_content_hash(script),
+        **context,
+    )
+
+
+def _content_hash(content: str) -> str:
+    """As a content security policy wants it: nothing but this very text is run."""
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -1,0 +1,284 @@
+"""What an evaluation left in its folder, read and checked.
+
+A run is `SET/clips.json`, `SET/reference/*.flac`, and for each codec `SET/CODEC/card.json`,
+`SET/CODEC/audio/*.flac` under the reference's file names and, where there is one stream of
+tokens, `SET/CODEC/toks.npz` with an array for each clip's id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from focalcodec.errors import UserError
+
+FORMAT = 1
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """A clip of a set.
+
+    `ref` is the path of the recording that outputs are compared with; `input` of what the codecs
+    heard where that is another one (denoising), `target` of the wanted speaker (conversion).
+    """
+
+    id: str
+    speaker: str
+    language: str
+    text: str
+    seconds: float
+    ref: Path
+    input: Path | None = None
+    target: Path | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A set's figure with its 95 % interval, over `count` clips."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A judge's figure: as `focalcodec.metrics.judge.Column`, read from a card."""
+
+    key: str
+    title: str
+    unit: str
+    better: str
+
+
+@dataclass(frozen=True)
+class CodecRun:
+    """What one codec made of a set.
+
+    `scores[key][clip]` and `heard[clip][judge]` hold what a clip has; `card` is the whole card.
+    """
+
+    name: str
+    folder: Path
+    card: dict[str, Any]
+    columns: tuple[Column, ...]
+    figures: dict[str, Figure]
+    scores: dict[str, dict[str, float]]
+    heard: dict[str, dict[str, str]]
+
+    @property
+    def codec(self) -> dict[str, Any]:
+        """The card's account of the codec."""
+        return self.card["codec"]
+
+    @property
+    def kbps(self) -> float | None:
+        """As sent, kbit/s; None where nothing is sent."""
+        return number(self.codec.get("kbps"))
+
+    @property
+    def has_toks(self) -> bool:
+        """Whether its tokens are one stream, and kept."""
+        return (self.folder / "toks.npz").is_file()
+
+    def audio(self, clip: ClipEntry) -> Path:
+        """Path of its output for a clip."""
+        return self.folder / "audio" / clip.ref.name
+
+    def toks(self, clip: ClipEntry) -> Ints | None:
+        """Tokens (N,) of a clip, None where there are none."""
+        path = self.folder / "toks.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                if clip.id not in arrays:
+                    return None
+                return arrays[clip.id].reshape(-1).astype(np.int64)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: no tokens can be read ({error}); evaluate again") from error
+
+
+@dataclass(frozen=True)
+class SetRun:
+    """A set of clips and the codecs that were judged on it."""
+
+    name: str
+    task: str
+    kind: str
+    sha256: str
+    clips: tuple[ClipEntry, ...]
+    codecs: tuple[CodecRun, ...] = field(default=())
+
+    @property
+    def seconds(self) -> float:
+        """Of all clips."""
+        return sum(clip.seconds for clip in self.clips)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of all codecs, in the order of the first card that has them."""
+        found = {column.key: column for codec in self.codecs for column in codec.columns}
+        return tuple(found.values())
+
+
+def read_run(folder: Path) -> tuple[SetRun, ...]:
+    """Read every set of a run that has at least one card.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder of an evaluation.
+
+    Returns
+    -------
+    tuple of SetRun
+        Sets by name, real speech first; codecs with tokens first, then by bitrate.
+
+    Raises
+    ------
+    UserError
+        Not a folder, no set with a card, a file of another format or one that is damaged.
+
+    Example
+    -------
+    >>> read_run(Path("no_such_folder"))
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no_such_folder: no such folder; give the output folder of an \
+evaluation
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the output folder of an evaluation")
+    lists = sorted(folder.glob("*/clips.json"))
+    sets = [found for path in lists if (found := _read_set(path)).codecs]
+    if not sets:
+        raise UserError(
+            f"{folder}: no SET/clips.json with a SET/CODEC/card.json beside it;"
+            " give the output folder of an evaluation"
+        )
+    order = {"real": 0, "": 1, "synthetic": 2}
+    return tuple(sorted(sets, key=lambda each: (order.get(each.kind, 1), each.name)))
+
+
+def number(value: Any) -> float | None:
+    """Finite number, or None for anything else that JSON can hold.
+
+    Example
+    -------
+    >>> number(1), number(None), number(float("nan"))
+    (1.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _read_set(path: Path) -> SetRun:
+    listed = _read_json(path)
+    folder = path.parent
+    try:
+        clips = tuple(_clip(folder, clip) for clip in listed["clips"])
+        cards = [_read_codec(card) for card in sorted(folder.glob("*/card.json"))]
+        first = cards[0].card if cards else {"set": {}}
+        cards.sort(key=lambda each: (not each.has_toks, each.kbps or math.inf, each.name))
+        return SetRun(
+            name=str(listed["name"]),
+            task=str(first.get("task", "resynthesis")),
+            kind=str(listed.get("kind") or first["set"].get("kind") or ""),
+            sha256=str(listed.get("sha256", "")),
+            clips=clips,
+            codecs=tuple(cards),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise _damaged(path, error) from error
+
+
+def _clip(folder: Path, clip: dict[str, Any]) -> ClipEntry:
+    return ClipEntry(
+        id=str(clip["id"]),
+        speaker=str(clip.get("speaker", "")),
+        language=str(clip.get("language", "")),
+        text=str(clip.get("text", "")),
+        seconds=float(clip["seconds"]),
+        ref=_inside(folder, clip["ref"]),
+        input=_inside(folder, clip["input"]) if clip.get("input") else None,
+        target=_inside(folder, clip["target"]) if clip.get("target") else None,
+    )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Path of a listed file. Nothing outside a run goes into a page, whoever wrote the list."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"{folder / 'clips.json'}: {name!r} leaves the set's folder")
+    return folder / path
+
+
+def _read_codec(path: Path) -> CodecRun:
+    card = _read_json(path)
+    if card.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: format {card.get('format')!r}, this version reads {FORMAT}; evaluate again"
+        )
+    try:
+        scores: dict[str, dict[str, float]] = {}
+        for clip in card["clips"]:
+            for key, score in clip["scores"].items():
+                if (value := number(score[0])) is not None:
+                    scores.setdefault(key, {})[str(clip["id"])] = value
+        return CodecRun(
+            name=str(card["codec"]["name"]),
+            folder=path.parent,
+            card=card,
+            columns=tuple(_column(column) for column in card["columns"]),
+            figures={
+                key: found
+                for key, figure in card["figures"].items()
+                if (found := _figure(figure)) is not None
+            },
+            scores=scores,
+            heard={str(clip["id"]): _texts(clip.get("heard")) for clip in card["clips"]},
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _column(column: dict[str, Any]) -> Column:
+    return Column(*(str(column[name]) for name in ("key", "title", "unit", "better")))
+
+
+def _figure(figure: dict[str, Any] | None) -> Figure | None:
+    value, low, high = (number((figure or {}).get(name)) for name in ("value", "low", "high"))
+    if value is None or figure is None:
+        return None
+    count = int(figure.get("count") or 0)
+    return Figure(value, value if low is None else low, value if high is None else high, count)
+
+
+def _texts(heard: dict[str, Any] | None) -> dict[str, str]:
+    return {str(judge): str(text) for judge, text in (heard or {}).items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "no object")
+    return content
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    told = f"no {why}" if isinstance(why, KeyError) else str(why)
+    return UserError(f"{path}: not what an evaluation writes ({told}); evaluate again")

@@ -1,0 +1,197 @@
+"""Figures as they are printed: tables of sets, of clips, of codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from focalcodec.report.run_folder import CodecRun, Column, SetRun, number
+
+BAR_WIDTH = 88  # px
+ARROWS = {"lower": "↓", "higher": "↑"}
+WORDS = {"lower": "lower is better", "higher": "higher is better"}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A judge's column: words for the eye and for the ear."""
+
+    key: str
+    title: str
+    unit: str
+    arrow: str
+    better: str
+    decimals: int
+
+    @property
+    def full(self) -> str:
+        """Title, unit and direction in one line."""
+        unit = f", {self.unit}" if self.unit else ""
+        return f"{self.title}{unit}" + (f" ({self.better})" if self.better else "")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure with its interval, and the same on a bar whose ends the column shares, px."""
+
+    value: str
+    interval: str
+    count: int
+    at: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A codec's figures, None where there is none."""
+
+    name: str
+    ours: bool
+    kbps: str
+    cells: tuple[Cell | None, ...]
+
+
+def decimal_places(values: Iterable[float]) -> int:
+    """Decimals that suit a column: three figures or so of its largest value.
+
+    Example
+    -------
+    >>> decimal_places([0.91, 0.2]), decimal_places([4.1]), decimal_places([120.0, 3.0])
+    (3, 2, 1)
+    """
+    largest = max((abs(value) for value in values), default=0.0)
+    return 3 if largest <= 1 else 2 if largest < 20 else 1
+
+
+def headings(run: SetRun) -> tuple[Heading, ...]:
+    """Columns of a set that have a figure or a score."""
+    found = []
+    for column in run.columns:
+        values = [
+            bound
+            for codec in run.codecs
+            if (figure := codec.figures.get(column.key))
+            for bound in (figure.value, figure.low, figure.high)
+        ]
+        scored = any(codec.scores.get(column.key) for codec in run.codecs)
+        if values or scored:
+            found.append(_heading(column, values))
+    return tuple(found)
+
+
+def _heading(column: Column, values: list[float]) -> Heading:
+    return Heading(
+        key=column.key,
+        title=column.title,
+        unit=column.unit,
+        arrow=ARROWS.get(column.better, ""),
+        better=WORDS.get(column.better, ""),
+        decimals=decimal_places(values),
+    )
+
+
+def rows(run: SetRun, columns: tuple[Heading, ...]) -> tuple[Row, ...]:
+    """A set's table: codecs down, judges across.
+
+    Parameters
+    ----------
+    run : SetRun
+        A set.
+    columns : tuple of Heading
+        Its columns.
+
+    Returns
+    -------
+    tuple of Row
+        One a codec.
+    """
+    return tuple(
+        Row(
+            name=codec.name,
+            ours=codec.has_toks,
+            kbps=figure_text(codec.kbps),
+            cells=tuple(_cell(run, codec, column) for column in columns),
+        )
+        for codec in run.codecs
+    )
+
+
+def _cell(run: SetRun, codec: CodecRun, column: Heading) -> Cell | None:
+    figure = codec.figures.get(column.key)
+    if figure is None:
+        return None
+    all_figures = [f for each in run.codecs if (f := each.figures.get(column.key))]
+    left = min(min(f.low, f.value) for f in all_figures)
+    span = max(max(f.high, f.value) for f in all_figures) - left
+
+    def place(value: float) -> float:
+        return round(4 + (value - left) / (span or 1.0) * (BAR_WIDTH - 8), 1)
+
+    low, value, high = (
+        f"{each:.{column.decimals}f}" for each in (figure.low, figure.value, figure.high)
+    )
+    interval = f"{low} to {high}"
+    return Cell(
+        value, interval, figure.count, place(figure.value), place(figure.low), place(figure.high)
+    )
+
+
+def figure_text(value: Any, decimals: int | None = None) -> str:
+    """Print a number of a card; an empty text where there is none.
+
+    Example
+    -------
+    >>> figure_text(0.65), figure_text(None), figure_text(6), figure_text(1234.5, 0)
+    ('0.65', '', '6', '1,234')
+    """
+    found = number(value)
+    if found is None:
+        return ""
+    return f"{found:.3g}" if decimals is None else f"{found:,.{decimals}f}"
+
+
+def clip_scores(run: SetRun, columns: tuple[Heading, ...]) -> dict[str, Any]:
+    """Scores of every clip, for the page's sorting and choosing.
+
+    Returns
+    -------
+    dict
+        For each key: `decimals`, `title`, and `rows`, for each clip its score under each codec
+        (None where it has none).
+    """
+    return {
+        column.key: {
+            "title": column.full,
+            "decimals": column.decimals,
+            "rows": [
+                [
+                    None
+                    if (score := codec.scores.get(column.key, {}).get(clip.id)) is None
+                    # Six figures are more than a page shows; the card has them all.
+                    else float(f"{score:.6g}")
+                    for codec in run.codecs
+                ]
+                for clip in run.clips
+            ],
+        }
+        for column in columns
+    }
+
+
+def merged(mappings: Iterable[dict[str, Any] | None]) -> dict[str, str]:
+    """One mapping of several, different values side by side.
+
+    Example
+    -------
+    >>> merged([{"torch": "2.13.0"}, {"torch": "2.12.0", "os": None}, None])
+    {'torch': '2.13.0; 2.12.0', 'os': ''}
+    """
+    values: dict[str, list[str]] = {}
+    for mapping in mappings:
+        for key, value in (mapping or {}).items():
+            texts = values.setdefault(str(key), [])
+            if value is not None and str(value) not in texts:
+                texts.append(str(value))
+    return {key: "; ".join(texts) for key, texts in values.items()}
