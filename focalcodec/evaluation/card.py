@@ -18,6 +18,7 @@ import torch
 
 from focalcodec import __version__
 from focalcodec.data.manifest import write_csv
+from focalcodec.errors import UserError
 from focalcodec.evaluation.bootstrap import figure
 from focalcodec.evaluation.clips import ClipSet
 from focalcodec.evaluation.codecs import Spec, file_name
@@ -25,10 +26,9 @@ from focalcodec.evaluation.folders import CodecFolder, digest, write_json
 from focalcodec.evaluation.plan import Found, Plan, coded_key, score_key
 from focalcodec.evaluation.speed import measure_speed
 from focalcodec.files import atomic_path
-from focalcodec.metrics.codes import code_usage, count_codes, kbps
+from focalcodec.metrics.codes import code_usage, coded_bits, count_codes, kbps
 
 FORMAT = 1
-TOKS_PER_CODE = 10  # the histogram of fewer promises an entropy coder more than it can keep
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
 
 
@@ -64,7 +64,7 @@ def finish_card(plan: Plan, clip_set: ClipSet, spec: Spec, found: Found) -> dict
             "sha256": clip_set.sha256,
             "kind": clip_set.kind,
         },
-        "codec": _codec(clip_set, spec, coder, coded, usage),
+        "codec": _codec(clip_set, spec, coder, coded),
         "panel": plan.panel,
         "columns": _columns(found, clips),
         "judges": {judge["name"]: judge["describe"] for judge in found.judges},
@@ -180,20 +180,16 @@ def _codec(
     spec: Spec,
     coder: Mapping[str, Any],
     coded: Mapping[str, Any],
-    usage: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     bits = [record["bits"] for record in coded.values()]
     measured = None if None in bits else kbps(sum(bits), clip_set.seconds)
-    entropy = None
-    if usage and usage["num_toks"] >= TOKS_PER_CODE * usage["codebook_size"]:
-        entropy = kbps(usage["num_toks"] * usage["entropy_bits"], clip_set.seconds)
     return {
         "name": spec.label,
         "source": coder["source"],
         "weights_sha256": coder["weights_sha256"],
         "kbps": measured if coder["kbps"] is None else coder["kbps"],
         "kbps_measured": measured,
-        "kbps_entropy": entropy,
+        "kbps_entropy": _entropy_coded(clip_set, coder, coded),
         "token_rate": coder["token_rate"],
         "bits": coder["bits"],
         "sample_rate_output": coder["sample_rate_output"],
@@ -268,3 +264,16 @@ def _write_heard(
     ]
     if judges:
         write_csv(folder.path / "heard.csv", ["ID", "text", *judges], rows)
+
+
+def _entropy_coded(
+    clip_set: ClipSet, coder: Mapping[str, Any], coded: Mapping[str, Any]
+) -> float | None:
+    """Rate after the range coder of token files, kbit/s; None without tokens or the coder."""
+    clips = [torch.tensor(record["toks"]) for record in coded.values() if "toks" in record]
+    if not clips or not coder["bits"]:
+        return None
+    try:
+        return kbps(sum(coded_bits(clips, coder["bits"])), clip_set.seconds)
+    except UserError:  # the coder's package is not installed
+        return None

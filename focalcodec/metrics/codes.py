@@ -128,9 +128,7 @@ def code_usage(counts: Tensor, codebook_size: int) -> CodeUsage:
 def kbps(bits: float, seconds: float) -> float:
     """Rate of as many bits in as many seconds of audio, kbit/s.
 
-    As sent it is that of num_toks * bits a token; after an ideal entropy coder of single tokens,
-    which knows the set's frequencies beforehand, num_toks * `CodeUsage.entropy_bits`. Of few tokens
-    the second is too low: it costs more to tell the frequencies than they save.
+    As sent it is that of num_toks * bits a token, after entropy coding that of `coded_bits`.
 
     Raises
     ------
