@@ -12,7 +12,7 @@ RECIPES = [
     "torchaudio",
     "transformers",
 ]
-EVAL = ["faster-whisper", "jiwer", "transformers"]
+EVAL = ["faster-whisper", "jinja2", "jiwer", "pillow", "transformers"]
 # Judges of speech, each an extra of its own, for it may go; docs/judges.md. The weights of the
 # small re-packagings are checked by SHA-256 before use.
 JUDGES = {
