@@ -29,6 +29,7 @@ SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 DEV = [
     "hypothesis",
     "mypy",
+    "playwright",  # the report in a browser; uses a Chromium that is installed
     "pytest",
     "pytest-timeout",
     "pytest-xdist",

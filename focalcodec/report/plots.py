@@ -12,7 +12,7 @@ from focalcodec.report.run_folder import Ints
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 404, 14, 262
-CHARACTER = 5.9  # px, mean width at the labels' size of 11 px
+CHARACTER = 6.4  # px, mean width at the labels' size of 11 px
 LINE = 12  # px
 
 
@@ -127,7 +127,8 @@ def rate_plot(points: Sequence[Point], y_title: str, alt: str) -> Plot | None:
     y_axis = Axis(steps[0], steps[-1], BOTTOM, TOP)
     sent = sorted((p for p in points if p.kbps), key=lambda p: (not p.ours, p.kbps or 0))
     places = [(x_axis(p.kbps or 1.0), y_axis(p.value)) for p in sent]
-    labels = place_labels([p.name for p in sent], places)
+    bars = [(x, y_axis(p.high), y_axis(p.low)) for p, (x, _) in zip(sent, places, strict=True)]
+    labels = place_labels([p.name for p in sent], places, bars)
     return Plot(
         alt=alt,
         x_title="kbit/s, as sent",
@@ -164,7 +165,7 @@ def rank_plot(counts: Ints, alt: str) -> Plot:
     Example
     -------
     >>> rank_plot(np.array([3, 0, 1, 1]), "four codes").path
-    'M46 262V38.9H135.5V226.8H314.5V262Z'
+    'M46 262V44.1H135.5V225.2H314.5V262Z'
     """
     seen = np.sort(counts[counts > 0])[::-1]
     most = int(seen[0])
@@ -205,7 +206,11 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(n * step, 10) for n in range(first, last + 1)]
 
 
-def place_labels(names: Sequence[str], places: Sequence[tuple[float, float]]) -> tuple[Label, ...]:
+def place_labels(
+    names: Sequence[str],
+    places: Sequence[tuple[float, float]],
+    bars: Sequence[tuple[float, float, float]] = (),
+) -> tuple[Label, ...]:
     """Words beside points so that they cover neither each other nor a point, if that can be.
 
     Parameters
@@ -214,6 +219,8 @@ def place_labels(names: Sequence[str], places: Sequence[tuple[float, float]]) ->
         One a point; the first have the first choice.
     places : sequence of (x, y)
         Points, px.
+    bars : sequence of (x, top, bottom)
+        Intervals, which no words are to cover either.
 
     Returns
     -------
@@ -222,10 +229,11 @@ def place_labels(names: Sequence[str], places: Sequence[tuple[float, float]]) ->
 
     Example
     -------
-    >>> [label.anchor for label in place_labels(["a", "b"], [(60, 100), (400, 100)])]
+    >>> [label.anchor for label in place_labels(["a", "opus"], [(60, 100), (400, 100)])]
     ['start', 'end']
     """
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    taken += [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
     labels = []
     for name, (x, y) in zip(names, places, strict=True):
         width = CHARACTER * len(name)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -102,7 +104,7 @@ class CodecRun:
                 if clip.id not in arrays:
                     return None
                 return arrays[clip.id].reshape(-1).astype(np.int64)
-        except (OSError, ValueError) as error:
+        except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: no tokens can be read ({error}); evaluate again") from error
 
 
