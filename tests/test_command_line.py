@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,9 @@ def test_a_pipe_whose_reader_has_gone() -> None:
 @pytest.mark.parametrize("number, jobs", [(signal.SIGTERM, "1"), (signal.SIGINT, "2")])
 def test_a_run_that_is_stopped_leaves_whole_files(number: int, jobs: str) -> None:
     words = ["resynth", "in", "out", "--model", MODEL, "--jobs", jobs]
-    process = start(*words, start_new_session=True)
+    # a shell starts what it puts in the background, such as these tests, deaf to Ctrl-C
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = start(*words, start_new_session=True, preexec_fn=hear)
     while not list(Path().glob("out/[!.]*.wav")) and process.poll() is None:
         time.sleep(0.005)
     os.killpg(process.pid, number)  # as a terminal or a scheduler does

@@ -14,6 +14,7 @@ from focalcodec.cli.main import main
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CODEC = "results/quickstart/codec"
+NOT_HERE = {"--shard", "eval"}  # a share of a run; judges are slow, and eval has tests of its own
 CLIP = "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
 RUNNABLE = [
     path for path in DOCUMENTS if CODEC in path.read_text() or "```python" in path.read_text()
@@ -51,7 +52,7 @@ def test_a_document_runs_from_top_to_bottom(document: Path, workplace: Path) -> 
             continue
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
-            if words[:1] == ["focalcodec"] and CODEC in words and "--shard" not in words:
+            if words[:1] == ["focalcodec"] and CODEC in words and not NOT_HERE & {*words}:
                 assert main(words[1:]) == 0, line
                 done += 1
     assert done
