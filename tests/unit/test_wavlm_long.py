@@ -63,6 +63,16 @@ def test_attention_in_blocks_is_plain_attention(monkeypatch, budget, causal, pad
         torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.parametrize("causal", [None, (4, 9)])
+def test_attention_of_one_clip_in_float32_without_gradients(monkeypatch, causal):
+    """Takes the products of oneDNN where it is there: the same as those of `@`."""
+    monkeypatch.setitem(relative_attention._BLOCK_LOGITS, "cpu", 37 * 5)
+    tensors = [tensor.float() for tensor in heads(1, 37)]
+    around = Surroundings(tensors.pop(), None, *(causal or (None, None)))
+    with torch.no_grad():
+        torch.testing.assert_close(attend(*tensors, around), plain_attention(*tensors, around))
+
+
 def test_causal_blocks_leave_out_what_no_query_sees():
     around = Surroundings(torch.zeros(1, 1999), chunk_size=4, window_size=16)
     assert around.keys(slice(100, 110)) == slice(88, 112)
