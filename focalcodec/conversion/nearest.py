@@ -57,8 +57,7 @@ def nearest_frames(
     float64, equal ones by their index, so neither the blocks nor a query's company in the batch
     change what comes out.
 
-    The default blocks make nine tenths of the work matrix products (benchmarks/knn.py), and take
-    4 (query_block + D) reference_block bytes, 25 MB at D = 1024, besides 4 D + 350 bytes a query.
+    The default blocks take 4 (query_block + D) reference_block bytes, 25 MB at D = 1024.
 
     Parameters
     ----------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +16,6 @@ from focalcodec.long_audio import encode_blocks
 from focalcodec.precision import set_precision
 from tests.unit.small_codecs import golden_codec, logmel_codec
 
-ROOT = Path(__file__).parents[3]
 CODECS = ["logmel", "logmel_12_5hz", "tiny_50hz", "tiny_12_5hz", "tiny_50hz_causal"]
 
 
@@ -244,18 +241,3 @@ def test_another_encoder_is_refused_before_the_work():
         codec_of("logmel").convert(tones(16000)[None], reference)
     with pytest.raises(UserError, match="reference"):
         next(convert_toks(codec_of("logmel"), torch.tensor([1]), reference, 1))
-
-
-# -- documentation ------------------------------------------------------------------------------
-
-
-def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "voice_conversion.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    golden_codec("tiny_50hz").save_pretrained(tmp_path / "results" / "quickstart" / "codec")
-    (tmp_path / "corpus").symlink_to(ROOT / "corpus")
-    monkeypatch.chdir(tmp_path)
-    session = {}
-    exec(compile(block, "voice_conversion.md", "exec"), session)
-    assert session["rec_sig"].shape == session["sig"].shape
-    assert (tmp_path / "converted.wav").is_file()
