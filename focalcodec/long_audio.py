@@ -65,7 +65,7 @@ def encode_blocks(
     81000
     """
     hop, factor = codec.encoder.hop, codec.compressor.factor
-    plan = _encode_plan(codec, window_seconds)
+    plan = encode_plan(codec, window_seconds)
     empty = True
     for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
         toks, _ = codec.encode(items[None])
@@ -242,7 +242,7 @@ def check_window(codec: FocalCodec, window_seconds: float) -> None:
     UserError
         It is too short for one of the parts.
     """
-    _encode_plan(codec, window_seconds)
+    encode_plan(codec, window_seconds)
     _decompress_plan(codec, window_seconds)
     plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
 
@@ -251,7 +251,24 @@ def _frame_rate(codec: FocalCodec) -> float:
     return codec.encoder.sample_rate / codec.encoder.hop
 
 
-def _encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
+def encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
+    """Windows of `encode_blocks`, in feats frames.
+
+    Parameters
+    ----------
+    codec, window_seconds
+        As for `encode_blocks`.
+
+    Returns
+    -------
+    WindowPlan
+        See `plan_windows`.
+
+    Raises
+    ------
+    UserError
+        The window is not longer than the context that encoder and compressor need.
+    """
     context = part_context(codec.encoder) + part_context(codec.compressor)
     return plan_windows(context, _frame_rate(codec), window_seconds)
 

@@ -14,11 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.long_audio import encode_blocks
+from focalcodec.long_audio import encode_plan
 from focalcodec.tokenize.merge import merge_parts
 from focalcodec.tokenize.part_encoder import EncodedClip, PartEncoder
 from focalcodec.tokenize.part_files import read_part, write_part
@@ -125,6 +123,4 @@ def _check_fit(codec: FocalCodec, plan: Plan) -> None:
             f"vocabulary: codebook_size={found}, and the codec has {expected} tokens; make it for"
             " this codec"
         )
-    second = torch.zeros(codec.sample_rate_input)
-    for _ in encode_blocks(codec, [second], plan.options.window_seconds):
-        pass
+    encode_plan(codec, plan.options.window_seconds)
