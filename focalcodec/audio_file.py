@@ -70,7 +70,7 @@ def open_audio(source: AudioSource) -> soundfile.SoundFile:
     if size == 0:
         raise UserError(f"{name}: empty, 0 bytes; copy it again or remove it")
     try:
-        audio = soundfile.SoundFile(source)
+        audio = soundfile.SoundFile(_any_name(source))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw, without a header
         raise UserError(
             f"{name}: not audio that can be read ({_reason(error)}); copy it again, or convert"
@@ -128,6 +128,13 @@ def read_frames(
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: NaN or infinite samples; remove or repair the file")
     return samples
+
+
+def _any_name(source: AudioSource) -> AudioSource | bytes:
+    """What soundfile opens: as text, it takes no name that is not UTF-8."""
+    if isinstance(source, (str, os.PathLike)) and os.name != "nt":
+        return os.fsencode(source)
+    return source
 
 
 def _promised_bytes(file: BinaryIO) -> int:

@@ -16,7 +16,11 @@ from focalcodec.files import atomic_path
 DATA_ROOT = "$data_root"
 REQUIRED_COLUMNS = ("ID", "duration", "wav")
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd", "sample_rate", "num_samples")
-_NUMBERS: dict[str, type] = {"duration": float, "sample_rate": int, "num_samples": int}
+_NUMBERS: dict[str, type] = {
+    **{"duration": float, "sample_rate": int, "num_samples": int},
+    **{"start": int, "stop": int},
+}
+_FILES = ("wav", "noisy")
 
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -28,7 +32,8 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
         CSV file to write; never left half-written.
     rows : iterable of mapping
         One a clip, with `COLUMNS` and any others that all rows have. `wav` is relative to the
-        data root, with forward slashes.
+        data root, with forward slashes; further paths begin with `DATA_ROOT`. A clip that is
+        part of a file has `start` and `stop`: its first sample and the one behind its last.
 
     Example
     -------
@@ -91,13 +96,15 @@ def read_manifest(
     Returns
     -------
     list of dict
-        One a clip, in the manifest's order: numbers as numbers, `wav` as the whole path,
-        `spk_id` and `wrd` empty where the manifest has none.
+        One a clip, in the manifest's order: numbers as numbers, `wav` and all else that begins
+        with `$data_root/` as the whole path, `spk_id` and `wrd` empty where the manifest has
+        none. `start` and `stop` (samples at the file's rate) are there for parts of files.
 
     Raises
     ------
     UserError
-        No such manifest, no rows, missing columns, a broken line, an ID twice, missing audio.
+        No such manifest, no rows, missing columns, a broken line, an ID twice, a start without
+        a stop behind it, missing audio (of `wav` and `noisy`).
     """
     path = Path(path)
     if not path.is_file():
@@ -130,26 +137,79 @@ def read_manifest(
     return rows
 
 
+def refuse_segments(path: str | Path, rows: Iterable[Mapping[str, Any]], way_out: str) -> None:
+    """Refuse rows that are parts of files, for what reads whole files only.
+
+    Parameters
+    ----------
+    path : str or path
+        Manifest, to be named.
+    rows : iterable of mapping
+        Its rows.
+    way_out : str
+        What to do instead.
+
+    Raises
+    ------
+    UserError
+        A row with `start`.
+
+    Example
+    -------
+    >>> refuse_segments("a.csv", [{"ID": "a", "start": 0, "stop": 9}], "give the folder")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: a.csv: clip 'a' is a part of a file, 0 to 9; give the folder
+    """
+    for row in rows:
+        if "start" in row:
+            raise UserError(
+                f"{path}: clip {row['ID']!r} is a part of a file, {row['start']} to {row['stop']};"
+                f" {way_out}"
+            )
+
+
 def _parse_row(where: str, raw: dict[Any, Any], data_root: str) -> dict[str, Any]:
     if None in raw or None in raw.values():
         raise UserError(f"{where}: more or fewer values than columns; prepare it again")
     row: dict[str, Any] = {"spk_id": "", "wrd": "", **raw}
+    for name, value in raw.items():
+        if value.startswith(f"{DATA_ROOT}/"):
+            row[name] = data_root + value[len(DATA_ROOT) :]
     for name, kind in _NUMBERS.items():
         if name in row:
             try:
                 row[name] = kind(row[name])
             except ValueError as error:
                 raise UserError(f"{where}: {name}={row[name]!r} is not a number") from error
-            if not 0 < row[name] < float("inf"):
+            if name == "start" and row[name] < 0:
+                raise UserError(f"{where}: start={row[name]}; it must be 0 or more")
+            if name != "start" and not 0 < row[name] < float("inf"):
                 raise UserError(f"{where}: {name}={row[name]}; it must be above 0 and finite")
-    row["wav"] = row["wav"].replace(DATA_ROOT, data_root, 1)
+    _check_segment(where, row)
     return row
 
 
+def _check_segment(where: str, row: Mapping[str, Any]) -> None:
+    if ("start" in row) != ("stop" in row):
+        there, missing = ("start", "stop") if "start" in row else ("stop", "start")
+        raise UserError(f"{where}: column {there} without {missing}; a part of a file needs both")
+    if "start" not in row:
+        return
+    samples = row["stop"] - row["start"]
+    if samples < 1 or samples != row.get("num_samples", samples):
+        of = f" of {row['num_samples']} samples" if "num_samples" in row else ""
+        raise UserError(
+            f"{where}: start={row['start']}, stop={row['stop']} is no segment{of}; prepare it again"
+        )
+
+
 def _check_files(path: Path, rows: list[dict[str, Any]]) -> None:
-    missing = [row["wav"] for row in rows if not Path(row["wav"]).is_file()]
+    # Many segments may be of one file.
+    files = list(dict.fromkeys(row[name] for row in rows for name in _FILES if name in row))
+    missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(rows)} audio files are not there, first {missing[0]};"
-            " check the data folder, or prepare again"
+            f"{path}: {len(missing)} of {len(files)} audio files are not there, first"
+            f" {missing[0]}; check the data folder, or prepare again"
         )

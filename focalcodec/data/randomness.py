@@ -25,7 +25,9 @@ def stable_seed(*parts: int | str) -> int:
     >>> stable_seed(0, "order") == stable_seed(0, "order") != stable_seed(1, "order")
     True
     """
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    # File names, which IDs are made of, need not be UTF-8.
+    text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
+    digest = hashlib.sha256(text).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

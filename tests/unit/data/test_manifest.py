@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
+import soundfile
 
 from focalcodec.data.manifest import COLUMNS, read_manifest, write_manifest
 from focalcodec.errors import UserError
+from focalcodec.evaluation.clips import SetOptions, read_sets
+from focalcodec.tokenize.sources import open_source
 
 
 def clip(clip_id="a", **changes):
@@ -67,6 +71,16 @@ def test_users_own_csv_with_three_columns(tmp_path):
         ("ID,duration,wav\na,1,x\nb,1,y\na,1,z\n", "line 4: ID 'a' is on line 2 already"),
         ("ID,duration,wav\na,1,$data_root/x\n", "1 of 1 audio files are not there, first .*x"),
         ("ID,duration,wav\n" + "a" * 200000 + ",1,x\n", "not a CSV file"),
+        ("ID,duration,wav,start\na,1,x,0\n", "column start without stop"),
+        ("ID,duration,wav,stop\na,1,x,9\n", "column stop without start"),
+        ("ID,duration,wav,start,stop\na,1,x,,9\n", "start='' is not a number"),
+        ("ID,duration,wav,start,stop\na,1,x,0.5,9\n", "start='0.5' is not a number"),
+        ("ID,duration,wav,start,stop\na,1,x,-1,9\n", "start=-1; it must be 0 or more"),
+        ("ID,duration,wav,start,stop\na,1,x,9,9\n", "start=9, stop=9 is no segment;"),
+        (
+            "ID,duration,wav,start,stop,num_samples\na,1,x,2,9,8\n",
+            "start=2, stop=9 is no segment of 8 samples",
+        ),
     ],
 )
 def test_broken_manifests_are_refused(tmp_path, content, message):
@@ -86,3 +100,54 @@ def test_writing_fails_whole(tmp_path):
         write_manifest(tmp_path / "m.csv", [clip("b"), clip("c", unexpected=1)])
     assert (tmp_path / "m.csv").read_text() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_all_paths_are_below_the_data_root(tmp_path):
+    for name in ("a.flac", "n.flac"):
+        (tmp_path / name).touch()
+    row = clip(noisy="$data_root/n.flac", s2="$data_root/s2.flac", note="in $data_root/x")
+    write_manifest(tmp_path / "m.csv", [row])
+    (read,) = read_manifest(tmp_path / "m.csv", tmp_path)
+    assert read["wav"] == f"{tmp_path}/a.flac"
+    assert read["noisy"] == f"{tmp_path}/n.flac"
+    assert read["s2"] == f"{tmp_path}/s2.flac"
+    assert read["note"] == "in $data_root/x"
+    (tmp_path / "n.flac").unlink()
+    with pytest.raises(UserError, match="1 of 2 audio files are not there, first .*n.flac"):
+        read_manifest(tmp_path / "m.csv", tmp_path)
+
+
+def test_segments_are_numbers(tmp_path):
+    (tmp_path / "a.flac").touch()
+    rows = [clip("a", start=0, stop=24000), clip("b", wav="a.flac", start=24000, stop=48000)]
+    write_manifest(tmp_path / "m.csv", rows)
+    read = read_manifest(tmp_path / "m.csv", tmp_path)
+    assert [(row["start"], row["stop"]) for row in read] == [(0, 24000), (24000, 48000)]
+    (tmp_path / "a.flac").unlink()
+    with pytest.raises(UserError, match="1 of 1 audio files are not there"):
+        read_manifest(tmp_path / "m.csv", tmp_path)
+
+
+def test_what_reads_whole_files_refuses_segments(tmp_path):
+    write_manifest(tmp_path / "m.csv", [clip(start=0, stop=24000)])
+    for read, way_out in (
+        (lambda: open_source(str(tmp_path / "m.csv"), str(tmp_path)), "tokenize the folder"),
+        (
+            lambda: read_sets(tmp_path / "m.csv", SetOptions(data_folder=str(tmp_path))),
+            "evaluate whole files, or write",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"'a' is a part of a file, 0 to 24000; {way_out}"):
+            read()
+
+
+def test_evaluation_finds_noisy_files_below_the_data_folder(tmp_path):
+    for name in ("a.flac", "n.flac"):
+        soundfile.write(tmp_path / name, np.zeros(24000), 16000)
+    write_manifest(tmp_path / "m.csv", [clip(noisy="$data_root/n.flac")])
+    options = SetOptions(task="denoising", data_folder=str(tmp_path))
+    (found,) = read_sets(tmp_path / "m.csv", options)
+    assert found.clips[0].input == f"{tmp_path}/n.flac"
+    assert found.clips[0].reference == f"{tmp_path}/a.flac"
+    with pytest.raises(UserError, match="give --data_folder"):
+        read_sets(tmp_path / "m.csv", SetOptions(task="denoising"))

@@ -1,0 +1,182 @@
+"""Clips in the trees of LibriSpeech and LibriTTS, which corpora built on them keep.
+
+LibriSpeech: `<split>/<speaker>/<chapter>/<clip>.flac` with `<speaker>-<chapter>.trans.txt`.
+LibriTTS: `<split>/<speaker>/<chapter>/<clip>.wav` with `<clip>.normalized.txt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.prepare import (
+    FoundClip,
+    FoundFile,
+    SetSource,
+    check_data_folder,
+)
+from focalcodec.errors import UserError
+
+TREE = "<split>/<speaker>/<chapter>/<clip>.flac"
+EMBEDDED_SPLITS = {
+    "train": ["train-mini"],
+    "valid": ["dev-mini"],
+    "test": ["test-mini"],
+    "test-real": ["test-real"],
+}
+_CLIP_TEXTS = (".normalized.txt", ".original.txt")
+
+
+def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
+    """Clips of either tree with their speakers and transcripts.
+
+    Parameters
+    ----------
+    data_root : Path
+        Folder that holds the splits.
+    files : list of FoundFile
+        Files of the splits.
+
+    Returns
+    -------
+    list of FoundClip
+        In the files' order; those without a transcript have an empty `wrd`.
+
+    Raises
+    ------
+    UserError
+        A transcript that can't be read.
+
+    Example
+    -------
+    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.prepare import walk_files
+    >>> root = embedded_corpus("LibriSpeech")
+    >>> clip = find_clips(root, walk_files(root, "test-real"))[-1]
+    >>> clip.id, clip.spk_id, clip.wrd.split()[0]
+    ('93-1-0000', '93', 'AND')
+    """
+    paths = [PurePosixPath(file.path) for file in files]
+    texts: dict[PurePosixPath, str] = {}
+    for path in paths:
+        if path.name.endswith(".trans.txt"):
+            for line in _read_text(data_root / path).splitlines():
+                clip_id, _, words = line.strip().partition(" ")
+                texts[path.parent / clip_id] = words.strip()
+    known = set(paths)
+    clips = []
+    for path in paths:
+        if len(path.parts) != 4 or path.suffix.lower() not in AUDIO_SUFFIXES:
+            continue
+        words = texts.get(path.with_suffix(""), "")
+        beside = [p for s in _CLIP_TEXTS if (p := path.with_name(path.stem + s)) in known]
+        if not words and beside:
+            words = " ".join(_read_text(data_root / beside[0]).split())
+        clips.append(FoundClip(id=path.stem, wav=str(path), spk_id=path.parts[1], wrd=words))
+    return clips
+
+
+def named_sets(
+    tr_splits: Sequence[str] = (),
+    dev_splits: Sequence[str] = (),
+    te_splits: Sequence[str] = (),
+    extra_sets: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Sequence[str]]:
+    """Splits of each set, as a recipe's YAML names them, without the empty ones.
+
+    Parameters
+    ----------
+    tr_splits, dev_splits, te_splits : sequence of str
+        Of the sets train, valid and test.
+    extra_sets : mapping of str to sequence of str, optional
+        Further sets by name.
+
+    Returns
+    -------
+    dict of str to sequence of str
+        At least one set.
+
+    Raises
+    ------
+    UserError
+        No split at all, one that is named twice, or what is not a list.
+
+    Example
+    -------
+    >>> named_sets(["train-clean-100"], te_splits=["test-clean"])
+    {'train': ['train-clean-100'], 'test': ['test-clean']}
+    """
+    standard = {"train": tr_splits, "valid": dev_splits, "test": te_splits}
+    taken = sorted(standard.keys() & (extra_sets or {}).keys())
+    if taken:
+        raise UserError(f"extra_sets: {taken[0]!r} is the name of a standard set; rename it")
+    sets = {name: splits for name, splits in {**standard, **(extra_sets or {})}.items() if splits}
+    if not sets:
+        raise UserError("tr_splits, dev_splits, te_splits: all empty; name at least one split")
+    for name, splits in sets.items():
+        if isinstance(splits, str):
+            raise UserError(f"splits of {name!r}: {splits!r} is not a list; write [{splits}]")
+        for split in splits:
+            if splits.count(split) > 1:
+                raise UserError(f"splits of {name!r}: {split!r} twice; name each split once")
+    return sets
+
+
+def librispeech_sets(
+    data_folder: str | Path | None, save_folder: str | Path, sets: Mapping[str, Sequence[str]]
+) -> tuple[Path, dict[str, SetSource]]:
+    """Where the clips of each set are.
+
+    Parameters
+    ----------
+    data_folder : str or path, optional
+        Folder that holds the splits. None: the embedded mini corpus, with its own splits where
+        it has not all of those named; a line says so.
+    save_folder : str or path
+        Where manifests go: not into the data folder.
+    sets : mapping of str to sequence of str
+        From `named_sets`.
+
+    Returns
+    -------
+    (Path, dict of str to SetSource)
+        Data root, and what `prepare_sets` makes manifests of.
+
+    Raises
+    ------
+    UserError
+        A missing folder or split.
+    """
+    if data_folder is None:
+        data_folder = embedded_corpus("LibriSpeech")
+        if not all((data_folder / split).is_dir() for splits in sets.values() for split in splits):
+            sets = EMBEDDED_SPLITS
+        used = ", ".join(f"{name} {splits}" for name, splits in sets.items())
+        print(f"no --data_folder: the embedded mini corpus is used, {used}", flush=True)
+    root = check_data_folder(data_folder, save_folder)
+    for name, splits in sets.items():
+        for split in splits:
+            _check_split(root, name, split)
+    return root, {name: SetSource(splits, find_clips) for name, splits in sets.items()}
+
+
+def _check_split(root: Path, name: str, split: str) -> None:
+    if not (root / split).is_dir():
+        there = sorted(p.name for p in root.iterdir() if p.is_dir())
+        nested = next((p for p in there if (root / p / split).is_dir()), None)
+        hint = f"did you mean {root / nested}" if nested else f"there are: {', '.join(there)}"
+        raise UserError(
+            f"data_folder {root}: no folder {split!r} (split of {name!r});"
+            f" expected {root}/{TREE}; {hint or 'nothing'}"
+        )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: transcript is not UTF-8 ({error}); convert it") from error
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); copy it again") from error

@@ -1,0 +1,331 @@
+"""Manifests of sets, remade when, and only when, they must be."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from focalcodec.audio import audio_info, check_channels
+from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.data.found import FoundClip, FoundFile, PrepareOptions, SetSource, walk_files
+from focalcodec.data.manifest import write_csv, write_manifest
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+
+Row = dict[str, Any]
+
+_FORMAT = 2  # of the manifest and of its key: a new number remakes all of them
+_logger = logging.getLogger(__name__)
+
+
+def build_manifest(
+    manifest: Path,
+    data_root: Path,
+    source: SetSource,
+    options: PrepareOptions,
+    num_threads: int = 8,
+) -> bool:
+    """Make the manifest of one set, unless the one that is there was made from the same.
+
+    Parameters
+    ----------
+    manifest : Path
+        CSV file to make, e.g. `save/train.csv`. Broken clips are left out and listed in
+        `save/train.skipped.csv`.
+    data_root, source, options, num_threads
+        As `build_manifests`.
+
+    Returns
+    -------
+    bool
+        Whether the manifest was made (True) or kept (False).
+
+    Raises
+    ------
+    UserError
+        No clips, an ID twice, or too many broken clips.
+    """
+    report = manifest.with_suffix(".skipped.csv")
+    share_out = partial(_all_to, manifest)
+    return build_manifests([manifest], data_root, source, options, share_out, report, num_threads)
+
+
+def _all_to(manifest: Path, rows: list[Row]) -> dict[str, list[Row]]:
+    return {manifest.stem: rows}
+
+
+def build_manifests(
+    manifests: Sequence[Path],
+    data_root: Path,
+    source: SetSource,
+    options: PrepareOptions,
+    share_out: Callable[[list[Row]], Mapping[str, list[Row]]],
+    report: Path,
+    num_threads: int = 8,
+    remake: bool = False,
+) -> bool:
+    """Make the manifests that the clips of one source are shared out to.
+
+    A sidecar, `<manifest>.json`, holds the key: options, folders, details, and a digest of names,
+    sizes and times of the files. Where the key or a manifest differs, all are made again.
+
+    Parameters
+    ----------
+    manifests : sequence of Path
+        CSV files to make, in one folder.
+    data_root : Path
+        Root of the corpus; only read.
+    source : SetSource
+        Where the clips are.
+    options : PrepareOptions
+        What to accept.
+    share_out : callable
+        Rows of whole files -> rows of each manifest, by its stem. They may be parts of files.
+    report : Path
+        CSV file to list broken clips in, which are left out.
+    num_threads : int
+        Threads that read headers.
+    remake : bool
+        Make them in any case.
+
+    Returns
+    -------
+    bool
+        Whether the manifests were made (True) or kept (False).
+
+    Raises
+    ------
+    UserError
+        No clips, an ID twice, or too many broken clips.
+    """
+    files = [file for folder in source.folders for file in walk_files(data_root, folder)]
+    key = _key(source, options, files)
+    if not remake and all(_is_current(manifest, key) for manifest in manifests):
+        return False
+    clips = source.find(data_root, files)
+    _check_found(clips, data_root, source.folders)
+    rows, broken = _check_clips(clips, data_root, options, num_threads, report.name.split(".")[0])
+    _report_broken(report, broken, len(clips), options.max_broken_share)
+    sets = share_out(rows)
+    for manifest in manifests:
+        cut = cut_long(sets[manifest.stem], options.segment_seconds)
+        write_manifest(manifest, cut)
+        content = {"key": key, **_summarise(manifest, cut), "sha256": _sha256(manifest)}
+        with atomic_path(_sidecar(manifest)) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return True
+
+
+def _key(source: SetSource, options: PrepareOptions, files: list[FoundFile]) -> dict[str, Any]:
+    found = repr([(file.path, file.size, file.modified_ns) for file in files])
+    return {
+        "format": _FORMAT,
+        "folders": list(source.folders),
+        "details": json.loads(json.dumps(dict(source.details))),
+        "options": vars(options),
+        "files": len(files),
+        "bytes": sum(file.size for file in files),
+        "digest": hashlib.sha256(found.encode()).hexdigest(),
+    }
+
+
+def _summarise(manifest: Path, rows: list[Row]) -> dict[str, Any]:
+    silent = sum(not row["wrd"] for row in rows)
+    if 0 < silent < len(rows):
+        _logger.warning(f"{manifest}: {silent} of {len(rows)} clips have no transcript; kept")
+    seconds = round(sum(row["duration"] for row in rows), 3)
+    _logger.info(f"{manifest}: {len(rows)} clips, {seconds / 3600:.2f} h")
+    return {"clips": len(rows), "seconds": seconds, "without_transcript": silent}
+
+
+def _sidecar(manifest: Path) -> Path:
+    return manifest.with_name(manifest.name + ".json")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_current(manifest: Path, key: dict[str, Any]) -> bool:
+    if not manifest.is_file() or not _sidecar(manifest).is_file():
+        return False
+    try:
+        sidecar = json.loads(_sidecar(manifest).read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(sidecar, dict):
+        return False
+    if sidecar.get("key") != key:
+        _logger.info(f"{manifest}: made with other options or files; making it again")
+        return False
+    if sidecar.get("sha256") != _sha256(manifest):
+        _logger.warning(
+            f"{manifest}: changed since it was made; making it again (skip_prep keeps edits)"
+        )
+        return False
+    return True
+
+
+def _check_found(clips: list[FoundClip], data_root: Path, folders: Sequence[str]) -> None:
+    if not clips:
+        raise UserError(
+            f"{data_root}: no clips in {', '.join(folders)}; audio files"
+            f" ({', '.join(AUDIO_SUFFIXES)}) must lie as the recipe's README shows"
+        )
+    seen: dict[str, str] = {}
+    for clip in clips:
+        first = seen.setdefault(clip.id, clip.wav)
+        if first != clip.wav:
+            raise UserError(
+                f"{data_root}: ID {clip.id!r} twice, {first} and {clip.wav}; remove one of them"
+            )
+
+
+def _check_clips(
+    clips: list[FoundClip], data_root: Path, options: PrepareOptions, num_threads: int, name: str
+) -> tuple[list[Row], list[dict[str, str]]]:
+    """Rows of whole files, and path and reason of each clip that is broken."""
+    check = partial(_check_clip, data_root=data_root, options=options)
+    rows, broken = [], []
+    with ThreadPool(num_threads) as pool:
+        results = pool.imap(check, clips, chunksize=16)
+        # Without a terminal (disable=None) a bar would fill the log.
+        bar = tqdm(results, name, len(clips), disable=None, unit="clip")
+        for clip, result in zip(clips, bar, strict=True):
+            if isinstance(result, str):
+                broken.append({"path": clip.wav, "reason": result})
+            else:
+                rows.append(result)
+    return rows, broken
+
+
+def _check_clip(clip: FoundClip, data_root: Path, options: PrepareOptions) -> Row | str:
+    if clip.problem:
+        return clip.problem
+    path = data_root / clip.wav
+    try:
+        info = audio_info(path)
+        check_channels(path, info.channels, options.channels)
+        if info.seconds < options.min_seconds:
+            raise UserError(
+                f"{path}: {info.seconds:.3f} s, shorter than min_seconds={options.min_seconds}"
+            )
+    except UserError as error:
+        return str(error)
+    row = {
+        "ID": clip.id,
+        "duration": round(info.seconds, 6),
+        "wav": clip.wav,
+        "spk_id": clip.spk_id,
+        "wrd": clip.wrd,
+        "sample_rate": info.sample_rate,
+        "num_samples": info.num_samples,
+        **clip.extra,
+    }
+    # Training refuses several channels where the manifest does not say what is to be done.
+    return row if options.channels == "error" else {**row, "channels": options.channels}
+
+
+def cut_long(rows: Sequence[Row], segment_seconds: float | None) -> list[Row]:
+    """Cut what is longer than a segment into equal ones.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Whole files, or parts of them.
+    segment_seconds : float, optional
+        Most that a segment has.
+
+    Returns
+    -------
+    list of dict
+        IDs of segments end in a number. If one row has `start` and `stop`, all have.
+
+    Example
+    -------
+    >>> row = {"ID": "a", "duration": 5.0, "sample_rate": 4, "num_samples": 20, "wrd": "YES"}
+    >>> [(x["ID"], x["start"], x["stop"]) for x in cut_long([row], 2)]
+    [('a_0000', 0, 6), ('a_0001', 6, 13), ('a_0002', 13, 20)]
+    """
+    limit = math.inf if segment_seconds is None else segment_seconds
+    taken = {row["ID"] for row in rows}
+    cut = []
+    for row in rows:
+        count = math.ceil(row["num_samples"] / row["sample_rate"] / limit)
+        if count < 2:
+            cut.append(row)
+            continue
+        first = row.get("start", 0)
+        edges = [first + row["num_samples"] * place // count for place in range(count + 1)]
+        name = row["ID"]
+        # A file may have the name of another one's segment.
+        while any(f"{name}_{place:04d}" in taken for place in range(count)):
+            name += "_"
+        parts = [
+            part(row, f"{name}_{place:04d}", *edge)
+            for place, edge in enumerate(itertools.pairwise(edges))
+        ]
+        taken.update(x["ID"] for x in parts)
+        cut += parts
+    if any("start" in row for row in cut):
+        cut = [row if "start" in row else {**row, **_whole(row)} for row in cut]
+    return cut
+
+
+def part(row: Row, name: str, start: int, stop: int) -> Row:
+    """Row of a part of a file, without the transcript, which is of the whole.
+
+    Parameters
+    ----------
+    row : dict
+        The file.
+    name : str
+        ID of the part.
+    start, stop : int
+        First sample and the one behind its last.
+
+    Returns
+    -------
+    dict
+        With `start` and `stop`.
+
+    Example
+    -------
+    >>> row = {"ID": "a", "sample_rate": 4, "num_samples": 20, "wrd": "YES"}
+    >>> part(row, "a_end", 18, 20)["duration"]
+    0.5
+    """
+    samples = stop - start
+    seconds = round(samples / row["sample_rate"], 6)
+    span = {"num_samples": samples, "start": start, "stop": stop}
+    return {**row, "ID": name, "duration": seconds, "wrd": "", **span}
+
+
+def _whole(row: Row) -> dict[str, int]:
+    return {"start": 0, "stop": row["num_samples"]}
+
+
+def _report_broken(
+    report: Path, broken: list[dict[str, str]], num_clips: int, max_broken_share: float
+) -> None:
+    if not broken:
+        report.unlink(missing_ok=True)
+        return
+    write_csv(report, ["path", "reason"], broken)
+    line = f"{len(broken)} of {num_clips} clips are broken, listed in {report}"
+    if len(broken) > max_broken_share * num_clips or len(broken) == num_clips:
+        raise UserError(
+            f"{line}; first: {broken[0]['reason']}; repair them, or raise"
+            f" max_broken_share={max_broken_share}"
+        )
+    _logger.warning(f"{line}; left out")

@@ -1,0 +1,190 @@
+"""Any folder of audio: its clips, and the sets for training that they are shared out to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.data.copies import first_copies
+from focalcodec.data.found import (
+    FoundClip,
+    FoundFile,
+    PrepareOptions,
+    SetSource,
+    check_data_folder,
+    path_ids,
+)
+from focalcodec.data.manifest_builder import Row, build_manifests
+from focalcodec.data.prepare import SETS_NAME, prepared_how, write_sets
+from focalcodec.data.shares import SETS, ShareOptions, share_out
+from focalcodec.errors import UserError
+
+OWN_OPTIONS = PrepareOptions(channels="mix", segment_seconds=30.0)
+"""What a folder is prepared with where nothing is said: recordings come as they come."""
+
+REPORT_NAME = "skipped.csv"
+_logger = logging.getLogger(__name__)
+_LONGEST_TEXT = 100_000  # characters; the reader of CSV files takes no longer ones
+
+
+def find_clips(data_root: Path, files: Sequence[FoundFile], language: str = "") -> list[FoundClip]:
+    """Clips of a folder: every audio file below it.
+
+    Parameters
+    ----------
+    data_root : Path
+        The folder.
+    files : sequence of FoundFile
+        Files below it.
+    language : str
+        Of all clips, ISO 639-1; a column of its own where it is given.
+
+    Returns
+    -------
+    list of FoundClip
+        In the files' order. The speaker is the first folder below the root, "" for files in the
+        root itself; the transcript is what `<clip>.txt` beside the clip says.
+
+    Raises
+    ------
+    UserError
+        No audio files.
+
+    Example
+    -------
+    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.prepare import walk_files
+    >>> root = embedded_corpus("LibriSpeech") / "test-real"
+    >>> clip = find_clips(root, walk_files(root, ""))[0]
+    >>> clip.id, clip.spk_id
+    ('91/1/91-1-0000', '91')
+    """
+    paths = [file.path for file in files if _is_audio(file.path)]
+    if not paths:
+        raise UserError(
+            f"{data_root}: no audio files ({', '.join(AUDIO_SUFFIXES)}); check the path"
+        )
+    known = {file.path for file in files}
+    extra = {"language": language} if language else {}
+    clips = []
+    for name, path in zip(path_ids(paths), paths, strict=True):
+        speaker, slash, _ = path.partition("/")
+        text = os.path.splitext(path)[0] + ".txt"
+        words = _read_text(data_root / text) if text in known else ""
+        clip_id, spk_id = _readable(name), _readable(speaker) if slash else ""
+        clips.append(FoundClip(clip_id, path, spk_id, words, extra))
+    return clips
+
+
+def prepare_own(
+    folder: str | Path,
+    save_folder: str | Path,
+    skip_prep: bool = False,
+    max_broken_share: float = 0.05,
+    options: PrepareOptions = OWN_OPTIONS,
+    shares: ShareOptions | None = None,
+    language: str = "",
+) -> None:
+    """Make `train.csv`, `valid.csv` and `test.csv` of any folder of audio, and `sets.json`.
+
+    Nothing is done where they were made of the same files with the same options. Broken files are
+    listed in `skipped.csv`.
+
+    Parameters
+    ----------
+    folder : str or path
+        Any tree with audio files; only read.
+    save_folder : str or path
+        Where the manifests go.
+    skip_prep : bool
+        Return at once: the manifests are there.
+    max_broken_share : float
+        More broken files than this share stop the preparation.
+    options : PrepareOptions
+        What to accept, but for `max_broken_share`.
+    shares : ShareOptions, optional
+        How clips are shared out to the sets.
+    language : str
+        Of all clips, ISO 639-1; makes a column of its own.
+
+    Raises
+    ------
+    UserError
+        No such folder, no audio, too little of it, too many broken files, or a save folder inside
+        the folder.
+    """
+    if skip_prep:
+        return
+    shares = shares or ShareOptions()
+    root, save = _check_folders(folder, save_folder)
+    manifests = [save / f"{name}.csv" for name in SETS]
+    details = {**asdict(shares), "language": language}
+    source = SetSource([""], lambda root, files: find_clips(root, files, language), details)
+    how = _how_before(save)
+    remake = how is None
+
+    def share(rows: list[Row]) -> dict[str, list[Row]]:
+        nonlocal how
+        sets, how = share_out(rows, _find_copies(root, rows), shares, str(root))
+        # Cut off from here on, the folder is not a prepared one, and is made again.
+        (save / SETS_NAME).unlink(missing_ok=True)
+        return sets
+
+    accepted = replace(options, max_broken_share=max_broken_share)
+    report = save / REPORT_NAME
+    build_manifests(manifests, root, source, accepted, share, report, remake=remake)
+    write_sets(save, root, SETS, how or "")
+
+
+def _check_folders(folder: str | Path, save_folder: str | Path) -> tuple[Path, Path]:
+    """Both folders; the first absolute, since the manifests are used from elsewhere."""
+    root, save = Path(folder).expanduser().absolute(), Path(save_folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{folder}: no such folder; give a folder of audio")
+    check_data_folder(folder, save_folder)
+    for name in SETS:
+        manifest = save / f"{name}.csv"
+        if manifest.is_file() and not manifest.with_name(f"{name}.csv.json").is_file():
+            raise UserError(f"{manifest}: not of a preparation; name another folder, or remove it")
+    return root, save
+
+
+def _find_copies(root: Path, rows: Sequence[Row]) -> dict[str, str]:
+    copies = first_copies(root, [row["wav"] for row in rows])
+    for copy, first in list(copies.items())[:1]:
+        _logger.warning(
+            f"{root}: {len(copies)} files have the bytes of another one, such as {copy} those of"
+            f" {first}; copies are kept in one set"
+        )
+    return copies
+
+
+def _how_before(save: Path) -> str | None:
+    """How a folder's clips were shared out; None where it is not prepared, or not wholly."""
+    try:
+        return prepared_how(save)
+    except UserError:
+        return None
+
+
+def _is_audio(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES
+
+
+def _readable(name: str) -> str:
+    """A name as pictures and tables can show it, also if it is not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _read_text(path: Path) -> str:
+    """Transcript in one line; "" of what is none."""
+    try:
+        text = " ".join(path.read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+        _logger.warning(f"{path}: no transcript that can be read ({error}); left out")
+        return ""
+    return text if len(text) <= _LONGEST_TEXT else ""
