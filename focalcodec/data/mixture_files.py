@@ -1,0 +1,265 @@
+"""Mixtures on disk in LibriMix's tree: made by several processes, taken up where one stopped.
+
+<root>/wav16k/<mode>/<split>/{s1,s2,...,noise,mix_clean,mix_single,mix_both}/<id>.wav
+<root>/wav16k/<mode>/metadata/mixture_<split>_<mixture>.csv
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tqdm import tqdm
+
+from focalcodec.audio import audio_info, write_audio
+from focalcodec.data.manifest import write_csv
+from focalcodec.data.mixtures import MIXTURES, MODES, MakeMixer, MixtureMaker, check_mode
+from focalcodec.data.randomness import stable_seed
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+
+RATE_FOLDER = "wav16k"
+SAMPLE_RATE = 16000
+Rows = Sequence[Mapping[str, Any]]
+
+
+def split_name(split: str) -> str:
+    """LibriMix's name of a split of LibriSpeech.
+
+    Example
+    -------
+    >>> split_name("train-clean-100"), split_name("train-mini")
+    ('train-100', 'train-mini')
+    """
+    return split.replace("-clean", "")
+
+
+def mixture_id(ids: Sequence[str]) -> str:
+    """LibriMix's name of a mixture of clips."""
+    return "_".join(ids)
+
+
+@dataclass(frozen=True)
+class TreePart:
+    """One split of the tree.
+
+    Parameters
+    ----------
+    root : Path
+        Of the tree, e.g. `Libri2Mix`.
+    split : str
+        LibriMix's name, e.g. "train-100".
+    modes : sequence of str
+        Of min and max.
+    mixtures : sequence of str
+        Of mix_clean, mix_single and mix_both: what is written beside s1, s2, ... and noise.
+    """
+
+    root: Path
+    split: str
+    modes: Sequence[str] = MODES
+    mixtures: Sequence[str] = MIXTURES
+
+    def __post_init__(self) -> None:
+        """Refuse names that LibriMix does not have."""
+        for mode in self.modes:
+            check_mode(mode)
+        for name in self.mixtures:
+            if name not in MIXTURES:
+                raise UserError(f"mixtures: {name!r} is not one of {', '.join(MIXTURES)}")
+
+    def mode_folder(self, mode: str) -> Path:
+        """Folder of a mode."""
+        return self.root / RATE_FOLDER / mode
+
+    def file(self, mode: str, name: str, ids: Sequence[str]) -> Path:
+        """File of one signal of a mixture."""
+        return self.mode_folder(mode) / self.split / name / f"{mixture_id(ids)}.wav"
+
+    def names(self, num_speakers: int) -> list[str]:
+        """Signals that are written of each mixture."""
+        return [*(f"s{k + 1}" for k in range(num_speakers)), "noise", *self.mixtures]
+
+    def write(self, maker: MixtureMaker, row: Mapping[str, Any]) -> dict[str, int]:
+        """Write the files of one mixture that are not there; its samples in each mode."""
+        ids = maker.ids(row, 0)
+        names = self.names(maker.num_speakers)
+        files = [self.file(mode, name, ids) for mode in self.modes for name in names]
+        if all(file.is_file() for file in files):
+            return {m: audio_info(self.file(m, names[0], ids)).num_samples for m in self.modes}
+        sources, samples = maker.sources(row, 0), {}
+        for mode in self.modes:
+            cut = sources.cut(mode)
+            for name in names:
+                sig = torch.from_numpy(cut.signal(name))
+                write_audio(self.file(mode, name, ids), sig, maker.sample_rate)
+            samples[mode] = len(cut.noise)
+        return samples
+
+
+@dataclass(frozen=True)
+class ToDisk:
+    """That a preparation writes its mixtures, and how.
+
+    Parameters
+    ----------
+    mixer : callable
+        (rows=, sample_rate=, seed=) -> MixtureMaker.
+    seed : int
+        Of the mixtures.
+    jobs : int
+        Processes.
+    folder : str or path, optional
+        Where `Libri<N>Mix` goes; default below the manifests.
+    modes, mixtures : sequence of str, optional
+        See `TreePart`; default those that the preparation reads.
+    """
+
+    mixer: MakeMixer
+    seed: int = 1986
+    jobs: int = 1
+    folder: str | Path | None = None
+    modes: Sequence[str] | None = None
+    mixtures: Sequence[str] | None = None
+
+
+def write_mixtures(
+    part: TreePart, make_mixer: MakeMixer, rows: Rows, seed: int, jobs: int = 1
+) -> None:
+    """Write a mixture for each clip of a set, unless it is there.
+
+    The same seed gives the same bytes, however many processes there are.
+
+    Parameters
+    ----------
+    part : TreePart
+        What is written, and where.
+    make_mixer : callable
+        (rows=, sample_rate=, seed=) -> MixtureMaker.
+    rows : sequence of mapping
+        The set, from `read_manifest`; each clip is the first speaker of one mixture.
+    seed : int
+        Of the mixtures.
+    jobs : int
+        Processes.
+
+    Raises
+    ------
+    UserError
+        The tree has mixtures of other clips or options; a clip or noise can't be read.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs={jobs}: give 1 or more processes")
+    maker = make_mixer(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
+    _claim(part, maker, rows)
+    shares = [rows[k::jobs] for k in range(min(jobs, len(rows)))]
+    work = [(part, make_mixer, rows, seed, share) for share in shares]
+    done = _write_share(*work[0]) if len(work) == 1 else _in_processes(work)
+    samples = dict(tqdm(done, part.split, len(rows), disable=None, unit="mixture"))
+    if len(samples) < len(rows):
+        raise UserError(f"{part.root}: a process was killed; give the same command to go on")
+    for mode in part.modes:
+        for mixture in part.mixtures:
+            _write_metadata(part, maker, rows, mode, mixture, samples)
+
+
+def _claim(part: TreePart, maker: MixtureMaker, rows: Rows) -> None:
+    """Refuse to go on with mixtures that were made of something else."""
+    clips = stable_seed(*sorted(f"{row['ID']} {row.get('num_samples')}" for row in rows))
+    content = {**maker.content, "clips": f"{len(rows)}, {clips:016x}"}
+    for mode in part.modes:
+        path = part.mode_folder(mode) / "metadata" / f"{part.split}.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            for key, value in content.items():
+                if before.get(key) != value:
+                    raise UserError(
+                        f"{path}: its mixtures were made with {key}={before.get(key)}, not"
+                        f" {value}; take another folder, or delete this tree"
+                    )
+        elif (part.mode_folder(mode) / part.split).exists():
+            raise UserError(
+                f"{part.mode_folder(mode) / part.split}: mixtures that were not made here; take"
+                " another folder"
+            )
+        else:
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_share(
+    part: TreePart, make_mixer: MakeMixer, rows: Rows, seed: int, share: Rows
+) -> Iterator[tuple[str, dict[str, int]]]:
+    maker = make_mixer(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
+    for row in share:
+        yield row["ID"], part.write(maker, row)
+
+
+def _in_processes(work: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, dict[str, int]]]:
+    # A forked process would inherit the locks of this one's threads.
+    context = get_context("spawn")
+    pipes: list[Connection] = []
+    processes = []
+    for arguments in work:
+        ours, theirs = context.Pipe(duplex=False)
+        processes.append(context.Process(target=_send, args=(theirs, *arguments), daemon=True))
+        processes[-1].start()
+        theirs.close()
+        pipes.append(ours)
+    try:
+        while pipes:
+            for pipe in cast("list[Connection]", wait(pipes)):
+                try:
+                    message = pipe.recv()
+                except EOFError:
+                    pipes.remove(pipe)
+                    continue
+                if isinstance(message, str):
+                    raise UserError(message)
+                yield message
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _send(pipe: Connection, *arguments: Any) -> None:
+    try:
+        for done in _write_share(*arguments):
+            pipe.send(done)
+    except UserError as error:
+        pipe.send(str(error))
+    pipe.close()
+
+
+def _write_metadata(
+    part: TreePart,
+    maker: MixtureMaker,
+    rows: Rows,
+    mode: str,
+    mixture: str,
+    samples: Mapping[str, Mapping[str, int]],
+) -> None:
+    """LibriMix's table of a mixture, with paths below the tree's root."""
+    speakers = 1 if mixture == "mix_single" else maker.num_speakers
+    columns = {mixture: "mixture_path"}
+    columns |= {f"s{k}": f"source_{k}_path" for k in range(1, speakers + 1)}
+    if mixture != "mix_clean":
+        columns["noise"] = "noise_path"
+    lines = []
+    for row in rows:
+        ids = maker.ids(row, 0)
+        paths = {
+            column: part.file(mode, name, ids).relative_to(part.root).as_posix()
+            for name, column in columns.items()
+        }
+        length = samples[row["ID"]][mode]
+        lines.append({"mixture_ID": mixture_id(ids), **paths, "length": length})
+    path = part.mode_folder(mode) / "metadata" / f"mixture_{part.split}_{mixture}.csv"
+    write_csv(path, list(lines[0]), lines)

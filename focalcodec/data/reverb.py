@@ -1,0 +1,152 @@
+"""Reverberation: impulse responses of shoebox rooms, drawn by a seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from focalcodec.data.clip_pool import Signal
+from focalcodec.data.noise import INSTALL
+from focalcodec.data.randomness import stable_seed
+from focalcodec.errors import UserError
+from focalcodec.metrics.packages import need
+
+ROOM_METRES = ((3.0, 10.0), (3.0, 8.0), (2.5, 4.0))
+REVERBERATION_SECONDS = (0.2, 0.6)  # RT60 by Sabine's formula
+EARLY_SECONDS = 0.05
+_WALL_METRES = 0.5
+_NEAREST_METRES = 0.5
+_LARGEST_ORDER = 40  # of image sources: within 0.03 s of the wanted RT60, 0.1 s of computing
+_SOUND_METRES_PER_SECOND = 343.0
+
+
+@dataclass(frozen=True)
+class Response:
+    """Impulse response from one place of a room to the microphone.
+
+    `early` is the direct path with what arrives within 50 ms of it, `whole` has the rest too.
+    Both begin `lead` samples before the direct path, and `early` has the power 1.
+    """
+
+    early: Signal
+    whole: Signal
+    lead: int
+
+
+class RoomPool:
+    """So many rooms; a room is made when it is first drawn, and kept.
+
+    Room k is the same in every process: it depends on the seed and k alone.
+
+    Parameters
+    ----------
+    rooms : int
+        How many.
+    places : int
+        Of speakers in each room.
+    sample_rate : int
+        Hz.
+    seed : int
+        Of the rooms.
+
+    Raises
+    ------
+    UserError
+        No rooms, or pyroomacoustics is not installed.
+
+    Example
+    -------
+    >>> room = RoomPool(rooms=4, places=2, sample_rate=16000, seed=0).room(3)
+    >>> len(room), bool(len(room[0].whole) > len(room[0].early))
+    (2, True)
+    """
+
+    def __init__(self, rooms: int, places: int, sample_rate: int, seed: int) -> None:
+        if rooms < 1:
+            raise UserError(f"rooms={rooms}: give 1 or more, or reverb_share=0")
+        self.rooms, self.places = rooms, places
+        self.sample_rate, self.seed = sample_rate, seed
+        need("pyroomacoustics", INSTALL)
+        self._made: dict[int, list[Response]] = {}
+
+    def draw(self, rng: np.random.Generator) -> list[Response]:
+        """Responses from each place of a random room."""
+        return self.room(int(rng.integers(self.rooms)))
+
+    def room(self, index: int) -> list[Response]:
+        """Responses from each place of one of the rooms."""
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
+
+    def _make(self, index: int) -> list[Response]:
+        acoustics = need("pyroomacoustics", INSTALL)
+        rng = np.random.default_rng(stable_seed(self.seed, "room", index))
+        size = np.array([rng.uniform(*metres) for metres in ROOM_METRES])
+        absorption, order = _walls(size, rng.uniform(*REVERBERATION_SECONDS))
+        room = acoustics.ShoeBox(
+            size,
+            fs=self.sample_rate,
+            materials=acoustics.Material(absorption),
+            max_order=min(order, _LARGEST_ORDER),
+        )
+        microphone = rng.uniform(_WALL_METRES, size - _WALL_METRES)
+        room.add_microphone(microphone)
+        distances = []
+        for _ in range(self.places):
+            place = microphone
+            while np.linalg.norm(place - microphone) < _NEAREST_METRES:
+                place = rng.uniform(_WALL_METRES, size - _WALL_METRES)
+            room.add_source(place)
+            distances.append(float(np.linalg.norm(place - microphone)))
+        room.compute_rir()
+        return [
+            _response(np.asarray(room.rir[0][place]), distance, self.sample_rate)
+            for place, distance in enumerate(distances)
+        ]
+
+
+def _walls(size: Signal, seconds: float) -> tuple[float, int]:
+    """Absorption of the walls and order of the image sources for an RT60."""
+    # A large room can't be as dry as that whatever its walls: take what it can be.
+    surface = 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
+    driest = 24 * math.log(10) / _SOUND_METRES_PER_SECOND * math.prod(size) / surface
+    return need("pyroomacoustics", INSTALL).inverse_sabine(max(seconds, 1.1 * driest), size)
+
+
+def _response(samples: Signal, distance: float, sample_rate: int) -> Response:
+    constants = need("pyroomacoustics", INSTALL).constants
+    # The library's sinc of the direct path begins half its length early.
+    lead = constants.get("frac_delay_length") // 2
+    whole = samples[round(distance / constants.get("c") * sample_rate) :]
+    early = whole[: lead + int(EARLY_SECONDS * sample_rate)]
+    norm = np.linalg.norm(early)
+    return Response(early / norm, whole / norm, lead)
+
+
+def reverberate(sig: Signal, response: Signal, lead: int) -> Signal:
+    """Signal as heard in a room, in line with what was said, and of the same length.
+
+    Parameters
+    ----------
+    sig : array
+        (T,).
+    response : array
+        (L,), from a `Response`.
+    lead : int
+        Of that response.
+
+    Returns
+    -------
+    array
+        (T,).
+
+    Example
+    -------
+    >>> reverberate(np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.5]), lead=1).round(6).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    convolve = need("scipy.signal", INSTALL).oaconvolve
+    return convolve(sig, response)[lead : lead + len(sig)]
