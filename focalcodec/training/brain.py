@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,17 +28,19 @@ from torch import Tensor, nn
 
 from focalcodec.data.encode import batch_feats
 from focalcodec.data.feature_cache import FeatureCache
-from focalcodec.data.randomness import stable_seed
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.training.distributed import (
     broadcast_state,
     process_count,
     process_rank,
+    seed_step,
     sum_gradients,
 )
 from focalcodec.training.meters import Meters
 from focalcodec.training.monitor import Monitor
+from focalcodec.training.optimizers import make_optimizer, trainable
+from focalcodec.training.schedules import step_all
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ class CodecBrain(sb.Brain):
     read_keys: ClassVar[frozenset[str]] = frozenset()
     """YAML keys that this Brain reads, beside those of `experiment.READ_KEYS`."""
 
-    selection: ClassVar[dict[str, str]] = {"min_key": LOSS_KEY}
-    """Which checkpoint is tested and exported, as arguments of `find_checkpoint`."""
+    tests_as_is: bool = False
+    """Whether a test takes the weights that the modules have, and loads no checkpoint."""
 
     needs_sig: ClassVar[bool] = True
     """Whether training reads sig where the cache has the feats."""
@@ -99,6 +100,8 @@ class CodecBrain(sb.Brain):
         self.monitor = monitor
         self.meters = Meters()
         self.train_stats: dict[str, float] = {}
+        self.test_stats: dict[str, float] = {}
+        self.test_group_stats: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, Any]] = []
         self.schedulers: dict[str, Any] = {}
         self.optimizers_dict: dict[str, torch.optim.Optimizer] = {}
@@ -117,12 +120,27 @@ class CodecBrain(sb.Brain):
             loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
         yield next(iter(self.trained)), loss
 
-    def stage_stats(self, stage: sb.Stage) -> dict[str, float]:
-        """Figures of the stage that just ended; `loss` decides which checkpoint is best."""
-        return self.meters.averages()
+    def heard_features(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
+        """Feats (B, N, D) that the model hears, and their lengths (B,): those of the clips.
+
+        A Brain for noisy or overlapped speech gives those of `batch.mixture`.
+        """
+        return self.features(batch)
+
+    def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:
+        """Figures of the stage that just ended, of one group or of all clips.
+
+        The `loss` of all clips decides which checkpoint is best.
+        """
+        return self.meters.averages(group)
 
     def write_samples(self, epoch: int | None) -> None:
         """Leave audio and pictures of the fixed validation clips."""
+
+    @property
+    def watched(self) -> str:
+        """Validation figure whose least value is kept, and waited for before training ends."""
+        return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
 
     # -- features --------------------------------------------------------------------------------
 
@@ -143,6 +161,8 @@ class CodecBrain(sb.Brain):
 
     def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
         """Load the checkpoint to test; random weights are never tested."""
+        if self.tests_as_is:
+            return
         found = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
         if found is None:
             raise UserError(
@@ -157,16 +177,18 @@ class CodecBrain(sb.Brain):
     def init_optimizers(self) -> None:
         """One optimiser and one schedule for each entry of `trained`."""
         for name in self.trained:
-            optimizer = self.opt_class(self._parameters(name))
+            optimizer = make_optimizer(self.opt_class, self._modules_of(name), self.hparams)
             self.optimizers_dict[name] = optimizer
             self.schedulers[name] = self.hparams.lr_scheduler(optimizer)
             if self.checkpointer is not None:
                 self.checkpointer.add_recoverable(f"optimizer_{name}", optimizer)
                 self.checkpointer.add_recoverable(f"scheduler_{name}", self.schedulers[name])
 
+    def _modules_of(self, name: str) -> dict[str, nn.Module]:
+        return {key: self.modules[key] for key in self.trained[name]}
+
     def _parameters(self, name: str) -> list[nn.Parameter]:
-        modules = [self.modules[key] for key in self.trained[name]]
-        return [p for module in modules for p in module.parameters() if p.requires_grad]
+        return trainable(self._modules_of(name))
 
     # -- one batch -------------------------------------------------------------------------------
 
@@ -184,7 +206,7 @@ class CodecBrain(sb.Brain):
             self._drop_gradients()
             self.optimizer_step += 1
             if self.hparams.lr_scheduler_interval == "step":
-                self._step_schedulers()
+                step_all(self.schedulers.values())
         return total
 
     def _take_turns(self, batch: Any, group: int, should_step: bool) -> Tensor:
@@ -204,13 +226,6 @@ class CodecBrain(sb.Brain):
         if should_step:
             self.scaler.update()
         return total
-
-    def _step_schedulers(self) -> None:
-        # Schedules count the run's steps, also those before a late discriminator's first.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            for scheduler in self.schedulers.values():
-                scheduler.step()
 
     def _drop_gradients(self) -> None:
         for optimizer in self.optimizers_dict.values():
@@ -264,7 +279,7 @@ class CodecBrain(sb.Brain):
             self._pass_over()
             return torch.zeros(())
         batch = batch.to(self.device)
-        with self.evaluation_ctx:
+        with self.evaluation_ctx, self.meters.of(batch.group):
             outputs = self.compute_forward(batch, stage)
             loss = self.compute_objectives(outputs, batch, stage)
         return loss.detach().float().cpu()
@@ -296,18 +311,19 @@ class CodecBrain(sb.Brain):
                 f"epoch {epoch}: the {stage.name.lower()} loss is {loss}; nothing was stored of"
                 " this epoch: lower lr, or look at the data"
             )
+        group_stats = {group: self.stage_stats(stage, group) for group in self.meters.groups}
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
         elif stage == sb.Stage.VALID and epoch is not None:
-            self._end_epoch(epoch, stats)
+            groups = {f"valid-{group}": figures for group, figures in group_stats.items()}
+            self._end_epoch(epoch, {"valid": stats, **groups})
         elif stage == sb.Stage.TEST:
-            self.test_stats = stats
+            self.test_stats, self.test_group_stats = stats, group_stats
 
-    def _end_epoch(self, epoch: int, valid_stats: dict[str, float]) -> None:
+    def _end_epoch(self, epoch: int, valid: dict[str, dict[str, float]]) -> None:
+        valid_stats = valid["valid"]
         rates = {f"lr_{n}": o.param_groups[0]["lr"] for n, o in self.optimizers_dict.items()}
-        self.history.append(
-            {"epoch": epoch, **rates, "train": self.train_stats, "valid": valid_stats}
-        )
+        self.history.append({"epoch": epoch, **rates, "train": self.train_stats, **valid})
         if self.hparams.lr_scheduler_interval == "epoch":
             for scheduler in self.schedulers.values():
                 needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -316,8 +332,8 @@ class CodecBrain(sb.Brain):
             self.write_samples(epoch)
         if self.checkpointer is not None:
             self.checkpointer.save_and_keep_only(
-                meta={"epoch": epoch, LOSS_KEY: valid_stats[LOSS_KEY]},
-                min_keys=[LOSS_KEY],
+                meta={**valid_stats, "epoch": epoch},
+                min_keys=[self.watched],
                 num_to_keep=2,
             )
         self.monitor.write_log(self.history)
@@ -327,7 +343,7 @@ class CodecBrain(sb.Brain):
         patience = self.hparams.stop_patience_epochs
         if patience is None or not self.history:
             return
-        best = min(self.history, key=lambda stats: stats["valid"][LOSS_KEY])
+        best = min(self.history, key=lambda stats: stats["valid"][self.watched])
         if self.history[-1]["epoch"] - best["epoch"] >= patience:
             logger.info("No better epoch since epoch %d: training ends here", best["epoch"])
             self.hparams.epoch_counter.limit = self.history[-1]["epoch"]
@@ -366,16 +382,3 @@ class CodecBrain(sb.Brain):
         self.optimizer_step = state["optimizer_step"]
         self.meters.load_state_dict(state["meters"])
         self.history = state["history"]
-
-
-def seed_step(seed: int, epoch: int, step: int) -> None:
-    """Make this process' random numbers a function of the step alone.
-
-    A resumed run then draws what a run that never stopped draws, on every process.
-
-    Parameters
-    ----------
-    seed, epoch, step : int
-        The run's seed and where it is.
-    """
-    torch.manual_seed(stable_seed(seed, "step", epoch, step, process_rank()))

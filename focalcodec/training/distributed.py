@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from focalcodec.data.randomness import stable_seed
+
 
 def process_count() -> int:
     """Number of processes that train together.
@@ -43,6 +45,19 @@ def leave_together() -> None:
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Make this process' random numbers a function of the step alone.
+
+    A resumed run then draws what a run that never stopped draws, on every process.
+
+    Parameters
+    ----------
+    seed, epoch, step : int
+        The run's seed and where it is.
+    """
+    torch.manual_seed(stable_seed(seed, "step", epoch, step, process_rank()))
 
 
 def global_sum(x: Tensor) -> Tensor:

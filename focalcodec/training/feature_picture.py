@@ -7,17 +7,25 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def feature_figure(feats: Tensor, qfeats: Tensor, frame_rate: float, title: str = "") -> Figure:
+def feature_figure(
+    feats: Tensor,
+    qfeats: Tensor,
+    frame_rate: float,
+    title: str = "",
+    targets: Tensor | None = None,
+) -> Figure:
     """Feats, qfeats and their difference, one under the other, on one colour scale.
 
     Parameters
     ----------
     feats, qfeats : Tensor
-        (N, D).
+        (N, D) what the model heard and what it made.
     frame_rate : float
         Frames a second.
     title : str
         Above the pictures.
+    targets : Tensor, optional
+        (N, D) what qfeats should be, where that is not feats; the difference is from it.
 
     Returns
     -------
@@ -29,15 +37,20 @@ def feature_figure(feats: Tensor, qfeats: Tensor, frame_rate: float, title: str 
     >>> len(feature_figure(torch.zeros(50, 8), torch.ones(50, 8), frame_rate=50.0).axes)
     4
     """
-    images = {
-        "feats": feats.float().numpy().T,
-        "qfeats": qfeats.float().numpy().T,
-        "difference": (qfeats - feats).float().numpy().T,
-    }
-    bound = float(np.percentile(np.abs(images["feats"]), 99)) or 1.0
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    wanted = feats if targets is None else targets
+    shown_as = {"feats": feats, "qfeats": qfeats, "difference": qfeats - wanted}
+    if targets is not None:
+        shown_as = {
+            "feats of the mixture": feats,
+            "feats of the clean clip": targets,
+            "qfeats": qfeats,
+            "qfeats less feats of the clean clip": qfeats - targets,
+        }
+    images = {name: x.float().numpy().T for name, x in shown_as.items()}
+    bound = float(np.percentile(np.abs(wanted.float().numpy()), 99)) or 1.0
+    figure = Figure(figsize=(9, 1 + 2 * len(images)), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left")
-    axes = figure.subplots(3, 1, sharex=True, sharey=True)
+    axes = figure.subplots(len(images), 1, sharex=True, sharey=True)
     for ax, (name, image) in zip(axes, images.items(), strict=True):
         shown = ax.imshow(
             image,

@@ -14,8 +14,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from focalcodec.audio import write_audio
 from focalcodec.files import atomic_path
+from focalcodec.training.curves import training_curves_figure
 from focalcodec.training.distributed import process_rank
-from focalcodec.training.pictures import save_png, training_curves_figure
+from focalcodec.training.pictures import save_png, spectrogram_figure
 
 
 class Monitor:
@@ -64,16 +65,36 @@ class Monitor:
             return
         with atomic_path(self.train_log) as path:
             path.write_text("".join(_log_line(epoch) for epoch in history), encoding="utf-8")
-        rows = [_flat(epoch) for epoch in history]
-        save_png(training_curves_figure(rows), self.output_folder / "curves.png")
+        save_png(training_curves_figure(history), self.output_folder / "curves.png")
         last = history[-1]
-        for stage in ("train", "valid"):
-            for name, value in last[stage].items():
+        for stage, stats in _stages(last).items():
+            for name, value in stats.items():
                 self.board.add_scalar(f"{name}/{stage}", value, last["epoch"])
         for name, value in last.items():
             if name.startswith("lr"):
                 self.board.add_scalar(f"lr/{name}", value, last["epoch"])
         self.board.flush()
+
+    def write_sample(
+        self, name: str, batch: Any, rec_sig: Tensor, sample_rate: int, epoch: int | None
+    ) -> None:
+        """Write how the one clip of a batch came out: rec_sig (T,) as sound and as a picture."""
+        self.write_audio(name, rec_sig, sample_rate, epoch)
+        figure = spectrogram_figure(
+            batch.sig[0].cpu().numpy(),
+            rec_sig.cpu().numpy(),
+            sample_rate,
+            title=batch.id[0],
+            mixture=None if batch.mixture is None else batch.mixture.sig[0].cpu().numpy(),
+        )
+        self.write_picture(name, figure, epoch)
+
+    def write_mixtures(self, sample_rate: int, epoch: int | None) -> None:
+        """Write the sound of the fixed clips' mixtures, where they have some."""
+        for batch in self.sample_batches:
+            if batch.mixture is not None:
+                name = f"{batch.id[0]}_mixture"
+                self.write_audio(name, batch.mixture.sig[0].cpu(), sample_rate, epoch)
 
     def write_audio(self, name: str, sig: Tensor, sample_rate: int, epoch: int | None) -> None:
         """Write sig (T,) as WAV and to TensorBoard."""
@@ -108,20 +129,19 @@ class Monitor:
             self._writer = None
 
 
-def _flat(epoch: Mapping[str, Any]) -> dict[str, float]:
-    row = {key: value for key, value in epoch.items() if key not in ("train", "valid")}
-    for stage in ("train", "valid"):
-        row |= {f"{stage}_{key}": value for key, value in epoch[stage].items()}
-    return row
+def _stages(epoch: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """Figures of "train", "valid", "valid-it" ...: all that is no single number."""
+    return {key: value for key, value in epoch.items() if isinstance(value, Mapping)}
 
 
 def _log_line(epoch: Mapping[str, Any]) -> str:
     # SpeechBrain's format of train_log.txt, which its recipe checks read.
-    heads = {key: value for key, value in epoch.items() if key not in ("train", "valid")}
-    groups = [", ".join(f"{key}: {_number(value)}" for key, value in heads.items())]
-    for stage in ("train", "valid"):
-        groups.append(", ".join(f"{stage} {k}: {_number(v)}" for k, v in epoch[stage].items()))
-    return " - ".join(groups) + "\n"
+    stages = _stages(epoch)
+    heads = [f"{key}: {_number(value)}" for key, value in epoch.items() if key not in stages]
+    parts = [", ".join(heads)]
+    for stage, stats in stages.items():
+        parts.append(", ".join(f"{stage} {k}: {_number(v)}" for k, v in stats.items()))
+    return " - ".join(parts) + "\n"
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a training: spectrograms, curves, use of the code book.
+"""Pictures of a training: spectrograms, use of the code book, and looks that all share.
 
 Each function returns a `matplotlib.figure.Figure` that belongs to nobody: no pyplot, no global
 state, no window. `save_png` writes one; TensorBoard's `add_figure` takes one too.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import librosa
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from focalcodec.errors import UserError
@@ -37,9 +34,9 @@ def spectrogram_figure(
     reconstruction: ArrayLike,
     sample_rate: int,
     title: str = "",
-    names: tuple[str, str] = ("reference", "reconstruction"),
+    mixture: ArrayLike | None = None,
 ) -> Figure:
-    """Two waveforms' log-mel spectrograms side by side, on one colour scale.
+    """Waveforms' log-mel spectrograms side by side, on one colour scale.
 
     Parameters
     ----------
@@ -49,8 +46,8 @@ def spectrogram_figure(
         Hz.
     title : str
         Over both, such as the clip's name.
-    names : tuple of str
-        Over each.
+    mixture : array_like, optional
+        (T,) the reference with noise or other voices, shown before it.
 
     Returns
     -------
@@ -67,12 +64,15 @@ def spectrogram_figure(
     >>> [axes.get_title(loc="left") for axes in figure.axes[:2]]
     ['reference', 'reconstruction']
     """
-    mels = [_log_mel(sig, sample_rate) for sig in (reference, reconstruction)]
-    top = float(mels[0].max())
-    seconds = [np.size(sig) / sample_rate for sig in (reference, reconstruction)]
-    figure = _figure(11.0, 3.9, title)
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for ax, mel, duration, name in zip(axes, mels, seconds, names, strict=True):
+    sigs = {"reference": reference, "reconstruction": reconstruction}
+    if mixture is not None:
+        sigs = {"mixture": mixture, **sigs}
+    mels = {name: _log_mel(sig, sample_rate) for name, sig in sigs.items()}
+    top = float(mels["reference"].max())
+    seconds = {name: np.size(sig) / sample_rate for name, sig in sigs.items()}
+    figure = new_figure(1.0 + 5.0 * len(sigs), 3.9, title)
+    axes = figure.subplots(1, len(sigs), sharex=True, sharey=True)
+    for ax, (name, mel) in zip(axes, mels.items(), strict=True):
         image = ax.imshow(
             mel,
             origin="lower",
@@ -80,70 +80,16 @@ def spectrogram_figure(
             cmap="magma",
             vmin=top - DYNAMIC_RANGE,
             vmax=top,
-            extent=(0.0, duration, -0.5, mel.shape[0] - 0.5),
+            extent=(0.0, seconds[name], -0.5, mel.shape[0] - 0.5),
         )
-        ax.set_xlim(0.0, max(seconds))
+        ax.set_xlim(0.0, max(seconds.values()))
         ax.set_facecolor(PAPER)  # where the shorter clip has ended
         ax.set_title(name, loc="left", fontsize=11, color=INK)
         ax.set_xlabel("time (s)")
-    _mel_axis(axes[0], mels[0].shape[0], sample_rate)
+    _mel_axis(axes[0], mels["reference"].shape[0], sample_rate)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=28)
     bar.set_label("dB", color=INK)
     bar.outline.set_visible(False)
-    return figure
-
-
-def training_curves_figure(
-    rows: Sequence[Mapping[str, float]], x: str = "epoch", title: str = ""
-) -> Figure:
-    """One panel for each quantity of a training log.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        One each epoch or step. `train_loss` and `valid_loss` share the panel "loss"; a key without
-        such a prefix has a panel for itself. A key may be absent from some rows.
-    x : str
-        The key of the horizontal axis.
-    title : str
-        Over all panels.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    UserError
-        No row has `x` and one more key.
-
-    Example
-    -------
-    >>> rows = [{"epoch": 1, "train_loss": 2.0, "valid_loss": 2.5}, {"epoch": 2, "lr": 0.05}]
-    >>> [axes.get_title(loc="left") for axes in training_curves_figure(rows).axes]
-    ['loss', 'lr']
-    """
-    panels: dict[str, dict[str, str]] = {}
-    for key in dict.fromkeys(key for row in rows if x in row for key in row if key != x):
-        stage, _, quantity = key.partition("_")
-        stage, quantity = (stage, quantity) if stage in ("train", "valid") else ("", key)
-        panels.setdefault(quantity, {})[stage] = key
-    if not panels:
-        raise UserError(f"rows: none of {len(rows)} has {x!r} and a value beside it")
-    columns = min(3, len(panels))
-    height = -(-len(panels) // columns)
-    figure = _figure(4.2 * columns, 2.7 * height + 0.3, title)
-    for index, (quantity, keys) in enumerate(panels.items(), start=1):
-        ax = figure.add_subplot(height, columns, index)
-        for stage, key in keys.items():
-            points = np.array([(row[x], row[key]) for row in rows if x in row and key in row])
-            _curve(ax, points, stage)
-        ax.set_title(quantity.replace("_", " "), loc="left", fontsize=11, color=INK)
-        ax.set_xlabel(x)
-        ax.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if len(keys) > 1:
-            ax.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
@@ -188,7 +134,7 @@ def code_usage_figure(histogram: ArrayLike, title: str = "") -> Figure:
         f"{len(seen):,} of {size:,} codes seen ({len(seen) / size:.1%}),"
         f" normalised entropy {entropy:.3f}"
     ).replace("%)", " %)")
-    figure = _figure(11.0, 3.9, f"{title}: {heading}" if title else heading)
+    figure = new_figure(11.0, 3.9, f"{title}: {heading}" if title else heading)
     grid, rank = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
     _code_grid(figure, grid, share)
     _code_ranks(rank, seen, size)
@@ -227,10 +173,8 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> No
         raise
 
 
-# -- shared looks ------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """Empty white figure of so many inches, its title at the left."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if title:
@@ -238,7 +182,8 @@ def _figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def _plain(ax: Axes) -> None:
+def plain_axes(ax: Axes) -> None:
+    """Leave of the axes what a curve needs."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(MUTED)
     ax.tick_params(colors=INK, labelsize=9)
@@ -274,23 +219,6 @@ def _mel_axis(ax: Axes, n_mels: int, sample_rate: int) -> None:
     ax.set_ylabel("frequency (kHz)")
 
 
-# -- curves ------------------------------------------------------------------------------------
-
-
-def _curve(ax: Axes, points: NDArray[Any], stage: str) -> None:
-    _plain(ax)
-    marker = "o" if len(points) <= 30 else None
-    ax.plot(
-        points[:, 0],
-        points[:, 1],
-        color=MUTED if stage == "train" else BLUE,
-        linewidth=1.8,
-        marker=marker,
-        markersize=3.5,
-        label=stage,
-    )
-
-
 # -- codes -------------------------------------------------------------------------------------
 
 
@@ -313,7 +241,7 @@ def _code_grid(figure: Figure, ax: Axes, share: NDArray[np.float64]) -> None:
 
 
 def _code_ranks(ax: Axes, seen: NDArray[np.float64], size: int) -> None:
-    _plain(ax)
+    plain_axes(ax)
     ax.fill_between(np.arange(1, seen.size + 1), seen, 0, color=BLUE, alpha=0.15, linewidth=0)
     ax.plot(np.arange(1, seen.size + 1), seen, color=BLUE, linewidth=1.8, label="this code book")
     ax.axhline(1 / size, color=ORANGE, linewidth=1.4, linestyle="--", label="uniform")

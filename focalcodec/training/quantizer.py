@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,9 +14,10 @@ from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
+from focalcodec.training.code_usage import CodeUsage
 from focalcodec.training.distributed import average, global_sum
 from focalcodec.training.feature_picture import feature_figure
-from focalcodec.training.pictures import code_usage_figure, spectrogram_figure
+from focalcodec.training.pictures import code_usage_figure
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class QuantizerOutput:
     """What one pass through stage 1 gives."""
 
     feats: Tensor
-    """(B, N, D) the encoder's, and the target."""
+    """(B, N, D) the encoder's, as heard."""
     frames: Tensor
-    """(B,) int64, valid frames of feats."""
+    """(B,) int64, valid frames of feats and targets."""
+    targets: Tensor
+    """(B, N, D) what qfeats should be: feats, unless the Brain says otherwise."""
     lats: Tensor
     """(B, N', L) the compressor's."""
     lat_frames: Tensor
@@ -40,8 +43,9 @@ class QuantizerOutput:
 class QuantizerBrain(CodecBrain):
     """Feature reconstruction plus the entropy loss of the codes (arXiv 2502.04465, section 3).
 
-    loss = MSE(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over valid frames
-    of the global batch. In validation H_codebook is that of the whole set, not of a batch.
+    loss = MSE(qfeats, targets) + entropy_weight * (H_sample - gamma * H_codebook), over valid
+    frames of the global batch; here the targets are feats. In validation H_codebook is that of
+    the whole set or group, not of a batch.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"quantizer": ("compressor", "decompressor")}
@@ -59,20 +63,27 @@ class QuantizerBrain(CodecBrain):
                 " use one of the two"
             )
         size = len(self.modules.quantizer.codebook)
-        self.code_counts = torch.zeros(size, dtype=torch.int64)
-        self.joint = torch.zeros(size, dtype=torch.float64)
+        self.codes: dict[str, CodeUsage] = defaultdict(lambda: CodeUsage(size))
+
+    def target_features(self, batch: Any, feats: Tensor) -> Tensor:
+        """(B, N, D) what the decompressor should give, where `feats` (B, N, D) were heard: those.
+
+        A Brain for noisy or overlapped speech gives the feats of the clean clips.
+        """
+        return feats
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> QuantizerOutput:
         """Feats through compressor, quantizer and decompressor."""
         if stage == sb.Stage.TRAIN and self.hparams.speed_perturb is not None:
             batch = self._at_another_speed(batch)
-        feats, frames = self.features(batch)
+        feats, frames = self.heard_features(batch, stage)
+        targets = self.target_features(batch, feats)
         lats, lat_frames = self.modules.compressor(feats, frames)
         toks, codes = self.modules.quantizer(lats, lat_frames)
         qfeats, _ = self.modules.decompressor(codes, lat_frames)
         # Tokens at 25 and 12.5 Hz last a multiple of 2 or 4 frames: the surplus has no target.
         qfeats = qfeats[:, : feats.shape[1]]
-        return QuantizerOutput(feats, frames, lats, lat_frames, toks, qfeats)
+        return QuantizerOutput(feats, frames, targets, lats, lat_frames, toks, qfeats)
 
     def _at_another_speed(self, batch: Any) -> Any:
         # The same draw on every process: the speed of a global batch.
@@ -80,12 +91,15 @@ class QuantizerBrain(CodecBrain):
         perturb = self.hparams.speed_perturb
         sig = perturb(batch.sig)
         lengths = batch.lengths * 100 // perturb.speeds[int(perturb.samp_index)]
-        return replace(batch, sig=sig, lengths=lengths.clamp(1, sig.shape[1]))
+        lengths = lengths.clamp(1, sig.shape[1])
+        # From the same seed: what is heard and what is wanted keep the same speed.
+        mixture = None if batch.mixture is None else self._at_another_speed(batch.mixture)
+        return replace(batch, sig=sig, lengths=lengths, mixture=mixture)
 
     def compute_objectives(self, outputs: QuantizerOutput, batch: Any, stage: sb.Stage) -> Tensor:
         """Reconstruction and entropy loss of a batch."""
-        mask = valid_mask(outputs.frames, outputs.feats.shape[1])
-        errors = (outputs.qfeats.float() - outputs.feats.float()).square().mean(dim=-1)
+        mask = valid_mask(outputs.frames, outputs.targets.shape[1])
+        errors = (outputs.qfeats.float() - outputs.targets.float()).square().mean(dim=-1)
         feature_loss, total, count = average(zero_padding(errors, mask).sum(), mask.sum().float())
         self.meters.add("feature_loss", total, count)
 
@@ -96,7 +110,10 @@ class QuantizerBrain(CodecBrain):
         toks_seen = float(global_sum(mask.sum().float()))
         self.meters.add("sample_entropy", terms.sample.detach() * toks_seen, toks_seen)
         if stage != sb.Stage.TRAIN:
-            self._collect(outputs.toks[mask], terms.joint, toks_seen)
+            counts = torch.bincount(outputs.toks[mask], minlength=len(terms.joint))
+            counts = global_sum(counts)
+            for group in {"", batch.group[0]}:
+                self.codes[group].add(counts, terms.joint.detach(), toks_seen)
         entropy_loss = terms.sample - self.hparams.gamma * terms.codebook
         loss = feature_loss + self.hparams.entropy_weight * entropy_loss
         if stage == sb.Stage.TRAIN:
@@ -104,78 +121,42 @@ class QuantizerBrain(CodecBrain):
             self.meters.add(LOSS_KEY, loss.detach() * toks_seen, toks_seen)
         return loss
 
-    def _collect(self, toks: Tensor, joint: Tensor, toks_seen: float) -> None:
-        counts = torch.bincount(toks, minlength=len(self.code_counts))
-        self.code_counts += global_sum(counts).cpu()
-        self.joint += joint.detach().double().cpu() * toks_seen
-
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the codes of the last stage."""
         super().on_stage_start(stage, epoch)
-        self.code_counts.zero_()
-        self.joint.zero_()
+        self.codes.clear()
 
-    def stage_stats(self, stage: sb.Stage) -> dict[str, float]:
-        """Averages; after validation and test also how the whole set uses the codebook."""
-        stats = super().stage_stats(stage)
-        if stage == sb.Stage.TRAIN or not self.code_counts.any():
+    def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:
+        """Averages; after validation and test also how all these clips use the codebook."""
+        stats = super().stage_stats(stage, group)
+        if group not in self.codes:
             return stats
-        joint = (self.joint / self.joint.sum()).clamp(min=1e-12)
-        stats["codebook_entropy"] = float(-(joint * joint.log()).sum())
+        stats["codebook_entropy"] = self.codes[group].entropy()
         entropy_loss = stats["sample_entropy"] - self.hparams.gamma * stats["codebook_entropy"]
         stats[LOSS_KEY] = stats["feature_loss"] + self.hparams.entropy_weight * entropy_loss
-        return stats | code_statistics(self.code_counts)
+        return stats | self.codes[group].statistics()
 
     @torch.no_grad()
     def write_samples(self, epoch: int | None) -> None:
         """Feats beside qfeats; with a decoder also what the tokens sound like."""
         self.modules.eval()
         if epoch is not None:
-            self.monitor.write_picture("code_usage", code_usage_figure(self.code_counts), epoch)
+            self.monitor.write_picture(
+                "code_usage", code_usage_figure(self.codes[""].counts), epoch
+            )
+        rate = self.encoder.sample_rate
+        self.monitor.write_mixtures(rate, epoch)
         for batch in self.monitor.sample_batches:
             outputs = self.compute_forward(batch.to(self.device), sb.Stage.VALID)
-            name = batch.id[0]
+            name, other = batch.id[0], outputs.targets is not outputs.feats
             figure = feature_figure(
                 outputs.feats[0].cpu(),
                 outputs.qfeats[0].cpu(),
-                self.encoder.sample_rate / self.encoder.hop,
+                rate / self.encoder.hop,
                 title=name,
+                targets=outputs.targets[0].cpu() if other else None,
             )
             self.monitor.write_picture(f"{name}_qfeats", figure, epoch)
-            if self.decoder is None:
-                continue
-            rec_sig = self.decoder(outputs.qfeats, outputs.frames)[0][0].cpu()
-            self.monitor.write_audio(f"{name}_codec", rec_sig, self.encoder.sample_rate, epoch)
-            sig, rate = batch.sig[0].cpu(), self.encoder.sample_rate
-            figure = spectrogram_figure(sig.numpy(), rec_sig.numpy(), rate, title=name)
-            self.monitor.write_picture(f"{name}_codec", figure, epoch)
-
-
-def code_statistics(counts: Tensor) -> dict[str, float]:
-    """How evenly tokens use the codebook.
-
-    Parameters
-    ----------
-    counts : Tensor
-        (2^L,) int64, how often each token was seen.
-
-    Returns
-    -------
-    dict of str to float
-        `code_usage`: share of the codebook seen at least once, %; `normalized_entropy`: entropy of
-        the token histogram over log2 of the tokens seen at least once, % (as the paper);
-        `toks`: tokens counted.
-
-    Example
-    -------
-    >>> code_statistics(torch.tensor([2, 2, 0, 0]))
-    {'code_usage': 50.0, 'normalized_entropy': 100.0, 'toks': 4.0}
-    """
-    seen = counts[counts > 0].double()
-    share = seen / seen.sum()
-    entropy = float(-(share * share.log2()).sum())
-    return {
-        "code_usage": 100 * len(seen) / len(counts),
-        "normalized_entropy": 100 * entropy / math.log2(len(seen)) if len(seen) > 1 else 0.0,
-        "toks": float(seen.sum()),
-    }
+            if self.decoder is not None:
+                rec_sig = self.decoder(outputs.qfeats, outputs.frames)[0][0].cpu()
+                self.monitor.write_sample(f"{name}_codec", batch, rec_sig, rate, epoch)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
+
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def warmup_linear(
@@ -43,3 +46,17 @@ def warmup_linear(
         return min(rise, max(fall, final_factor), 1.0)
 
     return LambdaLR(optimizer, factor)
+
+
+def step_all(schedulers: Iterable[LRScheduler]) -> None:
+    """Step schedules that count the run's steps, also those before an optimiser's first.
+
+    Parameters
+    ----------
+    schedulers : iterable of LRScheduler
+        A discriminator that begins late has one that torch would warn of.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for scheduler in schedulers:
+            scheduler.step()

@@ -19,7 +19,6 @@ from focalcodec.training.gan_losses import (
     hinge_discriminator_loss,
     hinge_generator_loss,
 )
-from focalcodec.training.pictures import spectrogram_figure
 
 
 class VocoderBrain(CodecBrain):
@@ -34,8 +33,6 @@ class VocoderBrain(CodecBrain):
         "discriminator": ("discriminator",),
         "generator": ("decoder",),
     }
-    # The mel distance that validation measures is only a part of what a GAN is trained for.
-    selection: ClassVar[dict[str, str]] = {"max_key": "epoch"}
     read_keys: ClassVar[frozenset[str]] = frozenset(
         {
             "crop_frames",
@@ -51,6 +48,12 @@ class VocoderBrain(CodecBrain):
         super().__init__(*args, **kwargs)
         self.mel_loss = self.hparams.mel_loss.to(self.device)
         self._check_crop()
+        for name in self.hparams.freeze:
+            if name.split(".")[0] == "discriminator":
+                raise UserError(
+                    f"freeze={name}: the discriminator learns whenever the decoder does; freeze"
+                    " parts of the decoder only"
+                )
 
     def _check_crop(self) -> None:
         shortest = int(self.hparams.min_seconds * self.encoder.sample_rate)
@@ -111,7 +114,7 @@ class VocoderBrain(CodecBrain):
         sig : Tensor
             (B, crop_frames * hop).
         """
-        feats, frames = self.features(batch)
+        feats, frames = self.heard_features(batch, sb.Stage.TRAIN)
         length, hop = self.hparams.crop_frames, self.encoder.hop
         usable = torch.minimum(frames, batch.lengths // hop).tolist()
         cut_feats, cut_sig = [], []
@@ -125,7 +128,7 @@ class VocoderBrain(CodecBrain):
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """Whole utterances through encoder and decoder: rec_sig (B, T) and lengths (B,)."""
-        return self.modules.decoder(*self.features(batch))
+        return self.modules.decoder(*self.heard_features(batch, stage))
 
     def compute_objectives(
         self, outputs: tuple[Tensor, Tensor], batch: Any, stage: sb.Stage
@@ -145,12 +148,9 @@ class VocoderBrain(CodecBrain):
     def write_samples(self, epoch: int | None) -> None:
         """What the decoder makes of clean feats."""
         self.modules.eval()
+        rate = self.encoder.sample_rate
+        self.monitor.write_mixtures(rate, epoch)
         for batch in self.monitor.sample_batches:
             batch = batch.to(self.device)
             rec_sig = self.compute_forward(batch, sb.Stage.VALID)[0][0].cpu()
-            name, rate = batch.id[0], self.encoder.sample_rate
-            self.monitor.write_audio(f"{name}_vocoder", rec_sig, rate, epoch)
-            figure = spectrogram_figure(
-                batch.sig[0].cpu().numpy(), rec_sig.numpy(), rate, title=name
-            )
-            self.monitor.write_picture(f"{name}_vocoder", figure, epoch)
+            self.monitor.write_sample(f"{batch.id[0]}_vocoder", batch, rec_sig, rate, epoch)

@@ -100,7 +100,9 @@ def test_epoch_without_a_finite_loss_is_not_stored(data, tmp_path, stage) -> Non
     with pytest.raises(UserError, match="epoch 2: the train loss is nan"):
         tiny.fit(brain, *sets)
     brain, *_ = make(set())
-    assert brain.checkpointer.recover_if_possible(**brain.selection).meta["epoch"] == 1
+    assert (
+        brain.checkpointer.recover_if_possible(**brain.hparams.best_checkpoint).meta["epoch"] == 1
+    )
     assert tiny.same(good, tiny.weights(brain))
 
 

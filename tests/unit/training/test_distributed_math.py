@@ -7,8 +7,13 @@ import torch
 from torch import nn
 
 from focalcodec.training import distributed
-from focalcodec.training.brain import seed_step
-from focalcodec.training.distributed import average, broadcast_state, global_sum, sum_gradients
+from focalcodec.training.distributed import (
+    average,
+    broadcast_state,
+    global_sum,
+    seed_step,
+    sum_gradients,
+)
 
 
 def test_one_process_changes_nothing() -> None:
@@ -76,5 +81,5 @@ def test_draws_depend_on_seed_epoch_step_and_process(monkeypatch: pytest.MonkeyP
     torch.rand(100)
     assert draw(1, 2, 3) == here
     others = [draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 4)]
-    monkeypatch.setattr("focalcodec.training.brain.process_rank", lambda: 1)
+    monkeypatch.setattr("focalcodec.training.distributed.process_rank", lambda: 1)
     assert len({here, *others, draw(1, 2, 3)}) == 5

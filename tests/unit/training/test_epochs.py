@@ -21,8 +21,8 @@ def with_losses(stage: str, losses: list[float]) -> type:
     """A Brain that is told its validation losses."""
 
     class Told(tiny.CLASSES[stage]):
-        def stage_stats(self, stage):
-            stats = super().stage_stats(stage)
+        def stage_stats(self, stage, group=""):
+            stats = super().stage_stats(stage, group)
             if stage == sb.Stage.VALID:
                 stats["loss"] = losses[self.epoch - 1]
             return stats

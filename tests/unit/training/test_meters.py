@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from focalcodec.errors import UserError
 from focalcodec.training.meters import Meters
 
 entries = st.lists(st.tuples(st.floats(-100, 100), st.integers(1, 50)), min_size=1, max_size=20)
@@ -41,3 +42,39 @@ def test_nan_is_not_hidden() -> None:
     meters.add("loss", float("nan"))
     meters.add("loss", 1.0)
     assert meters.averages()["loss"] != meters.averages()["loss"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "it", "de"]), st.integers(1, 9)), max_size=20))
+def test_groups_together_are_the_whole(clips) -> None:
+    meters = Meters()
+    for group, count in clips:
+        with meters.of([group] * count):
+            meters.add("loss", 0.5 * count * count, count)
+            meters.add("clips", 0.0, count)
+    assert meters.groups == sorted({group for group, _ in clips if group})
+    for group in meters.groups:
+        counts = [count for name, count in clips if name == group]
+        expected = sum(0.5 * count * count for count in counts) / sum(counts)
+        assert meters.averages(group)["loss"] == pytest.approx(expected)
+    alone = Meters()
+    for _, count in clips:
+        alone.add("loss", 0.5 * count * count, count)
+        alone.add("clips", 0.0, count)
+    assert meters.averages() == alone.averages() and meters.state_dict() == alone.state_dict()
+
+
+def test_what_comes_after_a_group_is_not_its_own() -> None:
+    meters = Meters()
+    with pytest.raises(ZeroDivisionError), meters.of(["it"]):
+        meters.add("loss", 1.0)
+        meters.add("loss", 1 / 0)
+    meters.add("loss", 3.0)
+    assert meters.averages("it") == {"loss": 1.0} and meters.averages() == {"loss": 2.0}
+    meters.reset()
+    assert meters.groups == [] and meters.averages("it") == {}
+
+
+def test_batch_of_several_groups_is_refused() -> None:
+    with pytest.raises(UserError, match="clips of 'de' and 'it': .* pure=True"):
+        with Meters().of(["it", "de"]):
+            pass

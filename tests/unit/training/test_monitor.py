@@ -65,3 +65,17 @@ def test_other_processes_write_nothing(tmp_path: Path, monkeypatch) -> None:
     monitor.write_results({"test": {"loss": 0.25}})
     monitor.close()
     assert not (tmp_path / "run").exists()
+
+
+def test_groups_are_in_log_and_scalars(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path)
+    monitor.write_log([EPOCHS[0] | {"valid-a_b": {"loss": 1.25}, "valid-it": {"loss": 1.75}}])
+    monitor.close()
+    log = (tmp_path / "train_log.txt").read_text()
+    assert log == (
+        "epoch: 1, lr_a: 1.00e-01 - train loss: 2.00 - valid loss: 1.50, valid code_usage: 50.00"
+        " - valid-a_b loss: 1.25 - valid-it loss: 1.75\n"
+    )
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("loss/valid-it")] == [1.75]
+    assert "loss/valid-a_b" in events.Tags()["scalars"]

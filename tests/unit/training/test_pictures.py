@@ -9,7 +9,6 @@ from focalcodec.training.pictures import (
     code_usage_figure,
     save_png,
     spectrogram_figure,
-    training_curves_figure,
 )
 
 
@@ -35,6 +34,15 @@ def test_clips_of_different_length_share_the_time_axis():
     assert figure.axes[1].get_images()[0].get_extent()[1] == 0.5
 
 
+def test_mixture_is_shown_before_the_reference_that_sets_the_scale():
+    figure = spectrogram_figure(tone(8000), tone(8000), 16000, mixture=9 * tone(8000))
+    names = [axes.get_title(loc="left") for axes in figure.axes[:3]]
+    assert names == ["mixture", "reference", "reconstruction"]
+    mixture, reference = (axes.get_images()[0] for axes in figure.axes[:2])
+    assert np.asarray(mixture.get_array()).max() > mixture.get_clim()[1]
+    assert np.asarray(reference.get_array()).max() == reference.get_clim()[1]
+
+
 @pytest.mark.parametrize("samples", [1, 100, 400])
 def test_shortest_clips_have_a_picture(samples, tmp_path):
     save_png(spectrogram_figure(np.zeros(samples), np.zeros(samples), 16000), tmp_path / "a.png")
@@ -44,27 +52,6 @@ def test_shortest_clips_have_a_picture(samples, tmp_path):
 def test_other_shapes_are_refused(sig):
     with pytest.raises(UserError, match=r"waveform: shape .* give \(samples,\)"):
         spectrogram_figure(tone(100), sig, 16000)
-
-
-@pytest.mark.parametrize("quantities", [1, 2, 3, 4, 5, 7])
-def test_each_quantity_has_one_panel_and_no_panel_is_empty(quantities):
-    rows = [{"epoch": e, **{f"q{i}": float(e) for i in range(quantities)}} for e in (1, 2)]
-    figure = training_curves_figure(rows)
-    assert [len(axes.lines) for axes in figure.axes] == [1] * quantities
-
-
-def test_stages_share_a_panel_and_missing_values_are_left_out():
-    rows = [{"epoch": 1, "train_loss": 3.0}, {"epoch": 2, "train_loss": 2.0, "valid_loss": 2.5}]
-    (axes,) = training_curves_figure(rows).axes
-    assert {line.get_label(): list(line.get_xdata()) for line in axes.lines} == {
-        "train": [1, 2],
-        "valid": [2],
-    }
-
-
-def test_no_rows_are_refused():
-    with pytest.raises(UserError, match="none of 1 has 'epoch' and a value"):
-        training_curves_figure([{"epoch": 1}])
 
 
 def test_code_usage_tells_share_and_entropy():

@@ -10,7 +10,6 @@ import speechbrain as sb
 import torch
 
 from focalcodec.data.feature_cache import FeatureCache
-from focalcodec.training.quantizer import code_statistics
 from tests.unit.training import tiny
 
 
@@ -119,18 +118,6 @@ def test_cost_of_the_cache_is_told_before_training(data, tmp_path, capsys, monke
 
 def _nothing(brain, *_: object, **__: object) -> None:
     brain.test_stats = {"loss": 0.0}
-
-
-def test_code_statistics() -> None:
-    assert code_statistics(torch.tensor([8, 0, 0, 0])) == {
-        "code_usage": 25.0,
-        "normalized_entropy": 0.0,
-        "toks": 8.0,
-    }
-    even = code_statistics(torch.ones(1024, dtype=torch.int64))
-    assert even["code_usage"] == 100.0 and even["normalized_entropy"] == pytest.approx(100.0)
-    skewed = code_statistics(torch.tensor([3, 1]))
-    assert skewed["normalized_entropy"] == pytest.approx(81.1278, abs=1e-3)
 
 
 def test_every_part_of_the_loss_and_the_codes_use_are_reported(data, tmp_path) -> None:
