@@ -212,11 +212,13 @@ def test_download_of_what_is_not_there(cached: str, capsys: pytest.CaptureFixtur
     assert "file: File exists" in err and "hub: a path on this machine" in err
 
 
-def test_export_refuses_what_is_no_run(capsys: pytest.CaptureFixture) -> None:
+def test_export_refuses_what_is_neither_run_nor_codec(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert main(["export", "a", "b", "c"]) == 2
-    assert capsys.readouterr().err == (
-        "focalcodec: error: a: no hyperparams.yaml; name the folder of a training run\n"
-    )
+    assert "error: a: not a folder, nor the name of a hub" in capsys.readouterr().err
+    assert main(["export", str(tmp_path), "b", "c"]) == 2
+    assert "neither an exported codec (no config.json) nor a run" in capsys.readouterr().err
 
 
 def test_export_without_what_training_brings(

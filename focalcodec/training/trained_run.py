@@ -1,0 +1,94 @@
+"""What a run left in its folder: modules at the best checkpoint, and which encoder they heard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from focalcodec.errors import UserError
+from focalcodec.training.checkpointing import RunCheckpointer
+from focalcodec.training.config import load_config
+from focalcodec.training.identity import SAVE_NAME
+
+CONFIG_NAME = "hyperparams.yaml"
+ENCODER_NAME = "encoder.json"
+
+# The rest may name a recipe's own code, which is not there where the folder was copied to.
+_KEYS = ("encoder", "modules", "init_from", "best_checkpoint")
+
+
+def describe_encoder(encoder: Any) -> dict[str, Any]:
+    """Name, configuration and hash of the weights of an encoder, JSON-ready.
+
+    Example
+    -------
+    >>> from focalcodec.logmel import LogMel
+    >>> describe_encoder(LogMel(n_mels=80))["name"]
+    'LogMel'
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "name": type(encoder).__name__,
+        "config": json.loads(json.dumps(encoder.config)),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def read_encoder(folder: str | Path) -> dict[str, Any]:
+    """The description of the encoder that a run was trained on.
+
+    Raises
+    ------
+    UserError
+        It is not in the folder.
+    """
+    path = Path(folder) / ENCODER_NAME
+    if not path.is_file():
+        raise UserError(f"{folder}: no {ENCODER_NAME}; was this run's folder copied in full?")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def load_run(folder: str | Path) -> dict[str, Any]:
+    """What of a run makes up a codec, with the best checkpoint's weights.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run's folder, with `hyperparams.yaml` and `save/`.
+
+    Returns
+    -------
+    dict
+        `modules`: all that the run trained; `encoder`: makes the encoder of its YAML; `init_from`:
+        what it began with, or None; `best_checkpoint`.
+
+    Raises
+    ------
+    UserError
+        Not a run's folder, or one without a whole checkpoint.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG_NAME).is_file():
+        raise UserError(f"{folder}: no {CONFIG_NAME}; name the folder of a training run")
+    hparams = load_config(folder / CONFIG_NAME, keys=_KEYS)
+    for key in _KEYS:
+        if key not in hparams:  # a run of another kind, or of an early version
+            raise UserError(f"{folder / CONFIG_NAME}: no {key!r}; not a run that trains a codec")
+    unfinished = UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
+    if not (folder / SAVE_NAME).is_dir():
+        raise unfinished
+    trained = {
+        name: module
+        for name, module in hparams["modules"].items()
+        if any(True for _ in module.parameters())
+    }
+    checkpointer = RunCheckpointer(folder / SAVE_NAME, trained)
+    checkpointer.refuse_if_all_damaged()
+    if checkpointer.recover_if_possible(**hparams["best_checkpoint"]) is None:
+        raise unfinished
+    return hparams
