@@ -2,9 +2,9 @@
 
 HyperPyYAML 1.2 can't merge files at top level, accepts an unknown key inside an include's
 overrides or in a command line that reaches into one, and does not notice a key that nothing reads.
-Here a YAML may name another as its `__base__` and hold only what differs, and unknown and dead
-keys are refused with the nearest name. What a run stores as `hyperparams.yaml` is plain
-HyperPyYAML.
+Here a YAML may name another as its `__base__`, or a list of them, and hold only what differs, and
+unknown and dead keys are refused with the nearest name. What a run stores as `hyperparams.yaml` is
+plain HyperPyYAML.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ _INCLUDE = "!include:"
 _REFERENCE = re.compile(r"<([^<>\s]+)>")
 
 
-def load_config(path: str | Path, overrides: str = "") -> dict[str, Any]:
+def load_config(
+    path: str | Path, overrides: str = "", keys: Collection[str] | None = None
+) -> dict[str, Any]:
     r"""Load a YAML after checking that each overridden key is known.
 
     Parameters
     ----------
     path : str or Path
-        HyperPyYAML file; may have a `__base__`, relative to itself.
+        HyperPyYAML file; may have a `__base__`, relative to itself. Of several, each changes those
+        before it.
     overrides : str
         YAML text from the command line.
+    keys : collection of str, optional
+        Make only what these top-level keys hold; for a YAML without references.
 
     Returns
     -------
@@ -66,6 +71,8 @@ def load_config(path: str | Path, overrides: str = "") -> dict[str, Any]:
     focalcodec.errors.UserError: fast.yaml: no key 'batch_siez'; did you mean 'batch_size'?
     """
     tree = read_tree(path, overrides)
+    for key in [key for key in tree if keys is not None and key not in keys]:
+        del tree[key]
     try:
         hparams = load_hyperpyyaml(_to_text(tree))
         for key, value in hparams.items():
@@ -137,12 +144,13 @@ def read_tree(path: str | Path, overrides: str = "", above: Sequence[Path] = ())
     """
     path = Path(path)
     tree = _read_file(path)
-    base = tree.pop(BASE_KEY, None)
-    if base is not None:
-        above = [*above, path.resolve()]
-        if (path.parent / base).resolve() in above:
+    bases = tree.pop(BASE_KEY, [])
+    below: Any = CommentedMap()
+    for base in [bases] if isinstance(bases, str) else bases:
+        if (path.parent / base).resolve() in (inner := [*above, path.resolve()]):
             raise UserError(f"{path}: {BASE_KEY} {base} is built on this very file; name another")
-        tree = _merge(read_tree(path.parent / base, above=above), tree, path, new_keys=True)
+        below = _merge(below, read_tree(path.parent / base, above=inner), path, new_keys=True)
+    tree = _merge(below, tree, path, new_keys=True) if bases else tree
     try:
         changes = YAML().load(overrides) if overrides else {}
     except YAMLError as error:

@@ -1,11 +1,14 @@
 """One run of a recipe: from the command line to the closing table.
 
-A recipe's `train.py` says which data there is; everything that all recipes share is here.
+    YAML -> encoder -> manifests -> loaders -> Brain -> fit -> test
+
+A recipe's `train.py` calls `train`; all that differs between recipes is named in their YAMLs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import shutil
@@ -18,28 +21,27 @@ import speechbrain as sb
 import torch
 from ruamel.yaml import YAML
 from speechbrain.utils.distributed import if_main_process, run_on_main
-from torch.utils.data import DataLoader
 
-from focalcodec.data.dataset import AudioDataset, pad_collate
-from focalcodec.data.feature_cache import FeatureCache
-from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
-from focalcodec.training.distributed import leave_together, process_count, process_rank
-from focalcodec.training.export import ENCODER_NAME, describe_encoder, load_decoder
+from focalcodec.training.corpus import CORPUS_KEYS, prepare_corpus, read_corpus
+from focalcodec.training.distributed import leave_together
+from focalcodec.training.export import export, load_decoder
 from focalcodec.training.identity import SAVE_NAME, check_identity, knobs_of
+from focalcodec.training.loaders import Loaders, Rows
 from focalcodec.training.monitor import Monitor
+from focalcodec.training.trained_run import CONFIG_NAME, ENCODER_NAME, describe_encoder
+from focalcodec.training.warm_start import Source, freeze, initialise, load_source
 
 logger = logging.getLogger(__name__)
 
-Rows = Sequence[dict[str, Any]]
-
-READ_KEYS = frozenset(
+READ_KEYS = CORPUS_KEYS | frozenset(
     """
-    seed data_folder output_folder skip_prep max_broken_share
+    experiment seed output_folder group_by temperature mixer init_from init_lr_factor freeze
+    best_checkpoint
     brain encoder modules quantizer opt_class lr_scheduler lr_scheduler_interval
     epoch_counter number_of_epochs stop_patience_epochs passes_per_epoch
     batch_size valid_batch_size sorting num_workers min_seconds max_seconds
@@ -51,6 +53,23 @@ READ_KEYS = frozenset(
 """Top-level YAML keys that every run reads; a Brain adds its own in `read_keys`."""
 
 
+def train(argv: Sequence[str]) -> None:
+    """Prepare the data, train and test.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Command line: the YAML, then `--key value` for its knobs and SpeechBrain's run options.
+
+    Raises
+    ------
+    UserError
+        What the user can put right: a knob, the data, the weights to begin with.
+    """
+    file, _, overrides = sb.parse_arguments(list(argv))
+    load_config(file, overrides, keys=("experiment",))["experiment"](argv).run()
+
+
 class Experiment:
     """A run folder, its configuration and its processes.
 
@@ -58,8 +77,6 @@ class Experiment:
     ----------
     argv : sequence of str
         Command line: the YAML, then `--key value` for its knobs and SpeechBrain's run options.
-    data_keys : sequence of str
-        YAML keys that the recipe's `train.py` reads itself.
 
     Raises
     ------
@@ -67,19 +84,21 @@ class Experiment:
         The YAML, an override or a knob changed since the folder's first run.
     """
 
-    def __init__(self, argv: Sequence[str], data_keys: Sequence[str] = ()) -> None:
+    def __init__(self, argv: Sequence[str]) -> None:
         file, run_opts, overrides = sb.parse_arguments(list(argv))
         if "distributed_backend" not in run_opts.overridden_args and not torch.cuda.is_available():
             run_opts = dataclasses.replace(run_opts, distributed_backend="gloo")
-        sb.utils.distributed.ddp_init_group(run_opts)
+        # The second of several runs finds what the first began.
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            sb.utils.distributed.ddp_init_group(run_opts)
         self.run_opts = run_opts
         self.hparams = load_config(file, overrides)
-        refuse_dead_keys(file, READ_KEYS | self.hparams["brain"].read_keys | set(data_keys))
+        refuse_dead_keys(file, READ_KEYS | self.hparams["brain"].read_keys)
         self.output_folder = Path(self.hparams["output_folder"])
         run_on_main(self._open_folder, args=[file, overrides])
 
     def _open_folder(self, file: str, overrides: str) -> None:
-        resolved = resolve_config(file, overrides)
+        resolved = resolve_config(file, _with_whole_path(self.hparams["init_from"], overrides))
         options = {
             key: getattr(self.run_opts, key)
             for key in sorted(self.run_opts.overridden_args)
@@ -92,60 +111,94 @@ class Experiment:
         for source in (file, sys.argv[0]):
             if Path(source).is_file():
                 shutil.copy(source, self.output_folder)
-        with atomic_path(self.output_folder / "hyperparams.yaml") as path:
+        with atomic_path(self.output_folder / CONFIG_NAME) as path:
             path.write_text(resolved, encoding="utf-8")
         if resumed:
             logger.info("%s: taking up the run of this folder", self.output_folder)
 
-    def on_main(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call a function on the first process; the others wait for it."""
-        run_on_main(function, args=args, kwargs=kwargs)
-
-    def say(self, line: str) -> None:
-        """Print one line, once for all processes."""
-        if if_main_process():
-            print(line, flush=True)
-
-    def run(self, train: Rows, valid: Rows, tests: Mapping[str, Rows]) -> None:
-        """Train, then test the best checkpoint on each test set.
-
-        Parameters
-        ----------
-        train, valid : sequence of manifest rows
-            See `focalcodec.data.manifest`.
-        tests : mapping of str to manifest rows
-            One closing row each.
-        """
-        encoder = self.hparams["encoder"]()
-        cache = self._feature_cache(encoder, train)
-        train = self._long_enough(train)
-        train_loader = self._loader(train, encoder, cache, shuffled=True)
-        monitor = Monitor(self.output_folder, self._sample_batches(valid, encoder))
-        brain = self._brain(encoder, monitor, train_loader.batch_sampler, cache)
-        valid_loader = self._loader(valid, encoder, cache)
+    def run(self) -> None:
+        """Prepare the data, train, then test the best checkpoint."""
+        source, encoder = self._source_and_encoder()
+        sets = self._prepare()
+        loaders = Loaders(self.hparams, encoder, self.output_folder)
+        train_loader = loaders.training(sets["train"])
+        monitor = Monitor(self.output_folder, loaders.samples(sets["valid"]))
+        brain = self._brain(encoder, source, monitor, train_loader.batch_sampler, loaders.cache)
+        valid_loader = loaders.validation(sets["valid"])
         brain.fit(self.hparams["epoch_counter"], train_loader, valid_loader)
-        results = {}
-        for name, rows in tests.items():
-            brain.evaluate(self._loader(rows, encoder, None), **brain.selection)
-            results[name] = brain.test_stats
+
+        tests = {name: rows for name, rows in sets.items() if name not in ("train", "valid")}
+        results = self._test(brain, loaders, tests)
         brain.write_samples(None)
+        if source is not None:
+            results |= self._test_before(brain, source, loaders, tests)
         monitor.write_results(results)
         monitor.close()
+        # What --debug trains is not kept.
+        if source is not None and source.is_whole and not brain.debug:
+            run_on_main(self._write_codec)
         leave_together()
 
-    def _brain(self, encoder: Any, monitor: Monitor, sampler: Any, cache: Any) -> CodecBrain:
+    def _source_and_encoder(self) -> tuple[Source | None, Any]:
+        """Weights to begin with, if there are any, and the encoder: theirs, or the YAML's."""
+        if self.hparams["init_from"] is None:
+            return None, self.hparams["encoder"]()
+        source = load_source(self.hparams["init_from"])
+        return source, source.encoder
+
+    def _prepare(self) -> dict[str, Rows]:
+        """Make the manifests that are not there yet; rows of each set by name."""
+        manifests = self.output_folder / "manifests"
+        run_on_main(prepare_corpus, args=[self.hparams, manifests])
+        return read_corpus(self.hparams, manifests)
+
+    def _test(
+        self, brain: CodecBrain, loaders: Loaders, tests: Mapping[str, Rows], label: str = ""
+    ) -> dict[str, dict[str, float]]:
+        """Figures of each set, and of its groups."""
+        results = {}
+        for name, rows in tests.items():
+            brain.evaluate(loaders.test(rows), **self.hparams["best_checkpoint"])
+            results[name + label] = brain.test_stats
+            for group, stats in brain.test_group_stats.items():
+                results[f"{name}-{group}{label}"] = stats
+        return results
+
+    def _test_before(
+        self, brain: CodecBrain, source: Source, loaders: Loaders, tests: Mapping[str, Rows]
+    ) -> dict[str, dict[str, float]]:
+        """The same of the weights that the run began with."""
+        known = [name for name in self.hparams["modules"] if name in source.parts]
+        initialise(self.hparams["modules"], source, known)
+        brain.tests_as_is = True
+        return self._test(brain, loaders, tests, " before")
+
+    def _write_codec(self) -> None:
+        """The codec that the run began with, its trained parts in their place."""
+        folder = self.output_folder / "codec"
+        export(self.output_folder, self.output_folder, folder)
+        print(f"{folder}: the whole codec, ready for --model", flush=True)
+
+    def _brain(
+        self, encoder: Any, source: Source | None, monitor: Monitor, sampler: Any, cache: Any
+    ) -> CodecBrain:
         if if_main_process():
             with atomic_path(self.output_folder / ENCODER_NAME) as path:
                 path.write_text(json.dumps(describe_encoder(encoder), indent=2), encoding="utf-8")
         modules, counter = self.hparams["modules"], self.hparams["epoch_counter"]
         stored = {name: m for name, m in modules.items() if any(True for _ in m.parameters())}
+        if source is not None:
+            initialise(modules, source, list(modules))
+        freeze(modules, self.hparams["freeze"])
         checkpointer = RunCheckpointer(
             self.output_folder / SAVE_NAME, {**stored, "epoch_counter": counter}
         )
         run_on_main(checkpointer.refuse_if_all_damaged)
-        extra = {}
+        extra: dict[str, Any] = {}
         if self.hparams.get("decoder_source"):
             extra["decoder"] = load_decoder(self.hparams["decoder_source"], encoder)
+        elif "decoder_source" in self.hparams and source is not None:
+            extra["decoder"] = source.parts.get("decoder")
         return self.hparams["brain"](
             encoder=encoder,
             monitor=monitor,
@@ -159,67 +212,16 @@ class Experiment:
             **extra,
         )
 
-    def _feature_cache(self, encoder: Any, train: Rows) -> FeatureCache | None:
-        if self.hparams["feature_cache"] is None:
-            return None
-        dtype = self.hparams["feature_cache_dtype"]
-        cache = FeatureCache(self.hparams["feature_cache"], encoder, dtype)
-        if if_main_process():
-            print(cache.describe_cost(sum(row["duration"] for row in train)), flush=True)
-        return cache
 
-    def _long_enough(self, rows: Rows) -> Rows:
-        shortest = self.hparams["min_seconds"]
-        kept = [row for row in rows if row["duration"] >= shortest]
-        if not kept:
-            raise UserError(f"min_seconds={shortest}: no clip of {len(rows)} is left; lower it")
-        if len(kept) < len(rows):
-            logger.info("%d clips under %g s are left out", len(rows) - len(kept), shortest)
-        return kept
-
-    def _dataset(
-        self, rows: Rows, encoder: Any, cache: FeatureCache | None, with_sig: bool
-    ) -> AudioDataset:
-        return AudioDataset(
-            rows,
-            encoder.sample_rate,
-            max_seconds=self.hparams["max_seconds"],
-            report=self.output_folder / "skipped.csv",
-            cache=cache,
-            with_sig=with_sig,
-        )
-
-    def _loader(
-        self, rows: Rows, encoder: Any, cache: FeatureCache | None, shuffled: bool = False
-    ) -> DataLoader:
-        hparams = self.hparams
-        dataset = self._dataset(rows, encoder, cache, hparams["brain"].needs_sig)
-        sampler = EpochBatchSampler(
-            dataset.durations,
-            batch_size=hparams["batch_size" if shuffled else "valid_batch_size"],
-            sorting=hparams["sorting"] if shuffled else "ascending",
-            seed=hparams["seed"],
-            passes=hparams["passes_per_epoch"] if shuffled else 1,
-            world_size=process_count(),
-            rank=process_rank(),
-            drop_last=shuffled,
-        )
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=pad_collate,
-            num_workers=hparams["num_workers"],
-            persistent_workers=hparams["num_workers"] > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def _sample_batches(self, valid: Rows, encoder: Any) -> list[Any]:
-        rows = sorted(valid, key=lambda row: row["ID"])[: self.hparams["sample_clips"]]
-        if not rows:
-            return []
-        dataset = self._dataset(rows, encoder, None, with_sig=True)
-        batches = [pad_collate([dataset[index]]) for index in range(len(dataset))]
-        return [batch for batch in batches if batch is not None]
+def _with_whole_path(init_from: str | None, overrides: str) -> str:
+    """Overrides of the stored YAML: a run's folder is read from other places than it was run in."""
+    if init_from is None or not Path(init_from).expanduser().exists():
+        return overrides
+    changes = YAML().load(overrides) if overrides else {}
+    changes["init_from"] = str(Path(init_from).expanduser().resolve())
+    text = io.StringIO()
+    YAML().dump(changes, text)
+    return text.getvalue()
 
 
 def run_script(main: Callable[[Sequence[str]], None]) -> None:

@@ -25,11 +25,21 @@ HONOURED = frozenset(
         "num_workers",
         "skip_prep",
         "data_folder",
+        "own_data",
+        "more_tests",
+        "best_checkpoint",
         "nonfinite_patience",
         "feature_cache",
         "output_folder",
         "decoder_source",
         "valid_batch_size",
+        "experiment",
+        "token_folder",
+        "seeds",
+        "bootstrap_samples",
+        "panel",
+        "judge_clips",
+        "beam_size",
     }
 )
 """Knobs that a resumed run takes over in their new value; they do not change a step's result. The
@@ -105,7 +115,8 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
             temporary.write_text(json.dumps(dict(knobs), indent=1) + "\n", encoding="utf-8")
         return False
     before = json.loads(path.read_text(encoding="utf-8"))
-    for name in sorted(before.keys() | knobs.keys()):
+    # The key that a user writes before the places that refer to it.
+    for name in sorted(before.keys() | knobs.keys(), key=lambda name: (name.count("."), name)):
         old, new = before.get(name), json.loads(json.dumps(knobs.get(name)))
         # What a key with two underscores holds shows again where it is referenced.
         if old == new or name.startswith("__") or name.partition(".")[0] in HONOURED:

@@ -1,31 +1,25 @@
-"""Manifests of LibriSpeech, or of a corpus in its tree or in LibriTTS's.
-
-LibriSpeech: `<split>/<speaker>/<chapter>/<clip>.flac` with `<speaker>-<chapter>.trans.txt`.
-LibriTTS: `<split>/<speaker>/<chapter>/<clip>.wav` with `<clip>.normalized.txt`.
-"""
+"""Manifests of LibriSpeech, or of a corpus in its tree or in LibriTTS's."""
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 from focalcodec.audio import Channels
-from focalcodec.data.prepare import (
-    AUDIO_SUFFIXES,
-    FoundClip,
-    FoundFile,
-    PrepareOptions,
-    build_manifest,
-    check_data_folder,
-)
+from focalcodec.data.librispeech_tree import find_clips, librispeech_sets, named_sets
+from focalcodec.data.manifest_builder import Row, build_manifests
+from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, write_sets
+from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 
-_TREE = "<split>/<speaker>/<chapter>/<clip>.flac"
-_CLIP_TEXTS = (".normalized.txt", ".original.txt")
+SETS = ("train", "valid", "test")
 
 
 def prepare_librispeech(
-    data_folder: str | Path,
+    data_folder: str | Path | None,
     save_folder: str | Path,
     tr_splits: Sequence[str] = (),
     dev_splits: Sequence[str] = (),
@@ -35,7 +29,8 @@ def prepare_librispeech(
     channels: Channels = "error",
     min_seconds: float = 0.05,
     max_broken_share: float = 0.05,
-    num_threads: int = 8,
+    shares: Sequence[float] | None = None,
+    split_seed: int = 1986,
 ) -> None:
     """Make `train.csv`, `valid.csv`, `test.csv` and one `<name>.csv` for each extra set.
 
@@ -44,8 +39,9 @@ def prepare_librispeech(
 
     Parameters
     ----------
-    data_folder : str or path
-        Folder that holds the splits.
+    data_folder : str or path, optional
+        Folder that holds the splits. None: the embedded mini corpus, with its own splits where
+        it has not all of those named.
     save_folder : str or path
         Where manifests go.
     tr_splits, dev_splits, te_splits : sequence of str
@@ -56,8 +52,11 @@ def prepare_librispeech(
         Return at once: the manifests are there.
     channels, min_seconds, max_broken_share
         See `focalcodec.data.prepare.PrepareOptions`.
-    num_threads : int
-        Threads that read headers.
+    shares : sequence of float, optional
+        Of train, valid and test, such as [0.8, 0.1, 0.1]: the clips of `tr_splits` are shared out
+        to the three at random, so that each set has all speakers. There are no other sets then.
+    split_seed : int
+        Of that; not the run's, so that all runs have the same sets.
 
     Raises
     ------
@@ -66,77 +65,68 @@ def prepare_librispeech(
     """
     if skip_prep:
         return
-    root = check_data_folder(data_folder, save_folder)
-    sets = {"train": tr_splits, "valid": dev_splits, "test": te_splits}
-    taken = sorted(sets.keys() & (extra_sets or {}).keys())
-    if taken:
-        raise UserError(f"extra_sets: {taken[0]!r} is the name of a standard set; rename it")
-    sets = {name: splits for name, splits in {**sets, **(extra_sets or {})}.items() if splits}
-    if not sets:
-        raise UserError("tr_splits, dev_splits, te_splits: all empty; name at least one split")
-    for name, splits in sets.items():
-        _check_splits(root, name, splits)
     options = PrepareOptions(channels, min_seconds, max_broken_share)
-    for name, splits in sets.items():
-        manifest = Path(save_folder).expanduser() / f"{name}.csv"
-        build_manifest(manifest, root, splits, find_clips, options, num_threads)
+    sets = named_sets(tr_splits, dev_splits, te_splits, extra_sets)
+    if shares is not None:
+        _check_shares(shares, sets)
+    root, sources = librispeech_sets(data_folder, save_folder, sets)
+    if shares is None:
+        prepare_sets(root, save_folder, sources, options)
+        return
+    details = {"shares": list(shares), "split_seed": split_seed}
+    source = SetSource(sources["train"].folders, find_clips, details)
+    save = Path(save_folder).expanduser()
+    manifests = [save / f"{name}.csv" for name in SETS]
+    share = partial(share_clips, shares=shares, seed=split_seed)
+    build_manifests(manifests, root, source, options, share, save / "skipped.csv")
+    write_sets(save, root, SETS, "by clip, at random within each speaker")
 
 
-def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
-    """Clips of either tree with their speakers and transcripts.
+def share_clips(rows: Sequence[Row], shares: Sequence[float], seed: int) -> dict[str, list[Row]]:
+    """Share the clips of each speaker out to train, valid and test.
 
     Parameters
     ----------
-    data_root : Path
-        Folder that holds the splits.
-    files : list of FoundFile
-        Files of the splits.
+    rows : sequence of dict
+        Of whole files.
+    shares : sequence of float
+        Of the three sets.
+    seed : int
+        Of the order in which a speaker's clips are taken.
 
     Returns
     -------
-    list of FoundClip
-        In the files' order; those without a transcript have an empty `wrd`.
+    dict of str to list of dict
+        Rows of each set, in their order.
+
+    Example
+    -------
+    >>> rows = [{"ID": f"7-{k}", "spk_id": "7"} for k in range(10)]
+    >>> sets = share_clips(rows, [0.8, 0.1, 0.1], seed=1986)
+    >>> {name: len(some) for name, some in sets.items()}
+    {'train': 8, 'valid': 1, 'test': 1}
     """
-    paths = [PurePosixPath(file.path) for file in files]
-    texts: dict[PurePosixPath, str] = {}
-    for path in paths:
-        if path.name.endswith(".trans.txt"):
-            for line in _read_text(data_root / path).splitlines():
-                clip_id, _, words = line.strip().partition(" ")
-                texts[path.parent / clip_id] = words.strip()
-    known = set(paths)
-    clips = []
-    for path in paths:
-        if len(path.parts) != 4 or path.suffix.lower() not in AUDIO_SUFFIXES:
-            continue
-        words = texts.get(path.with_suffix(""), "")
-        beside = [p for s in _CLIP_TEXTS if (p := path.with_name(path.stem + s)) in known]
-        if not words and beside:
-            words = " ".join(_read_text(data_root / beside[0]).split())
-        clips.append(FoundClip(id=path.stem, wav=str(path), spk_id=path.parts[1], wrd=words))
-    return clips
+    clips: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        clips[row["spk_id"]].append(row["ID"])
+    chosen: dict[str, str] = {}
+    for ids in clips.values():
+        ids.sort(key=lambda name: stable_seed(seed, name))
+        # Rounded up: who has one clip alone is trained on, or a test could not name them.
+        edges = [math.ceil(round(len(ids) * sum(shares[:k]), 6)) for k in (1, 2)]
+        chosen |= {name: SETS[sum(k >= edge for edge in edges)] for k, name in enumerate(ids)}
+    return {name: [row for row in rows if chosen[row["ID"]] == name] for name in SETS}
 
 
-def _check_splits(root: Path, name: str, splits: Sequence[str]) -> None:
-    if isinstance(splits, str):
-        raise UserError(f"splits of {name!r}: {splits!r} is not a list; write [{splits}]")
-    for split in splits:
-        if splits.count(split) > 1:
-            raise UserError(f"splits of {name!r}: {split!r} twice; name each split once")
-        if not (root / split).is_dir():
-            there = sorted(p.name for p in root.iterdir() if p.is_dir())
-            nested = next((p for p in there if (root / p / split).is_dir()), None)
-            hint = f"did you mean {root / nested}" if nested else f"there are: {', '.join(there)}"
-            raise UserError(
-                f"data_folder {root}: no folder {split!r} (split of {name!r});"
-                f" expected {root}/{_TREE}; {hint or 'nothing'}"
-            )
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: transcript is not UTF-8 ({error}); convert it") from error
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); copy it again") from error
+def _check_shares(shares: Sequence[float], sets: Mapping[str, Sequence[str]]) -> None:
+    if len(shares) != len(SETS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise UserError(
+            f"shares={list(shares)}: give those of train, valid and test, all above 0 and 1"
+            " together, such as [0.8, 0.1, 0.1]"
+        )
+    others = [name for name in sets if name != "train"]
+    if others:
+        raise UserError(
+            f"shares: the clips of tr_splits become all sets, but {others[0]!r} has splits of its"
+            " own; leave dev_splits, te_splits and extra_sets empty"
+        )

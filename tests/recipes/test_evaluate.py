@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from focalcodec.errors import UserError
-from focalcodec.training.config import read_tree
+from focalcodec.training.config import load_config
+from focalcodec.training.evaluation import clip_sets, evaluate_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
-YAMLS = sorted((RECIPE / "hparams").glob("*resynthesis*.yaml"))
 CODEC = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
 
 
@@ -58,7 +57,7 @@ def test_mini_without_judges(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ([], "codecs: none"),
-        (["--codecs=[opus:6]", "--sets=[{name: x}]"], "give name, splits or manifest"),
+        (["--codecs=[opus:6]", "--sets=[{source: x}]"], "give name, and if need be source"),
         (["--codecs=[opus:6]", "--panle=none"], "no key 'panle'"),
     ],
 )
@@ -67,17 +66,28 @@ def test_refusals(
 ) -> None:
     monkeypatch.chdir(RECIPE)
     monkeypatch.syspath_prepend(str(RECIPE))
-    main = runpy.run_path("evaluate.py")["main"]
     with pytest.raises(UserError, match=re.escape(told)):
-        main(["hparams/resynthesis.yaml", f"--output_folder={tmp_path / 'out'}", *options])
+        evaluate_recipe(
+            ["hparams/resynthesis.yaml", f"--output_folder={tmp_path / 'out'}", *options]
+        )
     assert not (tmp_path / "out" / "manifests").exists()
 
 
-@pytest.mark.parametrize("yaml", YAMLS, ids=lambda path: path.stem)
-def test_header_and_name(yaml: Path) -> None:
-    lines = yaml.read_text().splitlines()
-    assert len(lines) < 80
-    assert re.search(
-        rf"^#\s+python evaluate\.py hparams/{re.escape(yaml.name)}\b", "\n".join(lines), re.M
-    )
-    assert read_tree(yaml)["name"] == yaml.stem
+def test_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder or a manifest beside the prepared sets; a set that is not prepared is refused."""
+    monkeypatch.syspath_prepend(str(RECIPE))
+    hparams = load_config(RECIPE / "hparams" / "resynthesis_mini.yaml")
+    real = ROOT / "corpus" / "LibriSpeech" / "test-real"
+    hparams["sets"] = [
+        {"name": "test-real", "kind": "real"},
+        {"name": "mine", "source": str(real), "language": "fr"},
+        {"name": "listed", "source": str(tmp_path / "test-real.csv")},
+    ]
+    hparams["data_folder"] = str(real.parent)
+    prepared, mine, listed = clip_sets(hparams, tmp_path)
+    assert len(prepared.clips) == len(mine.clips) == len(listed.clips) == 7
+    assert (prepared.kind, mine.kind, mine.clips[0].language) == ("real", "", "fr")
+    assert listed.sha256 == prepared.sha256
+    hparams["sets"] = [{"name": "test-raal"}]
+    with pytest.raises(UserError, match="'test-raal' is not prepared; there are: test-mini, test-"):
+        clip_sets(hparams, tmp_path)

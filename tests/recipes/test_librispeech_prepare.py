@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from focalcodec.data.embedded import embedded_corpus
 from focalcodec.data.manifest import read_manifest
+from focalcodec.data.prepare import read_prepared
 from focalcodec.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "LibriSpeech"
@@ -63,18 +63,21 @@ def prepare(root, save, **kwargs):
     prepare_librispeech(root, save, **{"tr_splits": ["train-a"], "dev_splits": ["dev-a"], **kwargs})
 
 
-def test_embedded_corpus(tmp_path):
-    prepare_librispeech(
-        embedded_corpus("LibriSpeech"),
-        tmp_path,
-        tr_splits=["train-mini"],
-        dev_splits=["dev-mini"],
-        te_splits=["test-mini"],
-        extra_sets={"test-real": ["test-real"]},
-    )
+@pytest.mark.parametrize(
+    "splits",
+    [
+        {"tr_splits": ["train-mini"], "dev_splits": ["dev-mini"], "te_splits": ["test-mini"]}
+        | {"extra_sets": {"test-real": ["test-real"]}},
+        {"tr_splits": ["train-clean-100"], "dev_splits": ["dev-clean"]},
+    ],
+    ids=["its splits", "splits that it has not"],
+)
+def test_embedded_corpus(tmp_path, capsys, splits):
+    prepare_librispeech(None, tmp_path, **splits)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "embedded mini corpus is used" in line and "train-mini" in line
     counts = {}
-    for name in ("train", "valid", "test", "test-real"):
-        rows = read_manifest(tmp_path / f"{name}.csv", embedded_corpus("LibriSpeech"))
+    for name, rows in read_prepared(tmp_path).items():
         assert all(row["wrd"] and row["sample_rate"] == 16000 for row in rows)
         counts[name] = (len(rows), round(sum(row["duration"] for row in rows)))
     assert counts == {
@@ -89,7 +92,8 @@ def test_data_folder_is_only_read_and_a_second_run_does_nothing(tree, tmp_path):
     before = state(tree)
     prepare(tree, tmp_path / "save")
     made = state(tmp_path / "save")
-    assert set(made) == {"train.csv", "train.csv.json", "valid.csv", "valid.csv.json"}
+    manifests = {f"{name}.csv{end}" for name in ("train", "valid") for end in ("", ".json")}
+    assert set(made) == manifests | {"sets.json"}
     prepare(tree, tmp_path / "save")
     assert state(tmp_path / "save") == made
     assert state(tree) == before
@@ -115,7 +119,9 @@ def test_both_folders_can_be_moved(tree, tmp_path):
     assert all(Path(row["wav"]).is_file() for row in rows)
     made = state(tmp_path / "kept")
     prepare(tmp_path / "moved", tmp_path / "kept")
-    assert state(tmp_path / "kept") == made
+    again = state(tmp_path / "kept")
+    assert {name for name in made if again[name] != made[name]} == {"sets.json"}
+    assert read_prepared(tmp_path / "kept")["train"] == rows
 
 
 def test_other_options_or_files_make_it_again(tree, tmp_path):

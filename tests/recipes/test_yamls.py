@@ -1,47 +1,76 @@
-"""Each YAML of the recipe, run for some steps as a user runs it."""
+"""Each YAML of each recipe, run for some steps as a user runs it."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from ruamel.yaml import YAML
 
-from focalcodec.training.config import load_config, resolve_config
+from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.codec import FocalCodec
+from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.logmel import LogMel
+from focalcodec.training.config import load_config, read_tree, resolve_config
+from focalcodec.vocos import Vocos
 from tests.unit.training import tiny
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "LibriSpeech"
-YAMLS = sorted(  # those of train.py
-    path for path in (RECIPE / "hparams").glob("*.yaml") if "resynthesis" not in path.stem
-)
-FULL_SIZE = [path for path in YAMLS if not path.stem.endswith("_mini")]
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "recipes").glob("*/hparams/*.yaml"))
+PARTS = [path for path in FILES if path.stem.startswith("data")]  # bases of the others
+YAMLS = [path for path in FILES if path not in PARTS]
+
+
+def script_of(path: Path) -> str:
+    """The script of the command that a YAML opens with."""
+    command = rf"^#\s+python (\w+\.py) hparams/{re.escape(path.name)}\b"
+    found = re.search(command, path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None, f"{path}: no command that runs it"
+    return found[1]
+
+
+EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
+TRAININGS = [path for path in YAMLS if script_of(path) == "train.py"]
+FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
+CODEC = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
 
 # The published models, less 88,708,240 of the encoder and, in stage 1, 16,843,266 of the decoder.
 PARAMETERS = {
-    "focalcodec_50hz": 142_126_257 - 88_708_240 - 16_843_266,
-    "focalcodec_25hz": 144_223_409 - 88_708_240 - 16_843_266,
-    "focalcodec_12_5hz": 145_271_985 - 88_708_240 - 16_843_266,
-    "vocos_16khz": 16_843_266,
+    1: 142_126_257 - 88_708_240 - 16_843_266,
+    2: 144_223_409 - 88_708_240 - 16_843_266,
+    4: 145_271_985 - 88_708_240 - 16_843_266,
 }
+VOCOS_PARAMETERS = 16_843_266
 RATES = {"50hz": [1, 1, 1], "25hz": [2, 1, 1], "12_5hz": [2, 2, 1]}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
+def name_of(path: Path) -> str:
+    return f"{path.parents[1].name}-{path.stem}"
+
+
+def every(yamls: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("yaml", yamls, ids=name_of)
+
+
+def run(script: str, yaml: Path, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "train.py", *arguments],
-        cwd=RECIPE,
+        [sys.executable, script, f"hparams/{yaml.name}", *options],
+        cwd=yaml.parents[1],
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wavlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny WavLM with random weights, as `transformers` saves it."""
     from transformers import WavLMConfig, WavLMModel
@@ -65,14 +94,30 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def smaller(yaml: Path, wavlm: Path) -> list[str]:
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A codec of the sizes that `smaller` gives, to begin with."""
+    torch.manual_seed(0)
+    narrow = {"hidden_dims": [8, 8, 8]}
+    codec = FocalCodec(
+        LogMel(n_mels=16),
+        FocalEncoder(input_dim=16, output_dim=13, downscale_factors=[1, 1, 1], **narrow),
+        BinarySphericalQuantizer(codebook_size=2**13),
+        FocalDecoder(input_dim=13, output_dim=16, upscale_factors=[1, 1, 1], **narrow),
+        Vocos(input_dim=16, num_layers=1, dim=8, ffn_dim=8, n_fft=1024, hop_length=320),
+    )
+    folder = tmp_path_factory.mktemp("source") / "codec"
+    codec.eval().save_pretrained(folder)
+    return folder
+
+
+def smaller(tree: Any, wavlm: Path) -> list[str]:
     """What makes a few steps of it fit a test."""
-    text = resolve_config(yaml)
     options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0"]
-    options += ["--sample_clips=0"]
-    if "encoder_source" in text:
-        options += [f"--encoder_source={wavlm}", "--feature_dim=16"]
-    if "code_dim" in text:
+    options += ["--sample_clips=0", "--feature_dim=16"]
+    if "encoder_source" in tree:
+        options += [f"--encoder_source={wavlm}"]
+    if "code_dim" in tree:
         options += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
     else:
         options += ["--modules={decoder: {num_layers: 1, dim: 8, ffn_dim: 8}}"]
@@ -81,10 +126,12 @@ def smaller(yaml: Path, wavlm: Path) -> list[str]:
     return options
 
 
-@pytest.mark.parametrize("yaml", YAMLS, ids=lambda path: path.stem)
-def test_runs_as_a_user_runs_it(yaml: Path, wavlm: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    done = run(f"hparams/{yaml.name}", f"--output_folder={folder}", *smaller(yaml, wavlm))
+@every(TRAININGS)
+def test_trains_as_a_user_runs_it(yaml: Path, wavlm: Path, source: Path, tmp_path: Path) -> None:
+    folder, tree = tmp_path / "run", read_tree(yaml)
+    tuned = tree["init_from"] is not None or yaml.stem.startswith("finetune")
+    options = smaller(tree, wavlm) + ([f"--init_from={source}"] if tuned else [])
+    done = run("train.py", yaml, f"--output_folder={folder}", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     said = [line for line in done.stdout.splitlines() if "embedded mini corpus is used" in line]
     assert len(said) == 1
@@ -95,54 +142,76 @@ def test_runs_as_a_user_runs_it(yaml: Path, wavlm: Path, tmp_path: Path) -> None
     assert {"hyperparams.yaml", "log.txt", "results.json", yaml.name} <= {
         path.name for path in folder.iterdir()
     }
+    rows = json.loads((folder / "results.json").read_text()).keys()
+    assert ("test before" in rows) == tuned
+    assert any(row.startswith("test-") for row in rows) or tree["group_by"] is None
 
 
-@pytest.mark.parametrize("yaml", FULL_SIZE, ids=lambda path: path.stem)
+@every([path for path in EVALUATIONS if path.stem.endswith("_mini")])
+def test_evaluates_as_a_user_runs_it(yaml: Path, tmp_path: Path) -> None:
+    options = [f"--output_folder={tmp_path}", "--panel=none", "--max_clips=2", "--jobs=1"]
+    options += [f"--codecs=[original, {{mine: {CODEC}}}]", "--speed_clips=0", "--device=cpu"]
+    if read_tree(yaml).get("own_data") is not None:  # that of a run, which is not there
+        options += [f"--own_data={ROOT / 'corpus' / 'LibriSpeech' / 'dev-mini'}"]
+    done = run("evaluate.py", yaml, "--report=False", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(tmp_path.glob("*/mine/card.json"))) >= len(read_tree(yaml)["sets"])
+
+
+@every(FULL_SIZE)
 def test_sizes_are_the_papers(yaml: Path) -> None:
+    tree, nothing = read_tree(yaml), "prepare: null\nbrain: null\nmixer: null"
     with torch.device("meta"):
-        modules = load_config(yaml, "mel_loss: null" if "vocos" in yaml.stem else "")["modules"]
+        modules = load_config(yaml, nothing + ("\nmel_loss: null" if "mel_loss" in tree else ""))[
+            "modules"
+        ]
     learned = {name: module for name, module in modules.items() if name != "discriminator"}
     tensors = [t for module in learned.values() for t in module.state_dict().values()]
-    assert sum(t.numel() for t in tensors) == PARAMETERS[yaml.stem]
+    expected = VOCOS_PARAMETERS
+    if "downscale_factors" in tree:
+        expected = PARAMETERS[math.prod(tree["downscale_factors"])]
+    assert sum(t.numel() for t in tensors) == expected
 
 
-@pytest.mark.parametrize("yaml", [p for p in YAMLS if "focalcodec" in p.stem], ids=lambda p: p.stem)
+@every([path for path in TRAININGS if "_".join(path.stem.split("_")[1:]).startswith(tuple(RATES))])
 def test_names_tell_the_rate(yaml: Path) -> None:
-    rate = yaml.stem.removeprefix("focalcodec_").removesuffix("_mini")
-    compressor = YAML().load(resolve_config(yaml))["modules"]["compressor"]
-    decompressor = YAML().load(resolve_config(yaml))["modules"]["decompressor"]
-    assert compressor["downscale_factors"] == RATES[rate]
-    assert decompressor["upscale_factors"] == RATES[rate][::-1]
+    modules = YAML().load(resolve_config(yaml))["modules"]
+    rate = next(rate for rate in RATES if f"_{rate}" in yaml.stem)
+    assert modules["compressor"]["downscale_factors"] == RATES[rate]
+    assert modules["decompressor"]["upscale_factors"] == RATES[rate][::-1]
 
 
-@pytest.mark.parametrize("yaml", YAMLS, ids=lambda path: path.stem)
+@every(YAMLS)
 def test_header_and_length(yaml: Path) -> None:
     lines = yaml.read_text().splitlines()
     assert len(lines) < 80
-    header = "\n".join(line for line in lines[:10] if line.startswith("#"))
-    assert re.search(rf"^#\s+python train\.py hparams/{re.escape(yaml.name)}\b", header, re.M)
-    name = tiny.read_yaml(yaml)["name"]
-    assert name == yaml.stem
+    assert (yaml.parents[1] / script_of(yaml)).is_file()
+    assert any(script_of(yaml) in line for line in lines[:10])
+    # A generator's name is that of the corpus it makes.
+    assert tiny.read_yaml(yaml)["name"] == yaml.stem or script_of(yaml) == "generate.py"
 
 
-@pytest.mark.parametrize("full", FULL_SIZE, ids=lambda path: path.stem)
-def test_each_has_a_mini(full: Path) -> None:
-    mini = full.with_name(f"{full.stem}_mini.yaml")
-    assert mini in YAMLS
+@every(PARTS)
+def test_part_is_a_base_of_others(yaml: Path) -> None:
+    assert "name" not in read_tree(yaml)
+    bases = [tiny.read_yaml(path).get("__base__", []) for path in yaml.parent.glob("*.yaml")]
+    assert any(yaml.name in ([base] if isinstance(base, str) else base) for base in bases)
+
+
+@every(FULL_SIZE)
+def test_each_has_a_mini(yaml: Path) -> None:
+    mini = yaml.with_name(f"{yaml.stem}_mini.yaml")
+    assert mini in TRAININGS
     assert "encoder_source" not in resolve_config(mini)
 
 
-def test_without_wavlm_the_error_names_the_way_out(tmp_path: Path) -> None:
-    cache = {"HF_HOME": str(tmp_path / "empty")}
-    done = subprocess.run(
-        [sys.executable, "train.py", "hparams/focalcodec_50hz.yaml"]
-        + ["--output_folder", str(tmp_path / "run"), "--hidden_dims", "[8, 8, 8]"]
-        + ["--reversed_hidden_dims", "[8, 8, 8]"],
-        cwd=RECIPE,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **cache, "HF_HUB_OFFLINE": "1"},
-    )
+def test_without_wavlm_the_error_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    yaml = ROOT / "recipes" / "LibriSpeech" / "hparams" / "focalcodec_50hz.yaml"
+    small = ("--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]")
+    done = run("train.py", yaml, f"--output_folder={tmp_path / 'run'}", *small)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

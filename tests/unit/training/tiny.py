@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,9 +15,13 @@ import torch
 from ruamel.yaml import YAML
 from torch.utils.data import DataLoader
 
-from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
+from focalcodec.data.batch import AudioBatch, pad_collate
+from focalcodec.data.dataset import AudioDataset
+from focalcodec.data.librispeech_tree import find_clips
 from focalcodec.data.manifest import read_manifest
+from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets
 from focalcodec.data.sampler import EpochBatchSampler
+from focalcodec.training import experiment
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config
@@ -28,6 +31,7 @@ from focalcodec.training.vocoder import VocoderBrain
 
 CLASSES = {"quantizer": QuantizerBrain, "vocoder": VocoderBrain}
 RECIPE = Path(__file__).parents[3] / "recipes" / "LibriSpeech"
+sys.path.append(str(RECIPE))  # its YAMLs name its preparation
 SECONDS = {"train": [0.8, 0.9, 1.0, 1.1], "dev": [0.7, 1.0], "test": [0.6, 0.9]}
 
 YAMLS = {
@@ -113,9 +117,7 @@ def flow(value: Any) -> str:
 
 
 def train(argv: list[str], pictures: bool = False) -> None:
-    """The recipe's `main`, in this process, whose logging is left as it was."""
-    if str(RECIPE) not in sys.path:
-        sys.path.insert(0, str(RECIPE))
+    """The recipe's `train.py`, in this process, whose logging is left as it was."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     # Drawing takes longer than such a run.
@@ -124,7 +126,7 @@ def train(argv: list[str], pictures: bool = False) -> None:
         with ExitStack() as stack:
             for name in () if pictures else ("save_png", "training_curves_figure"):
                 stack.enter_context(mock.patch(f"{drawn}.{name}"))
-            importlib.import_module("train").main([str(RECIPE / argv[0]), *argv[1:]])
+            experiment.train([str(RECIPE / argv[0]), *argv[1:]])
     finally:
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             handler.close()
@@ -134,11 +136,10 @@ def train(argv: list[str], pictures: bool = False) -> None:
 
 def clips(data: Path, split: str) -> list[dict[str, Any]]:
     """Manifest rows of a split."""
-    if str(RECIPE) not in sys.path:
-        sys.path.insert(0, str(RECIPE))
     manifests = data.parent / "manifests"
-    prepare = importlib.import_module("librispeech_prepare").prepare_librispeech
-    prepare(data, manifests, extra_sets={f"the-{split}": [split]})
+    prepare_sets(
+        data, manifests, {f"the-{split}": SetSource([split], find_clips)}, PrepareOptions()
+    )
     return read_manifest(manifests / f"the-{split}.csv", data)
 
 

@@ -1,0 +1,142 @@
+"""Evaluation by a recipe's YAML: which sets, codecs and judges."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from focalcodec.cli.eval import show
+from focalcodec.cli.options import pick_device, take_device
+from focalcodec.compat import ensure_torchaudio
+from focalcodec.data.prepare import prepared_names, prepared_root
+from focalcodec.data.whole_files import write_whole_files
+from focalcodec.errors import UserError
+from focalcodec.evaluation.clips import ClipSet, SetOptions, read_sets
+from focalcodec.evaluation.codecs import parse_specs
+from focalcodec.evaluation.plan import Plan
+from focalcodec.evaluation.run import evaluate, load_panel_judges
+from focalcodec.files import atomic_path
+from focalcodec.tokenize.plan import Shard
+from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
+from focalcodec.training.corpus import CORPUS_KEYS, prepare_corpus, prepared_folder
+
+ensure_torchaudio()
+import speechbrain as sb  # noqa: E402
+
+READ_KEYS = CORPUS_KEYS | frozenset(
+    """
+    sets max_clips task codecs panel output_folder report
+    seed bootstrap_samples batch_seconds window_seconds speed_clips jobs device
+    """.split()
+)
+
+
+def evaluate_recipe(argv: Sequence[str]) -> None:
+    """Prepare the manifests, evaluate, print the tables.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Command line: the YAML, then `--key value` for its knobs.
+
+    Raises
+    ------
+    UserError
+        What the user can put right: a knob, a set, a codec, a judge.
+    """
+    file, _, overrides = sb.parse_arguments(list(argv))
+    hparams = load_config(file, overrides)
+    refuse_dead_keys(file, READ_KEYS)
+    if not hparams["codecs"]:
+        raise UserError('codecs: none; give some, e.g. --codecs "[results/my_codec, opus:6]"')
+    out = Path(hparams["output_folder"])
+    with atomic_path(out / "hyperparams.yaml") as path:
+        path.write_text(resolve_config(file, overrides), encoding="utf-8")
+    take_device()
+    plan = Plan(
+        sets=tuple(clip_sets(hparams, out / "manifests")),
+        codecs=parse_specs(codec_words(hparams["codecs"])),
+        out=out,
+        device=str(pick_device(hparams["device"])),
+        command=shlex.join(["python", *sys.argv]),
+        **{
+            key: hparams[key]
+            for key in ("task", "panel", "seed", "bootstrap_samples", "speed_clips")
+            + ("batch_seconds", "window_seconds")
+        },
+    )
+    shard = Shard.from_environment(os.environ)
+    show(plan, evaluate(plan, load_panel_judges, shard, hparams["jobs"]), hparams["report"])
+
+
+def codec_words(codecs: Sequence[str | Mapping[str, str]]) -> list[str]:
+    """Names of codecs as `focalcodec eval` has them: a mapping gives them labels.
+
+    Parameters
+    ----------
+    codecs : sequence of str or mapping
+        As in the YAML.
+
+    Example
+    -------
+    >>> codec_words(["opus:6", {"mine": "results/codec"}])
+    ['opus:6', 'mine=results/codec']
+    """
+    words = []
+    for codec in codecs:
+        pairs = codec.items() if isinstance(codec, Mapping) else [("", codec)]
+        words += [f"{label}={name}" if label else str(name) for label, name in pairs]
+    return words
+
+
+def clip_sets(hparams: Mapping[str, Any], manifests: Path) -> list[ClipSet]:
+    """Sets of clips: those of the preparation by their names, others by their `source`.
+
+    Parameters
+    ----------
+    hparams : mapping
+        A configuration with `READ_KEYS`.
+    manifests : Path
+        Folder for the manifests.
+
+    Raises
+    ------
+    UserError
+        A set that is described wrongly, that is not prepared, or without clips.
+    """
+    for about in hparams["sets"]:
+        if not {"name"} <= about.keys() <= {"name", "source", "kind", "language"}:
+            raise UserError(
+                f"sets: {dict(about)}; give name, and if need be source (folder or manifest of"
+                " your own), kind (synthetic or real) and language"
+            )
+    if not all("source" in about for about in hparams["sets"]):
+        prepare_corpus(hparams, manifests)
+    return [clip_set for about in hparams["sets"] for clip_set in _read(about, hparams, manifests)]
+
+
+def _read(about: Mapping[str, str], hparams: Mapping[str, Any], manifests: Path) -> list[ClipSet]:
+    name, own = about["name"], "source" in about
+    folder = prepared_folder(hparams, manifests)
+    if own:
+        source, data_folder = Path(about["source"]), hparams["data_folder"]
+    else:
+        source, data_folder = folder / f"{name}.csv", prepared_root(folder)
+    if not own and name not in prepared_names(folder):
+        there = ", ".join(prepared_names(folder))
+        raise UserError(f"sets: {name!r} is not prepared; there are: {there}")
+    if not own:
+        source = write_whole_files(source, data_folder, manifests / "whole_files")
+    options = SetOptions(
+        task=hparams["task"],
+        data_folder=None if data_folder is None else str(data_folder),
+        kind=about.get("kind", ""),
+        language=about.get("language", "en"),
+        seed=hparams["seed"],
+        max_clips=hparams["max_clips"],
+    )
+    return read_sets(source, options, name)

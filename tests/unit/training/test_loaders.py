@@ -1,0 +1,119 @@
+"""Batches of a run: lengths, groups, mixtures, as the YAML says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from focalcodec.data.dataset import Mixed
+from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, read_prepared
+from focalcodec.errors import UserError
+from focalcodec.logmel import LogMel
+from focalcodec.training.loaders import Loaders
+from focalcodec.training.quantizer import QuantizerBrain
+from tests.unit.training import tiny
+
+HPARAMS = {
+    "brain": QuantizerBrain,
+    "seed": 1,
+    "feature_cache": None,
+    "own_data": None,
+    "group_by": None,
+    "temperature": 1.0,
+    "mixer": None,
+    "batch_size": 4,
+    "valid_batch_size": 4,
+    "sorting": "random",
+    "passes_per_epoch": 1,
+    "min_seconds": 0.0,
+    "max_seconds": 60.0,
+    "num_workers": 0,
+    "sample_clips": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Twelve clips of one language, four of another."""
+    folder = tmp_path_factory.mktemp("data")
+    tiny.write_corpus(folder / "corpus", it=[0.2] * 4, en=[0.3] * 12)
+
+    def find(root: Path, files: Any) -> Any:
+        from focalcodec.data.librispeech_tree import find_clips
+        from focalcodec.data.prepare import FoundClip
+
+        return [
+            FoundClip(clip.wav, clip.wav, extra={"language": clip.wav.split("/")[0]})
+            for clip in find_clips(root, files)
+        ]
+
+    sets = {"all": SetSource(["it", "en"], find)}
+    prepare_sets(folder / "corpus", folder / "manifests", sets, PrepareOptions())
+    return read_prepared(folder / "manifests")["all"]
+
+
+def loaders(folder: Path, **changes: Any) -> Loaders:
+    return Loaders(HPARAMS | changes, LogMel(n_mels=8), folder)
+
+
+def test_training_is_balanced_and_figures_are_pure(rows: Any, tmp_path: Path) -> None:
+    made = loaders(tmp_path, group_by="language", temperature=1e9)
+    batches = list(made.training(rows))
+    assert [Counter(batch.group) for batch in batches] == 4 * [{"en": 2, "it": 2}]
+    for loader in (made.validation(rows), made.test(rows)):
+        assert [len(set(batch.group)) for batch in loader] == 4 * [1]
+        assert sum(len(batch) for batch in loader) == 16
+
+
+def test_without_groups_all_are_alike(rows: Any, tmp_path: Path) -> None:
+    batches = list(loaders(tmp_path).training(rows))
+    assert {group for batch in batches for group in batch.group} == {""}
+
+
+def test_group_that_there_is_not(rows: Any, tmp_path: Path) -> None:
+    made = loaders(tmp_path, group_by="langauge")
+    with pytest.raises(UserError, match="group_by='langauge'.*language"):
+        made.training(rows)
+    # A test set from elsewhere need not know of groups.
+    assert {group for batch in made.test(rows) for group in batch.group} == {""}
+
+
+def test_own_data_need_not_have_groups(rows: Any, tmp_path: Path) -> None:
+    bare = [{key: row[key] for key in row if key != "language"} for row in rows]
+    options = {"own_data": "folder", "group_by": "language", "temperature": 5.0}
+    batches = list(loaders(tmp_path, **options).training(bare))
+    assert sum(len(batch) for batch in batches) == 16
+    assert {group for batch in batches for group in batch.group} == {""}
+    both = list(loaders(tmp_path, **options | {"temperature": 1e9}).training(rows))
+    assert [Counter(batch.group) for batch in both] == 4 * [{"en": 2, "it": 2}]
+
+
+def test_short_clips_are_left_out_of_training_alone(rows: Any, tmp_path: Path) -> None:
+    made = loaders(tmp_path, min_seconds=0.25)
+    assert sum(len(batch) for batch in made.training(rows)) == 12
+    assert sum(len(batch) for batch in made.validation(rows)) == 16
+
+
+def mixer(rows: Any, sample_rate: int, seed: int) -> Any:
+    """Silence is heard, a constant was said: how often the clip was drawn before."""
+    assert len(rows) and sample_rate == 16000 and seed == 1
+    return lambda row, draw: Mixed(torch.zeros(3200), torch.full((3200,), 0.1 * draw))
+
+
+def test_mixtures_are_new_in_training_and_the_same_in_figures(rows: Any, tmp_path: Path) -> None:
+    made = loaders(tmp_path, mixer=partial(mixer), passes_per_epoch=2)
+    draws = Counter(float(sig.max()) for batch in made.training(rows) for sig in batch.sig)
+    assert sorted(draws.values()) == [16, 16]
+    for batch in [*made.validation(rows), *made.samples(rows)]:
+        assert batch.mixture is not None and float(batch.sig.abs().max()) == 0.0
+
+
+def test_samples_are_the_first_by_id(rows: Any, tmp_path: Path) -> None:
+    first = sorted(row["ID"] for row in rows)[:2]
+    assert [batch.id for batch in loaders(tmp_path).samples(rows)] == [[name] for name in first]
+    assert loaders(tmp_path, sample_clips=0).samples(rows) == []
