@@ -20,12 +20,25 @@ def card_tables(cards: Sequence[Mapping[str, Any]]) -> str:
     Returns
     -------
     str
-        A heading and a table for each set.
+        A heading and a table for each set, and for each language of a set that has several.
     """
-    sets = list(dict.fromkeys(card["set"]["name"] for card in cards))
-    return "\n\n".join(
-        _set_table([card for card in cards if card["set"]["name"] == name]) for name in sets
-    )
+    by_set: dict[str, list[Mapping[str, Any]]] = {}
+    for card in cards:
+        by_set.setdefault(card["set"]["name"], []).append(card)
+    tables = []
+    for name, some in by_set.items():
+        about = some[0]["set"]
+        rows = [(card, card["figures"]) for card in some]
+        tables.append(
+            _table(f"{name}: {about['count']} clips, {about['seconds']:.1f} s", about, rows)
+        )
+        for language in some[0]["splits"].get("language", {}):
+            rows = [(card, card["splits"]["language"][language]) for card in some]
+            counts = [figure["count"] for _, figures in rows for figure in figures.values()]
+            if counts:  # none without judges
+                part = {"count": max(counts), "kind": about["kind"]}
+                tables.append(_table(f"{name}, {language}: {max(counts)} clips", part, rows))
+    return "\n\n".join(tables)
 
 
 def interval_note(clips: int) -> str:
@@ -85,18 +98,21 @@ def column_title(column: Mapping[str, str]) -> str:
     return f"{column['title']}{unit} {_ARROWS[column['better']]}".rstrip()
 
 
-def _set_table(cards: Sequence[Mapping[str, Any]]) -> str:
-    about = cards[0]["set"]
-    columns = {column["key"]: column for card in cards for column in card["columns"]}
+def _table(
+    head: str,
+    about: Mapping[str, Any],
+    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+) -> str:
+    """Table of the cards' figures: those of a set, or of a part of it."""
+    columns = {column["key"]: column for card, _ in rows for column in card["columns"]}
     kind = f", {about['kind']} speech" if about["kind"] else ""
-    head = f"{about['name']}: {about['count']} clips, {about['seconds']:.1f} s{kind}"
-    rows = [["kbit/s", *(_rate(card["codec"]["kbps"]) for card in cards)]]
+    lines = [["kbit/s", *(_rate(card["codec"]["kbps"]) for card, _ in rows)]]
     for key, column in columns.items():
-        rows.append(
-            [column_title(column), *(_interval(card["figures"].get(key)) for card in cards)]
-        )
-    headers = ["", *(card["codec"]["name"] for card in cards)]
-    return f"{head}; {interval_note(about['count'])}\n\n{markdown(headers, rows)}"
+        cells = [_interval(figures.get(key)) for _, figures in rows]
+        if any(cells):  # not where a judge knows other languages only
+            lines.append([column_title(column), *cells])
+    headers = ["", *(card["codec"]["name"] for card, _ in rows)]
+    return f"{head}{kind}; {interval_note(about['count'])}\n\n{markdown(headers, lines)}"
 
 
 def _rate(kbps: float | None) -> str:

@@ -21,7 +21,16 @@ from focalcodec.report.images import Picture, code_map
 from focalcodec.report.listening import Choice, Listening, choose_clips, listen, token_bits
 from focalcodec.report.plots import Plot, Point, rank_plot, rate_plot
 from focalcodec.report.run_folder import CodecRun, SetRun, read_run
-from focalcodec.report.tables import Heading, Row, clip_scores, figure_text, headings, merged, rows
+from focalcodec.report.tables import (
+    Heading,
+    Row,
+    clip_scores,
+    figure_text,
+    headings,
+    language_rows,
+    merged,
+    rows,
+)
 
 MAX_CLIPS = 6  # a set; five versions of a clip of five seconds take about 0.7 MB
 MOST_BITS = 18  # of a token: beyond, a map of the codes is larger than the page
@@ -53,6 +62,7 @@ class Section:
     kind: str
     columns: tuple[Heading, ...]
     rows: tuple[Row, ...]
+    languages: tuple[tuple[str, tuple[Row, ...]], ...]
     plots: tuple[tuple[Heading, Plot], ...]
     choice: Choice
     clips: tuple[Listening, ...]
@@ -111,6 +121,7 @@ def _sections(runs: Sequence[SetRun], max_clips: int) -> list[Section]:
                 kind=KINDS.get(run.kind, run.kind),
                 columns=some,
                 rows=rows(run, some),
+                languages=language_rows(run, some),
                 plots=_plots(run, some),
                 choice=choice,
                 clips=tuple(listen(run, index, some, bar.update) for index in choice.indices),

@@ -66,7 +66,8 @@ class Column:
 class CodecRun:
     """What one codec made of a set.
 
-    `scores[key][clip]` and `heard[clip][judge]` hold what a clip has; `card` is the whole card.
+    `scores[key][clip]` and `heard[clip][judge]` hold what a clip has, `languages[language][key]`
+    the figures of each language where there are several; `card` is the whole card.
     """
 
     name: str
@@ -74,6 +75,7 @@ class CodecRun:
     card: dict[str, Any]
     columns: tuple[Column, ...]
     figures: dict[str, Figure]
+    languages: dict[str, dict[str, Figure]]
     scores: dict[str, dict[str, float]]
     heard: dict[str, dict[str, str]]
 
@@ -243,10 +245,10 @@ def _read_codec(path: Path) -> CodecRun:
             folder=path.parent,
             card=card,
             columns=tuple(_column(column) for column in card["columns"]),
-            figures={
-                key: found
-                for key, figure in card["figures"].items()
-                if (found := _figure(figure)) is not None
+            figures=_figures(card["figures"]),
+            languages={
+                str(name): _figures(figures)
+                for name, figures in (card.get("splits") or {}).get("language", {}).items()
             },
             scores=scores,
             heard={str(clip["id"]): _texts(clip.get("heard")) for clip in card["clips"]},
@@ -257,6 +259,10 @@ def _read_codec(path: Path) -> CodecRun:
 
 def _column(column: dict[str, Any]) -> Column:
     return Column(*(str(column[name]) for name in ("key", "title", "unit", "better")))
+
+
+def _figures(figures: dict[str, Any]) -> dict[str, Figure]:
+    return {key: found for key, figure in figures.items() if (found := _figure(figure)) is not None}
 
 
 def _figure(figure: dict[str, Any] | None) -> Figure | None:

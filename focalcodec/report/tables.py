@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from focalcodec.report.run_folder import CodecRun, Column, SetRun, number
+from focalcodec.report.run_folder import Column, Figure, SetRun, number
 
 BAR_WIDTH = 88  # px
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -92,7 +92,7 @@ def _heading(column: Column, values: list[float]) -> Heading:
     )
 
 
-def rows(run: SetRun, columns: tuple[Heading, ...]) -> tuple[Row, ...]:
+def rows(run: SetRun, columns: tuple[Heading, ...], language: str = "") -> tuple[Row, ...]:
     """A set's table: codecs down, judges across.
 
     Parameters
@@ -101,28 +101,43 @@ def rows(run: SetRun, columns: tuple[Heading, ...]) -> tuple[Row, ...]:
         A set.
     columns : tuple of Heading
         Its columns.
+    language : str
+        Only its clips; default all.
 
     Returns
     -------
     tuple of Row
         One a codec.
     """
+    figures = [
+        codec.languages.get(language, {}) if language else codec.figures for codec in run.codecs
+    ]
+    columns_of_all = [[f for each in figures if (f := each.get(c.key))] for c in columns]
     return tuple(
         Row(
             name=codec.name,
             ours=codec.has_toks,
             kbps=figure_text(codec.kbps),
-            cells=tuple(_cell(run, codec, column) for column in columns),
+            cells=tuple(
+                _cell(own.get(column.key), column, everyone)
+                for column, everyone in zip(columns, columns_of_all, strict=True)
+            ),
         )
-        for codec in run.codecs
+        for codec, own in zip(run.codecs, figures, strict=True)
     )
 
 
-def _cell(run: SetRun, codec: CodecRun, column: Heading) -> Cell | None:
-    figure = codec.figures.get(column.key)
+def language_rows(
+    run: SetRun, columns: tuple[Heading, ...]
+) -> tuple[tuple[str, tuple[Row, ...]], ...]:
+    """Each language of a set that has several, with its table as `rows` makes it."""
+    languages = sorted({language for codec in run.codecs for language in codec.languages})
+    return tuple((language, rows(run, columns, language)) for language in languages)
+
+
+def _cell(figure: Figure | None, column: Heading, all_figures: Sequence[Figure]) -> Cell | None:
     if figure is None:
         return None
-    all_figures = [f for each in run.codecs if (f := each.figures.get(column.key))]
     left = min(min(f.low, f.value) for f in all_figures)
     span = max(max(f.high, f.value) for f in all_figures) - left
 

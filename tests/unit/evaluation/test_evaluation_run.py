@@ -19,6 +19,7 @@ from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.clips import SetOptions
 from focalcodec.evaluation.run import evaluate
+from focalcodec.evaluation.table import card_tables
 from focalcodec.tokenize.plan import Shard
 from tests.unit.evaluation.runs import (
     CODEC,
@@ -241,6 +242,8 @@ def test_denoising_hears_the_noisy_one(clips: Path, tmp_path: Path) -> None:
     assert (folder / "input" / "a_1.flac").is_file()
     with pytest.raises(UserError, match="no column 'noisy'"):
         small_plan(tmp_path, write_manifest(tmp_path / "c.csv", clips), options=options)
+    (clean,) = small_plan(tmp_path / "clean", clips, options=options).sets
+    assert all(clip.input == clip.reference for clip in clean.clips), "a folder is heard as it is"
 
 
 def test_languages_and_kinds_have_figures_of_their_own(clips: Path, tmp_path: Path) -> None:
@@ -259,6 +262,13 @@ def test_languages_and_kinds_have_figures_of_their_own(clips: Path, tmp_path: Pa
     assert outcome.cards is not None
     splits = outcome.cards[1]["splits"]["language"]
     assert {name: some["level"]["count"] for name, some in splits.items()} == {"en": 2, "fr": 1}
+    tables = card_tables(outcome.cards)
+    heads = [line for line in tables.splitlines() if line.startswith("m-")]
+    assert [head.split(" clips")[0] for head in heads] == [
+        *("m-real: 2", "m-real, en: 1", "m-real, fr: 1"),
+        *("m-synthetic: 3", "m-synthetic, en: 2", "m-synthetic, fr: 1"),
+    ]
+    assert "synthetic speech; 95 % intervals" in heads[-1]
 
 
 def test_conversion(clips: Path, tmp_path: Path) -> None:

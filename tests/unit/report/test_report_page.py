@@ -153,6 +153,25 @@ def test_figures_bear_judge_and_interval(page: Element) -> None:
         assert all(any(c["title"] in caption for caption in captions) for c in COLUMNS)
 
 
+def test_each_language_has_its_figures(copied: Path) -> None:
+    for card in copied.glob("*/*/card.json"):
+        figures = json.loads(card.read_text())["figures"]
+        half = {key: {**figure, "count": 3} for key, figure in figures.items()}
+        french = {"dwer_ear": {"value": 12.5, "low": 10.0, "high": 15.0, "count": 1}}
+        edit(card, splits={"language": {"en": half, "fr": french}})
+    page = parse(write_report(copied, max_clips=0).read_text(encoding="utf-8"))
+    assert_sound(page)
+    for section in sections(page).values():
+        english, french = (each for each in section.all("details") if each["class"] == "language")
+        assert [cell.text for cell in french.all("tbody")[0].all("tr")[0].all("td")][1:] == [
+            "12.5 10.0 to 15.0",
+            "– not measured",
+        ]
+        first = section.all("table")[0].all("tbody")[0].all("td")[1].text
+        assert english.all("tbody")[0].all("td")[1].text == first
+        assert english.all("summary")[0].text.startswith("Figures of en : 3 clips")
+
+
 def test_scores_of_every_clip(page: Element) -> None:
     for number, (name, section) in enumerate(sections(page).items()):
         rows = section.one(class_="clips").all("tbody")[0].all("tr")

@@ -1,0 +1,305 @@
+"""Manifests of VoxPopuli: transcribed speech, and unlabelled speech to train on beside it.
+
+transcribed_data/<language>/asr_{train,dev,test}.tsv
+transcribed_data/<language>/<year>/<id>.ogg
+unlabelled_data/<language>/<year>/<recording>_<language>_<number>.ogg
+raw_audios/<language>/<year>/<recording>_<language>.ogg
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.prepare import (
+    FoundClip,
+    FoundFile,
+    PrepareOptions,
+    SetSource,
+    check_data_folder,
+    prepare_sets,
+)
+from focalcodec.errors import UserError
+
+SETS = {"train": "train", "dev": "valid", "test": "test"}
+TRANSCRIBED = "transcribed_data"
+UNLABELLED = ("unlabelled_data", "raw_audios")  # segments, or the recordings they are cut from
+COLUMNS = ("id", "raw_text", "normalized_text", "speaker_id")
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_voxpopuli(
+    data_folder: str | Path | None,
+    save_folder: str | Path,
+    languages: Sequence[str],
+    splits: Sequence[str] = ("train", "dev", "test"),
+    unlabelled: Sequence[str] = (),
+    segment_seconds: float | None = 30.0,
+    skip_prep: bool = False,
+    max_broken_share: float = 0.05,
+) -> None:
+    """Make `train.csv`, `valid.csv` and `test.csv`, with a column `language`.
+
+    Does nothing for a set that was made from the same files with the same options. The data
+    folder is only read.
+
+    Parameters
+    ----------
+    data_folder : str or path, optional
+        Folder that holds `transcribed_data`. None: the embedded mini corpus, in those of the
+        languages that it has.
+    save_folder : str or path
+        Where manifests go.
+    languages : sequence of str
+        Transcribed languages of all sets, e.g. `["de", "fr"]`.
+    splits : sequence of str
+        What to make: "train", "dev", "test".
+    unlabelled : sequence of str
+        Languages whose unlabelled speech joins the training set: their segments, or where those
+        are not there, their whole recordings. Recordings that a clip of the language's dev or
+        test set is cut from are left out.
+    segment_seconds : float, optional
+        Longer files are cut into equal segments of at most this length.
+    skip_prep : bool
+        Return at once: the manifests are there.
+    max_broken_share : float
+        More broken clips than this share of a set stop the preparation.
+
+    Raises
+    ------
+    UserError
+        A missing folder, language, split or column, a file that is not UTF-8, no clips, or too
+        many broken ones.
+    """
+    if skip_prep:
+        return
+    for name, words in (("languages", languages), ("splits", splits), ("unlabelled", unlabelled)):
+        _check_list(name, words)
+    for split in splits:
+        if split not in SETS:
+            raise UserError(f"splits: no {split!r}; there are: {', '.join(SETS)}")
+    if data_folder is None:
+        data_folder = embedded_corpus("VoxPopuli")
+        languages = _embedded(data_folder, languages)
+        print(
+            f"no --data_folder: the embedded mini corpus is used, {', '.join(languages)}",
+            flush=True,
+        )
+    root = check_data_folder(data_folder, save_folder)
+    _check_transcribed(root, languages, splits)
+    folders = [f"{TRANSCRIBED}/{language}" for language in languages]
+    sources = {SETS[split]: _source(root, folders, split, ()) for split in splits}
+    if unlabelled and "train" in splits:
+        more = _unlabelled(root, unlabelled, segment_seconds)
+        sources["train"] = _source(root, folders, "train", more)
+    options = PrepareOptions(max_broken_share=max_broken_share, segment_seconds=segment_seconds)
+    prepare_sets(root, save_folder, sources, options)
+
+
+def _source(root: Path, transcribed: Sequence[str], split: str, more: Sequence[str]) -> SetSource:
+    find = partial(find_clips, split=split, transcribed=transcribed)
+    return SetSource([*transcribed, *more], find, {"split": split})
+
+
+def find_clips(
+    data_root: Path, files: list[FoundFile], split: str, transcribed: Sequence[str]
+) -> list[FoundClip]:
+    """Clips of one split, and of the unlabelled speech among the files.
+
+    Parameters
+    ----------
+    data_root : Path
+        Folder that holds `transcribed_data`.
+    files : list of FoundFile
+        Those of `unlabelled_data` and `raw_audios` are taken as they are.
+    split : str
+        "train", "dev" or "test".
+    transcribed : sequence of str
+        Folders of `transcribed_data`, whose clips are those of their tsv files.
+
+    Returns
+    -------
+    list of FoundClip
+        With `language`.
+
+    Raises
+    ------
+    UserError
+        A tsv that can't be read.
+
+    Example
+    -------
+    >>> root = embedded_corpus("VoxPopuli")
+    >>> clip = find_clips(root, [], "test", ["transcribed_data/it"])[0]
+    >>> clip.wav
+    'transcribed_data/it/2010/201004-PLENARY-it_test_00.ogg'
+    >>> clip.spk_id, clip.wrd, clip.extra
+    ('carlo', 'ora sarete inseriti nella conferenza', {'language': 'it'})
+    """
+    clips = [clip for folder in transcribed for clip in _tsv_clips(data_root, folder, split)]
+    if not clips:
+        tsvs = ", ".join(f"{folder}/{_tsv_name(split)}" for folder in transcribed)
+        raise UserError(f"{data_root}: no clips in {tsvs}; make them again")
+    return clips + _unlabelled_clips(data_root, files, transcribed)
+
+
+def _tsv_clips(data_root: Path, folder: str, split: str) -> list[FoundClip]:
+    language, tsv = PurePosixPath(folder).name, f"{folder}/{_tsv_name(split)}"
+    clips: list[FoundClip] = []
+    lines: dict[str, int] = {}
+    for number, row in _read_tsv(data_root / tsv):
+        name = row["id"]
+        problem = ""
+        if None in row or None in row.values() or not name:
+            problem = "no ID" if not name else "more or fewer values than columns"
+        elif name in lines:
+            problem = f"ID {name!r} is on line {lines[name]} already"
+        if problem:
+            problem = f"{data_root / tsv}, line {number}: {problem}"
+            clips.append(FoundClip(f"{tsv}:{number}", tsv, problem=problem))
+            continue
+        lines[name] = number
+        clips.append(
+            FoundClip(
+                id=name,
+                wav=f"{folder}/{name[:4]}/{name}.ogg",
+                spk_id=row["speaker_id"],
+                wrd=row["normalized_text"] or row["raw_text"],
+                extra={"language": language},
+            )
+        )
+    return clips
+
+
+def _read_tsv(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and values of each line that is not empty."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8; make it again, or convert it") from error
+    # Transcripts have quotation marks that open nothing: the files are written without quoting.
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(row.values())]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; make it again") from error
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+    if missing:
+        raise UserError(
+            f"{path}: no column {missing[0]!r} among {reader.fieldnames or []}; make it again with"
+            " VoxPopuli's get_asr_data"
+        )
+    return rows
+
+
+def _unlabelled_clips(
+    data_root: Path, files: Sequence[FoundFile], transcribed: Sequence[str]
+) -> list[FoundClip]:
+    paths = [PurePosixPath(file.path) for file in files]
+    paths = [path for path in paths if path.parts[0] in UNLABELLED and path.suffix == ".ogg"]
+    heard_later = {
+        PurePosixPath(folder).name: _recordings(data_root, folder) for folder in transcribed
+    }
+    clips = []
+    for path in paths:
+        language = path.parts[1]
+        # <recording>_<language>, and a number where it is a segment
+        recording = path.stem.rpartition(f"_{language}")[0]
+        if recording not in heard_later.get(language, ()):
+            clips.append(FoundClip(path.stem, str(path), extra={"language": language}))
+    if len(clips) < len(paths):
+        logger.info(
+            "%d of %d unlabelled files are left out: clips of dev or test come from them",
+            len(paths) - len(clips),
+            len(paths),
+        )
+    return clips
+
+
+def _recordings(data_root: Path, folder: str) -> set[str]:
+    """What recordings of dev and test clips may be called: <recording>-<rest> is a clip's ID."""
+    tsvs = [data_root / folder / _tsv_name(split) for split in ("dev", "test")]
+    names = [row["id"] for tsv in tsvs if tsv.is_file() for _, row in _read_tsv(tsv)]
+    return {name[:at] for name in names for at, sign in enumerate(name) if sign == "-"}
+
+
+def _tsv_name(split: str) -> str:
+    return f"asr_{split}.tsv"
+
+
+def _check_list(name: str, words: Sequence[str]) -> None:
+    if isinstance(words, str):
+        raise UserError(f"{name}: {words!r} is not a list; write [{words}]")
+    for word in words:
+        if words.count(word) > 1:
+            raise UserError(f"{name}: {word!r} twice; name each once")
+    if not words and name != "unlabelled":
+        raise UserError(f"{name}: none; name at least one")
+
+
+def _embedded(root: Path, languages: Sequence[str]) -> list[str]:
+    there = _folders(root / TRANSCRIBED)
+    kept = [language for language in languages if language in there]
+    if not kept:
+        raise UserError(
+            f"languages: {', '.join(languages)}; the embedded corpus has {', '.join(there)}: name"
+            " some of them, or a corpus with --data_folder"
+        )
+    return kept
+
+
+def _check_transcribed(root: Path, languages: Sequence[str], splits: Sequence[str]) -> None:
+    if not (root / TRANSCRIBED).is_dir():
+        raise UserError(
+            f"data_folder {root}: no folder {TRANSCRIBED}; expected"
+            f" {root}/{TRANSCRIBED}/<language>/{_tsv_name('train')}"
+        )
+    for language in languages:
+        folder = root / TRANSCRIBED / language
+        if not folder.is_dir():
+            raise UserError(_no_language("languages", language, [root / TRANSCRIBED]))
+        for split in splits:
+            if not (folder / _tsv_name(split)).is_file():
+                raise UserError(
+                    f"{folder}: no {_tsv_name(split)}; make it with VoxPopuli's get_asr_data, or"
+                    f" leave {language!r} out of languages"
+                )
+
+
+def _unlabelled(root: Path, languages: Sequence[str], segment_seconds: float | None) -> list[str]:
+    """The folder of each language's unlabelled speech."""
+    folders = []
+    for language in languages:
+        found = [f"{kind}/{language}" for kind in UNLABELLED if (root / kind / language).is_dir()]
+        if not found:
+            raise UserError(_no_language("unlabelled", language, [root / k for k in UNLABELLED]))
+        folders.append(found[0])
+        if segment_seconds is None and found[0].startswith(UNLABELLED[1]):
+            raise UserError(
+                f"segment_seconds: null, but {root / found[0]} has whole sittings; give a length"
+                " such as 30, or cut them with VoxPopuli's get_unlabelled_data"
+            )
+    return folders
+
+
+def _no_language(name: str, language: str, places: Sequence[Path]) -> str:
+    there = sorted({folder for place in places for folder in _folders(place)})
+    near = difflib.get_close_matches(language, there, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return (
+        f"{name}: no folder {language!r} in {' or '.join(map(str, places))};"
+        f" {hint}there are: {', '.join(there) or 'none'}"
+    )
+
+
+def _folders(place: Path) -> list[str]:
+    return sorted(path.name for path in place.glob("*") if path.is_dir())
