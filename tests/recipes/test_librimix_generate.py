@@ -1,0 +1,154 @@
+"""LibriMix's generator as a user runs it, training on what it wrote, and the recipe's Brains."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import speechbrain as sb
+import torch
+
+from focalcodec.data.batch import AudioBatch
+from focalcodec.data.prepare import read_prepared
+from focalcodec.errors import UserError
+from focalcodec.training.config import read_tree
+from focalcodec.training.quantizer import QuantizerBrain
+from focalcodec.training.vocoder import VocoderBrain
+from tests.recipes.librimix import RECIPE, load
+from tests.unit.data.voices import write_voices
+
+brains = load("brains")
+
+
+def run(script: str, yaml: str, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, script, f"hparams/{yaml}", *options],
+        cwd=RECIPE,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Libri2Mix of a few clips, written by two processes with reverberation."""
+    speech, out = tmp_path_factory.mktemp("LibriSpeech"), tmp_path_factory.mktemp("out")
+    for split in ("train-clean-100", "dev-clean", "test-clean"):
+        write_voices(speech, split, clips=1, seconds=0.8)
+    done = run(
+        "generate.py",
+        "generate.yaml",
+        f"--data_folder={speech}",
+        f"--output_folder={out}",
+        "--tr_splits=[train-clean-100]",
+        "--num_speakers=2",
+        "--modes=[max]",
+        "--mode=max",
+        "--reverb_share=0.5",
+        "--rooms=2",
+        "--jobs=2",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"train with --data_folder {out}" in done.stdout
+    return out
+
+
+def test_what_it_wrote_is_librimixs(made: Path) -> None:
+    sets = read_prepared(made / "manifests")
+    assert {name: len(rows) for name, rows in sets.items()} == {"train": 3, "valid": 3, "test": 3}
+    mode = made / "Libri2Mix" / "wav16k" / "max"
+    assert sorted(path.name for path in mode.iterdir()) == ["dev", "metadata", "test", "train-100"]
+    prepare = load("librimix_prepare").prepare_librimix
+    splits = {"tr_splits": ["train-clean-100"], "te_splits": ["test-clean"]}
+    prepare(made, made.parent / "again", num_speakers=2, mode="max", **splits)
+    assert len(read_prepared(made.parent / "again")["train"]) == 3
+
+
+@pytest.mark.parametrize("stage", ["focalcodec_50hz_mini", "vocos_16khz_mini"])
+def test_training_reads_it(made: Path, tmp_path: Path, stage: str) -> None:
+    options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0"]
+    options += ["--sample_clips=0", "--feature_dim=16"]
+    if stage.startswith("focalcodec"):
+        options += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
+    else:
+        options += ["--modules={decoder: {num_layers: 1, dim: 8, ffn_dim: 8}}"]
+        options += ["--discriminator_divisor=32", "--mixture_share=0.5"]
+    splits = ["--tr_splits=[train-clean-100]", "--dev_splits=[dev-clean]"]
+    splits += ["--te_splits=[test-clean]", "--extra_sets={}"]
+    data = [f"--data_folder={made}", "--num_speakers=2", "--mode=max", *splits]
+    done = run("train.py", f"{stage}.yaml", f"--output_folder={tmp_path}", *data, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "| test" in done.stdout and "nan" not in (tmp_path / "train_log.txt").read_text()
+
+
+def test_errors_are_one_line(tmp_path: Path) -> None:
+    done = run("generate.py", "generate.yaml", f"--output_folder={tmp_path}", "--noise_folder=no")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2 and "noise_folder no: no such folder" in line
+
+
+@pytest.mark.parametrize("name", ["generate", "generate_mini"])
+def test_header_and_name(name: str) -> None:
+    lines = (RECIPE / "hparams" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) < 80
+    assert any(re.match(rf"#\s+python generate\.py hparams/{name}\.yaml", line) for line in lines)
+    assert read_tree(RECIPE / "hparams" / f"{name}.yaml")["name"].startswith("LibriMix")
+
+
+# -- Brains ----------------------------------------------------------------------------------------
+
+
+def batch(mixed: bool = True) -> AudioBatch:
+    """Two clips of ones, heard as twos."""
+    names = {key: ["a", "b"] for key in ("id", "wav", "spk_id", "wrd")}
+    lengths = torch.tensor([4, 3])
+    clean = AudioBatch(**names, sig=torch.ones(2, 4), lengths=lengths, feats=[None, None])
+    heard = AudioBatch(**names, sig=2 * torch.ones(2, 4), lengths=lengths, feats=[None, None])
+    return AudioBatch(**{**vars(clean), "mixture": heard if mixed else None})
+
+
+def brain(name: str, **hparams: Any) -> Any:
+    """A Brain whose encoder gives each sample as a frame."""
+    made = getattr(brains, name).__new__(getattr(brains, name))
+    made.features = lambda heard: (heard.sig[..., None], heard.lengths)
+    made.hparams = SimpleNamespace(**hparams)
+    return made
+
+
+@pytest.mark.parametrize("stage", list(sb.Stage))
+def test_stage_1_hears_the_mixture_and_aims_at_clean_speech(stage: sb.Stage) -> None:
+    stage_1 = brain("NoisyQuantizerBrain")
+    feats, frames = stage_1.heard_features(batch(), stage)
+    assert feats.eq(2).all() and frames.tolist() == [4, 3]
+    assert stage_1.target_features(batch(), feats).eq(1).all()
+
+
+def test_stage_2_hears_a_share_of_mixtures_in_training_only() -> None:
+    torch.manual_seed(0)
+    for share, expected in {0.0: {1.0}, 1.0: {2.0}, 0.5: {1.0, 2.0}}.items():
+        stage_2 = brain("NoisyVocoderBrain", mixture_share=share)
+        heard = [stage_2.heard_features(batch(), sb.Stage.TRAIN)[0] for _ in range(20)]
+        assert {float(feats.mean()) for clips in heard for feats in clips} == expected
+        assert stage_2.heard_features(batch(), sb.Stage.VALID)[0].eq(1).all()
+
+
+def test_without_mixtures_the_way_out_is_named() -> None:
+    with pytest.raises(UserError, match="clip a: no mixture; .* set mixer"):
+        brain("NoisyQuantizerBrain").heard_features(batch(mixed=False), sb.Stage.TRAIN)
+
+
+def test_brains_change_features_alone() -> None:
+    for name, base in {
+        "NoisyQuantizerBrain": QuantizerBrain,
+        "NoisyVocoderBrain": VocoderBrain,
+    }.items():
+        changed = {key for key in vars(getattr(brains, name)) if not key.startswith("__")}
+        assert changed <= {"heard_features", "target_features", "read_keys"}
+        assert issubclass(getattr(brains, name), base)
