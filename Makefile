@@ -25,6 +25,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint .
+	$(BIN)/pylint focalcodec recipes benchmarks
 
 venv: $(VENV)/installed
 

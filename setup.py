@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 
 RECIPES = [
     "hyperpyyaml>=1.2.3",
+    "jiwer",
     "matplotlib",
     "sentencepiece",
     "speechbrain>=1.1.2",
@@ -25,11 +26,13 @@ JUDGES = {
 }
 ENTROPY = ["constriction"]  # entropy-coded token files
 TOKENIZE = ["datasets"]  # tokenize: Hugging Face datasets in, Parquet out
+MIXTURES = ["colorednoise", "pyloudnorm", "pyroomacoustics"]  # noisy and overlapped speech
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 DEV = [
     "hypothesis",
     "mypy",
     "playwright",  # the report in a browser; uses a Chromium that is installed
+    "pylint",  # its finder of duplicates
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
@@ -66,10 +69,11 @@ setup(
         **JUDGES,
         "judges": sorted({package for packages in JUDGES.values() for package in packages}),
         "entropy": ENTROPY,
+        "mixtures": MIXTURES,
         "tokenize": TOKENIZE,
         "search": SEARCH,
         "dev": DEV,
-        "all": sorted({*RECIPES, *EVAL, *ENTROPY, *TOKENIZE, *SEARCH, *DEV}),
+        "all": sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *SEARCH, *DEV}),
     },
     entry_points={"console_scripts": ["focalcodec = focalcodec.cli.main:main"]},
 )

@@ -15,7 +15,9 @@ from focalcodec.training.config import read_tree
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", RECIPE / "README.md"]
+RECIPES = sorted(path.parent for path in (ROOT / "recipes").glob("*/README.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS += [recipe / "README.md" for recipe in RECIPES]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 
 
@@ -29,16 +31,25 @@ def prose(document: Path) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands(document: Path) -> list[list[str]]:
-    """Words of each command: pipes are taken apart, redirections left out."""
+def commands(document: Path) -> list[tuple[Path, list[str]]]:
+    """Folder and words of each command: pipes are taken apart, redirections left out."""
     lines = "".join(blocks(document, "bash")).splitlines()
     parts = [part for line in lines for part in line.split(" | ")]
     simple = [re.sub(r" [<>] \S+", "", part) for part in parts]
-    return [words for part in simple if (words := shlex.split(part, comments=True))]
+    found = []
+    recipe = document.parent if document.parent in RECIPES else RECIPE
+    for words in (shlex.split(part, comments=True) for part in simple):
+        if words[:1] == ["cd"] and ROOT / words[1] in RECIPES:
+            recipe = ROOT / words[1]
+        if words:
+            found.append((recipe, words))
+    return found
 
 
 ALL_COMMANDS = [
-    pytest.param(words, id=" ".join(words)) for path in DOCUMENTS for words in commands(path)
+    pytest.param(recipe, words, id=f"{recipe.name}: {' '.join(words)}")
+    for path in DOCUMENTS
+    for recipe, words in commands(path)
 ]
 
 
@@ -80,14 +91,14 @@ def check_pip(words: Sequence[str]) -> None:
     assert pins or "-e" in words
 
 
-def check_train(words: Sequence[str]) -> None:
+def check_train(recipe: Path, words: Sequence[str]) -> None:
     from focalcodec.compat import ensure_torchaudio
 
     ensure_torchaudio()
     import speechbrain as sb
 
     file, _, overrides = sb.parse_arguments(list(words))
-    path = RECIPE / file
+    path = recipe / file
     if not path.exists():  # the delta of docs/training.md
         (block,) = blocks(ROOT / "docs" / "training.md", "yaml")
         assert path.name in block
@@ -95,8 +106,8 @@ def check_train(words: Sequence[str]) -> None:
     read_tree(path, overrides)
 
 
-@pytest.mark.parametrize("words", ALL_COMMANDS)
-def test_command_is_right(words: list[str]) -> None:
+@pytest.mark.parametrize(("recipe", "words"), ALL_COMMANDS)
+def test_command_is_right(recipe: Path, words: list[str]) -> None:
     program, *rest = words
     if program == "make":
         check_make(words)
@@ -108,9 +119,9 @@ def test_command_is_right(words: list[str]) -> None:
             assert parse(rest[4:]).command == rest[4]
         else:
             assert rest[2] in ("train.py", "evaluate.py")
-            check_train(rest[3:])
-    elif rest[:1] in (["train.py"], ["evaluate.py"]):
-        check_train(rest[1:])
+            check_train(recipe, rest[3:])
+    elif rest[:1] in (["train.py"], ["evaluate.py"], ["generate.py"]):
+        check_train(recipe, rest[1:])
     elif program.endswith("focalcodec"):
         assert parse(rest).command == rest[0]
     elif program.endswith("python") and rest[0].endswith("quickstart.py"):
@@ -159,7 +170,7 @@ class TestNames:
             if first in made_by_runs or name.startswith("lucadellalib/"):
                 continue
             if name.endswith(".yaml"):
-                places = [RECIPE / "hparams" / name, ROOT / name]
+                places = [recipe / "hparams" / name for recipe in RECIPES] + [ROOT / name]
                 assert any(place.is_file() for place in places), name
             elif re.search(r"\.(py|md|txt)$", name) and "/" in name:
                 assert (ROOT / name).is_file(), name
@@ -181,16 +192,18 @@ def test_layout_is_the_repository() -> None:
             assert (folder / name).exists(), name
 
 
-def test_knobs_of_the_table_are_knobs() -> None:
-    text = (RECIPE / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("## Knobs") : text.index("## A run's folder")]
-    known = {key for path in (RECIPE / "hparams").glob("*.yaml") for key in read_tree(path)}
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_knobs_of_the_table_are_knobs(recipe: Path) -> None:
+    text = (recipe / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^## Knobs.*?(?=^## )", text, flags=re.MULTILINE | re.DOTALL)
+    known = {key for path in (recipe / "hparams").glob("*.yaml") for key in read_tree(path)}
     for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):
         for knob in re.findall(r"`(\w+)`", row):
             assert knob in known, knob
 
 
-def test_every_yaml_is_listed() -> None:
-    text = (RECIPE / "README.md").read_text(encoding="utf-8")
-    for path in (RECIPE / "hparams").glob("*.yaml"):
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_every_yaml_is_listed(recipe: Path) -> None:
+    text = (recipe / "README.md").read_text(encoding="utf-8")
+    for path in (recipe / "hparams").glob("*.yaml"):
         assert f"`{path.name}`" in text, path.name
