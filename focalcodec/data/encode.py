@@ -5,17 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from focalcodec.audio import Channels, read_audio
-from focalcodec.data.dataset import AudioBatch
+from focalcodec.data.batch import AudioBatch
+from focalcodec.data.clip_audio import read_clip
 from focalcodec.data.feature_cache import FeatureCache, pad_feats
 
 
 @torch.no_grad()
 def batch_feats(
-    encoder: nn.Module,
-    batch: AudioBatch,
-    cache: FeatureCache | None = None,
-    channels: Channels = "error",
+    encoder: nn.Module, batch: AudioBatch, cache: FeatureCache | None = None
 ) -> tuple[Tensor, Tensor]:
     """Features of a batch, of all its clips by the same way.
 
@@ -27,11 +24,9 @@ def batch_feats(
     encoder : nn.Module
         Frozen, in eval mode: (sig, lengths) -> (feats, lengths).
     batch : AudioBatch
-        On the encoder's device.
+        On the encoder's device; or the `mixture` of one.
     cache : FeatureCache, optional
         Where new features are kept.
-    channels : {"error", "mix", "first"}
-        The dataset's policy, for clips whose `sig` it left out.
 
     Returns
     -------
@@ -54,10 +49,11 @@ def batch_feats(
     sig, lengths = batch.sig, batch.lengths
     if bool((lengths == 0).any()):
         rate: int = encoder.sample_rate  # type: ignore[assignment]
-        whole = [read_audio(wav, rate, channels=channels) for wav in batch.wav]
+        clips = zip(batch.wav, batch.span, batch.channels, strict=True)
+        whole = [read_clip(wav, rate, span, channels) for wav, span, channels in clips]
         sig, lengths = (x.to(batch.sig.device) for x in pad_feats(whole))
     feats, frames = encoder(sig, lengths)
     if cache is None:
         return feats, frames
-    ends = zip(batch.wav, feats, frames.tolist(), strict=True)
-    return pad_feats([cache.put(wav, x[:end]) for wav, x, end in ends])
+    ends = zip(batch.wav, feats, frames.tolist(), batch.span, batch.channels, strict=True)
+    return pad_feats([cache.put(wav, x[:end], span, mix) for wav, x, end, span, mix in ends])

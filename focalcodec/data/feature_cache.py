@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from focalcodec.audio import Channels
+from focalcodec.data.batch import Span
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 
@@ -87,8 +89,8 @@ def cache_bytes(seconds: float, sample_rate: int, hop: int, dim: int, dtype: str
 class FeatureCache:
     """Features of clips on disk: one file a clip, in a folder for each encoder.
 
-    A clip is known by its path, size and time of change; an entry that can't be read, or whose
-    checksum is wrong, counts as not there.
+    A clip is known by its file's path, size and time of change, and by its part of the file; an
+    entry that can't be read, or whose checksum is wrong, counts as not there.
 
     Parameters
     ----------
@@ -134,17 +136,35 @@ class FeatureCache:
         key = encoder_key(encoder, {**(options or {}), "cache_dtype": dtype})
         self.folder = Path(folder).expanduser() / key[:16]
 
-    def get(self, wav: str | Path) -> Tensor | None:
-        """Features of a clip, (N, D) float32; None when the cache has no sound entry."""
+    def get(
+        self, wav: str | Path, span: Span | None = None, channels: Channels = "error"
+    ) -> Tensor | None:
+        """Features of a clip, (N, D) float32; None when the cache has no sound entry.
+
+        Parameters
+        ----------
+        wav : str or path
+            File of the clip.
+        span : (int, int), optional
+            Part of the file that is the clip; default all of it.
+        channels : {"error", "mix", "first"}
+            What was done with several channels.
+        """
         try:
-            with safe_open(self._entry(wav), framework="pt") as file:
+            with safe_open(self._entry(wav, span, channels), framework="pt") as file:
                 feats = file.get_tensor("feats")
                 intact = (file.metadata() or {}).get("crc32") == _crc32(feats)
         except (OSError, SafetensorError):
             return None
         return feats.float() if intact else None
 
-    def put(self, wav: str | Path, feats: Tensor) -> Tensor:
+    def put(
+        self,
+        wav: str | Path,
+        feats: Tensor,
+        span: Span | None = None,
+        channels: Channels = "error",
+    ) -> Tensor:
         """Keep a clip's features.
 
         Parameters
@@ -153,6 +173,10 @@ class FeatureCache:
             File of the clip.
         feats : Tensor
             (N, D), without padding.
+        span : (int, int), optional
+            Part of the file that is the clip; default all of it.
+        channels : {"error", "mix", "first"}
+            What was done with several channels.
 
         Returns
         -------
@@ -161,7 +185,7 @@ class FeatureCache:
             epoch that fills the cache sees what the later ones see.
         """
         stored = feats.detach().to("cpu", DTYPES[self.dtype]).contiguous()
-        with atomic_path(self._entry(wav)) as temporary:
+        with atomic_path(self._entry(wav, span, channels)) as temporary:
             save_file({"feats": stored}, temporary, {"crc32": _crc32(stored)})
         return stored.float().to(feats.device)
 
@@ -198,12 +222,13 @@ class FeatureCache:
             raise UserError(f"{line}; too much: use float16, another folder, or no cache")
         return line
 
-    def _entry(self, wav: str | Path) -> Path:
+    def _entry(self, wav: str | Path, span: Span | None, channels: Channels) -> Path:
         path = Path(wav).absolute()
         status = path.stat()
-        name = hashlib.sha256(
-            repr((str(path), status.st_size, status.st_mtime_ns)).encode()
-        ).hexdigest()
+        clip = (str(path), status.st_size, status.st_mtime_ns, *(span or ()))
+        if channels == "first":  # mix and error are one: of a mono file, and error has no other
+            clip = (*clip, channels)
+        name = hashlib.sha256(repr(clip).encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
 

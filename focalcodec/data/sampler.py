@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from focalcodec.data.balance import cyclic_draws, group_codes, group_quotas, spread
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 
 SORTINGS = ("random", "ascending", "descending", "bucketed")
 
 
-class EpochBatchSampler(Sampler[list[int]]):
+class EpochBatchSampler(Sampler[list[Any]]):
     """Batches of clip indices, for `DataLoader(batch_sampler=...)`.
 
     Global batches are formed first, from seed and epoch alone, and each is then dealt out to
@@ -45,6 +46,19 @@ class EpochBatchSampler(Sampler[list[int]]):
         Leave out the last batch of each epoch when it is not full (with `batch_size`).
     passes : int
         How often an epoch goes over all clips.
+    groups : sequence of str, optional
+        Group of each clip, e.g. its language. In random and bucketed order each batch of
+        `batch_size` clips has of each group its share of the epoch, and each bucket its share of
+        the bucket, as near as whole clips allow; with `max_batch_seconds` on the average.
+    temperature : float
+        1 leaves the groups' shares as the corpus has them; above it, small groups get more, up
+        to all alike at infinity. The epoch stays as long: each clip of a group comes floor or
+        ceil times, and those left out come first in the next epoch.
+    pure : bool
+        No batch has clips of two groups.
+    with_draws : bool
+        Batches hold (index, how often the clip was drawn before) instead of the index. Both
+        depend on seed, epoch and place alone, so that a resumed run draws what it would have.
 
     Raises
     ------
@@ -70,14 +84,23 @@ class EpochBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         drop_last: bool = False,
         passes: int = 1,
+        groups: Sequence[str] | None = None,
+        temperature: float = 1.0,
+        pure: bool = False,
+        with_draws: bool = False,
     ) -> None:
         self.durations = np.asarray(durations, dtype=np.float64)
         self.batch_size, self.max_batch_seconds = batch_size, max_batch_seconds
         self.sorting, self.seed, self.drop_last = sorting, seed, drop_last
         self.world_size, self.rank, self.passes = world_size, rank, passes
+        self.temperature, self.pure, self.with_draws = temperature, pure, with_draws
+        self._group_names: list[str] = []
+        self._codes: np.ndarray | None = None
+        if groups is not None:
+            self._group_names, self._codes = group_codes(groups)
         self._check()
+        self._check_groups()
         self.epoch, self.position = 0, 0
-        self._batches: list[list[int]] = []
         self._make_batches()
 
     def _check(self) -> None:
@@ -111,58 +134,149 @@ class EpochBatchSampler(Sampler[list[int]]):
                 " clips out with max_seconds"
             )
 
+    def _check_groups(self) -> None:
+        if not self.temperature >= 1:
+            raise UserError(f"temperature={self.temperature}: give 1 or more")
+        if self._codes is None:
+            if self.temperature != 1:
+                raise UserError(
+                    f"temperature={self.temperature}: there are no groups to balance; name their"
+                    " column in group_by, or set it to 1"
+                )
+            return
+        if len(self._codes) != len(self.durations):
+            raise UserError(
+                f"groups: {len(self._codes)} of {len(self.durations)} clips have one; give all"
+            )
+        if not self.pure:
+            return
+        if self.drop_last:
+            raise UserError("pure: drop_last would leave out whole groups; set one of them")
+        quotas = self._quotas()
+        least = int(np.argmin(quotas))
+        if quotas[least] < self.world_size:
+            raise UserError(
+                f"group {self._group_names[least]!r} has {quotas[least]} clips, fewer than the"
+                f" {self.world_size} processes, each of which needs one; use fewer, or leave it out"
+            )
+
     # -- order of the clips ----------------------------------------------------------------------
 
     def _make_batches(self) -> None:
         generator = torch.Generator().manual_seed(stable_seed(self.seed, "order", self.epoch))
-        clips = len(self.durations)
-        order = np.tile(np.arange(clips), self.passes)
-        if self.sorting in ("random", "bucketed"):
-            shuffles = [torch.randperm(clips, generator=generator) for _ in range(self.passes)]
-            order = torch.cat(shuffles).numpy()
-        if self.sorting != "random":
-            keys = self.durations[order]
-            if self.sorting == "bucketed":
-                keys = np.floor(4 * np.log2(np.maximum(keys, 1e-3)))
-            if self.sorting == "descending":
-                keys = -keys
-            order = order[np.argsort(keys, kind="stable")]
-        batches = self._chunk(order.tolist())
-        if len(batches) > 1 and len(batches[-1]) < self.world_size:
-            short = batches.pop()
-            batches[-1] = batches[-1] + short
-        if self.sorting == "bucketed":
-            places = torch.randperm(len(batches), generator=generator).tolist()
-            batches = [batches[place] for place in places]
-        self._batches = batches
+        order, draws = self._draw(generator)
+        keys = self._sort_keys(order)
+        place = np.argsort(keys, kind="stable")
+        codes = None if self._codes is None else self._codes[order]
+        sections = np.array([0, len(order)])
+        if codes is not None and self.pure:
+            place = place[np.argsort(codes[place], kind="stable")]
+            sections = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+        elif codes is not None and self._shuffled:
+            place = place[self._spread(codes[place], keys[place], order[place], generator)]
+        self._order, self._draws = order[place], draws[place]
+        ends = zip(sections[:-1].tolist(), sections[1:].tolist(), strict=True)
+        self._bounds = np.concatenate(
+            [self._chunk(begin, end) for begin, end in ends if begin < end]
+        )
+        if self.sorting == "bucketed" or (self.sorting == "random" and len(sections) > 2):
+            shuffled = torch.randperm(len(self._bounds), generator=generator).numpy()
+            self._bounds = self._bounds[shuffled]
 
-    def _chunk(self, order: list[int]) -> list[list[int]]:
+    @property
+    def _shuffled(self) -> bool:
+        return self.sorting in ("random", "bucketed")
+
+    def _quotas(self) -> np.ndarray:
+        assert self._codes is not None
+        total = len(self.durations) * self.passes
+        return group_quotas(np.bincount(self._codes), total, self.temperature)
+
+    def _draw(self, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Clips of the epoch, and how often each was drawn before."""
+        clips = len(self.durations)
+        if self._codes is None:
+            order = np.tile(np.arange(clips), self.passes)
+            if self._shuffled:
+                shuffles = [torch.randperm(clips, generator=generator) for _ in range(self.passes)]
+                order = torch.cat(shuffles).numpy()
+            return order, self.epoch * self.passes + np.arange(len(order)) // clips
+        members = np.split(
+            np.argsort(self._codes, kind="stable"), np.cumsum(np.bincount(self._codes))[:-1]
+        )
+        parts = [
+            cyclic_draws(
+                *(group, int(quota), self.epoch, stable_seed(self.seed, "group", name)),
+                generator if self._shuffled else None,
+            )
+            for name, group, quota in zip(self._group_names, members, self._quotas(), strict=True)
+        ]
+        order, draws = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return order, draws
+
+    def _sort_keys(self, order: np.ndarray) -> np.ndarray:
+        if self.sorting == "random":
+            return np.zeros(len(order), np.int8)
+        keys = self.durations[order]
+        if self.sorting == "bucketed":
+            return np.floor(4 * np.log2(np.maximum(keys, 1e-3)))
+        return -keys if self.sorting == "descending" else keys
+
+    def _spread(
+        self, codes: np.ndarray, keys: np.ndarray, order: np.ndarray, generator: torch.Generator
+    ) -> np.ndarray:
+        """Places of the clips with the groups spread evenly, in each bucket by itself."""
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(keys)) + 1, [len(keys)]]).tolist()
+        parts = []
+        for begin, end in zip(starts[:-1], starts[1:], strict=True):
+            if self.batch_size is not None:
+                size, head = self.batch_size, min(-begin % self.batch_size, end - begin)
+            else:
+                assert self.max_batch_seconds is not None
+                longest = float(self.durations[order[begin:end]].max())
+                size, head = max(1, int(self.max_batch_seconds / longest)), 0
+            # Where a bucket ends within a batch, the next one's clips fill it up.
+            whole, tail = divmod(end - begin - head, size)
+            sizes = [n for n in (head, *[size] * whole, tail) if n]
+            parts.append(begin + spread(codes[begin:end], sizes, generator))
+        return np.concatenate(parts)
+
+    def _chunk(self, begin: int, end: int) -> np.ndarray:
+        """Begin and end of each batch of a part of the order, (batches, 2)."""
         if self.batch_size is not None:
             size = self.batch_size
-            end = len(order) - len(order) % size if self.drop_last else len(order)
-            return [order[k : k + size] for k in range(0, end, size)]
+            last = end - (end - begin) % size if self.drop_last else end
+            starts = list(range(begin, last, size))
+        else:
+            starts, last = self._seconds_starts(begin, end), end
+        if len(starts) > 1 and last - starts[-1] < self.world_size:
+            del starts[-1]
+        return np.stack([starts, [*starts[1:], last]], axis=1)
+
+    def _seconds_starts(self, begin: int, end: int) -> list[int]:
         assert self.max_batch_seconds is not None
-        batches: list[list[int]] = []
+        starts: list[int] = []
         longest = math.inf
-        for index in order:
-            duration = float(self.durations[index])
+        for place, duration in enumerate(self.durations[self._order[begin:end]].tolist(), begin):
             longest = max(longest, duration)
-            if not batches or (len(batches[-1]) + 1) * longest > self.max_batch_seconds:
-                batches.append([])
+            if not starts or (place - starts[-1] + 1) * longest > self.max_batch_seconds:
+                starts.append(place)
                 longest = duration
-            batches[-1].append(index)
-        return batches
+        return starts
 
     # -- iteration and resume --------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Batches of the present epoch, those already done included."""
-        return len(self._batches)
+        return len(self._bounds)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         """Batches of this rank that are not done yet."""
-        for batch in self._batches[self.position :]:
-            yield batch[self.rank :: self.world_size]
+        order, draws = self._order, self._draws
+        for begin, end in self._bounds[self.position :].tolist():
+            own = slice(begin + self.rank, end, self.world_size)
+            batch = order[own].tolist()
+            yield list(zip(batch, draws[own].tolist(), strict=True)) if self.with_draws else batch
 
     def set_epoch(self, epoch: int) -> None:
         """Turn to an epoch. Turning to the present one keeps the position, as a resume needs.
@@ -208,17 +322,26 @@ class EpochBatchSampler(Sampler[list[int]]):
         """
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self._make_batches()
-        changed = [name for name, value in self._key().items() if state["key"].get(name) != value]
-        if self.position >= state["key"]["num_batches"]:
+        before, now = state["key"], self._key()
+        changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+        if self.position >= before["num_batches"]:
             self.position = len(self)
         elif changed and self.position > 0:
             name = changed[0]
             raise UserError(
-                f"resume in the midst of epoch {self.epoch}: {name} was {state['key'].get(name)},"
-                f" is {self._key()[name]}; set it back, or start from the end of an epoch"
+                f"resume in the midst of epoch {self.epoch}: {name} was {before.get(name)},"
+                f" is {now.get(name)}; set it back, or start from the end of an epoch"
             )
 
     def _key(self) -> dict[str, Any]:
+        groups = {}
+        if self._codes is not None:
+            names = "\0".join(self._group_names).encode("utf-8", "surrogateescape")
+            groups = {
+                "temperature": self.temperature,
+                "pure": self.pure,
+                "groups_crc32": zlib.crc32(self._codes.tobytes(), zlib.crc32(names)),
+            }
         return {
             "batch_size": self.batch_size,
             "max_batch_seconds": self.max_batch_seconds,
@@ -228,5 +351,6 @@ class EpochBatchSampler(Sampler[list[int]]):
             "passes": self.passes,
             "num_clips": len(self.durations),
             "durations_crc32": zlib.crc32(self.durations.tobytes()),
-            "num_batches": len(self._batches),
+            "num_batches": len(self._bounds),
+            **groups,
         }

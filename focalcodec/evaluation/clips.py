@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.audio import AudioInfo, audio_info
-from focalcodec.data.manifest import DATA_ROOT, read_manifest
+from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.evaluation.codecs import file_name
@@ -213,6 +213,7 @@ def _manifest_rows(path: Path, options: SetOptions) -> list[dict[str, Any]]:
     if path.suffix.lower() != ".csv":
         raise UserError(f"{path}: neither a folder of audio nor a manifest (.csv)")
     rows = read_manifest(path, DATA_ROOT, check_files=False)
+    refuse_segments(path, rows, "evaluate whole files, or write the segments to files")
     noisy = options.task == "denoising"
     if noisy and "noisy" not in rows[0]:
         raise UserError(f"{path}: no column 'noisy'; denoising needs it beside wav, the clean one")
@@ -238,7 +239,8 @@ def _clips(
     clips = []
     for row in rows:
         info = audio_info(row["wav"])
-        heard = row["noisy"] if options.task == "denoising" else row["wav"]
+        # A folder of clean speech is heard as it is: what a denoising codec must leave alone.
+        heard = row.get("noisy", row["wav"]) if options.task == "denoising" else row["wav"]
         if heard != row["wav"]:
             _check_lengths(row["wav"], info, heard)
         name = file_name(row["ID"])

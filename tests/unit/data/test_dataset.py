@@ -10,7 +10,8 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from focalcodec.data.dataset import AudioDataset, pad_collate
+from focalcodec.data.batch import pad_collate
+from focalcodec.data.dataset import AudioDataset
 from focalcodec.data.embedded import embedded_corpus
 from focalcodec.data.encode import batch_feats
 from focalcodec.data.feature_cache import FeatureCache, cache_bytes, encoder_key

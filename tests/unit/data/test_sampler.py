@@ -98,6 +98,23 @@ def test_order_depends_on_seed_and_epoch_only():
     assert order(0, 0) != order(1, 0)
 
 
+@pytest.mark.parametrize(
+    ("options", "batches"),
+    [
+        (
+            {"batch_size": 3, "passes": 2},
+            [[4, 0, 2], [6, 5, 1], [3, 5, 0], [1, 2, 4], [3, 6]],
+        ),
+        ({"batch_size": 3, "sorting": "bucketed"}, [[0, 2, 5], [4, 3, 6], [1]]),
+        ({"max_batch_seconds": 20.0, "sorting": "bucketed"}, [[0, 2, 5, 4], [3, 6], [1]]),
+    ],
+)
+def test_order_stays_as_it_was_in_runs_before(options, batches):
+    sampler = EpochBatchSampler([1.0, 9.0, 1.1, 4.0, 4.1, 1.2, 8.9], seed=1, **options)
+    sampler.set_epoch(2)
+    assert list(sampler) == batches
+
+
 def test_drop_last_makes_process_counts_agree():
     for world_size in (1, 2, 3):
         sampler = EpochBatchSampler([1.0] * 13, batch_size=6, world_size=world_size, drop_last=True)
