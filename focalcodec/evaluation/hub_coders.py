@@ -7,6 +7,7 @@ fixed-length coded. Weights are from the hub, its offline cache or a local folde
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
 from abc import abstractmethod
 from importlib import metadata
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
 
+from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
 from focalcodec.evaluation.coder import ClipCoder
 from focalcodec.files import file_sha256
@@ -64,6 +66,8 @@ class HubCoder(ClipCoder):
         self.settings = {"streams": self.streams, "transformers": metadata.version("transformers")}
 
     def _load(self) -> Any:
+        if importlib.util.find_spec("torchaudio"):  # transformers imports it where it is installed
+            ensure_torchaudio()
         try:
             import transformers
         except ModuleNotFoundError as error:
@@ -108,6 +112,10 @@ class HubCoder(ClipCoder):
         """Frames of tokens a second."""
         return config.sampling_rate / config.hop_length
 
+    def codebooks(self) -> list[Tensor] | None:
+        """Vectors (K, L) of the tokens of each stream used; None where they are implicit."""
+        return None
+
     @abstractmethod
     def to_toks(self, sig: Tensor) -> Tensor:
         """Tokens (Q, N) of one clip (1, 1, T)."""
@@ -140,6 +148,10 @@ class Encodec(HubCoder):
         self.setting = wanted
         return self.model.quantizer.get_num_quantizers_for_bandwidth(wanted)
 
+    def codebooks(self) -> list[Tensor]:
+        """Codebooks of the bandwidth."""
+        return [_vectors(x.codebook.embed) for x in self.model.quantizer.layers[: self.streams]]
+
     def to_toks(self, sig: Tensor) -> Tensor:
         """Tokens of one clip."""
         return self.model.encode(sig, bandwidth=self.setting).audio_codes[0, 0]
@@ -157,6 +169,11 @@ class Dac(HubCoder):
     def count_streams(self, config: Any) -> int:
         """All, unless the setting says less."""
         return self._streams_up_to(config.n_codebooks, config.n_codebooks)
+
+    def codebooks(self) -> list[Tensor]:
+        """Codebooks that are used, in the narrow space that codes are looked up in."""
+        used = self.model.quantizer.quantizers[: self.streams]
+        return [_vectors(x.codebook.weight) for x in used]
 
     def to_toks(self, sig: Tensor) -> Tensor:
         """Tokens of one clip, filled up to whole frames as its own feature extractor does."""
@@ -182,6 +199,15 @@ class Mimi(HubCoder):
         """Frames of tokens a second."""
         return float(config.frame_rate)
 
+    def codebooks(self) -> list[Tensor]:
+        """Codebooks that are used: the semantic ones, then the acoustic ones."""
+        quantizer = self.model.quantizer
+        layers = [
+            *quantizer.semantic_residual_vector_quantizer.layers,
+            *quantizer.acoustic_residual_vector_quantizer.layers,
+        ]
+        return [_vectors(layer.codebook.embed) for layer in layers[: self.streams]]
+
     def to_toks(self, sig: Tensor) -> Tensor:
         """Tokens of one clip."""
         return self.model.encode(sig, num_quantizers=self.streams).audio_codes[0]
@@ -202,12 +228,6 @@ class XCodec2(HubCoder):
 
         self._extract = Xcodec2FeatureExtractor(hop_length=self.model.config.hop_length)
 
-    def _load(self) -> Any:
-        from focalcodec.compat import ensure_torchaudio
-
-        ensure_torchaudio()  # its mel filter bank is torchaudio's
-        return super()._load()
-
     def count_streams(self, config: Any) -> int:
         """One."""
         return self._streams_up_to(1, 1)
@@ -225,6 +245,10 @@ class XCodec2(HubCoder):
     def to_sig(self, toks: Tensor) -> Tensor:
         """Waveform."""
         return self.model.decode(audio_codes=toks[None]).audio_values.flatten()
+
+
+def _vectors(table: Tensor) -> Tensor:
+    return table.detach().float().cpu()
 
 
 def _find(source: str) -> Path:

@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec import __version__
-from focalcodec.codec import FocalCodec
 from focalcodec.data.manifest import write_csv
 from focalcodec.tokenize.parquet import write_parquet
 from focalcodec.tokenize.part_encoder import EncodedClip
 from focalcodec.tokenize.plan import Plan
 from focalcodec.tokenize.sources import Clip
 from focalcodec.tokenize.store import TokenizedClip, write_memmap
+from focalcodec.tokenize.tokenizer import Tokenizer
 from focalcodec.tokenize.workspace import FAILED_NAME, PARQUET_NAME, Workspace
 
 ReadPart = Callable[[int], list[EncodedClip]]
 
 
-def merge_parts(codec: FocalCodec, workspace: Workspace, read_part: ReadPart) -> dict[str, Any]:
+def merge_parts(tokenizer: Tokenizer, workspace: Workspace, read_part: ReadPart) -> dict[str, Any]:
     """Join all parts in the order of the corpus, one part in memory at a time.
 
     The output is made beside the parts and then moved to its place.
 
     Parameters
     ----------
-    codec : FocalCodec
+    tokenizer : Tokenizer
         Of the tokens.
     workspace : Workspace
         Output folder.
@@ -40,7 +40,7 @@ def merge_parts(codec: FocalCodec, workspace: Workspace, read_part: ReadPart) ->
         Content of `meta.json`.
     """
     plan = workspace.plan
-    model = describe_model(codec, plan)
+    model = describe_model(tokenizer, plan)
     with tempfile.TemporaryDirectory(dir=workspace.work) as temporary:
         folder = Path(temporary)
         counts, failed = _count(plan, read_part)
@@ -56,15 +56,16 @@ def merge_parts(codec: FocalCodec, workspace: Workspace, read_part: ReadPart) ->
     return meta
 
 
-def describe_model(codec: FocalCodec, plan: Plan) -> dict[str, Any]:
+def describe_model(tokenizer: Tokenizer, plan: Plan) -> dict[str, Any]:
     """What a user of the tokens must know of model and corpus, JSON-ready."""
     return {
         "model": plan.model.name,
         "weights_sha256": plan.model.weights_sha256,
         "precision": plan.model.precision,
-        "token_rate": codec.token_rate,
-        "sample_rate_input": codec.sample_rate_input,
-        "sample_rate_output": codec.sample_rate_output,
+        "streams": tokenizer.streams,
+        "token_rate": tokenizer.token_rate,
+        "sample_rate_input": tokenizer.sample_rate_input,
+        "sample_rate_output": tokenizer.sample_rate_output,
         "vocabulary": plan.vocabulary.config,
         "dtype": plan.vocabulary.dtype.name,
         "source_sha256": plan.source.digest,

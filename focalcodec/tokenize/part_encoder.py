@@ -10,16 +10,14 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import AudioInfo, audio_info, read_audio
 from focalcodec.audio_stream import AudioStream
-from focalcodec.codec import FocalCodec
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
-from focalcodec.long_audio import encode_blocks
 from focalcodec.tokenize.plan import TokenizeOptions
 from focalcodec.tokenize.sources import Clip, Source
+from focalcodec.tokenize.tokenizer import Tokenizer
 
 _READ_AHEAD = 2  # batches
 _T = TypeVar("_T")
@@ -32,7 +30,7 @@ class EncodedClip:
     Parameters
     ----------
     toks : Tensor
-        (N,) int64, on the CPU; empty where the clip failed.
+        (N * Q,) int64, on the CPU; empty where the clip failed.
     num_samples, sample_rate : int
         Of its audio file; 0 where the clip failed.
     reason : str
@@ -55,8 +53,8 @@ class PartEncoder:
 
     Parameters
     ----------
-    codec : FocalCodec
-        In eval mode.
+    tokenizer : Tokenizer
+        Who encodes.
     source : Source
         Where the audio is.
     options : TokenizeOptions
@@ -66,9 +64,10 @@ class PartEncoder:
     """
 
     def __init__(
-        self, codec: FocalCodec, source: Source, options: TokenizeOptions, pool: Executor
+        self, tokenizer: Tokenizer, source: Source, options: TokenizeOptions, pool: Executor
     ) -> None:
-        self.codec, self.source, self.options, self.pool = codec, source, options, pool
+        self.tokenizer, self.source = tokenizer, source
+        self.options, self.pool = options, pool
 
     def encode(
         self, clips: Sequence[Clip], on_seconds: Callable[[float], None] = lambda seconds: None
@@ -112,7 +111,7 @@ class PartEncoder:
         short = {index: info.seconds for index, info in infos.items() if info.seconds <= limit}
         batches = plan_batches(short, self.options.batch_seconds)
         for indices, sigs in self._read_ahead(clips, batches):
-            yield indices, encode_batch(self.codec, sigs)
+            yield indices, encode_batch(self.tokenizer, sigs)
         for index in infos.keys() - short.keys():
             yield [index], [self._encode_long(clips[index])]
 
@@ -132,14 +131,14 @@ class PartEncoder:
         return _or_reason(lambda: audio_info(self.source.audio(clip)))
 
     def _read(self, clip: Clip) -> Tensor | str:
-        rate, channels = self.codec.sample_rate_input, self.options.channels
+        rate, channels = self.tokenizer.sample_rate_input, self.options.channels
         return _or_reason(lambda: read_audio(self.source.audio(clip), rate, channels=channels))
 
     def _encode_long(self, clip: Clip) -> Tensor | str:
         def encode() -> Tensor:
-            rate, channels = self.codec.sample_rate_input, self.options.channels
+            rate, channels = self.tokenizer.sample_rate_input, self.options.channels
             with AudioStream(self.source.audio(clip), rate, channels) as stream:
-                return torch.cat([*encode_blocks(self.codec, stream, self.options.window_seconds)])
+                return self.tokenizer.encode_long(stream, self.options.window_seconds)
 
         return _or_reason(encode)
 
@@ -172,20 +171,20 @@ def plan_batches(seconds: Mapping[int, float], batch_seconds: float) -> list[lis
     return [[keys[place] for place in batch] for batch in sampler]
 
 
-def encode_batch(codec: FocalCodec, sigs: Sequence[Tensor | str]) -> list[Tensor | str]:
+def encode_batch(tokenizer: Tokenizer, sigs: Sequence[Tensor | str]) -> list[Tensor | str]:
     """Encode what could be read of a batch.
 
     Parameters
     ----------
-    codec : FocalCodec
-        In eval mode.
+    tokenizer : Tokenizer
+        Who encodes.
     sigs : sequence of Tensor or str
-        (T,) each at the codec's rate, or the reason why there is none.
+        (T,) each at the tokenizer's rate, or the reason why there is none.
 
     Returns
     -------
     list of Tensor or str
-        toks (N,) int64 on the CPU, or the reason as it came.
+        toks (N * Q,) int64 on the CPU, or the reason as it came.
 
     Raises
     ------
@@ -195,16 +194,14 @@ def encode_batch(codec: FocalCodec, sigs: Sequence[Tensor | str]) -> list[Tensor
     read = [sig for sig in sigs if not isinstance(sig, str)]
     if not read:
         return list(sigs)
-    lengths = torch.tensor([len(sig) for sig in read], dtype=torch.int64)
     try:
-        toks, ends = codec.encode(pad_sequence(read, batch_first=True), lengths=lengths)
+        rows = iter(tokenizer.encode(read))
     except torch.OutOfMemoryError as error:
-        seconds = len(read) * int(lengths.max()) / codec.sample_rate_input
+        seconds = len(read) * max(map(len, read)) / tokenizer.sample_rate_input
         raise UserError(
             f"{seconds:.0f} s of audio in a batch: more than the device's memory holds; lower"
             " batch_seconds and window_seconds"
         ) from error
-    rows = (row[:end] for row, end in zip(toks.cpu(), ends.tolist(), strict=True))
     return [sig if isinstance(sig, str) else next(rows) for sig in sigs]
 
 

@@ -23,12 +23,14 @@ _VERSION = 1  # of the plan: a new number where the same key would give other ou
 class ModelIdentity(NamedTuple):
     """What the tokens' metadata say of the model.
 
-    `weights_sha256` is that of the model before a change of precision.
+    `weights_sha256` is that of the model before a change of precision; `streams` are the tokens of
+    a frame.
     """
 
     name: str
     weights_sha256: str
     precision: str = "fp32"
+    streams: int = 1
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Plan:
             "source_sha256": self.source.digest,
             **{**options, **seconds, "formats": sorted(options["formats"])},
             "vocabulary": self.vocabulary.config,
+            # left out as before there were several, so that corpora that are done stay so
+            **({"streams": self.model.streams} if self.model.streams > 1 else {}),
         }
 
     @cached_property

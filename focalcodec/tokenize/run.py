@@ -16,19 +16,20 @@ from typing import Any
 
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.long_audio import encode_plan
+from focalcodec.evaluation.hub_coders import HubCoder
 from focalcodec.tokenize.merge import merge_parts
 from focalcodec.tokenize.part_encoder import EncodedClip, PartEncoder
 from focalcodec.tokenize.part_files import read_part, write_part
 from focalcodec.tokenize.plan import Plan, Shard
 from focalcodec.tokenize.progress import HoursBar
+from focalcodec.tokenize.tokenizer import Tokenizer, as_tokenizer
 from focalcodec.tokenize.workspace import Workspace
 
 _WHOLE = Shard()
 
 
 def tokenize_corpus(
-    codec: FocalCodec,
+    codec: FocalCodec | HubCoder | Tokenizer,
     plan: Plan,
     out: str | os.PathLike[str],
     shard: Shard = _WHOLE,
@@ -39,7 +40,7 @@ def tokenize_corpus(
 
     Parameters
     ----------
-    codec : FocalCodec
+    codec : FocalCodec, HubCoder or Tokenizer
         In eval mode, on its device.
     plan : Plan
         Corpus, model, options and vocabulary.
@@ -64,11 +65,12 @@ def tokenize_corpus(
         `out` is of another plan or of something else; a window shorter than the model's context;
         a vocabulary of another codec.
     """
-    _check_fit(codec, plan)
+    tokenizer = as_tokenizer(codec)
+    _check_fit(tokenizer, plan)
     workspace = Workspace(Path(out), plan)
     workspace.open(overwrite)
     with ThreadPoolExecutor(read_threads) as pool:
-        encoder = PartEncoder(codec, plan.source, plan.options, pool)
+        encoder = PartEncoder(tokenizer, plan.source, plan.options, pool)
         if workspace.meta() is None:
             mine = list(plan.parts_of(shard))
             with HoursBar(sum(len(plan.clips(part)) for part in mine), shard) as bar:
@@ -76,7 +78,7 @@ def tokenize_corpus(
                     bar.end_part(finished_part(encoder, workspace, number, bar.add_seconds))
         with workspace.lock:
             if workspace.meta() is None and not workspace.parts_left():
-                merge_parts(codec, workspace, lambda n: finished_part(encoder, workspace, n))
+                merge_parts(tokenizer, workspace, lambda n: finished_part(encoder, workspace, n))
             if workspace.meta() is not None:
                 workspace.remove_parts()
             return workspace.meta()
@@ -115,12 +117,17 @@ def finished_part(
     return done
 
 
-def _check_fit(codec: FocalCodec, plan: Plan) -> None:
+def _check_fit(tokenizer: Tokenizer, plan: Plan) -> None:
     """Refuse at once what would be the fault of every clip."""
-    expected, found = len(codec.codebook), plan.vocabulary.codebook_size
+    expected, found = tokenizer.codebook_size, plan.vocabulary.codebook_size
     if expected != found:
         raise UserError(
             f"vocabulary: codebook_size={found}, and the codec has {expected} tokens; make it for"
             " this codec"
         )
-    encode_plan(codec, plan.options.window_seconds)
+    if tokenizer.streams != plan.model.streams:
+        raise UserError(
+            f"model: streams={plan.model.streams}, and the codec has {tokenizer.streams}; say so in"
+            " ModelIdentity"
+        )
+    tokenizer.check(plan.options.window_seconds)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from focalcodec.audio_file import AUDIO_SUFFIXES, AudioSource
-from focalcodec.data.manifest import DATA_ROOT, read_manifest
-from focalcodec.data.prepare import walk_files
+from focalcodec.data.found import path_ids, walk_files
+from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.errors import UserError
 
 HUB_NAME = r"[\w.-]+/[\w.-]+(:[\w.-]+)?"
@@ -163,13 +163,15 @@ def folder_clips(folder: Path) -> list[Clip]:
     ]
     return [
         Clip(name, f"{DATA_ROOT}/{file.path}", file.size, file.modified_ns)
-        for name, file in zip(_ids([file.path for file in files]), files, strict=True)
+        for name, file in zip(path_ids([file.path for file in files]), files, strict=True)
     ]
 
 
 def manifest_clips(manifest: Path, root: str | None) -> list[Clip]:
     """Clips of a manifest, in its order. A missing file is told of when it is to be read."""
     rows = read_manifest(manifest, DATA_ROOT, check_files=False)
+    way_out = "tokenize the folder of audio itself, or write the segments to files"
+    refuse_segments(manifest, rows, way_out)
     if root is None and any(row["wav"].startswith(DATA_ROOT) for row in rows):
         raise UserError(f"{manifest}: paths begin with {DATA_ROOT}; give --data_folder")
     return [
@@ -188,17 +190,7 @@ def list_clips(listing: Path, root: str) -> list[Clip]:
     places = [path if os.path.isabs(path) else f"{DATA_ROOT}/{path}" for path in paths]
     return [
         Clip(name, place, *_status(place, root))
-        for name, place in zip(_ids(paths), places, strict=True)
-    ]
-
-
-def _ids(paths: Sequence[str]) -> list[str]:
-    """Paths without their suffix where that leaves no doubt which is meant, else with it."""
-    stems = [os.path.splitext(path)[0] for path in paths]
-    counts, whole = Counter(stems), set(paths)
-    return [
-        stem if counts[stem] == 1 and stem not in whole else path
-        for stem, path in zip(stems, paths, strict=True)
+        for name, place in zip(path_ids(paths), places, strict=True)
     ]
 
 

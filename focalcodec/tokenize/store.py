@@ -32,7 +32,7 @@ _COLUMNS = ["id", *_NUMBERS, "spk_id", "wrd"]
 
 
 class TokenizedClip(NamedTuple):
-    """A clip with its tokens, (N,) int64, and what its source knows of it."""
+    """A clip with its tokens, (N * Q,) int64, and what its source knows of it."""
 
     id: str
     toks: Tensor
@@ -80,8 +80,9 @@ def _write_clips(
 class TokenStore:
     """Tokens of a corpus, read from disk as they are asked for.
 
-    `store[i]` are the codec's own tokens of clip i, (N,) int64; `store.stream` is the flat array
-    of vocabulary ids, specials included, for the training of a language model.
+    `store[i]` are the codec's own tokens of clip i, (N,) int64, or (N, Q) where it has Q
+    streams; `store.stream` is the flat array of vocabulary ids, specials included, for the training
+    of a language model.
 
     Parameters
     ----------
@@ -120,10 +121,20 @@ to its end
         return len(self.index)
 
     def __getitem__(self, clip: int) -> Tensor:
-        """Tokens of a clip for the codec, (N,) int64, without offset and specials."""
+        """Tokens of a clip for the codec, (N,) or (N, Q) int64, without offset and specials."""
         start, length = self.index[clip, :2].tolist()
         ids = self.stream[start : start + length].astype(np.int64)
-        return torch.from_numpy(ids) - self.vocabulary.offset
+        toks = torch.from_numpy(ids) - self.vocabulary.offset
+        return toks if self.streams == 1 else toks.view(-1, self.streams)
+
+    def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
+        """Opened anew in a data loader's worker, not copied there."""
+        return TokenStore, (self.folder,)
+
+    @property
+    def streams(self) -> int:
+        """Tokens of a frame."""
+        return self.meta.get("streams", 1)
 
     def num_samples(self, clip: int) -> int:
         """Samples of a clip's audio file: `num_samples` for `codec.decode`."""

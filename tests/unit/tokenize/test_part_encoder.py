@@ -13,8 +13,9 @@ from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream
 from focalcodec.errors import UserError
 from focalcodec.long_audio import encode_blocks
-from focalcodec.tokenize import part_encoder
+from focalcodec.tokenize import part_encoder, tokenizer
 from focalcodec.tokenize.part_encoder import PartEncoder, encode_batch, plan_batches
+from focalcodec.tokenize.tokenizer import FocalTokenizer
 from tests.unit.small_codecs import logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, plan_for, write_corpus
 
@@ -31,11 +32,11 @@ def test_each_clip_gets_the_tokens_it_has_alone(tmp_path, monkeypatch):
         return encode_blocks(codec, stream, window_seconds)
 
     monkeypatch.setattr(part_encoder, "encode_batch", counted)
-    monkeypatch.setattr(part_encoder, "encode_blocks", in_windows)
+    monkeypatch.setattr(tokenizer, "encode_blocks", in_windows)
     codec, plan = logmel_codec(), plan_for(logmel_codec(), write_corpus(tmp_path))
     heard = []
     with ThreadPoolExecutor(2) as pool:
-        encoder = PartEncoder(codec, plan.source, plan.options, pool)
+        encoder = PartEncoder(FocalTokenizer(codec), plan.source, plan.options, pool)
         encoded = encoder.encode(plan.source.clips, heard.append)
     assert max(sizes) > 3 and windowed == [SECONDS["long"]]
     for clip, got in zip(plan.source.clips, encoded, strict=True):
@@ -57,7 +58,7 @@ def test_each_clip_gets_the_tokens_it_has_alone(tmp_path, monkeypatch):
 def test_channels_can_be_refused(tmp_path):
     plan = plan_for(logmel_codec(), write_corpus(tmp_path), channels="error")
     with ThreadPoolExecutor(2) as pool:
-        encoder = PartEncoder(logmel_codec(), plan.source, plan.options, pool)
+        encoder = PartEncoder(FocalTokenizer(logmel_codec()), plan.source, plan.options, pool)
         encoded = encoder.encode([clip for clip in plan.source.clips if clip.id in "ac"])
     assert [bool(clip.reason) for clip in encoded] == [False, True]
     assert "2 channels" in encoded[1].reason
@@ -82,8 +83,8 @@ def test_batch_that_does_not_fit_the_device_is_told_of(monkeypatch):
 
     monkeypatch.setattr(type(codec), "encode", full)
     with pytest.raises(UserError, match="^4 s of audio in a batch.* lower batch_seconds"):
-        encode_batch(codec, [torch.zeros(32000), "broken", torch.zeros(16000)])
+        encode_batch(FocalTokenizer(codec), [torch.zeros(32000), "broken", torch.zeros(16000)])
 
 
 def test_batch_of_broken_clips_alone():
-    assert encode_batch(logmel_codec(), ["one", "two"]) == ["one", "two"]
+    assert encode_batch(FocalTokenizer(logmel_codec()), ["one", "two"]) == ["one", "two"]
