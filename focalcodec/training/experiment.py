@@ -126,6 +126,8 @@ class Experiment:
         brain = self._brain(encoder, source, monitor, train_loader.batch_sampler, loaders.cache)
         valid_loader = loaders.validation(sets["valid"])
         brain.fit(self.hparams["epoch_counter"], train_loader, valid_loader)
+        # Test sets are heard once; and what is mixed of a clip must not be kept as the clip's.
+        brain.cache = None
 
         tests = {name: rows for name, rows in sets.items() if name not in ("train", "valid")}
         results = self._test(brain, loaders, tests)
