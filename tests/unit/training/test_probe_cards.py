@@ -1,0 +1,113 @@
+"""Texts and labels of probes, their cards, and the table of many."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from focalcodec.cli.main import main
+from focalcodec.errors import UserError
+from focalcodec.probes.cards import make_card, write_card
+from focalcodec.probes.labels import Labels
+from focalcodec.probes.table import probe_table, read_cards
+from focalcodec.probes.text import Pieces, learn_pieces
+
+TEXTS = ["THE CAT SAT ON THE MAT", "THE DOG SAT ON THE CAT", "A DOG AND A CAT"]
+COLUMN = {"key": "wer", "title": "WER", "unit": "%", "better": "lower", "judge": "probe"}
+
+
+def card_of(codec: str = "ours", seed: int = 1, wer: float = 10.0, **probe: Any) -> dict[str, Any]:
+    rows = [
+        {"ID": name, "duration": 2.0, "wrd": "A", "language": language}
+        for name, language in [("a", "en"), ("b", "de")]
+    ]
+    clips = {
+        "a": {"id": "a", "scores": {"wer": [wer, 2.0]}, "heard": {}},
+        "b": {"id": "b", "scores": {"wer": [0.0, 8.0]}, "heard": {}},
+    }
+    about = {
+        "task": "asr",
+        "set": "test",
+        "codec": {"name": codec, "weights_sha256": "f00", "kbps": 0.65},
+        "probe": {"name": "asr", "inputs": "toks", **probe},
+        "seed": seed,
+        "bootstrap_samples": 50,
+        "group_by": "language",
+        "device": "cpu",
+        "command": "",
+    }
+    return make_card(about, clips, rows, [COLUMN])
+
+
+def test_texts_come_back(tmp_path: Path) -> None:
+    for model_type in ("bpe", "unigram", "char"):
+        pieces = Pieces(learn_pieces(TEXTS, 20, model_type))
+        assert [pieces.to_text(pieces.to_symbols(text)) for text in TEXTS] == TEXTS
+        assert min(pieces.to_symbols(TEXTS[0])) > 0 and len(pieces.names) == len(pieces)
+
+
+def test_pieces_are_the_same_each_time() -> None:
+    assert learn_pieces(TEXTS, 20) == learn_pieces(iter(TEXTS), 20)
+
+
+def test_wrong_pieces_are_refused_in_one_line() -> None:
+    wrong: list[tuple[list[str], int, str]] = [
+        (TEXTS, 5000, "bpe"), (TEXTS, 3, "bpe"), ([""], 20, "bpe"), (TEXTS, 20, "words")
+    ]  # fmt: skip
+    for texts, size, model_type in wrong:
+        with pytest.raises(UserError) as said:
+            learn_pieces(texts, size, model_type)
+        assert "\n" not in str(said.value)
+
+
+def test_labels_are_those_of_the_training_set() -> None:
+    rows = [{"ID": str(i), "spk_id": name} for i, name in enumerate("babc")]
+    labels = Labels.of(rows, "spk_id")
+    assert labels.names == ["a", "b", "c"] and labels.number(rows[3]) == 2
+    with pytest.raises(UserError, match="clip 'x': spk_id='d' is no answer"):
+        labels.number({"ID": "x", "spk_id": "d"})
+    with pytest.raises(UserError, match="clip 'x' has none"):
+        Labels.of([*rows, {"ID": "x", "spk_id": ""}], "spk_id")
+    with pytest.raises(UserError, match="two are needed"):
+        Labels.of(rows[:1], "spk_id")
+
+
+def test_a_card_weighs_clips_and_splits_groups() -> None:
+    card = card_of()
+    assert card["figures"]["wer"]["value"] == pytest.approx(2.0)
+    assert card["splits"]["language"]["en"]["wer"]["value"] == 10.0
+    about = {"name": "test", "count": 2, "seconds": 4.0, "kind": ""}
+    assert about.items() <= card["set"].items() and len(card["set"]["sha256"]) == 64
+    json.dumps(card)
+
+
+def test_table_has_codecs_across_and_seeds_in_a_cell(tmp_path: Path) -> None:
+    cards = {"1": card_of(), "2": card_of(seed=2, wer=20.0), "3": card_of("dac:4")}
+    for name, card in {**cards, "4": card_of(inputs="qfeats")}.items():
+        write_card(tmp_path / name / "test", card)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "card.json").write_text("{}")  # of an evaluation
+    table = probe_table(read_cards(tmp_path))
+    lines = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    assert lines[0][2:5] == ["ours", "dac:4", "ours, qfeats"]
+    assert lines[3][1] == "asr, test: WER, % ↓"
+    assert lines[3][2:5] == ["3.00 (2.00 to 4.00, n=2)", "2.00 [0.000, 10.0]", "2.00 [0.000, 10.0]"]
+    assert lines[4][1] == "asr, test, de: WER, % ↓"
+
+
+def test_codecs_of_one_name_are_told_apart() -> None:
+    other = card_of()
+    other["codec"]["weights_sha256"] = "bad"
+    assert {"ours f00", "ours bad"} <= {
+        cell.strip() for cell in probe_table([card_of(), other]).splitlines()[0].split("|")
+    }
+
+
+def test_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probes", str(tmp_path)]) == 2
+    write_card(tmp_path / "test", card_of())
+    assert main(["probes", str(tmp_path)]) == 0
+    assert "asr, test: WER" in capsys.readouterr().out

@@ -1,0 +1,214 @@
+"""Runs of probes from the command line to cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from focalcodec.errors import UserError
+from focalcodec.metrics.judge import Clip, Column, Judge, Score, Verdict
+from focalcodec.probes.codec import ProbeCodec
+from focalcodec.probes.table import probe_table, read_cards
+from focalcodec.probes.text import Pieces
+from focalcodec.tokenize.tokenizer import FocalTokenizer
+from focalcodec.training import translator_brain
+from focalcodec.training.ctc_brain import CTCBrain
+from tests.unit.training import probe_runs
+
+COLUMNS = {"asr": "wer", "utterance": "error_rate", "translation": "token_error_rate"}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return probe_runs.write_sets_of(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.mark.parametrize("probe", COLUMNS)
+def test_leaves_a_card_of_all_clips(probe: str, sets: Path, tmp_path: Path) -> None:
+    out = probe_runs.run(probe, sets, tmp_path / "run")
+    card = probe_runs.card(out)
+    assert [clip["id"] for clip in card["clips"]] == ["test0", "test1", "test2", "test3"]
+    figure = card["figures"][COLUMNS[probe]]
+    results = json.loads((out / "results.json").read_text())
+    assert figure["value"] == pytest.approx(results["test"][COLUMNS[probe]], abs=1e-3)
+    assert figure["low"] <= figure["value"] <= figure["high"] and figure["count"] == 4
+    assert card["codec"]["name"] == "tiny_50hz" and card["probe"]["inputs"] == "toks"
+    assert COLUMNS[probe] in [column["key"] for column in card["columns"]]
+
+
+def test_texts_are_scored_by_language(sets: Path, tmp_path: Path) -> None:
+    out = probe_runs.run("asr", sets, tmp_path / "run", group_by="language")
+    results = json.loads((out / "results.json").read_text())
+    assert {"test", "test-de", "test-en"} <= results.keys()
+    assert set(probe_runs.card(out)["splits"]["language"]) == {"de", "en"}
+    pieces = Pieces((out / "pieces.model").read_bytes())
+    assert len(pieces) == 15 and pieces.to_text(pieces.to_symbols("THREE ONE")) == "THREE ONE"
+
+
+def test_labels_are_kept_and_strange_ones_refused(sets: Path, tmp_path: Path) -> None:
+    out = probe_runs.run("utterance", sets, tmp_path / "run")
+    labels = json.loads((out / "labels.json").read_text())
+    assert labels == {"column": "spk_id", "names": ["speaker0", "speaker1"]}
+    strange = probe_runs.write_sets_of(tmp_path / "strange")
+    test = (strange / "test.csv").read_text()
+    (strange / "test.csv").write_text(test.replace("speaker1", "nobody"))
+    with pytest.raises(UserError, match="test: 2 of 4 clips .* such as spk_id='nobody'") as said:
+        probe_runs.run("utterance", strange, tmp_path / "other")
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("targets", [["wav"], ["s1", "s2"]])
+def test_what_was_told_is_left_as_sound(sets: Path, tmp_path: Path, targets: list[str]) -> None:
+    out = probe_runs.run(
+        "translation", sets, tmp_path / "run", targets=targets, judge_clips=2, number_of_epochs=1
+    )
+    names = ["test0", "test1"]
+    if len(targets) > 1:
+        names = [f"{name}_{target}" for name in names for target in targets]
+    for part in ("reference", "estimate"):
+        assert sorted(path.stem for path in (out / "test" / part).iterdir()) == names
+    lines = (out / "test" / "manifest.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(names)
+    assert lines[1].startswith(f"{names[0]},0.6,$data_root/reference/{names[0]}.flac,")
+
+
+class Loudness(Judge):
+    """Says how loud each of both is, with a weight."""
+
+    name = "loudness"
+    columns = (Column("loudness", "Loudness", "", "none"),)
+
+    def describe(self) -> dict[str, str]:
+        return {"version": "1"}
+
+    def score(self, clips: Sequence[Clip]) -> list[Verdict]:
+        assert all(len(clip.ref_sig) == len(clip.rec_sig) for clip in clips)
+        loud = [float(clip.ref_sig.abs().mean()) for clip in clips]
+        return [Verdict({"loudness": Score(value, 2.0)}, heard="OH") for value in loud]
+
+
+def test_judges_hear_each_target(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        translator_brain, "load_panel_judges", lambda panel, device: ([Loudness()], ["a: gone"])
+    )
+    out = probe_runs.run(
+        "translation", sets, tmp_path / "run", targets=["s1", "s2"], number_of_epochs=1
+    )
+    card = probe_runs.card(out)
+    assert card["judges"] == {"loudness": {"version": "1"}} and card["missing"] == ["a: gone"]
+    loud = [soundfile.read(sets / f"test0_{part}.flac")[0] for part in ("s1", "s2")]
+    value, weight = card["clips"][0]["scores"]["loudness"]
+    assert weight == 4.0
+    assert value == pytest.approx(sum(abs(sig).mean() for sig in loud) / 2, rel=1e-4)
+    assert card["clips"][0]["heard"]["loudness"] == "OH | OH"
+
+
+def test_beam_is_searched_in_the_test(sets: Path, tmp_path: Path) -> None:
+    out = probe_runs.run("asr", sets, tmp_path / "run", number_of_epochs=1, beam_size=4)
+    assert probe_runs.card(out)["figures"]["wer"]["count"] == 4
+
+
+@pytest.mark.parametrize("inputs", ["qfeats", "feats"])
+def test_features_can_be_heard(sets: Path, tmp_path: Path, inputs: str) -> None:
+    out = probe_runs.run("utterance", sets, tmp_path / "run", inputs=inputs, number_of_epochs=1)
+    assert probe_runs.card(out)["probe"]["inputs"] == inputs
+
+
+def test_kept_features_change_nothing(sets: Path, tmp_path: Path) -> None:
+    plain = probe_runs.run("utterance", sets, tmp_path / "plain", inputs="feats")
+    cached = probe_runs.run(
+        "utterance", sets, tmp_path / "cached", inputs="feats", feature_cache=str(tmp_path / "kept")
+    )
+    assert (plain / "results.json").read_text() == (cached / "results.json").read_text()
+
+
+def test_tokens_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets, encoded = probe_runs.write_sets_of(tmp_path / "sets"), []
+    encode = FocalTokenizer.encode
+
+    def counted(self: Any, sigs: Any) -> Any:
+        encoded.extend(sigs)
+        return encode(self, sigs)
+
+    monkeypatch.setattr(FocalTokenizer, "encode", counted)
+    probe_runs.run("asr", sets, tmp_path / "a", number_of_epochs=1)
+    assert len(encoded) == sum(probe_runs.SIZES.values())
+    probe_runs.run("utterance", sets, tmp_path / "b", number_of_epochs=1)
+    assert len(encoded) == sum(probe_runs.SIZES.values())
+
+
+def test_seeds_share_a_cell(sets: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    probe_runs.run("utterance", sets, folder, "--seed=5", seeds=[1, 2, 3], number_of_epochs=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+    assert probe_runs.card(folder / "2")["seed"] == 2
+    table = probe_table(read_cards(folder))
+    assert "n=3" in table and "Error rate" in table and "tiny_50hz" in table
+
+
+def test_more_workers_change_nothing(sets: Path, tmp_path: Path) -> None:
+    alone = probe_runs.run("asr", sets, tmp_path / "alone")
+    two = probe_runs.run("asr", sets, tmp_path / "two", num_workers=2)
+    assert probe_runs.history(alone) == probe_runs.history(two)
+
+
+class Stopped(Exception):
+    """In the midst of an epoch."""
+
+
+def test_resumed_is_as_if_it_never_stopped(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"number_of_epochs": 3, "ckpt_interval_minutes": 0, "ckpt_interval_steps": ...}
+    whole = probe_runs.run("asr", sets, tmp_path / "whole", **options)
+    forward, steps = CTCBrain.compute_forward, []
+
+    def stopping(self: Any, batch: Any, stage: Any) -> Any:
+        steps.append(stage)
+        if len(steps) == 10:
+            raise Stopped
+        return forward(self, batch, stage)
+
+    monkeypatch.setattr(CTCBrain, "compute_forward", stopping)
+    with pytest.raises(Stopped):
+        probe_runs.run("asr", sets, tmp_path / "cut", **options)
+    cut = probe_runs.run("asr", sets, tmp_path / "cut", **options)
+    assert probe_runs.history(cut) == probe_runs.history(whole)
+    assert (cut / "results.json").read_text() == (whole / "results.json").read_text()
+
+
+def test_another_codec_in_the_same_folder_is_refused(sets: Path, tmp_path: Path) -> None:
+    out = probe_runs.run("utterance", sets, tmp_path / "run", number_of_epochs=1)
+    (out / "codec.txt").write_text("0" * 64 + "\n")
+    with pytest.raises(UserError, match=r"codec\.txt: .* another codec"):
+        probe_runs.run("utterance", sets, out, number_of_epochs=2)
+
+
+def test_refuses_in_one_line(sets: Path, tmp_path: Path) -> None:
+    for options, message in [
+        ({"inputs": "sounds"}, "inputs='sounds'"),
+        ({"codec": "opus:6"}, "codec=opus:6"),
+        ({"source": "s9"}, "no column 's9'"),
+        ({"label": "mood"}, "label=mood"),
+        ({"init_from": str(probe_runs.CODEC)}, "init_from"),
+        ({"freeze": ["probe"]}, "freeze"),
+        ({"group_by": "mood"}, "group_by='mood'"),
+        ({"seeds": 3}, "seeds=3"),
+    ]:
+        with pytest.raises(UserError, match=message) as said:
+            probe_runs.run("utterance", sets, tmp_path / "run", **options)
+        assert "\n" not in str(said.value)
+
+
+def test_codec_of_others_has_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = ProbeCodec.__new__(ProbeCodec)
+    codec.name, codec.coder = "mimi:8", None  # type: ignore[assignment]
+    with pytest.raises(UserError, match="use toks"):
+        codec.frozen("qfeats")
