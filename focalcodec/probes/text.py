@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sentencepiece
 
@@ -50,6 +51,15 @@ class Pieces:
         """Each symbol as people write it."""
         pieces = self._processor
         return ["<blank>", *(pieces.id_to_piece(p) for p in range(pieces.vocab_size()))]
+
+
+_TRAINING: dict[str, Any] = {
+    **{"unk_id": 0, "bos_id": -1, "eos_id": -1, "pad_id": -1},
+    "max_sentence_length": 1 << 20,
+    # Several threads join their counts in the order in which they end.
+    "num_threads": 1,
+    "minloglevel": 2,
+}
 
 
 def learn_pieces(
@@ -103,14 +113,7 @@ def learn_pieces(
             character_coverage=character_coverage,
             # Of characters, or words and their parts, there may be no more.
             hard_vocab_limit=model_type == "bpe",
-            max_sentence_length=1 << 20,
-            unk_id=0,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            # Several threads join their counts in the order in which they end.
-            num_threads=1,
-            minloglevel=2,
+            **_TRAINING,
         )
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())

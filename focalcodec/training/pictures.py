@@ -49,10 +49,6 @@ def spectrogram_figure(
     mixture : array_like, optional
         (T,) the reference with noise or other voices, shown before it.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     UserError
@@ -64,9 +60,8 @@ def spectrogram_figure(
     >>> [axes.get_title(loc="left") for axes in figure.axes[:2]]
     ['reference', 'reconstruction']
     """
-    sigs = {"reference": reference, "reconstruction": reconstruction}
-    if mixture is not None:
-        sigs = {"mixture": mixture, **sigs}
+    heard = {} if mixture is None else {"mixture": mixture}
+    sigs = {**heard, "reference": reference, "reconstruction": reconstruction}
     mels = {name: _log_mel(sig, sample_rate) for name, sig in sigs.items()}
     top = float(mels["reference"].max())
     seconds = {name: np.size(sig) / sample_rate for name, sig in sigs.items()}

@@ -80,18 +80,12 @@ def prepare_voxpopuli(
     """
     if skip_prep:
         return
-    for name, words in (("languages", languages), ("splits", splits), ("unlabelled", unlabelled)):
-        _check_list(name, words)
-    for split in splits:
-        if split not in SETS:
-            raise UserError(f"splits: no {split!r}; there are: {', '.join(SETS)}")
+    _check_lists(languages=languages, splits=splits, unlabelled=unlabelled)
     if data_folder is None:
         data_folder = embedded_corpus("VoxPopuli")
         languages = _embedded(data_folder, languages)
-        print(
-            f"no --data_folder: the embedded mini corpus is used, {', '.join(languages)}",
-            flush=True,
-        )
+        there = ", ".join(languages)
+        print(f"no --data_folder: the embedded mini corpus is used, {there}", flush=True)
     root = check_data_folder(data_folder, save_folder)
     _check_transcribed(root, languages, splits)
     folders = [f"{TRANSCRIBED}/{language}" for language in languages]
@@ -236,14 +230,18 @@ def _tsv_name(split: str) -> str:
     return f"asr_{split}.tsv"
 
 
-def _check_list(name: str, words: Sequence[str]) -> None:
-    if isinstance(words, str):
-        raise UserError(f"{name}: {words!r} is not a list; write [{words}]")
-    for word in words:
-        if words.count(word) > 1:
-            raise UserError(f"{name}: {word!r} twice; name each once")
-    if not words and name != "unlabelled":
-        raise UserError(f"{name}: none; name at least one")
+def _check_lists(**lists: Sequence[str]) -> None:
+    for name, words in lists.items():
+        if isinstance(words, str):
+            raise UserError(f"{name}: {words!r} is not a list; write [{words}]")
+        for word in words:
+            if words.count(word) > 1:
+                raise UserError(f"{name}: {word!r} twice; name each once")
+        if not words and name != "unlabelled":
+            raise UserError(f"{name}: none; name at least one")
+    for split in lists["splits"]:
+        if split not in SETS:
+            raise UserError(f"splits: no {split!r}; there are: {', '.join(SETS)}")
 
 
 def _embedded(root: Path, languages: Sequence[str]) -> list[str]:
