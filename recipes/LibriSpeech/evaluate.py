@@ -1,7 +1,7 @@
 """Evaluate codecs on LibriSpeech or LibriTTS; the YAML says which sets, codecs and judges.
 
 python evaluate.py hparams/resynthesis.yaml --data_folder /data/LibriSpeech --codecs "[my_codec]"
-python evaluate.py hparams/resynthesis_mini.yaml --codecs "[results/quickstart/codec, opus:6]"
+python evaluate.py hparams/resynthesis_mini.yaml --codecs "[../../results/quickstart/codec, opus:6]"
 torchrun --nproc_per_node 4 evaluate.py hparams/resynthesis.yaml --data_folder /data/LibriSpeech
 """
 

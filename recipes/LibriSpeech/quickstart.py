@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER.parents[1] / "results" / "quickstart"  # where the recipes' mini YAMLs look for it
 
 # The models are too small for a second thread to help them.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -46,7 +47,7 @@ def finish(process: subprocess.Popen[bytes], log: Path | None = None) -> None:
 
 def main() -> None:
     """Train both stages, export, evaluate."""
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "results/quickstart").resolve()
+    out = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else RESULTS
     out.mkdir(parents=True, exist_ok=True)
     log = out / "vocoder.log"
     runs = {stage: out / stage for stage in ("vocoder", "quantizer")}
