@@ -70,14 +70,14 @@ def probe_table(cards: Sequence[Card]) -> str:
         Of one seed, the figure with its 95 % interval over clips; of several, their mean and
         range.
     """
-    names = _codec_names(cards)
+    names, sets = _codec_names(cards), _set_names(cards)
     codecs = list(dict.fromkeys(names))
     lines: dict[tuple[str, str, str], dict[str, dict[int, Mapping[str, float]]]] = {}
     titles = {}
-    for card, codec in zip(cards, names, strict=True):
-        for about, part, figures in _parts(card):
+    for card, codec, name in zip(cards, names, sets, strict=True):
+        for part, figures in _parts(card):
             for column in card["columns"]:
-                key, place = column["key"], (card["probe"]["name"], f"{about}{part}")
+                key, place = column["key"], (card["probe"]["name"], f"{name}{part}")
                 titles[key] = column_title(column)
                 if key in figures:
                     cells = lines.setdefault((*place, key), {})
@@ -93,15 +93,26 @@ def probe_table(cards: Sequence[Card]) -> str:
     return f"{markdown(['', *codecs], [first, *rows])}\n\n{note}"
 
 
-def _parts(card: Card) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """A set's name, that of a group, and their figures."""
-    name = card["set"]["name"]
+def _parts(card: Card) -> list[tuple[str, Mapping[str, Any]]]:
+    """Figures of a set, and of its groups by their names."""
     groups = [
-        (name, f", {group}", figures)
+        (f", {group}", figures)
         for split in card["splits"].values()
         for group, figures in split.items()
     ]
-    return [(name, "", card["figures"]), *groups]
+    return [("", card["figures"]), *groups]
+
+
+def _set_names(cards: Sequence[Card]) -> list[str]:
+    """Name of each card's set, with its hash where another set has the same name."""
+    names = [(card["probe"]["name"], card["set"]["name"]) for card in cards]
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for name, card in zip(names, cards, strict=True):
+        hashes.setdefault(name, set()).add(card["set"]["sha256"])
+    return [
+        f"{name[1]} {card['set']['sha256'][:6]}" if len(hashes[name]) > 1 else name[1]
+        for name, card in zip(names, cards, strict=True)
+    ]
 
 
 def _codec_names(cards: Sequence[Card]) -> list[str]:

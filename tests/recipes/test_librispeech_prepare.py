@@ -308,3 +308,47 @@ def test_transcript_that_is_not_utf8_is_named(tree, tmp_path):
     (tree / "train-a" / "7" / "1" / "7-1.trans.txt").write_bytes(b"7-1-train-a0000 \xff\xfe\n")
     with pytest.raises(UserError, match=r"7-1\.trans\.txt: transcript is not UTF-8"):
         prepare(tree, tmp_path / "save")
+
+
+# -- one split shared out to all sets, for the probe of speakers -----------------------------------
+
+
+def shared(root, save, **kwargs):
+    splits = {"tr_splits": ["train-a", "dev-a"], "dev_splits": []}
+    prepare(root, save, **{**splits, "shares": [0.8, 0.1, 0.1], **kwargs})
+    return read_prepared(save)
+
+
+def test_all_speakers_are_in_all_sets(tree, tmp_path):
+    sets = shared(tree, tmp_path / "save")
+    assert {name: len(rows) for name, rows in sets.items()} == {"train": 32, "valid": 4, "test": 4}
+    assert len({row["ID"] for rows in sets.values() for row in rows}) == 40
+    for rows in sets.values():
+        assert {row["spk_id"] for row in rows} == {"7", "8"}
+
+
+def test_the_split_depends_on_its_seed_and_is_kept(tree, tmp_path):
+    first = shared(tree, tmp_path / "a")["test"]
+    before = state(tmp_path / "a")
+    assert shared(tree, tmp_path / "a")["test"] == first and state(tmp_path / "a") == before
+    assert shared(tree, tmp_path / "b")["test"] == first
+    assert shared(tree, tmp_path / "a", split_seed=7)["test"] != first
+
+
+def test_a_speaker_of_one_clip_is_trained_on(tree, tmp_path):
+    write_clip(tree / "train-a" / "9" / "1" / "9-1-0000.flac")
+    assert "9" in {row["spk_id"] for row in shared(tree, tmp_path / "save")["train"]}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"shares": [0.8, 0.2]}, "give those of train, valid and test"),
+        ({"shares": [0.8, 0.1, 0.2]}, "give those of train, valid and test"),
+        ({"shares": [0.9, 0.1, 0.0]}, "give those of train, valid and test"),
+        ({"te_splits": ["dev-a"]}, "'test' has splits of its own"),
+    ],
+)
+def test_shares_that_are_none_are_refused(tree, tmp_path, kwargs, message):
+    with pytest.raises(UserError, match=message):
+        shared(tree, tmp_path / "save", **kwargs)

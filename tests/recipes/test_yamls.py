@@ -40,6 +40,8 @@ def script_of(path: Path) -> str:
 EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
 TRAININGS = [path for path in YAMLS if script_of(path) == "train.py"]
 FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
+PROBES = [path for path in TRAININGS if "probe" in read_tree(path)]
+CODECS = [path for path in FULL_SIZE if path not in PROBES]
 CODEC = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
 
 # The published models, less 88,708,240 of the encoder and, in stage 1, 16,843,266 of the decoder.
@@ -126,7 +128,7 @@ def smaller(tree: Any, wavlm: Path) -> list[str]:
     return options
 
 
-@every(TRAININGS)
+@every([path for path in TRAININGS if path not in PROBES])
 def test_trains_as_a_user_runs_it(yaml: Path, wavlm: Path, source: Path, tmp_path: Path) -> None:
     folder, tree = tmp_path / "run", read_tree(yaml)
     tuned = tree["init_from"] is not None or yaml.stem.startswith("finetune")
@@ -158,7 +160,41 @@ def test_evaluates_as_a_user_runs_it(yaml: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/mine/card.json"))) >= len(read_tree(yaml)["sets"])
 
 
-@every(FULL_SIZE)
+@every(PROBES)
+def test_probes_as_a_user_runs_it(yaml: Path, tmp_path: Path) -> None:
+    folder, tree = tmp_path / "run", read_tree(yaml)
+    options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0", "--dim=8"]
+    options += [f"--codec={CODEC}", f"--token_folder={tmp_path / 'tokens'}"]
+    options += ["--bootstrap_samples=20", f"--output_folder={folder}"]
+    if "targets" in tree:
+        narrow = {"dim": 8, "num_layers": 1, "num_heads": 2, "ffn_dim": 8}
+        options += ["--panel=none", f"--probe={tiny.flow(narrow)}"]
+    else:
+        options += [f"--probe={tiny.flow({'hidden_dim': 8, 'num_layers': 1})}"]
+    if "text_model" in tree:
+        options += ["--text_model=char"]  # so few texts have no thousand pieces
+    done = run("train.py", yaml, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "embedded mini corpus is used" in done.stdout
+    assert "nan" not in (folder / "train_log.txt").read_text()
+    cards = [json.loads(path.read_text()) for path in folder.glob("*/card.json")]
+    assert cards and {card["task"] for card in cards} == {tree["task"]}
+    rows = json.loads((folder / "results.json").read_text()).keys()
+    assert any(row.startswith("test-") for row in rows) or tree["group_by"] is None
+
+
+@every([path for path in PROBES if path in FULL_SIZE])
+def test_probes_are_the_papers(yaml: Path) -> None:
+    tree = read_tree(yaml)
+    assert (tree["dim"], tree["batch_size"], tree["lr"], tree["max_grad_norm"]) == (
+        512,
+        16,
+        0.0001,
+        0.01,
+    )
+
+
+@every(CODECS)
 def test_sizes_are_the_papers(yaml: Path) -> None:
     tree, nothing = read_tree(yaml), "prepare: null\nbrain: null\nmixer: null"
     with torch.device("meta"):

@@ -106,6 +106,15 @@ def test_codecs_of_one_name_are_told_apart() -> None:
     }
 
 
+def test_sets_of_one_name_are_told_apart() -> None:
+    other = card_of(wer=50.0)
+    other["set"]["sha256"] = "bad" + other["set"]["sha256"][3:]
+    lines = probe_table([card_of(), other]).splitlines()[3:]
+    heads = [line.split("|")[1].strip() for line in lines if "test" in line]
+    assert len(heads) == len(set(heads)) == 6
+    assert sum("test bad" in head for head in heads) == 3
+
+
 def test_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probes", str(tmp_path)]) == 2
     write_card(tmp_path / "test", card_of())

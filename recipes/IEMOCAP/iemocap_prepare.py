@@ -1,0 +1,97 @@
+"""Manifests of emotional speech: IEMOCAP, CREMA-D, RAVDESS, or toy classes without a data folder.
+
+All have the columns `emotion` and `gender`; emotions are angry, happy, neutral and sad.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from crema_d import crema_d_source
+from iemocap_tree import iemocap_sets
+from ravdess import ravdess_source
+from toy_emotions import toy_sets
+
+from focalcodec.data.manifest_builder import Row, build_manifests
+from focalcodec.data.prepare import (
+    PrepareOptions,
+    SetSource,
+    check_data_folder,
+    prepare_sets,
+    write_sets,
+)
+from focalcodec.data.shares import SETS, ShareOptions, share_out
+from focalcodec.errors import UserError
+
+CORPORA = ("iemocap", "crema-d", "ravdess")
+
+
+def prepare_iemocap(
+    data_folder: str | Path | None,
+    save_folder: str | Path,
+    corpus: str = "iemocap",
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    split_seed: int = 1986,
+    skip_prep: bool = False,
+    max_broken_share: float = 0.05,
+) -> None:
+    """Make `train.csv`, `valid.csv` and `test.csv`; of the toy classes `test-toy.csv`.
+
+    Does nothing for a set that was made from the same files with the same options. The data
+    folder is only read.
+
+    Parameters
+    ----------
+    data_folder : str or path, optional
+        Root of the corpus. None: toy classes, made of the embedded corpus below `save_folder`.
+    save_folder : str or path
+        Where manifests go.
+    corpus : {"iemocap", "crema-d", "ravdess"}
+        Which it is. IEMOCAP has its split: sessions 1 to 4 for training, the actress of session 5
+        for validation, its actor for the test.
+    valid_share, test_share : float
+        Of the seconds of CREMA-D and RAVDESS, by actor.
+    split_seed : int
+        Of the actors' order; not the run's, so that all runs have the same sets.
+    skip_prep : bool
+        Return at once: the manifests are there.
+    max_broken_share : float
+        More broken clips than this share of a set stop the preparation.
+
+    Raises
+    ------
+    UserError
+        A missing folder, another corpus, no clips, an ID twice, or too many broken clips.
+    """
+    if skip_prep:
+        return
+    if corpus not in CORPORA:
+        raise UserError(f"corpus={corpus!r}: not one of {', '.join(CORPORA)}")
+    # Some files of RAVDESS are stereo.
+    channels = "mix" if corpus == "ravdess" else "error"
+    options = PrepareOptions(channels, max_broken_share=max_broken_share)
+    if data_folder is None:
+        root, sets = toy_sets(save_folder)
+        prepare_sets(root, save_folder, sets, options)
+        return
+    root = check_data_folder(data_folder, save_folder)
+    if corpus == "iemocap":
+        prepare_sets(root, save_folder, iemocap_sets(root), options)
+        return
+    shares = ShareOptions("speaker", valid_share, test_share, split_seed)
+    source = crema_d_source(root) if corpus == "crema-d" else ravdess_source(root)
+    _prepare_by_actor(root, Path(save_folder).expanduser(), source, options, shares)
+
+
+def _prepare_by_actor(
+    root: Path, save: Path, source: SetSource, options: PrepareOptions, shares: ShareOptions
+) -> None:
+    def share(rows: list[Row]) -> dict[str, list[Row]]:
+        return share_out(rows, {}, shares, str(root))[0]
+
+    manifests = [save / f"{name}.csv" for name in SETS]
+    keyed = SetSource(source.folders, source.find, {**source.details, **asdict(shares)})
+    build_manifests(manifests, root, keyed, options, share, save / "skipped.csv")
+    write_sets(save, root, SETS, "by actor")

@@ -1,0 +1,182 @@
+"""Clips of IEMOCAP with their emotions.
+
+Session<1..5>/sentences/wav/<dialog>/<dialog>_<F or M><number>.wav
+Session<1..5>/dialog/EmoEvaluation/<dialog>.txt
+Session<1..5>/dialog/transcriptions/<dialog>.txt
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from focalcodec.data.prepare import FoundClip, FoundFile, SetSource
+from focalcodec.errors import UserError
+
+# Excitement counts as happiness: the four classes have 5531 clips, of 10039.
+EMOTIONS = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
+OTHERS = ("fru", "fea", "sur", "dis", "oth", "xxx")  # xxx: those who judged did not agree
+GENDERS = {"F": "female", "M": "male"}
+AUDIO, LABELS, TEXTS = "sentences/wav", "dialog/EmoEvaluation", "dialog/transcriptions"
+
+# [6.2901 - 8.2357]	Ses01F_impro01_F000	neu	[2.5000, 2.5000, 2.5000]
+_LABEL = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\s+(\S+)\s+(\S+)\s")
+# Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
+_TEXT = re.compile(r"(Ses\S+) \[[\d.]+-[\d.]+\]: *(.*)")
+_logger = logging.getLogger(__name__)
+
+
+def iemocap_sets(root: Path) -> dict[str, SetSource]:
+    """Where the clips of each set are.
+
+    Parameters
+    ----------
+    root : Path
+        Holds Session1 to Session5.
+
+    Returns
+    -------
+    dict of str to SetSource
+        "train", "valid" and "test".
+
+    Raises
+    ------
+    UserError
+        A folder that is not there.
+    """
+    wanted = {"train": (range(1, 5), "FM"), "valid": ([5], "F"), "test": ([5], "M")}
+    sets = {}
+    for name, (sessions, genders) in wanted.items():
+        folders = []
+        for part in (AUDIO, LABELS, TEXTS):
+            folders += [f"Session{number}/{part}" for number in sessions]
+        _check_folders(root, [folder for folder in folders if not folder.endswith(TEXTS)])
+        sets[name] = SetSource(folders, partial(find_clips, genders=genders), {"genders": genders})
+    return sets
+
+
+def find_clips(data_root: Path, files: Sequence[FoundFile], genders: str) -> list[FoundClip]:
+    """Clips in one of the four emotions.
+
+    Parameters
+    ----------
+    data_root : Path
+        Root of the corpus.
+    files : sequence of FoundFile
+        Audio, labels and transcripts of some sessions.
+    genders : str
+        Of those who speak: "F", "M" or both.
+
+    Returns
+    -------
+    list of FoundClip
+        As they are labelled; a clip without audio, audio without a file of labels, a label that
+        is none and a clip that is labelled twice count as broken.
+    """
+    paths = [PurePosixPath(file.path) for file in files]
+    # Below the folder of labels are others, with what each judge said.
+    labels = [path for path in paths if str(path.parent).endswith(LABELS)]
+    texts = [path for path in paths if str(path.parent).endswith(TEXTS)]
+    audio = {path.stem: path for path in paths if f"/{AUDIO}/" in f"/{path}" and _is_wav(path)}
+    told = {(path.parts[0], path.stem) for path in labels if path.suffix == ".txt"}
+    words = dict(_texts(data_root, texts))
+    clips: list[FoundClip] = []
+    left_out: Counter[str] = Counter()
+    seen: dict[str, str] = {}
+    for path in labels:
+        for place, name, label in _labels(data_root, path):
+            if not _speaks(name, genders):
+                continue
+            if label in OTHERS:
+                left_out[label] += 1
+                continue
+            problem = _problem(place, name, label, seen, audio)
+            seen.setdefault(name, place)
+            if problem:
+                clips.append(FoundClip(place, str(path), problem=problem))
+            else:
+                clips.append(_clip(name, str(audio[name]), EMOTIONS[label], words))
+    for name, path in sorted(audio.items()):
+        session, dialog = path.parts[0], path.parent.name
+        if (session, dialog) not in told and _speaks(name, genders):
+            missing = data_root / session / LABELS / f"{dialog}.txt"
+            clips.append(FoundClip(name, str(path), problem=f"{missing}: not there; copy it again"))
+    if left_out:
+        counts = ", ".join(f"{label} {count}" for label, count in sorted(left_out.items()))
+        _logger.info("%s: left out, in other emotions: %s", data_root, counts)
+    return clips
+
+
+def _clip(name: str, wav: str, emotion: str, words: dict[str, str]) -> FoundClip:
+    gender = _gender(name)
+    extra = {"emotion": emotion, "gender": GENDERS[gender]}
+    return FoundClip(name, wav, name[: len("Ses01")] + gender, words.get(name, ""), extra)
+
+
+def _problem(
+    place: str, name: str, label: str, seen: dict[str, str], audio: dict[str, PurePosixPath]
+) -> str:
+    if label not in EMOTIONS:
+        return f"{place}: label {label!r} is none of {', '.join([*EMOTIONS, *OTHERS])}"
+    if name in seen:
+        return f"{place}: {name} was labelled before, {seen[name]}"
+    return "" if name in audio else f"{place}: no {AUDIO}/.../{name}.wav; copy it again"
+
+
+def _labels(data_root: Path, path: PurePosixPath) -> Iterator[tuple[str, str, str]]:
+    """Place, clip and label of each line that has one."""
+    # Comments of judges may be anything; what is read is ASCII.
+    text = _read(data_root / path)
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = _LABEL.match(line)
+        if found:
+            yield f"{data_root / path}, line {number}", found[1], found[2].lower()
+
+
+def _texts(data_root: Path, paths: Sequence[PurePosixPath]) -> Iterator[tuple[str, str]]:
+    strange: dict[PurePosixPath, list[int]] = defaultdict(list)
+    for path in paths:
+        for number, line in enumerate(_read(data_root / path).splitlines(), start=1):
+            found = _TEXT.match(line)
+            if found and "\ufffd" in line:
+                strange[path].append(number)
+            elif found:
+                yield found[1], found[2].strip()
+    for path, numbers in strange.items():
+        lines = ", ".join(map(str, numbers))
+        _logger.warning("%s: not UTF-8, clips without a text: line %s", data_root / path, lines)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); copy it again") from error
+
+
+def _gender(name: str) -> str:
+    """Of who speaks, not of who wears the markers: Ses01F_impro01_M000 is a man's."""
+    return name.rpartition("_")[2][:1]
+
+
+def _speaks(name: str, genders: str) -> bool:
+    return _gender(name) in genders
+
+
+def _is_wav(path: PurePosixPath) -> bool:
+    return path.suffix.lower() == ".wav"
+
+
+def _check_folders(root: Path, folders: Sequence[str]) -> None:
+    for folder in folders:
+        if not (root / folder).is_dir():
+            nested = next((x for x in sorted(root.glob("*")) if (x / "Session1").is_dir()), None)
+            there = ", ".join(sorted(x.name for x in root.iterdir() if x.is_dir())) or "none"
+            hint = f"did you mean {nested}?" if nested else f"folders that are there: {there}"
+            raise UserError(
+                f"data_folder {root}: no folder {folder}; IEMOCAP has Session1 to Session5; {hint}"
+            )
