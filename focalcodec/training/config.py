@@ -28,6 +28,7 @@ from focalcodec.errors import UserError
 
 BASE_KEY = "__base__"
 _INCLUDE = "!include:"
+_LONGEST_CHAIN = 5  # of references; a circle has no end
 _REFERENCE = re.compile(r"<([^<>\s]+)>")
 
 
@@ -74,7 +75,7 @@ def load_config(
     for key in [key for key in tree if keys is not None and key not in keys]:
         del tree[key]
     try:
-        hparams = load_hyperpyyaml(_to_text(tree))
+        hparams = load_hyperpyyaml(_without_chains(_to_text(tree)))
         for key, value in hparams.items():
             _check_arguments(key, value)
         return hparams
@@ -124,7 +125,8 @@ def resolve_config(path: str | Path, overrides: str = "") -> str:
     str
         HyperPyYAML that needs no other file.
     """
-    return resolve_references(_to_text(read_tree(path, overrides))).getvalue()
+    text = _without_chains(_to_text(read_tree(path, overrides)))
+    return resolve_references(text).getvalue()
 
 
 def read_tree(path: str | Path, overrides: str = "", above: Sequence[Path] = ()) -> Any:
@@ -251,8 +253,17 @@ def _tag(node: Any) -> str:
     return str(getattr(tag, "value", None) or "")
 
 
-def _to_text(tree: Any) -> io.StringIO:
+def _without_chains(text: str) -> str:
+    """Text in which no reference leads to one further down: HyperPyYAML follows only the first."""
+    for _ in range(_LONGEST_CHAIN):
+        resolved = resolve_references(text).getvalue()
+        if "!ref" not in resolved:
+            break
+        text = resolved
+    return text
+
+
+def _to_text(tree: Any) -> str:
     text = io.StringIO()
     YAML().dump(tree, text)
-    text.seek(0)
-    return text
+    return text.getvalue()

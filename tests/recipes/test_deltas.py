@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from focalcodec.training.config import BASE_KEY, read_tree
+from focalcodec.training.config import BASE_KEY, read_tree, resolve_config
 
 ROOT = Path(__file__).parents[2]
 YAMLS = sorted([*ROOT.glob("recipes/*/hparams/*.yaml"), *ROOT.glob("focalcodec/hparams/*.yaml")])
@@ -55,3 +55,13 @@ def test_a_repeated_key_is_found() -> None:
     base = YAML().load("lr: 0.1\nmodules: {decoder: {dim: 8, layers: 2}}")
     tree = YAML().load("lr: 0.2\nmodules: {decoder: {dim: 8}}")
     assert repeated(tree, base) == ["modules.decoder.dim"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in YAMLS if "\nname: " in path.read_text(encoding="utf-8")],
+    ids=lambda path: f"{path.parents[1].name}-{path.stem}",
+)
+def test_a_leaf_resolves_as_it_stands(path: Path) -> None:
+    needed = "old_data: x" if "!PLACEHOLDER" in plain(read_tree(path)) else ""
+    assert "!ref" not in resolve_config(path, needed)

@@ -178,3 +178,13 @@ def test_scalars_of_the_command_line_keep_their_type(folder: Path) -> None:
     assert hparams["text"] == "a: b" and hparams["day"] == datetime.date(2020, 1, 2)
     assert hparams["flag"] is False and hparams["none"] is None
     assert hparams["number"] == 1e-3
+
+
+def test_references_to_references_further_down(tmp_path: Path) -> None:
+    path = tmp_path / "chain.yaml"
+    path.write_text("a: [{x: !ref <b>}]\nb: !ref <c>/y\nc: !ref <d>/x\nd: w\n")
+    assert load_config(path)["a"] == [{"x": "w/x/y"}]
+    assert "!ref" not in resolve_config(path)
+    path.write_text("a: !ref <b>\nb: !ref <a>\n")
+    with pytest.raises(UserError, match="chain.yaml"):
+        load_config(path)
