@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from focalcodec.data.found import (
     walk_files,
 )
 from focalcodec.data.manifest import read_manifest
-from focalcodec.data.manifest_builder import build_manifest
+from focalcodec.data.manifest_builder import Row, build_manifest, build_manifests
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 
@@ -28,6 +28,7 @@ __all__ = [
     "check_data_folder",
     "is_prepared",
     "prepare_sets",
+    "prepare_shares",
     "prepared_how",
     "prepared_names",
     "prepared_root",
@@ -79,6 +80,39 @@ def prepare_sets(
         build_manifest(folder / f"{name}.csv", root, source, options, num_threads)
     # As given: a relative root stays one, so that both folders can be moved together.
     write_sets(folder, data_root, list(sets))
+
+
+def prepare_shares(
+    data_root: Path,
+    save_folder: str | Path,
+    source: SetSource,
+    share_out: Callable[[list[Row]], Mapping[str, list[Row]]],
+    options: PrepareOptions,
+    how: str,
+) -> None:
+    """Make `train.csv`, `valid.csv` and `test.csv` of one source, as `prepare_sets` does of three.
+
+    Parameters
+    ----------
+    data_root, save_folder, options
+        As `prepare_sets`.
+    source : SetSource
+        All clips; its details must tell how they are shared out.
+    share_out : callable
+        Rows of all clips -> those of each set.
+    how : str
+        How they were shared out, for people.
+
+    Raises
+    ------
+    UserError
+        No clips, an ID twice, or too many broken clips.
+    """
+    folder = Path(save_folder).expanduser()
+    names = ("train", "valid", "test")
+    manifests = [folder / f"{name}.csv" for name in names]
+    build_manifests(manifests, data_root, source, options, share_out, folder / "skipped.csv")
+    write_sets(folder, data_root, names, how)
 
 
 def write_sets(folder: Path, data_root: str | Path, names: Sequence[str], how: str = "") -> None:

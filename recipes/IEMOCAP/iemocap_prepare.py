@@ -13,15 +13,15 @@ from iemocap_tree import iemocap_sets
 from ravdess import ravdess_source
 from toy_emotions import toy_sets
 
-from focalcodec.data.manifest_builder import Row, build_manifests
+from focalcodec.data.manifest_builder import Row
 from focalcodec.data.prepare import (
     PrepareOptions,
     SetSource,
     check_data_folder,
     prepare_sets,
-    write_sets,
+    prepare_shares,
 )
-from focalcodec.data.shares import SETS, ShareOptions, share_out
+from focalcodec.data.shares import ShareOptions, share_out
 from focalcodec.errors import UserError
 
 CORPORA = ("iemocap", "crema-d", "ravdess")
@@ -82,16 +82,18 @@ def prepare_iemocap(
         return
     shares = ShareOptions("speaker", valid_share, test_share, split_seed)
     source = crema_d_source(root) if corpus == "crema-d" else ravdess_source(root)
-    _prepare_by_actor(root, Path(save_folder).expanduser(), source, options, shares)
+    _prepare_by_actor(root, save_folder, source, options, shares)
 
 
 def _prepare_by_actor(
-    root: Path, save: Path, source: SetSource, options: PrepareOptions, shares: ShareOptions
+    root: Path,
+    save_folder: str | Path,
+    source: SetSource,
+    options: PrepareOptions,
+    shares: ShareOptions,
 ) -> None:
     def share(rows: list[Row]) -> dict[str, list[Row]]:
         return share_out(rows, {}, shares, str(root))[0]
 
-    manifests = [save / f"{name}.csv" for name in SETS]
     keyed = SetSource(source.folders, source.find, {**source.details, **asdict(shares)})
-    build_manifests(manifests, root, keyed, options, share, save / "skipped.csv")
-    write_sets(save, root, SETS, "by actor")
+    prepare_shares(root, save_folder, keyed, share, options, "by actor")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from focalcodec.audio import Channels
 from focalcodec.data.librispeech_tree import find_clips, librispeech_sets, named_sets
-from focalcodec.data.manifest_builder import Row, build_manifests
-from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, write_sets
+from focalcodec.data.manifest_builder import Row
+from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, prepare_shares
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 
@@ -75,11 +75,9 @@ def prepare_librispeech(
         return
     details = {"shares": list(shares), "split_seed": split_seed}
     source = SetSource(sources["train"].folders, find_clips, details)
-    save = Path(save_folder).expanduser()
-    manifests = [save / f"{name}.csv" for name in SETS]
     share = partial(share_clips, shares=shares, seed=split_seed)
-    build_manifests(manifests, root, source, options, share, save / "skipped.csv")
-    write_sets(save, root, SETS, "by clip, at random within each speaker")
+    how = "by clip, at random within each speaker"
+    prepare_shares(root, save_folder, source, share, options, how)
 
 
 def share_clips(rows: Sequence[Row], shares: Sequence[float], seed: int) -> dict[str, list[Row]]:
