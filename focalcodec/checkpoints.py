@@ -23,10 +23,13 @@ from torch import Tensor
 
 from focalcodec.errors import UserError
 from focalcodec.hub import hub_folder
+from focalcodec.shipped import is_shipped, named_folder, shipped_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 PART_NAMES = ("encoder", "compressor", "quantizer", "decompressor", "decoder")
+STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+_STORED_ERROR = 2.0**-10  # float16 rounds by 2^-11 at most what is within its range
 
 _GENERATION_1_RENAMES = (
     (r"^compressor\.layers\.(\d+)\.0\.", r"compressor.layers.\1.downscale."),
@@ -40,7 +43,8 @@ _GENERATION_1_UNUSED = (
     "encoder.encoder.norm.bias",
     "quantizer.mask",
 )
-_PROJECTION_NAME = re.compile(r"^(.*\.attention)\.([qkv])_proj\.(weight|bias)$")
+# of our own WavLM: in the models of `transformers`, which are `encoder.model`, they stay apart
+_PROJECTION_NAME = re.compile(r"^(?!encoder\.model\.)(.*\.attention)\.([qkv])_proj\.(weight|bias)$")
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -125,14 +129,15 @@ def find_checkpoint(
     token: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Folder that holds a checkpoint: a local folder first, else a hub repository.
+    """Folder that holds a checkpoint: the shipped one, else a local folder, else of the hub.
 
     Without a network, or with `HF_HUB_OFFLINE=1`, the hub's cache is used.
 
     Parameters
     ----------
     source : str or path
-        Local folder, or hub repository such as `lucadellalib/focalcodec_50hz`.
+        `demo` for the codec that comes with the package, a local folder, or a hub repository such
+        as `lucadellalib/focalcodec_50hz`.
     revision, token : str, optional
         Branch, tag or commit, and access token, of a hub repository.
     cache_dir : str or path, optional
@@ -148,7 +153,7 @@ def find_checkpoint(
     UserError
         Neither a checkpoint folder nor a repository that can be reached or is cached.
     """
-    folder = Path(source).expanduser()
+    folder = shipped_folder(revision) if is_shipped(source) else named_folder(source)
     if not folder.is_dir():
         if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)):
             raise UserError(
@@ -229,8 +234,55 @@ def check_tensors(
         )
 
 
+def stored_tensors(tensors: Mapping[str, Tensor], dtype: str | None = None) -> dict[str, Tensor]:
+    """Tensors as a checkpoint has them.
+
+    What float16 can't hold stays as it is: a tensor with a value beyond 65504, or so small, below
+    6e-5 where float16's steps are coarse, that rounding changes it by more than 2^-10 of its norm.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Those in memory.
+    dtype : {"float32", "float16"}, optional
+        Number format of floating-point tensors; default that in memory.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU, contiguous.
+
+    Raises
+    ------
+    UserError
+        Not one of these formats.
+
+    Example
+    -------
+    >>> tensors = {"scale": torch.ones(2), "tiny": torch.full((2,), 1e-8), "steps": torch.arange(2)}
+    >>> [str(tensor.dtype) for tensor in stored_tensors(tensors, "float16").values()]
+    ['torch.float16', 'torch.float32', 'torch.int64']
+    """
+    if dtype is not None and dtype not in STORED_DTYPES:
+        raise UserError(f"dtype={dtype!r}: not one of {', '.join(STORED_DTYPES)}")
+    stored = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu()
+        if dtype is not None and tensor.is_floating_point():
+            rounded = tensor.to(STORED_DTYPES[dtype])
+            error = torch.linalg.vector_norm(rounded.double() - tensor.double())
+            # written so that what is not a number, of infinities, keeps the tensor too
+            if bool(error <= _STORED_ERROR * torch.linalg.vector_norm(tensor.double())):
+                tensor = rounded
+        stored[name] = tensor.contiguous()
+    return stored
+
+
 def write_checkpoint(
-    folder: str | os.PathLike[str], config: dict[str, Any], tensors: dict[str, Tensor]
+    folder: str | os.PathLike[str],
+    config: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    dtype: str | None = None,
 ) -> Path:
     """Write a checkpoint folder, each file whole or not at all.
 
@@ -240,8 +292,10 @@ def write_checkpoint(
         Made where it is missing; existing files of the two names are replaced.
     config : dict
         See `upgrade_config`.
-    tensors : dict of str to Tensor
+    tensors : mapping of str to Tensor
         Generation 2's layout.
+    dtype : {"float32", "float16"}, optional
+        Number format in the file, see `stored_tensors`.
 
     Returns
     -------
@@ -251,18 +305,17 @@ def write_checkpoint(
     Raises
     ------
     UserError
-        A file is where the folder should be.
+        A file is where the folder should be, or `dtype` is none of these.
     """
-    folder = Path(folder)
+    folder, stored = Path(folder), stored_tensors(tensors, dtype)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{folder}: a file is in the way; choose another folder") from error
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with tempfile.TemporaryDirectory(dir=folder) as staging:
         config_path, weights_path = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
         config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(contiguous, weights_path, metadata={"format": "pt"})
+        save_file(stored, weights_path, metadata={"format": "pt"})
         # safetensors writes for the owner's eyes only
         shutil.copymode(config_path, weights_path)
         os.replace(weights_path, folder / WEIGHTS_NAME)

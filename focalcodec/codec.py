@@ -356,12 +356,12 @@ class FocalCodec(nn.Module):
         token: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> FocalCodec:
-        """Codec from a local folder, else from a hub repository or its offline cache.
+        """Codec of the package, of a local folder, or of a hub repository or its offline cache.
 
         Parameters
         ----------
         source : str or path
-            Local folder, or hub repository such as `lucadellalib/focalcodec_50hz`.
+            `demo`, local folder, or hub repository such as `lucadellalib/focalcodec_50hz`.
         revision, token : str, optional
             Branch, tag or commit, and access token, of a hub repository.
         cache_dir : str or path, optional
@@ -387,9 +387,9 @@ class FocalCodec(nn.Module):
         codec.load_state_dict(tensors)
         return codec.eval()
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors` in the published format, atomically."""
-        write_checkpoint(folder, self.config, self.state_dict())
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
+        """Write `config.json` and `model.safetensors`, atomically; dtype: `stored_tensors`."""
+        write_checkpoint(folder, self.config, self.state_dict(), dtype)
 
 
 def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:

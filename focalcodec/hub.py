@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,12 +70,55 @@ def hub_folder(
     return Path(folder)
 
 
+def hub_problem(name: str, seconds: float = 5.0) -> str:
+    """Why the hub can't give a repository now; empty where it can.
+
+    Parameters
+    ----------
+    name : str
+        Repository, owner/name.
+    seconds : float
+        Longest wait for the answer.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Example
+    -------
+    >>> hub_problem("no/model") == ""  # in this test the hub is out of reach
+    False
+    """
+    from huggingface_hub import HfApi
+
+    problems = [f"no answer within {seconds:g} s"]
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(name, timeout=seconds)
+            problems.append("")
+        # whatever hinders it, a wrong proxy included, the model can't be had
+        except Exception as error:
+            problems.append(_reason(error))
+
+    # a thread, for nothing bounds the look-up of the hub's address, nor trials after the first
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return problems[-1]
+
+
+def _reason(error: Exception) -> str:
+    # of huggingface_hub's advice on its own settings, the first sentence says what was wrong
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+
+
 def _refusal(name: str, revision: str | None, error: Exception) -> UserError:
     where, option = ("", "") if revision is None else (f" at {revision}", f" --revision {revision}")
-    # of huggingface_hub's advice on its own settings, the first sentence says what was wrong
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
     return UserError(
-        f"{name}: no such folder, not in the hub's cache{where}, and the hub gave none ({reason});"
-        " check name and network, or give a local folder: for a codec, on a machine with a"
-        f" network, focalcodec download {name}{option} --to FOLDER makes one, for --model FOLDER"
+        f"{name}: no such folder, not in the hub's cache{where}, and the hub gave none"
+        f" ({_reason(error)}); check name and network, or give a local folder: for a codec, on a"
+        f" machine with a network, focalcodec download {name}{option} --to FOLDER makes one, for"
+        " --model FOLDER"
     )

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from focalcodec.cli.default_model import choose_model
 from focalcodec.cli.files import Job, add_path_arguments, find_sources, plan_jobs
 from focalcodec.cli.jobs import run_jobs
 from focalcodec.cli.options import (
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--save_reference_set: nothing new to keep; give --reference as well")
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
     if not args.reference:
-        return run_jobs(args, jobs, setup, work)
+        return run_jobs(args, jobs, setup, work, prepare=choose_model)
     if args.jobs == 1:
         state = make_reference(args)
         return run_jobs(args, jobs, lambda _: state, work)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+from focalcodec.cli.default_model import choose_model
 from focalcodec.cli.files import TOKEN_SUFFIX, Job, add_path_arguments, open_source, plan_jobs
 from focalcodec.cli.jobs import run_jobs
 from focalcodec.cli.options import (
@@ -19,7 +20,9 @@ from focalcodec.cli.options import (
 )
 from focalcodec.cli.recordings import Recording, decode_recording
 from focalcodec.cli.work import Progress
-from focalcodec.fct import TokenReader, TokenTable, check_model, read_toks
+from focalcodec.fct import TokenHeader, TokenReader, TokenTable, check_model, read_toks
+from focalcodec.fct.header import HASH_DIGITS
+from focalcodec.shipped import DEMO, has_demo
 
 EXAMPLES = """examples:
   focalcodec decode talk.fct talk.wav
@@ -29,8 +32,37 @@ EXAMPLES = """examples:
 
 class _State(NamedTuple):
     args: argparse.Namespace
-    model: Model
+    models: _Models
     table: TokenTable | None
+
+
+class _Models:
+    """That of --model; where it is not given, that of the package for what it made, or the default.
+
+    The package's is told by its hash, so its files are decoded wherever they are, and no other
+    model has to be had for them.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args, self._loaded, self._demo_sha256 = args, dict[str, Model](), ""
+        if args.model is None and args.revision is None and has_demo():
+            self._demo_sha256 = self._load(DEMO).weights_sha256[:HASH_DIGITS]
+        else:
+            choose_model(args)
+            self._load(args.model)
+
+    def of(self, header: TokenHeader) -> Model:
+        """Model for a token file."""
+        if header.weights_sha256 == self._demo_sha256:
+            return self._load(DEMO)
+        choose_model(self._args)
+        return self._load(self._args.model)
+
+    def _load(self, name: str) -> Model:
+        if name not in self._loaded:
+            named = argparse.Namespace(**vars(self._args) | {"model": name})
+            self._loaded[name] = load_model(named)
+        return self._loaded[name]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +92,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _setup(args: argparse.Namespace) -> _State:
     table = None if args.table is None else TokenTable.load(args.table)
-    return _State(args, load_model(args), table)
+    return _State(args, _Models(args), table)
 
 
 def _decode(state: _State, job: Job, progress: Progress) -> None:
-    args, model, table = state
+    args, models, table = state
     with open_source(job.source) as source:
         header, toks = read_toks(source, table=table)
+    model = models.of(header)
     if not args.any_model:
         check_model(header, model.name, model.weights_sha256, job.name)
     recording = Recording(toks, header.sample_rate, header.num_samples)

@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 from focalcodec.checkpoints import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint
+from focalcodec.cli.default_model import DEFAULT_MODEL
 from focalcodec.cli.main import DONE
-from focalcodec.cli.options import DEFAULT_MODEL
 from focalcodec.errors import UserError
+from focalcodec.shipped import is_shipped
 
 EXAMPLES = f"""examples:
   focalcodec download
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="repository on the hub (default: %(default)s)",
+        help="repository on the hub, or demo, with --to a copy of it (default: %(default)s)",
     )
     parser.add_argument("--revision", help="branch, tag or commit")
     parser.add_argument(
@@ -39,11 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download."""
-    if Path(args.name).expanduser().exists():
+    if not is_shipped(args.name) and Path(args.name).expanduser().exists():
         raise UserError(f"{args.name}: a path on this machine, not a name on the hub")
     cached = find_checkpoint(args.name, args.revision)
     if args.to is None:
-        print(f"{args.name}: in the cache, {cached}; --model {args.name} needs no network now")
+        place = "package" if is_shipped(args.name) else "cache"
+        print(f"{args.name}: in the {place}, {cached}; --model {args.name} needs no network now")
     else:
         _copy(cached, args.to.expanduser())
         print(f"{args.name}: in {args.to}; --model {args.to} needs no network")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+from focalcodec.cli.default_model import choose_model
 from focalcodec.cli.files import TOKEN_SUFFIX, Job, add_path_arguments, open_target, plan_jobs
 from focalcodec.cli.jobs import run_jobs
 from focalcodec.cli.options import (
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.table is not None and args.body == "packed":
         raise UserError(f"--table {args.table}: packed tokens need none; give --body smallest")
     jobs = plan_jobs(args.sources, args.out, writes=[TOKEN_SUFFIX])
-    return run_jobs(args, jobs, _setup, _encode)
+    return run_jobs(args, jobs, _setup, _encode, prepare=choose_model)
 
 
 def _setup(args: argparse.Namespace) -> _State:

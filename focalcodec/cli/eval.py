@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   focalcodec eval --compare results/eval/test/my_codec results/eval/test/opus-6
 
 codecs (NAME= before any of them names it):
-  FOLDER or OWNER/NAME[@REVISION], a FocalCodec
+  FOLDER, OWNER/NAME[@REVISION] or demo, a FocalCodec
 """ + "".join(f"  {text}\n" for _, text in KINDS.values())
 
 REPORT_NAME = "report.html"
@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--panel",
         default="offline",
-        help="offline (weights from pip packages), paper (weights from the hub) or none"
-        " (default: %(default)s)",
+        help="offline (weights from pip packages), offline_tiny (the same without Whisper base),"
+        " paper (weights from the hub) or none (default: %(default)s)",
     )
     group.add_argument("--report", action="store_true", help=f"write OUT/{REPORT_NAME} too")
     group.add_argument("--bootstrap_samples", type=positive_int, default=RESAMPLES, metavar="N")

@@ -11,13 +11,14 @@ from typing import Any
 
 from focalcodec.audio import audio_info
 from focalcodec.checkpoints import PART_NAMES
+from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.cli.files import AUDIO_SUFFIXES, TOKEN_SUFFIX
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
-from focalcodec.cli.options import DEFAULT_MODEL
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable
 from focalcodec.fingerprint import weights_sha256
+from focalcodec.shipped import is_shipped
 
 EXAMPLES = """examples:
   focalcodec info my_codec
@@ -31,10 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "things",
         nargs="*",
-        default=[DEFAULT_MODEL],
         metavar="THING",
-        help="model folders, models on the hub, token files, audio files"
-        f" (default: {DEFAULT_MODEL})",
+        help="model folders, models on the hub, demo, token files, audio files"
+        f" (default: {DEFAULT_MODEL}; demo where that can't be had)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
     parser.add_argument(
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Describe."""
     table = None if args.table is None else TokenTable.load(args.table)
     failed = 0
-    for thing in args.things:
+    for thing in args.things or [_default(args.revision)]:
         try:
             description = describe(thing, args.revision, table)
         except (UserError, OSError) as error:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"focalcodec: error: {problem}", file=sys.stderr)
         else:
             _show(description, args.json)
-    return NOTHING_DONE if failed == len(args.things) else SOME_FAILED if failed else DONE
+    return NOTHING_DONE if failed >= max(1, len(args.things)) else SOME_FAILED if failed else DONE
 
 
 def describe(
@@ -67,7 +67,7 @@ def describe(
     Parameters
     ----------
     thing : str
-        Path, or name on the hub.
+        Path, name on the hub, or `demo`.
     revision : str, optional
         Of a model on the hub.
     table : TokenTable, optional
@@ -98,7 +98,9 @@ def describe(
     suffix = path.suffix.lower()
     if suffix == TOKEN_SUFFIX and not path.is_dir():
         return {"kind": "tokens", "path": thing, **_describe_tokens(path, table)}
-    if path.is_file() or (suffix in AUDIO_SUFFIXES and not path.is_dir()):
+    if (path.is_file() and not is_shipped(thing)) or (
+        suffix in AUDIO_SUFFIXES and not path.is_dir()
+    ):
         info = audio_info(path)
         return {
             "kind": "audio",
@@ -111,6 +113,12 @@ def describe(
         }
     codec = FocalCodec.from_pretrained(thing, revision=revision)
     return {"kind": "model", "path": thing, **_describe_model(codec)}
+
+
+def _default(revision: str | None) -> str:
+    chosen = argparse.Namespace(model=None, revision=revision)
+    choose_model(chosen)
+    return chosen.model
 
 
 def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def run_jobs(
     setup: Setup,
     work: Work,
     seconds: Callable[[Path], float] | None = None,
+    prepare: Callable[[argparse.Namespace], None] | None = None,
 ) -> int:
     """Make all files whose targets are not there yet.
 
@@ -38,6 +39,8 @@ def run_jobs(
         Of the command's module, see `work`.
     seconds : callable, optional
         Duration of a source, for the bar; default that of an audio file.
+    prepare : callable, optional
+        Called once, where there is work, before `setup` is in any process.
 
     Returns
     -------
@@ -47,18 +50,13 @@ def run_jobs(
     Raises
     ------
     UserError
-        From `setup`.
+        From `setup` or `prepare`.
     """
-    todo: list[Job] = []
-    there: list[Job] = []
-    for job in jobs:
-        kept = not args.overwrite and job.target is not None and job.target.is_file()
-        (there if kept else todo).append(job)
-    if there and not args.quiet:
-        names = f"{there[0].target}" + (f" and {len(there) - 1} more" if there[1:] else "")
-        _say(f"skipped, for it is there already: {names} (--overwrite makes it anew)")
+    todo, there = _share_out(args, jobs)
     if not todo:
         return DONE
+    if prepare is not None:
+        prepare(args)
     failed: list[Job] = []
     with _bar(args, todo, seconds or _audio_seconds) as bar:
 
@@ -79,6 +77,19 @@ def run_jobs(
         done = len(todo) - len(failed)
         _say(f"{done} done, {len(there)} skipped, {len(failed)} failed")
     return SOME_FAILED if failed else DONE
+
+
+def _share_out(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs to do, and those whose targets are there and stay."""
+    todo: list[Job] = []
+    there: list[Job] = []
+    for job in jobs:
+        kept = not args.overwrite and job.target is not None and job.target.is_file()
+        (there if kept else todo).append(job)
+    if there and not args.quiet:
+        names = f"{there[0].target}" + (f" and {len(there) - 1} more" if there[1:] else "")
+        _say(f"skipped, for it is there already: {names} (--overwrite makes it anew)")
+    return todo, there
 
 
 def _audio_seconds(path: Path) -> float:

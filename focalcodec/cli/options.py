@@ -14,13 +14,14 @@ from typing import NamedTuple
 import torch
 
 from focalcodec.audio_stream import WRITTEN_FORMATS
+from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.fingerprint import weights_sha256
 from focalcodec.long_audio import WINDOW_SECONDS, check_window
 from focalcodec.precision import PRECISIONS, set_precision
+from focalcodec.shipped import is_shipped
 
-DEFAULT_MODEL = "lucadellalib/focalcodec_50hz"
 ORIGINAL = "original"
 
 
@@ -37,9 +38,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="FOLDER_OR_NAME",
-        help="folder of an exported codec, or a repository on the hub (default: %(default)s)",
+        help="folder of an exported codec, a repository on the hub, or demo, which comes with the"
+        f" package (default: {DEFAULT_MODEL}; demo where that can't be had)",
     )
     group.add_argument("--revision", help="branch, tag or commit of a hub repository")
     group.add_argument(
@@ -160,10 +161,12 @@ def load_model(args: argparse.Namespace) -> Model:
         No such model or device, or a window that is too short for the model.
     """
     device = pick_device(args.device)
+    choose_model(args)
     codec = FocalCodec.from_pretrained(args.model, revision=args.revision)
     sha256 = weights_sha256(codec)
     folder = Path(args.model).expanduser()
-    name = folder.resolve().name if folder.is_dir() else args.model
+    is_folder = folder.is_dir() and not is_shipped(args.model)
+    name = folder.resolve().name if is_folder else args.model
     set_precision(codec.to(device), args.precision)
     if hasattr(args, "window_seconds"):
         check_window(codec, args.window_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
+from focalcodec.cli.default_model import choose_model
 from focalcodec.cli.files import Job, add_path_arguments, plan_jobs
 from focalcodec.cli.jobs import run_jobs
 from focalcodec.cli.options import (
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Resynthesise."""
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
-    return run_jobs(args, jobs, _setup, _resynthesise)
+    return run_jobs(args, jobs, _setup, _resynthesise, prepare=choose_model)
 
 
 def _setup(args: argparse.Namespace) -> _State:

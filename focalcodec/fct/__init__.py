@@ -113,8 +113,11 @@ anyway
     """
     weights = weights_sha256[:HASH_DIGITS]
     if weights != header.weights_sha256:
+        theirs = f"--model {header.model}"
+        if header.model == codec_name:  # the name stayed, as that of the package's codec does
+            theirs = f"the {codec_name} of then"
         raise UserError(
             f"{source}: tokens of {header.model} (weights {header.weights_sha256}), and the model"
-            f" is {codec_name} (weights {weights}); give --model {header.model}, or --any_model to"
-            " decode them anyway"
+            f" is {codec_name} (weights {weights}); give {theirs}, or --any_model to decode them"
+            " anyway"
         )

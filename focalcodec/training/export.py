@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.shipped import named_folder
 from focalcodec.training.trained_run import describe_encoder
 from focalcodec.training.warm_start import Source, load_source, refuse_other_encoder
 
@@ -38,48 +39,56 @@ def load_decoder(source: str | Path, encoder: Any) -> nn.Module:
 
 
 def export(
-    quantizer_source: str | Path, decoder_source: str | Path, folder: str | Path
+    quantizer_source: str | Path,
+    decoder_source: str | Path,
+    folder: str | Path,
+    dtype: str = "float32",
 ) -> FocalCodec:
     """Compose one codec of two sources and write it.
 
     Parameters
     ----------
     quantizer_source, decoder_source : str or Path
-        Each the folder of a run, a codec folder or a hub repository: the first gives encoder,
-        compressor, quantizer and decompressor, the second the decoder. Of a run that is its best
-        checkpoint.
+        Each the folder of a run or a codec (folder, hub repository, `demo`): the first gives
+        encoder, compressor, quantizer and decompressor, the second the decoder. Of a run that is
+        its best checkpoint.
     folder : str or Path
         Gets `config.json` and `model.safetensors` in the published format.
+    dtype : {"float32", "float16"}
+        Number format of the file, see `focalcodec.checkpoints.stored_tensors`. Loaded, a codec is
+        float32 again.
 
     Returns
     -------
     FocalCodec
-        The codec that was written, in eval mode.
+        The codec that was written, in eval mode: with weights as they were rounded.
 
     Raises
     ------
     UserError
-        Not two such sources, or made for different encoders.
+        Not two such sources, made for different encoders, or no such `dtype`.
     """
     first = load_source(quantizer_source)
     names = ("compressor", "quantizer", "decompressor")
     compressor, quantizer, decompressor = (first.part(name) for name in names)
     second = first
-    if Path(decoder_source).expanduser() != Path(quantizer_source).expanduser():
+    if named_folder(decoder_source) != named_folder(quantizer_source):
         second = load_source(decoder_source)
     decoder = second.part("decoder")
     _check_encoder(second, first.encoder)
     codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()
-    codec.save_pretrained(folder)
-    return codec
+    codec.save_pretrained(folder, dtype)
+    return codec if dtype == "float32" else FocalCodec.from_pretrained(Path(folder))
 
 
 def _check_encoder(source: Source, encoder: Any) -> None:
     present = describe_encoder(encoder)
     if source.trained_on == present or source.encoder is encoder:
         return
-    theirs = describe_encoder(source.encoder)
-    if theirs["config"] == present["config"] and _nearly_equal(source.encoder, encoder):
+    # A decoder that was tuned on quantised feats belongs to the encoder before the quantizer.
+    heard = getattr(source.encoder, "clean", source.encoder)
+    theirs = describe_encoder(heard)
+    if theirs["config"] == present["config"] and _nearly_equal(heard, encoder):
         return
     refuse_other_encoder(source.name, theirs, present)
 

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from focalcodec import FocalCodec, UserError
-from focalcodec.checkpoints import upgrade_tensors, write_checkpoint
-from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
+from focalcodec.checkpoints import stored_tensors, upgrade_tensors, write_checkpoint
+from focalcodec.fingerprint import weights_sha256
+from tests.unit.small_codecs import GOLDEN, OFFLINE, golden_codec, golden_tensors, logmel_codec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = "huggingface_hub.constants"
@@ -123,6 +124,46 @@ def test_saving_where_a_file_is(tmp_path):
             write_checkpoint(target, {}, {})
 
 
+# -- float16 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_weights_in_float16(name, tmp_path):
+    codec, sig = golden_codec(name), golden_tensors(name)["sig"]
+    codec.save_pretrained(tmp_path / "half", dtype="float16")
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    first, second = (FocalCodec.from_pretrained(tmp_path / "half") for _ in range(2))
+    assert {parameter.dtype for parameter in first.parameters()} == {torch.float32}
+    assert weights_sha256(first) == weights_sha256(second) != weights_sha256(codec)
+    with torch.no_grad():
+        toks = first.sig_to_toks(sig)
+        assert torch.equal(toks, second.sig_to_toks(sig))
+        assert (toks == codec.sig_to_toks(sig)).float().mean() > 0.9
+    first.save_pretrained(tmp_path / "whole")
+    assert weights_sha256(FocalCodec.from_pretrained(tmp_path / "whole")) == weights_sha256(first)
+    first.save_pretrained(tmp_path / "again", dtype="float16")
+    files = [tmp_path / name / "model.safetensors" for name in ("half", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("value", [1e6, 3e-8, float("inf"), float("nan")])
+def test_what_float16_can_not_hold_stays(value):
+    tensors = {"large": torch.tensor([1.0, value]), "small": torch.tensor([value, value])}
+    stored = stored_tensors(tensors, "float16")
+    kept = {name for name, tensor in stored.items() if tensor.dtype == torch.float32}
+    assert kept == ({"small"} if value == 3e-8 else {"large", "small"})
+    for name in kept:
+        assert torch.equal(stored[name], tensors[name]) or value != value
+    assert stored_tensors({"x": torch.ones(1).bfloat16()})["x"].dtype == torch.bfloat16
+
+
+def test_no_such_dtype(tmp_path):
+    with pytest.raises(UserError, match="dtype='int8': not one of float32, float16"):
+        logmel_codec().save_pretrained(tmp_path / "codec", dtype="int8")
+    assert not (tmp_path / "codec").exists()
+
+
 # -- generation 1 -------------------------------------------------------------------------------
 
 
@@ -175,7 +216,7 @@ def test_config_of_something_else(folder, config):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"encoder_name": "Hubert"}, "encoder_name='Hubert': give LogMel or WavLM"),
+        ({"encoder_name": "Hubert"}, "encoder_name='Hubert': give LogMel or MelEncoder"),
         ({"decoder_name": "WavLM"}, "decoder_name='WavLM': give Vocos or WaveNeXt"),
         ({"encoder_name": ["WavLM"]}, "encoder_name="),
         ({"encoder_config": None}, "encoder_config=None"),

@@ -155,6 +155,19 @@ def test_sources_may_be_codecs(runs, tmp_path) -> None:
         assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+def test_export_in_float16(runs, tmp_path, capsys) -> None:
+    sources, half = [str(runs["quantizer"]), str(runs["vocoder"])], tmp_path / "half"
+    assert main(["export", *sources, str(half), "--dtype", "float16"]) == 0
+    stored = load_file(half / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    written = export(*sources, tmp_path / "again", dtype="float16").state_dict()
+    assert all(torch.equal(written[name], stored[name].float()) for name in written)
+    whole = export(*sources, tmp_path / "whole").state_dict()
+    assert all(torch.allclose(written[n], whole[n], rtol=1e-3, atol=1e-6) for n in whole)
+    # its encoder is still that of the runs
+    export(half, runs["vocoder"], tmp_path / "mixed")
+
+
 def test_a_codec_made_for_another_encoder_is_refused(runs, tmp_path) -> None:
     with pytest.raises(UserError, match=r"tiny_50hz: trained on another encoder \(name WavLM"):
         export(runs["quantizer"], GOLDEN["tiny_50hz"], tmp_path / "codec")

@@ -1,0 +1,97 @@
+"""The codec that is shipped: small enough, part of the package, and it speaks."""
+
+from __future__ import annotations
+
+import runpy
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from focalcodec import FocalCodec
+from focalcodec.audio import audio_info, read_audio
+from focalcodec.cli.main import main
+from focalcodec.fingerprint import weights_sha256
+from focalcodec.shipped import DEMO, FOLDER, has_demo
+
+ROOT = Path(__file__).parents[1]
+CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
+NAMES = ("config.json", "model.safetensors", "README.md")
+LARGEST = 12_000_000
+shipped = pytest.mark.skipif(not has_demo(), reason="focalcodec/models/demo has no weights yet")
+
+
+@pytest.fixture
+def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network: not even a socket."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("reaches for the network")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_setup_ships_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """package_data is relative to the package."""
+    options: dict = {}
+    monkeypatch.setattr("setuptools.setup", options.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    package = ROOT / "focalcodec"
+    patterns = options["package_data"]["focalcodec"]
+    for name in NAMES:
+        path = (FOLDER / name).relative_to(package)
+        assert any(path.match(pattern) for pattern in patterns), f"{path}: not in package_data"
+    sent = {path for pattern in patterns for path in package.glob(pattern)}
+    files = {path for path in (package / "models").rglob("*") if path.is_file()}
+    assert files <= sent, f"not in package_data: {files - sent}"
+
+
+@shipped
+def test_its_size() -> None:
+    files = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
+    assert sorted(files) == sorted(NAMES)
+    assert sum(files.values()) <= LARGEST
+    codec = FocalCodec.from_pretrained(DEMO)
+    assert sum(parameter.numel() for parameter in codec.encoder.parameters()) <= 4_000_000
+    assert (codec.bitrate, codec.token_rate, codec.sample_rate_output) == (650.0, 50.0, 16000)
+
+
+@shipped
+def test_it_is_the_same_on_every_load(nothing_else: None) -> None:
+    first, second = (FocalCodec.from_pretrained(DEMO) for _ in range(2))
+    assert weights_sha256(first) == weights_sha256(second)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in first.parameters())
+    sig = read_audio(CLIP, sample_rate=16000)[None]
+    toks, _ = first.encode(sig)
+    assert torch.equal(toks, second.encode(sig)[0])
+    assert len(toks.unique()) > toks.numel() / 10, "it uses its codes"
+
+
+@shipped
+def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
+    """By the README's first command."""
+    heard = tmp_path / "out.wav"
+    assert main(["resynth", str(CLIP), str(heard)]) == 0
+    assert audio_info(heard).num_samples == audio_info(CLIP).num_samples
+    sig, rec_sig = read_audio(CLIP, sample_rate=16000), read_audio(heard)
+    loudness, rec_loudness = (10 * x.square().mean().log10() for x in (sig, rec_sig))
+    assert abs(loudness - rec_loudness) < 6, "dB"
+    envelopes = torch.stack([_envelope(sig), _envelope(rec_sig)])
+    assert torch.corrcoef(envelopes)[0, 1] > 0.8, "loud where the person speaks"
+
+
+@shipped
+def test_its_tokens_find_it(nothing_else: None, tmp_path: Path) -> None:
+    tokens, heard = tmp_path / "a.fct", tmp_path / "a.wav"
+    assert main(["encode", str(CLIP), str(tokens), "--model", DEMO]) == 0
+    assert main(["decode", str(tokens), str(heard)]) == 0
+    assert audio_info(heard).num_samples == audio_info(CLIP).num_samples
+
+
+def _envelope(sig: torch.Tensor) -> torch.Tensor:
+    """Level of each 20 ms, in dB above a quiet floor."""
+    power = sig[: len(sig) // 320 * 320].view(-1, 320).square().mean(dim=1)
+    return 10 * (power + 1e-5).log10()
