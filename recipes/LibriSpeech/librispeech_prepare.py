@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from focalcodec.audio import Channels
-from focalcodec.data.librispeech_tree import find_clips, librispeech_sets, named_sets
+from focalcodec.data.librispeech_tree import librispeech_sets, named_sets, with_noisy
 from focalcodec.data.manifest_builder import Row
 from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, prepare_shares
 from focalcodec.data.randomness import stable_seed
@@ -31,6 +31,7 @@ def prepare_librispeech(
     max_broken_share: float = 0.05,
     shares: Sequence[float] | None = None,
     split_seed: int = 1986,
+    noisy: bool = False,
 ) -> None:
     """Make `train.csv`, `valid.csv`, `test.csv` and one `<name>.csv` for each extra set.
 
@@ -40,8 +41,7 @@ def prepare_librispeech(
     Parameters
     ----------
     data_folder : str or path, optional
-        Folder that holds the splits. None: the embedded mini corpus, with its own splits where
-        it has not all of those named.
+        Folder with the splits. None: the embedded mini corpus, its own where some are not there.
     save_folder : str or path
         Where manifests go.
     tr_splits, dev_splits, te_splits : sequence of str
@@ -57,6 +57,8 @@ def prepare_librispeech(
         to the three at random, so that each set has all speakers. There are no other sets then.
     split_seed : int
         Of that; not the run's, so that all runs have the same sets.
+    noisy : bool
+        Give all clips the column `noisy`: the partner that `augment.py` made, or the clip itself.
 
     Raises
     ------
@@ -70,11 +72,24 @@ def prepare_librispeech(
     if shares is not None:
         _check_shares(shares, sets)
     root, sources = librispeech_sets(data_folder, save_folder, sets)
+    if noisy:
+        sources = {name: with_noisy(root, source) for name, source in sources.items()}
     if shares is None:
         prepare_sets(root, save_folder, sources, options)
         return
-    details = {"shares": list(shares), "split_seed": split_seed}
-    source = SetSource(sources["train"].folders, find_clips, details)
+    _share_out(root, save_folder, sources["train"], shares, split_seed, options)
+
+
+def _share_out(
+    root: Path,
+    save_folder: str | Path,
+    train: SetSource,
+    shares: Sequence[float],
+    split_seed: int,
+    options: PrepareOptions,
+) -> None:
+    details = {**train.details, "shares": list(shares), "split_seed": split_seed}
+    source = SetSource(train.folders, train.find, details)
     share = partial(share_clips, shares=shares, seed=split_seed)
     how = "by clip, at random within each speaker"
     prepare_shares(root, save_folder, source, share, options, how)

@@ -1,0 +1,272 @@
+"""Other voices out of those that there are, and the same clips in noise and rooms.
+
+Resampling by a random rate shifts pitch and formants with the tempo, as a shorter or longer vocal
+tract does (speed perturbation, Ko et al., Interspeech 2015); a shift of pitch keeps the tempo.
+What is drawn depends on the seed, the clip and the copy, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focalcodec.audio import resample
+from focalcodec.data.clip_pool import ClipPool, Signal
+from focalcodec.data.noise import NoiseSource, noise_source
+from focalcodec.data.randomness import stable_seed
+from focalcodec.data.reverb import RoomPool, reverberate
+from focalcodec.errors import UserError
+
+PEAK = 0.99
+# Of the phase vocoder. Measured at -3 semitones, Whisper tiny.en: 0.128 s (librosa's default at
+# 16 kHz) 31 % of the words wrong, 0.064 s 8 %, 0.032 s 4 %.
+_WINDOW_SECONDS = 0.032
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A copy of a clip, (T,) float32 both: `noisy` is the same in noise, or None."""
+
+    clean: Tensor
+    noisy: Tensor | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of a clip: drawn without its audio.
+
+    Parameters
+    ----------
+    semitones : float
+        By which the pitch is shifted, at the same tempo; 0: not.
+    new_rate : int
+        Rate that the clip is resampled to and then played as if nothing had happened, Hz.
+    peak_db : float
+        Highest sample, dB of full scale.
+    noisy : bool
+        Whether there is a noisy partner.
+    """
+
+    semitones: float
+    new_rate: int
+    peak_db: float
+    noisy: bool
+
+
+class Augmenter:
+    """(row, copy) -> another voice saying the same, and for some clips a noisy partner.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The set: `ID`, `spk_id`, `wav` (whole path). Babble comes from it.
+    sample_rate : int
+        Hz.
+    seed : int
+        Of all draws.
+    speed : (float, float)
+        Range of the speed, drawn evenly; 1.1 is 10 % faster, and higher by as much.
+    semitones : (float, float)
+        Range of the shift of pitch.
+    pitch_share : float
+        Share of the copies whose pitch is shifted in place of their speed.
+    peak_db : (float, float)
+        Range of a copy's highest sample, dB of full scale.
+    noisy_share : float
+        Share of the copies that get a noisy partner.
+    noise_folder, babble_share
+        See `focalcodec.data.noise.noise_source`.
+    snr_db : (float, float)
+        Range of the ratio of the speech's power to the noise's.
+    reverb_share : float
+        Share of the noisy partners that are in a room, too.
+    rooms : int
+        Rooms to draw from.
+
+    Raises
+    ------
+    UserError
+        A range or share that is none.
+
+    Example
+    -------
+    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> wav = str(next(embedded_corpus("LibriSpeech").glob("test-real/91/1/*-0000.flac")))
+    >>> row = {"ID": "a", "spk_id": "91", "wav": wav}
+    >>> made = Augmenter([row], sample_rate=16000, seed=0, noisy_share=1.0)(row, 1)
+    >>> made.clean.shape == made.noisy.shape, bool(made.clean.abs().max() <= 1)
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        sample_rate: int,
+        seed: int,
+        speed: Sequence[float] = (0.85, 1.15),
+        semitones: Sequence[float] = (-3.0, 3.0),
+        pitch_share: float = 0.15,
+        peak_db: Sequence[float] = (-20.0, 0.0),
+        noisy_share: float = 0.0,
+        noise_folder: str | Path | None = None,
+        babble_share: float = 0.5,
+        snr_db: Sequence[float] = (5.0, 25.0),
+        reverb_share: float = 0.5,
+        rooms: int = 64,
+    ) -> None:
+        self.sample_rate, self.seed = sample_rate, seed
+        self.speed = _range("speed", speed, lowest=0.25, highest=4.0)
+        self.semitones = _range("semitones", semitones, lowest=-24.0, highest=24.0)
+        self.peak_db = _range("peak_db", peak_db, lowest=-60.0, highest=0.0)
+        self.snr_db = _range("snr_db", snr_db, lowest=-60.0, highest=100.0)
+        self.pitch_share = _share("pitch_share", pitch_share)
+        self.noisy_share = _share("noisy_share", noisy_share)
+        self.reverb_share = _share("reverb_share", reverb_share)
+        self.pool = ClipPool(rows, sample_rate)
+        self.content: dict[str, Any] = {
+            "seed": seed,
+            "sample_rate": sample_rate,
+            "speed": list(self.speed),
+            "semitones": list(self.semitones),
+            "pitch_share": pitch_share,
+            "peak_db": list(self.peak_db),
+            "noisy_share": noisy_share,
+        }
+        """What all copies depend on beside the clips, JSON-ready."""
+        if noisy_share:
+            # Nothing but the noisy partners needs the packages of noise and rooms.
+            self.noise: NoiseSource = noise_source(noise_folder, "", self.pool, babble_share)
+            self.rooms = RoomPool(rooms, 1, sample_rate, seed) if reverb_share else None
+            self.content |= {"noise": self.noise.content, "snr_db": list(self.snr_db)}
+            self.content |= {"reverb_share": reverb_share, "rooms": rooms}
+
+    def plan(self, row: Mapping[str, Any], copy: int) -> Plan:
+        """What becomes of a clip; no audio is read.
+
+        Parameters
+        ----------
+        row : mapping
+            The clip.
+        copy : int
+            Number of the copy.
+        """
+        rng = self._generator("plan", row, copy)
+        by_pitch = rng.random() < self.pitch_share
+        # All are drawn in any case: one share does not change what the others draw.
+        speed, semitones = rng.uniform(*self.speed), rng.uniform(*self.semitones)
+        return Plan(
+            semitones=float(semitones) if by_pitch else 0.0,
+            new_rate=self.sample_rate if by_pitch else round(self.sample_rate / speed),
+            peak_db=float(rng.uniform(*self.peak_db)),
+            noisy=bool(rng.random() < self.noisy_share),
+        )
+
+    def __call__(self, row: Mapping[str, Any], copy: int) -> Augmented:
+        """Make a copy of a clip.
+
+        Parameters
+        ----------
+        row : mapping
+            The clip.
+        copy : int
+            Number of the copy.
+
+        Returns
+        -------
+        Augmented
+            As long as the clip, or as `resampled_length` to the plan's rate. Of a pair that would
+            peak above full scale both are scaled down.
+
+        Raises
+        ------
+        UserError
+            The clip, or one of its babble, can't be read.
+        """
+        plan = self.plan(row, copy)
+        sig = change_voice(self.pool.read(row), self.sample_rate, plan)
+        if not plan.noisy:
+            return Augmented(torch.from_numpy(sig).float(), None)
+        noisy = self._in_noise(sig, row["spk_id"], self._generator("noise", row, copy))
+        highest = np.abs(noisy).max()
+        scale = PEAK / highest if highest > PEAK else 1.0
+        return Augmented(*(torch.from_numpy(scale * x).float() for x in (sig, noisy)))
+
+    def _in_noise(self, sig: Signal, speaker: str, rng: np.random.Generator) -> Signal:
+        in_room, snr_db = rng.random() < self.reverb_share, rng.uniform(*self.snr_db)
+        if in_room and self.rooms is not None:
+            (response,) = self.rooms.draw(rng)
+            sig = reverberate(sig, response.whole, response.lead)
+        noise = self.noise(len(sig), rng, [speaker])
+        power = float(np.mean(noise**2))
+        wanted = float(np.mean(sig**2)) / 10 ** (snr_db / 10)
+        return sig + (math.sqrt(wanted / power) if power > 0 else 1.0) * noise
+
+    def _generator(self, what: str, row: Mapping[str, Any], copy: int) -> np.random.Generator:
+        seed = stable_seed(self.seed, "augment", what, row["ID"], copy)
+        return np.random.default_rng(seed)
+
+
+def change_voice(sig: Signal, sample_rate: int, plan: Plan) -> Signal:
+    """Change speed or pitch, and the level.
+
+    Parameters
+    ----------
+    sig : array
+        (T,) at least one sample.
+    sample_rate : int
+        Hz.
+    plan : Plan
+        What to change.
+
+    Returns
+    -------
+    array
+        (T',) that peaks where the plan says; silence stays silence.
+
+    Example
+    -------
+    >>> plan = Plan(semitones=0.0, new_rate=8000, peak_db=0.0, noisy=False)
+    >>> change_voice(np.ones(100), 16000, plan).shape
+    (50,)
+    """
+    if plan.new_rate != sample_rate:
+        whole = torch.from_numpy(sig).float()[None]
+        sig = resample(whole, sample_rate, plan.new_rate)[0][0].numpy().astype(np.float64)
+    if plan.semitones:
+        sig = _shift_pitch(sig, sample_rate, plan.semitones)
+    peak = np.abs(sig).max()
+    return sig * (10 ** (plan.peak_db / 20) / peak if peak > 0 else 1.0)
+
+
+def _shift_pitch(sig: Signal, sample_rate: int, semitones: float) -> Signal:
+    # Imported here: it takes seconds, and speeds do without.
+    import librosa
+
+    window = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
+    # A window of zeros behind the end, or short clips could not be transformed.
+    padded = np.pad(sig, (0, window))
+    shifted = librosa.effects.pitch_shift(
+        padded, sr=sample_rate, n_steps=semitones, n_fft=window, hop_length=window // 4
+    )
+    return shifted[: len(sig)]
+
+
+def _range(name: str, value: Sequence[float], lowest: float, highest: float) -> tuple[float, float]:
+    if len(value) != 2 or not lowest <= value[0] <= value[1] <= highest:
+        raise UserError(
+            f"{name}={list(value)}: give [lowest, highest], within {lowest:g} and {highest:g}"
+        )
+    return float(value[0]), float(value[1])
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise UserError(f"{name}={value}: give 0 to 1")
+    return value
