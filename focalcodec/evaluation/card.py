@@ -25,8 +25,9 @@ from focalcodec.evaluation.codecs import Spec, file_name
 from focalcodec.evaluation.folders import CodecFolder, digest, write_json
 from focalcodec.evaluation.plan import Found, Plan, coded_key, score_key
 from focalcodec.evaluation.speed import measure_speed
+from focalcodec.evaluation.usage import usage_of
 from focalcodec.files import atomic_path
-from focalcodec.metrics.codes import code_usage, coded_bits, count_codes, kbps
+from focalcodec.metrics.codes import coded_bits, kbps
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
@@ -53,7 +54,6 @@ def finish_card(plan: Plan, clip_set: ClipSet, spec: Spec, found: Found) -> dict
     if any(ids - records.keys() for records in (coded, *heard.values())):
         return None
     clips = [_clip_row(clip, heard) for clip in clip_set.clips]
-    usage = usage_of(coded, coder)
     card = {
         "format": FORMAT,
         "task": plan.task,
@@ -72,7 +72,7 @@ def finish_card(plan: Plan, clip_set: ClipSet, spec: Spec, found: Found) -> dict
         "figures": figures(clips, plan.seed, plan.bootstrap_samples),
         "splits": _splits(plan, clip_set, clips),
         "clips": clips,
-        "usage": usage,
+        "usage": usage_of(coded, coder),
         "speed": _speed(plan, spec, coder),
         "seed": plan.seed,
         "bootstrap_samples": plan.bootstrap_samples,
@@ -116,24 +116,6 @@ def figures(
         if sum(weights) > 0:
             made[key] = asdict(figure(values, weights, seed, bootstrap_samples))
     return made
-
-
-def usage_of(
-    coded: Mapping[str, Mapping[str, Any]], coder: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """How a codec with one stream of tokens uses its codebook; see `metrics.codes.CodeUsage`.
-
-    Example
-    -------
-    >>> use = usage_of({"a": {"toks": [0, 1, 0, 1]}}, {"codebook_size": 16})
-    >>> use["usage_percent"], use["entropy_seen"], use["entropy_codebook"]
-    (12.5, 100.0, 25.0)
-    """
-    clips = [torch.tensor(record["toks"]) for record in coded.values() if "toks" in record]
-    if not clips or coder["codebook_size"] is None:
-        return None
-    _, counts = count_codes(clips, coder["codebook_size"])
-    return asdict(code_usage(counts, coder["codebook_size"]))
 
 
 def versions() -> dict[str, str]:

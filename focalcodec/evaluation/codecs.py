@@ -1,8 +1,8 @@
 """The codecs that can be evaluated, by what stands on the command line or in a YAML.
 
 A codec is named `[LABEL=]KIND[:SETTING][@SOURCE]`, or, ours, by its folder or hub repository
-(`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`). The label, by default the name itself, is what
-tables and folders call it.
+(`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`), or as the package's (`[LABEL=]demo`). The
+label, by default the name itself, is what tables and folders call it.
 """
 
 from __future__ import annotations

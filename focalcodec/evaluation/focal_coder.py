@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,13 @@ from focalcodec.conversion import convert_toks
 from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.evaluation.coder import Coder, Sent
 from focalcodec.fingerprint import weights_sha256
-from focalcodec.long_audio import decode_blocks, encode_blocks, feats_blocks, vocode_blocks
+from focalcodec.long_audio import (
+    decode_blocks,
+    encode_blocks,
+    encode_window,
+    feats_blocks,
+    vocode_blocks,
+)
 
 _VOICES_KEPT = 16
 
@@ -53,9 +59,8 @@ class FocalCoder(Coder):
 
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
         """Encode a padded batch, or one clip of any length."""
-        if self._is_long(sig):
-            toks = torch.cat([*encode_blocks(self.codec, [sig[0]], self.window_seconds)])
-            clips = [toks]
+        if self._needs_windows(lengths):
+            clips = self._in_windows(encode_blocks, sig, lengths)
         else:
             padded, ends = self.codec.encode(sig, lengths=lengths)
             clips = [clip[:n] for clip, n in zip(padded.cpu(), ends.tolist(), strict=True)]
@@ -94,6 +99,16 @@ class FocalCoder(Coder):
             self._voices.popitem(last=False)
         return self._voices[key]
 
+    def _in_windows(
+        self, pieces: Callable[..., Iterator[Tensor]], sig: Tensor, lengths: Tensor
+    ) -> list[Tensor]:
+        clips = [clip[:n] for clip, n in zip(sig, lengths.tolist(), strict=True)]
+        return [torch.cat([*pieces(self.codec, [clip], self.window_seconds)]) for clip in clips]
+
+    def _needs_windows(self, lengths: Tensor) -> bool:
+        longest = encode_window(self.codec, self.window_seconds)
+        return int(lengths.max()) > longest * self.sample_rate_input
+
     def _is_long(self, sig: Tensor) -> bool:
         return len(sig) == 1 and sig.shape[1] > self.window_seconds * self.sample_rate_input
 
@@ -115,6 +130,10 @@ class VocoderCoder(FocalCoder):
         if self._is_long(sig):
             feats = torch.cat([*feats_blocks(self.codec, [sig[0]], self.window_seconds)])[None]
             return Sent((feats, None), None)
+        if self._needs_windows(lengths):
+            clips = self._in_windows(feats_blocks, sig, lengths)
+            frames = torch.tensor([len(clip) for clip in clips], device=self.codec.device)
+            return Sent((pad_sequence(clips, batch_first=True), frames), None)
         device = self.codec.device
         return Sent(self.codec.encoder(sig.to(device), lengths.to(device)), None)
 

@@ -107,16 +107,46 @@ def _table(
     columns = {column["key"]: column for card, _ in rows for column in card["columns"]}
     kind = f", {about['kind']} speech" if about["kind"] else ""
     lines = [["kbit/s", *(_rate(card["codec"]["kbps"]) for card, _ in rows)]]
+    used = [_used(card, figures) for card, figures in rows]
+    if any(used):
+        lines.append(["codes used, % of the reachable ↑", *used])
     for key, column in columns.items():
         cells = [_interval(figures.get(key)) for _, figures in rows]
         if any(cells):  # not where a judge knows other languages only
             lines.append([column_title(column), *cells])
     headers = ["", *(card["codec"]["name"] for card, _ in rows)]
-    return f"{head}{kind}; {interval_note(about['count'])}\n\n{markdown(headers, lines)}"
+    note = _dreamt([card for card, figures in rows if figures is card["figures"]], columns)
+    title = f"{head}{kind}; {interval_note(about['count'])}"
+    return "\n\n".join(filter(None, [title, markdown(headers, lines), note]))
+
+
+def _dreamt(cards: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[str, str]]) -> str:
+    """Clips with more errors than words: a recogniser that dreams can make a set's figure alone."""
+    found = []
+    for key, column in columns.items():
+        for card in cards if key.startswith("dwer_") else ():
+            values = [clip["scores"][key][0] for clip in card["clips"] if key in clip["scores"]]
+            over = sum(value > 100 for value in values)
+            if over:
+                name = card["codec"]["name"]
+                found.append(f"{name}: {over} of {len(values)} by {column['judge']}")
+    return f"Clips with a dWER over 100 %, see heard.csv: {'; '.join(found)}" if found else ""
 
 
 def _rate(kbps: float | None) -> str:
     return "" if kbps is None else f"{kbps:.3g}"
+
+
+def _used(card: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+    """Codes used of the reachable, where the figures are those of the whole set."""
+    usage = card["usage"] if figures is card["figures"] else None
+    if not usage or "usage_reachable" not in usage:  # of a version that did not measure it
+        return ""
+    interval = usage["intervals"].get("usage_reachable")
+    if interval is None:
+        return number(usage["usage_reachable"])
+    low, high = interval
+    return _interval({"value": usage["usage_reachable"], "low": low, "high": high})
 
 
 def _interval(found: Mapping[str, float] | None) -> str:

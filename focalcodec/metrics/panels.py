@@ -24,6 +24,13 @@ _BOTH: dict[str, JudgeFactory] = {
     "STOI": StoiJudge,
     "spectral": SpectralJudge,
 }
+_OFFLINE: dict[str, JudgeFactory] = {
+    "Whisper base": lambda device: WhisperJudge("base", device),
+    "Whisper tiny.en": lambda device: WhisperJudge("tiny.en", device),
+    "Resemblyzer": ResemblyzerJudge,
+    "Distill-MOS": DistillMosJudge,
+    **_BOTH,
+}
 PANELS: dict[str, dict[str, JudgeFactory]] = {
     "paper": {
         "UTMOS": UtmosJudge,
@@ -31,13 +38,9 @@ PANELS: dict[str, dict[str, JudgeFactory]] = {
         "WavLM-base-sv": WavlmSvJudge,
         **_BOTH,
     },
-    "offline": {
-        "Whisper base": lambda device: WhisperJudge("base", device),
-        "Whisper tiny.en": lambda device: WhisperJudge("tiny.en", device),
-        "Resemblyzer": ResemblyzerJudge,
-        "Distill-MOS": DistillMosJudge,
-        **_BOTH,
-    },
+    "offline": _OFFLINE,
+    # A codec that Whisper base taught is not to be judged by its teacher.
+    "offline_tiny": {name: make for name, make in _OFFLINE.items() if name != "Whisper base"},
 }
 
 
@@ -46,7 +49,7 @@ def panel(name: str) -> dict[str, JudgeFactory]:
 
     Parameters
     ----------
-    name : {"offline", "paper"}
+    name : {"offline", "offline_tiny", "paper"}
         Panel.
 
     Returns
@@ -76,7 +79,7 @@ def load_panel(name: str, device: str = "cpu") -> tuple[list[Judge], list[str]]:
 
     Parameters
     ----------
-    name : {"offline", "paper"}
+    name : {"offline", "offline_tiny", "paper"}
         Panel.
     device : str
         Such as "cpu" or "cuda".

@@ -34,6 +34,7 @@ from tests.unit.evaluation.runs import (
 from tests.unit.small_codecs import golden_codec
 
 ROOT = Path(__file__).parents[3]
+NAMES = ("tiny", "original")
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +270,28 @@ def test_languages_and_kinds_have_figures_of_their_own(clips: Path, tmp_path: Pa
         *("m-synthetic: 3", "m-synthetic, en: 2", "m-synthetic, fr: 1"),
     ]
     assert "synthetic speech; 95 % intervals" in heads[-1]
+
+
+def test_tables_have_the_codes_used_of_the_whole_set(done: Path) -> None:
+    cards = [json.loads((done / "talks" / name / "card.json").read_text()) for name in NAMES]
+    usage = cards[0]["usage"]
+    low, high = usage["intervals"]["usage_reachable"]
+    (row,) = [line for line in card_tables(cards).splitlines() if "reachable" in line]
+    value, nothing = (cell.strip() for cell in row.strip("|").split("|")[1:])
+    assert value == f"{usage['usage_reachable']:.1f} [{low:.1f}, {high:.1f}]" and not nothing
+    for card in cards:
+        card["usage"] = None
+    assert "reachable" not in card_tables(cards)
+
+
+def test_tables_name_the_clips_in_which_a_recogniser_dreamt(done: Path) -> None:
+    cards = [json.loads((done / "talks" / name / "card.json").read_text()) for name in NAMES]
+    assert "heard.csv" not in card_tables(cards)
+    for card in cards:
+        card["columns"] += [{**card["columns"][0], "key": "dwer_ear", "judge": "Ear"}]
+    for clip, value in zip(cards[0]["clips"], (743.0, 100.0), strict=False):
+        clip["scores"]["dwer_ear"] = [value, 7.0]
+    assert "over 100 %, see heard.csv: tiny: 1 of 2 by Ear" in card_tables(cards)
 
 
 def test_conversion(clips: Path, tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from focalcodec.errors import UserError
 from focalcodec.fct.table import TokenTable
-from focalcodec.metrics.codes import code_usage, coded_bits, count_codes, kbps
+from focalcodec.metrics.codes import (
+    code_usage,
+    coded_bits,
+    count_codes,
+    kbps,
+    reachable_bits,
+    reachable_codes,
+)
 
 
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=60), st.integers(1, 59))
@@ -72,3 +79,25 @@ def test_entropy_coding_gains_on_what_repeats_and_hardly_loses_on_what_does_not(
     assert 4000 < few_bits < 1.3 * 4000
     # frequencies of other clips cost more
     assert coded_bits([even], 13, TokenTable.from_toks([few], 13))[0] > sent
+
+
+@pytest.mark.parametrize(("num_toks", "size"), [(3, 2), (40, 16), (700, 16)])
+def test_the_reachable_is_what_even_codes_show(num_toks: int, size: int) -> None:
+    drawn = torch.randint(size, (4000, num_toks), generator=torch.Generator().manual_seed(0))
+    counts = torch.zeros(4000, size).scatter_add_(1, drawn, torch.ones(4000, num_toks))
+    codes = (counts > 0).sum(1).double().mean()
+    shares = counts.double() / num_toks
+    bits = -torch.special.xlogy(shares, shares).sum(1).mean() / math.log(2)
+    assert reachable_codes(num_toks, size) == pytest.approx(float(codes), rel=0.01)
+    assert reachable_bits(num_toks, size) == pytest.approx(float(bits), rel=0.01)
+
+
+def test_the_reachable_at_its_ends() -> None:
+    assert (reachable_codes(1, 8192), reachable_bits(1, 8192)) == (1, 0)
+    assert (reachable_codes(9, 1), reachable_bits(9, 1)) == (1, 0)
+    assert reachable_codes(2, 2**32) == pytest.approx(2)
+    assert reachable_bits(1000, 2**32) == pytest.approx(math.log2(1000), abs=1e-4)
+    assert reachable_bits(10**7, 8192) == pytest.approx(13, abs=1e-3)
+    usage = code_usage(torch.ones(8192, dtype=torch.int64), 8192)
+    assert usage.usage_reachable == pytest.approx(100 / (1 - math.exp(-1)), rel=1e-3)
+    assert code_usage(torch.tensor([1]), 8192).entropy_reachable == 0

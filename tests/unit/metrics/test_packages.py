@@ -87,8 +87,9 @@ def test_the_papers_panel_without_hub_says_how_to_get_its_models(tmp_path, monke
 
 
 def test_panels_and_models_are_chosen_by_name() -> None:
-    assert set(PANELS) == {"offline", "paper"}
-    with pytest.raises(UserError, match="give one of offline, paper"):
+    assert set(PANELS) == {"offline", "offline_tiny", "paper"}
+    assert set(panel("offline")) - set(panel("offline_tiny")) == {"Whisper base"}
+    with pytest.raises(UserError, match="give one of offline, offline_tiny, paper"):
         panel("online")
     with pytest.raises(UserError, match="give one of base, tiny.en"):
         WhisperJudge("large")

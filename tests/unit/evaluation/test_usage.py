@@ -1,0 +1,51 @@
+"""Code usage of a set, and its intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from focalcodec.evaluation.usage import jackknife, usage_of
+from focalcodec.metrics.codes import CodeUsage
+
+CODER = {"codebook_size": 64}
+
+
+def records(random: np.random.Generator, clips: int) -> dict[str, dict[str, list[int]]]:
+    """Clips of 20 tokens; half of the codes are four times as likely as the others."""
+    chances = np.repeat([4.0, 1.0], 32) / 160
+    return {str(k): {"toks": random.choice(64, 20, p=chances).tolist()} for k in range(clips)}
+
+
+def test_intervals_cover_what_such_sets_show_on_average() -> None:
+    random = np.random.default_rng(0)
+    found = [usage_of(records(random, 6), CODER) for _ in range(200)]
+    for name in ("usage_reachable", "entropy_reachable"):
+        mean = np.mean([usage[name] for usage in found])
+        covered = [
+            usage["intervals"][name][0] <= mean <= usage["intervals"][name][1] for usage in found
+        ]
+        assert 0.8 < np.mean(covered) <= 1
+
+
+def test_usage_does_not_depend_on_clips_without_tokens_or_on_their_number() -> None:
+    coded = records(np.random.default_rng(1), 300)
+    usage = usage_of(coded, CODER)
+    assert usage is not None and usage["num_toks"] == 6000
+    assert set(CodeUsage.__dataclass_fields__) < usage.keys()
+    assert usage_of({**coded, "none": {"toks": []}}, CODER) == usage
+    low, high = usage["intervals"]["entropy_reachable"]
+    assert low < usage["entropy_reachable"] < high < low + 2
+
+
+def test_one_clip_has_no_interval_and_no_tokens_no_usage() -> None:
+    assert usage_of({"a": {"toks": [1, 2]}}, CODER)["intervals"] == {}
+    assert usage_of({"a": {}}, CODER) is None
+    assert usage_of({"a": {"toks": [1]}}, {"codebook_size": None}) is None
+
+
+def test_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(2).normal(size=30)
+    without = [np.delete(values, k).mean() for k in range(30)]
+    low, high = jackknife(values.mean(), without)
+    assert high - low == pytest.approx(2 * 1.96 * values.std(ddof=1) / 30**0.5)
