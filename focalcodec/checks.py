@@ -1,4 +1,4 @@
-"""What may be decoded: checks of toks and of the number of samples to give back."""
+"""What may be encoded and decoded: checks of sig, toks and the number of samples to give back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,33 @@ from torch import Tensor
 from focalcodec.audio import resampled_length
 from focalcodec.errors import UserError
 from focalcodec.masking import full_lengths
+
+
+def check_sig(sig: Tensor) -> None:
+    """Refuse what no encoder hears.
+
+    Parameters
+    ----------
+    sig : Tensor
+        (B, T) float.
+
+    Raises
+    ------
+    UserError
+        `sig` is not (B, T) of floats with at least one sample.
+
+    Example
+    -------
+    >>> check_sig(torch.zeros(16000))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: sig: (16000,) torch.float32; give floats of shape (batch,...
+    """
+    if sig.dim() != 2 or sig.shape[1] == 0 or not sig.is_floating_point():
+        raise UserError(
+            f"sig: {tuple(sig.shape)} {sig.dtype}; give floats of shape (batch, samples), "
+            "at least one sample"
+        )
 
 
 def check_toks(toks: Tensor, lengths: Tensor | None = None) -> Tensor:

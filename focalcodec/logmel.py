@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focalcodec.checks import check_sig
 from focalcodec.errors import UserError
 from focalcodec.masking import full_lengths, valid_mask, zero_padding
 
@@ -143,11 +144,7 @@ class LogMel(nn.Module):
         UserError
             If `sig` is not (B, T) with at least one sample, or not floating point.
         """
-        if sig.dim() != 2 or sig.shape[1] == 0 or not sig.is_floating_point():
-            raise UserError(
-                f"sig: {tuple(sig.shape)} {sig.dtype}; give floats of shape (batch, samples), "
-                "at least one sample"
-            )
+        check_sig(sig)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
         feats = (self._log_mel(sig) - self.offset) / self.scale

@@ -38,7 +38,8 @@ def encode_blocks(
     blocks : iterable of Tensor
         (T,) float each, at `codec.sample_rate_input`, such as an `AudioStream`.
     window_seconds : float
-        Length of a window, its context included. A recording that fits is encoded whole.
+        Length of a window, its context included; at most what the encoder hears. A recording that
+        fits is encoded whole.
 
     Yields
     ------
@@ -222,9 +223,29 @@ def feats_blocks(
     hop = codec.encoder.hop
     # as in `FocalCodec.encode`: what lower precision does with it is the encoder's affair
     dtype = torch.promote_types(next(codec.parameters()).dtype, torch.float32)
-    plan = plan_windows(part_context(codec.encoder), _frame_rate(codec), window_seconds)
+    longest = encode_window(codec, window_seconds)
+    plan = plan_windows(part_context(codec.encoder), _frame_rate(codec), longest)
     for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
         yield codec.sig_to_feats(items[None].to(codec.device, dtype))[0, start:stop]
+
+
+def encode_window(codec: FocalCodec, window_seconds: float) -> float:
+    """Length of the encoder's windows: what was asked for, or the longest that it hears.
+
+    Parameters
+    ----------
+    codec : FocalCodec
+        Its encoder may have `max_seconds`.
+    window_seconds : float
+        Longest window.
+
+    Returns
+    -------
+    float
+        In seconds.
+    """
+    limit = getattr(codec.encoder, "max_seconds", None)
+    return window_seconds if limit is None else min(window_seconds, limit)
 
 
 def check_window(codec: FocalCodec, window_seconds: float) -> None:
@@ -270,7 +291,7 @@ def encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
         The window is not longer than the context that encoder and compressor need.
     """
     context = part_context(codec.encoder) + part_context(codec.compressor)
-    return plan_windows(context, _frame_rate(codec), window_seconds)
+    return plan_windows(context, _frame_rate(codec), encode_window(codec, window_seconds))
 
 
 def _decompress_plan(codec: FocalCodec, window_seconds: float) -> tuple[WindowPlan, int]:

@@ -10,12 +10,14 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.logmel import LogMel
+from focalcodec.mel_encoder import MelEncoder
+from focalcodec.speech_encoder import SpeechEncoder
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
 
 PARTS: dict[str, tuple[type[nn.Module], ...]] = {
-    "encoder": (WavLM, LogMel),
+    "encoder": (WavLM, LogMel, MelEncoder, SpeechEncoder),
     "compressor": (FocalEncoder,),
     "quantizer": (BinarySphericalQuantizer,),
     "decompressor": (FocalDecoder,),

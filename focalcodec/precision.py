@@ -7,6 +7,7 @@ from torch import nn
 
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
+from focalcodec.layer_mix import LayerMix
 from focalcodec.logmel import LogMel
 from focalcodec.vocos import ISTFTHead
 from focalcodec.wavenext import LinearHead
@@ -15,8 +16,9 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # A spectrum needs more than 8 bits of mantissa, and so does a waveform that someone hears; neither
-# takes more than a few percent of the time.
-_ALWAYS_FLOAT32 = (LogMel, ISTFTHead, LinearHead)
+# takes more than a few percent of the time. Nor do the means of layers, of which some channels are
+# a hundred times as large as they vary.
+_ALWAYS_FLOAT32 = (LogMel, LayerMix, ISTFTHead, LinearHead)
 
 
 def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:

@@ -2,7 +2,8 @@
 
 The reach of convolutions is exact. Attention and the mean over time have no end; attention counts
 with the distance up to which its position bias tells frames apart (`max_distance`, or the window of
-a causal model), once, and the mean over time is taken over the window.
+a causal model), once, and the mean over time is taken over the window. Attention without such a
+bias counts as WavLM's, and Whisper's with what leaves room in its windows of 30 s.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from torch import nn
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.logmel import LogMel
+from focalcodec.mel_encoder import MelEncoder
+from focalcodec.speech_encoder import SpeechEncoder
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
+
+_ATTENTION = 800  # frames, as WavLM's max_distance
+_WHISPER_ATTENTION = 400
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,28 @@ def _wavlm(part: WavLM) -> Context:
     beyond = math.ceil((samples - part.hop) / part.hop)
     kernel, reach = config["conv_pos"], config["max_distance"]
     return Context(kernel // 2 + reach, beyond + (kernel - 1) // 2 + reach)
+
+
+@part_context.register
+def _mel_encoder(part: MelEncoder) -> Context:
+    inner = part.spectrogram
+    before = (inner.n_fft - inner.hop) // 2
+    after = inner.n_fft - inner.hop - before
+    window = Context(math.ceil(before / part.hop), math.ceil(after / part.hop))
+    return window + _convnext_context({**part.config, "causal": False})
+
+
+@part_context.register
+def _speech_encoder(part: SpeechEncoder) -> Context:
+    if part.max_seconds is not None:
+        # windows of 400 samples every 160, then two convolutions of 3 spectra, the second in steps
+        # of 2: 520 samples on both sides of a frame's first
+        return Context(2 + _WHISPER_ATTENTION, 1 + _WHISPER_ATTENTION)
+    config = part.model.config
+    kernel, reach = config.num_conv_pos_embeddings, getattr(config, "max_bucket_distance", None)
+    reach = _ATTENTION if reach is None else reach
+    # 80 samples beyond a frame's own
+    return Context(kernel // 2 + reach, 1 + (kernel - 1) // 2 + reach)
 
 
 @part_context.register

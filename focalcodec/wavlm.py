@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from focalcodec.checks import check_sig
 from focalcodec.errors import UserError
 from focalcodec.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.wavlm_attention import Transformer
@@ -209,11 +210,7 @@ def _check_shapes(
 
 
 def _check_input(sig: Tensor, lengths: Tensor | None) -> None:
-    if sig.dim() != 2 or sig.shape[1] == 0 or not sig.is_floating_point():
-        raise UserError(
-            f"sig: {tuple(sig.shape)} {sig.dtype}; give floats of shape (batch, samples), "
-            "at least one sample"
-        )
+    check_sig(sig)
     if lengths is not None and (lengths.is_floating_point() or lengths.shape != sig.shape[:1]):
         raise UserError(
             f"lengths: {tuple(lengths.shape)} {lengths.dtype}; give the samples of each of the "

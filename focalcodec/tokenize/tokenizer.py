@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.evaluation.hub_coders import HubCoder
-from focalcodec.long_audio import encode_blocks, encode_plan
+from focalcodec.long_audio import encode_blocks, encode_plan, encode_window
 
 
 class Tokenizer(ABC):
@@ -78,6 +79,10 @@ class FocalTokenizer(Tokenizer):
     def encode(self, sigs: Sequence[Tensor]) -> list[Tensor]:
         """Encode a batch."""
         lengths = torch.tensor([len(sig) for sig in sigs], dtype=torch.int64)
+        # the encoder itself may not hear clips as long as this
+        limit = encode_window(self.codec, math.inf)
+        if int(lengths.max()) > limit * self.sample_rate_input:
+            return [self.encode_long([sig], limit) for sig in sigs]
         toks, ends = self.codec.encode(pad_sequence(list(sigs), batch_first=True), lengths=lengths)
         return [row[:end] for row, end in zip(toks.cpu(), ends.tolist(), strict=True)]
 
