@@ -72,6 +72,9 @@ def test_yaml_of_a_delta_loads(tmp_path: Path) -> None:
 # -- commands: each one is known here --------------------------------------------------------------
 
 
+SCRIPTS = ("train.py", "evaluate.py", "generate.py", "augment.py", "demo_corpus.py")
+
+
 def check_make(words: Sequence[str]) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert words[1] in targets
@@ -86,7 +89,7 @@ def check_pip(words: Sequence[str]) -> None:
     if "-c" in words:
         assert words[words.index("-c") + 1] == "constraints.txt"
     if "-e" in words:
-        extra = re.fullmatch(r"\.\[(\w+)\]", words[-1])
+        extra = re.fullmatch(r"\.\[([\w-]+)\]", words[-1])
         assert extra is not None and f'"{extra[1]}":' in (ROOT / "setup.py").read_text()
     assert pins or "-e" in words
 
@@ -120,8 +123,11 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
         else:
             assert rest[2] in ("train.py", "evaluate.py")
             check_train(recipe, rest[3:])
-    elif rest[:1] in (["train.py"], ["evaluate.py"], ["generate.py"]):
+    elif rest and rest[0] in SCRIPTS:
         check_train(recipe, rest[1:])
+    elif rest and rest[0] == "fit_mix.py":
+        script = (recipe / rest[0]).read_text(encoding="utf-8")
+        assert all(f'"{word}"' in script for word in rest if word.startswith("--"))
     elif program.endswith("focalcodec"):
         assert parse(rest).command == rest[0]
     elif program.endswith("python") and rest[0].endswith("quickstart.py"):

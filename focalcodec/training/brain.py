@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -78,9 +78,6 @@ class CodecBrain(sb.Brain):
     tests_as_is: bool = False
     """Whether a test takes the weights that the modules have, and loads no checkpoint."""
 
-    needs_sig: ClassVar[bool] = True
-    """Whether training reads sig where the cache has the feats."""
-
     hparams: SimpleNamespace
     modules: Any
 
@@ -107,6 +104,11 @@ class CodecBrain(sb.Brain):
         self.optimizers_dict: dict[str, torch.optim.Optimizer] = {}
         self.epoch = 0
         self.steps_in_epoch = 0
+
+    @staticmethod
+    def needs_sig(hparams: Mapping[str, Any]) -> bool:
+        """Whether training reads sig where the cache has the feats."""
+        return True
 
     # -- for subclasses --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ feature map. Five periods of 6 maps and three scales of 8 make the 54 of the voc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.functional import leaky_relu, pad
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from focalcodec.errors import UserError
+from focalcodec.training.spectrogram_discriminator import SpectrogramDiscriminator
 
 PERIODS = (2, 3, 5, 7, 11)
 SLOPE = 0.1
@@ -143,7 +145,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """The eight discriminators: five periods, then three scales (1, 1/2, 1/4).
+    """The eight discriminators: five periods, then three scales (1, 1/2, 1/4); or other ones.
 
     Real and generated signals can go through in one batch, which is faster and is one forward
     only for `DistributedDataParallel`.
@@ -152,11 +154,15 @@ class Discriminators(nn.Module):
     ----------
     channel_divisor : int
         Every width of the paper is divided by it: 1 (70.7 M parameters), 2, 4, 8, 16 or 32.
+    num_scales : int
+        Of the three scales the first so many. On a CPU they take most of the time.
+    windows : sequence of int
+        A spectrogram discriminator for each, see `SpectrogramDiscriminator`; none in the paper.
 
     Raises
     ------
     UserError
-        Another `channel_divisor`.
+        Another `channel_divisor` or `num_scales`.
 
     Example
     -------
@@ -165,13 +171,24 @@ class Discriminators(nn.Module):
     (8, 54)
     """
 
-    def __init__(self, channel_divisor: int = 1) -> None:
+    def __init__(
+        self, channel_divisor: int = 1, num_scales: int = 3, windows: Sequence[int] = ()
+    ) -> None:
         super().__init__()
+        if num_scales not in range(4):
+            raise UserError(f"num_scales={num_scales}: give 0, 1, 2 or 3")
         self.periods = nn.ModuleList(
             PeriodDiscriminator(period, channel_divisor) for period in PERIODS
         )
         self.scales = nn.ModuleList(
-            ScaleDiscriminator(channel_divisor, use_spectral_norm=scale == 0) for scale in range(3)
+            ScaleDiscriminator(channel_divisor, use_spectral_norm=scale == 0)
+            for scale in range(num_scales)
+        )
+        (channels,) = _divided((32,), channel_divisor)
+        # Narrower ones tell too little to be of use.
+        channels = max(channels, 4)
+        self.spectrograms = nn.ModuleList(
+            SpectrogramDiscriminator(window, channels) for window in windows
         )
         self.halve = nn.AvgPool1d(4, stride=2, padding=2)
 
@@ -186,11 +203,12 @@ class Discriminators(nn.Module):
         Returns
         -------
         scores : list of Tensor
-            8 of (B, ...).
+            8 of (B, ...), or as many as there are.
         maps : list of list of Tensor
-            The feature maps of each discriminator, 54 in all, (B, ...).
+            The feature maps of each discriminator, 54 in all of the paper's, (B, ...).
         """
         outputs = [discriminator(sig) for discriminator in self.periods]
+        outputs += [discriminator(sig) for discriminator in self.spectrograms]
         for index, discriminator in enumerate(self.scales):
             if index > 0:
                 sig = self.halve(sig[:, None])[:, 0]

@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.shipped import is_shipped
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
@@ -34,13 +35,20 @@ from focalcodec.training.identity import SAVE_NAME, check_identity, knobs_of
 from focalcodec.training.loaders import Loaders, Rows
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.trained_run import CONFIG_NAME, ENCODER_NAME, describe_encoder
-from focalcodec.training.warm_start import Source, freeze, initialise, load_source
+from focalcodec.training.warm_start import (
+    Source,
+    check_replacement,
+    freeze,
+    initialise,
+    load_source,
+)
 
 logger = logging.getLogger(__name__)
 
 READ_KEYS = CORPUS_KEYS | frozenset(
     """
-    experiment seed output_folder group_by temperature mixer init_from init_lr_factor freeze
+    experiment seed output_folder group_by temperature mixer
+    init_from replace_encoder init_lr_factor freeze
     best_checkpoint
     brain encoder modules quantizer opt_class lr_scheduler lr_scheduler_interval
     epoch_counter number_of_epochs stop_patience_epochs passes_per_epoch
@@ -98,7 +106,7 @@ class Experiment:
         run_on_main(self._open_folder, args=[file, overrides])
 
     def _open_folder(self, file: str, overrides: str) -> None:
-        resolved = resolve_config(file, _with_whole_path(self.hparams["init_from"], overrides))
+        resolved = resolve_config(file, _with_whole_paths(self.hparams, overrides))
         options = {
             key: getattr(self.run_opts, key)
             for key in sorted(self.run_opts.overridden_args)
@@ -146,7 +154,11 @@ class Experiment:
         if self.hparams["init_from"] is None:
             return None, self.hparams["encoder"]()
         source = load_source(self.hparams["init_from"])
-        return source, source.encoder
+        if not self.hparams["replace_encoder"]:
+            return source, source.encoder
+        encoder = self.hparams["encoder"]()
+        check_replacement(source, encoder)
+        return source, encoder
 
     def _prepare(self) -> dict[str, Rows]:
         """Make the manifests that are not there yet; rows of each set by name."""
@@ -215,12 +227,15 @@ class Experiment:
         )
 
 
-def _with_whole_path(init_from: str | None, overrides: str) -> str:
+def _with_whole_paths(hparams: Mapping[str, Any], overrides: str) -> str:
     """Overrides of the stored YAML: a run's folder is read from other places than it was run in."""
-    if init_from is None or not Path(init_from).expanduser().exists():
-        return overrides
     changes = YAML().load(overrides) if overrides else {}
-    changes["init_from"] = str(Path(init_from).expanduser().resolve())
+    for key in ("init_from", "distilled", "quantized"):
+        source = hparams.get(key)
+        if source is not None and not is_shipped(source) and Path(source).expanduser().exists():
+            changes[key] = str(Path(source).expanduser().resolve())
+    if not changes:
+        return overrides
     text = io.StringIO()
     YAML().dump(changes, text)
     return text.getvalue()

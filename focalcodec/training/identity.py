@@ -45,6 +45,15 @@ HONOURED = frozenset(
 """Knobs that a resumed run takes over in their new value; they do not change a step's result. The
 epoch counter's only argument is the number of epochs."""
 
+SINCE = {
+    "mel_weight": 0.0,
+    "mel_crop_frames": 32,
+    "mel_loss": "!new:focalcodec.training.multi_mel_loss.MultiMelLoss",
+    "replace_encoder": False,
+    "speaker_weight": 0.0,
+}
+"""Knobs that are younger than some runs, as they stand where such a run says nothing of them."""
+
 
 def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Scalars and tags of a resolved YAML tree, with dotted names.
@@ -115,11 +124,14 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
             temporary.write_text(json.dumps(dict(knobs), indent=1) + "\n", encoding="utf-8")
         return False
     before = json.loads(path.read_text(encoding="utf-8"))
+    # A decoder that stage 1 learns through changes more than what a person hears.
+    honoured = HONOURED - ({"decoder_source"} if knobs.get("mel_weight") else set())
     # The key that a user writes before the places that refer to it.
     for name in sorted(before.keys() | knobs.keys(), key=lambda name: (name.count("."), name)):
-        old, new = before.get(name), json.loads(json.dumps(knobs.get(name)))
+        old = before.get(name, SINCE.get(name))
+        new = json.loads(json.dumps(knobs.get(name, SINCE.get(name))))
         # What a key with two underscores holds shows again where it is referenced.
-        if old == new or name.startswith("__") or name.partition(".")[0] in HONOURED:
+        if old == new or name.startswith("__") or name.partition(".")[0] in honoured:
             continue
         raise UserError(
             f"{run_folder}: started with {name}={old}, now {name}={new};"

@@ -119,7 +119,7 @@ class Loaders:
             max_seconds=hparams["max_seconds"],
             report=self.output_folder / "skipped.csv",
             cache=cache,
-            with_sig=hparams["brain"].needs_sig if needs_sig is None else needs_sig,
+            with_sig=hparams["brain"].needs_sig(hparams) if needs_sig is None else needs_sig,
             group_by=group_by,
             mixer=mixer,
         )

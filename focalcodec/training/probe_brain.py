@@ -35,7 +35,6 @@ class ProbeBrain(CodecBrain):
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"probe": ("inputs", "probe")}
-    needs_sig: ClassVar[bool] = False
     read_keys: ClassVar[frozenset[str]] = frozenset(
         """
         seeds name task codec inputs source token_folder dim dropout probe bootstrap_samples lr

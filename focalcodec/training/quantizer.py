@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.code_usage import CodeUsage
+from focalcodec.training.crops import check_crops, cut_crops
 from focalcodec.training.distributed import average, global_sum
 from focalcodec.training.feature_picture import feature_figure
 from focalcodec.training.pictures import code_usage_figure
@@ -38,6 +40,8 @@ class QuantizerOutput:
     """(B, N') int64."""
     qfeats: Tensor
     """(B, N, D) the decompressor's, cut to the frames of feats."""
+    batch: Any
+    """What was heard, at the speed that it had."""
 
 
 class QuantizerBrain(CodecBrain):
@@ -46,17 +50,37 @@ class QuantizerBrain(CodecBrain):
     loss = MSE(qfeats, targets) + entropy_weight * (H_sample - gamma * H_codebook), over valid
     frames of the global batch; here the targets are feats. In validation H_codebook is that of
     the whole set or group, not of a batch.
+
+    With `mel_weight`, in training, plus mel_weight * mel_loss of crops through the frozen decoder
+    of `decoder_source`: what can be heard counts more than what can't.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"quantizer": ("compressor", "decompressor")}
-    needs_sig: ClassVar[bool] = False
     read_keys: ClassVar[frozenset[str]] = frozenset(
-        {"entropy_weight", "inv_temperature", "gamma", "decoder_source", "speed_perturb"}
+        {
+            "entropy_weight",
+            "inv_temperature",
+            "gamma",
+            "decoder_source",
+            "speed_perturb",
+            "mel_weight",
+            "mel_loss",
+            "mel_crop_frames",
+        }
     )
+
+    @staticmethod
+    def needs_sig(hparams: Mapping[str, Any]) -> bool:
+        """Whether training reads sig where the cache has the feats: for the mel loss only."""
+        return bool(hparams["mel_weight"])
 
     def __init__(self, *args: Any, decoder: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.decoder = None if decoder is None else decoder.eval().to(self.device)
+        self.decoder = None
+        if decoder is not None:
+            self.decoder = decoder.requires_grad_(False).eval().to(self.device)
+        if self.hparams.mel_weight:
+            self._prepare_hearing()
         if self.cache is not None and self.hparams.speed_perturb is not None:
             raise UserError(
                 "feature_cache and speed_perturb: cached feats are those of the clip as it is;"
@@ -64,6 +88,16 @@ class QuantizerBrain(CodecBrain):
             )
         size = len(self.modules.quantizer.codebook)
         self.codes: dict[str, CodeUsage] = defaultdict(lambda: CodeUsage(size))
+
+    def _prepare_hearing(self) -> None:
+        knobs = self.hparams
+        if self.decoder is None:
+            raise UserError(
+                f"mel_weight={knobs.mel_weight}: needs a decoder to hear through; name a stage-2"
+                " run or a codec as decoder_source, or set mel_weight to 0"
+            )
+        check_crops(self.encoder, knobs.min_seconds, "mel_crop_frames", knobs.mel_crop_frames)
+        self.mel_loss = knobs.mel_loss.to(self.device)
 
     def target_features(self, batch: Any, feats: Tensor) -> Tensor:
         """(B, N, D) what the decompressor should give, where `feats` (B, N, D) were heard: those.
@@ -83,7 +117,7 @@ class QuantizerBrain(CodecBrain):
         qfeats, _ = self.modules.decompressor(codes, lat_frames)
         # Tokens at 25 and 12.5 Hz last a multiple of 2 or 4 frames: the surplus has no target.
         qfeats = qfeats[:, : feats.shape[1]]
-        return QuantizerOutput(feats, frames, targets, lats, lat_frames, toks, qfeats)
+        return QuantizerOutput(feats, frames, targets, lats, lat_frames, toks, qfeats, batch)
 
     def _at_another_speed(self, batch: Any) -> Any:
         # The same draw on every process: the speed of a global batch.
@@ -116,10 +150,29 @@ class QuantizerBrain(CodecBrain):
                 self.codes[group].add(counts, terms.joint.detach(), toks_seen)
         entropy_loss = terms.sample - self.hparams.gamma * terms.codebook
         loss = feature_loss + self.hparams.entropy_weight * entropy_loss
+        if stage == sb.Stage.TRAIN and self.hparams.mel_weight:
+            loss = loss + self.hparams.mel_weight * self._heard_loss(outputs)
         if stage == sb.Stage.TRAIN:
             self.meters.add("codebook_entropy", terms.codebook.detach() * toks_seen, toks_seen)
             self.meters.add(LOSS_KEY, loss.detach() * toks_seen, toks_seen)
         return loss
+
+    def _heard_loss(self, outputs: QuantizerOutput) -> Tensor:
+        """Mel distance of a crop of each clip, through the decoder; gradients reach qfeats."""
+        assert self.decoder is not None, "refused when the Brain was made"
+        qfeats, sig = cut_crops(
+            outputs.qfeats,
+            outputs.frames,
+            outputs.batch,
+            self.hparams.mel_crop_frames,
+            self.encoder.hop,
+            (self.hparams.seed, self.epoch, self.step),
+        )
+        rec_sig, _ = self.decoder(qfeats)
+        losses = self.mel_loss(rec_sig.float(), sig)
+        mean, total, count = average(losses.sum(), torch.tensor(float(len(losses))).to(losses))
+        self.meters.add("mel_loss", total, count)
+        return mean
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the codes of the last stage."""

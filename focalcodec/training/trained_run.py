@@ -65,7 +65,7 @@ def load_run(folder: str | Path) -> dict[str, Any]:
     -------
     dict
         `modules`: all that the run trained; `encoder`: makes the encoder of its YAML; `init_from`:
-        what it began with, or None; `best_checkpoint`.
+        what it began with, or None; `best_checkpoint`; and `replace_encoder`, where it has it.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def load_run(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(f"{folder}: no {CONFIG_NAME}; name the folder of a training run")
-    hparams = load_config(folder / CONFIG_NAME, keys=_KEYS)
+    hparams = load_config(folder / CONFIG_NAME, keys=(*_KEYS, "replace_encoder"))
     for key in _KEYS:
         if key not in hparams:  # a run of another kind, or of an early version
             raise UserError(f"{folder / CONFIG_NAME}: no {key!r}; not a run that trains a codec")

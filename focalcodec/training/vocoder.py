@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -9,16 +10,19 @@ import speechbrain as sb
 import torch
 from torch import Tensor
 
-from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
+from focalcodec.training.crops import check_crops, cut_crops
 from focalcodec.training.distributed import average
 from focalcodec.training.gan_losses import (
     feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
 )
+from focalcodec.training.speaker_loss import SpeakerLoss, load_speaker_loss
+
+VOICE_SECONDS = 1.0  # of a crop in which a speaker encoder can tell a voice
 
 
 class VocoderBrain(CodecBrain):
@@ -26,7 +30,8 @@ class VocoderBrain(CodecBrain):
 
     The encoder hears whole utterances; random crops of `crop_frames` are cut from its feats. The
     discriminator learns with the hinge loss, the decoder with adversarial_weight * hinge +
-    matching_weight * feature matching + mel_weight * L1 of the log-mel spectrogram.
+    matching_weight * feature matching + mel_weight * L1 of the log-mel spectrogram + speaker_weight
+    * distance of the voices, as the speaker encoder of `speaker_source` hears them.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -41,13 +46,17 @@ class VocoderBrain(CodecBrain):
             "adversarial_weight",
             "matching_weight",
             "adversarial_start_step",
+            "speaker_weight",
+            "speaker_source",
         }
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.mel_loss = self.hparams.mel_loss.to(self.device)
-        self._check_crop()
+        crop_frames = self.hparams.crop_frames
+        check_crops(self.encoder, self.hparams.min_seconds, "crop_frames", crop_frames)
+        self.speaker_loss = self._load_speaker_loss() if self.hparams.speaker_weight else None
         for name in self.hparams.freeze:
             if name.split(".")[0] == "discriminator":
                 raise UserError(
@@ -55,14 +64,25 @@ class VocoderBrain(CodecBrain):
                     " parts of the decoder only"
                 )
 
-    def _check_crop(self) -> None:
-        shortest = int(self.hparams.min_seconds * self.encoder.sample_rate)
-        frames = int(self.encoder.output_lengths(torch.tensor(shortest)))
-        if min(frames, shortest // self.encoder.hop) < self.hparams.crop_frames:
+    def _load_speaker_loss(self) -> SpeakerLoss:
+        knobs, rate, hop = self.hparams, self.encoder.sample_rate, self.encoder.hop
+        if knobs.speaker_source is None:
             raise UserError(
-                f"crop_frames={self.hparams.crop_frames}: the shortest clips, of"
-                f" min_seconds={self.hparams.min_seconds}, have {frames}; raise min_seconds"
+                f"speaker_weight={knobs.speaker_weight}: needs a speaker encoder; name a run of"
+                " speaker_encoder.yaml as speaker_source, or set speaker_weight to 0"
             )
+        if knobs.crop_frames * hop < VOICE_SECONDS * rate:
+            raise UserError(
+                f"crop_frames={knobs.crop_frames}: too short to tell a voice, which speaker_weight"
+                f" asks for; give {math.ceil(VOICE_SECONDS * rate / hop)} or more"
+            )
+        speaker_loss = load_speaker_loss(knobs.speaker_source)
+        if speaker_loss.sample_rate != rate:
+            raise UserError(
+                f"speaker_source={knobs.speaker_source}: hears {speaker_loss.sample_rate} Hz, the"
+                f" encoder {rate}; name one for that rate"
+            )
+        return speaker_loss.to(self.device)
 
     def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
         """The discriminator's turn, then the decoder's against the new discriminator."""
@@ -86,6 +106,10 @@ class VocoderBrain(CodecBrain):
         weights = self.hparams
         mel_loss = self._mean("mel_loss", self.mel_loss(rec_sig, sig))
         loss = weights.mel_weight * mel_loss
+        if self.speaker_loss is not None:
+            with self.training_ctx:
+                distances = self.speaker_loss(rec_sig, sig)
+            loss = loss + weights.speaker_weight * self._mean("speaker_loss", distances)
         if adversarial:
             # Gradients pass through the discriminator, not into it.
             self.modules.discriminator.requires_grad_(False)
@@ -115,16 +139,9 @@ class VocoderBrain(CodecBrain):
             (B, crop_frames * hop).
         """
         feats, frames = self.heard_features(batch, sb.Stage.TRAIN)
+        draw = (self.hparams.seed, self.epoch, self.step)
         length, hop = self.hparams.crop_frames, self.encoder.hop
-        usable = torch.minimum(frames, batch.lengths // hop).tolist()
-        cut_feats, cut_sig = [], []
-        for item, clip_id in enumerate(batch.id):
-            generator = clip_generator(self.hparams.seed, self.epoch, f"{clip_id}:{self.step}")
-            span = max(usable[item] - length, 0) + 1
-            start = int(torch.randint(span, (), generator=generator))
-            cut_feats.append(feats[item, start : start + length])
-            cut_sig.append(batch.sig[item, start * hop : (start + length) * hop])
-        return torch.stack(cut_feats), torch.stack(cut_sig)
+        return cut_crops(feats, frames, batch, length, hop, draw)
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """Whole utterances through encoder and decoder: rec_sig (B, T) and lengths (B,)."""
@@ -142,6 +159,8 @@ class VocoderBrain(CodecBrain):
         distances = self.mel_loss(rec_sig[:, :samples], sig, lengths)
         loss, total, count = average((distances * frames).sum(), frames.sum())
         self.meters.add(LOSS_KEY, total, count)
+        if self.speaker_loss is not None:
+            self._mean("speaker_loss", self.speaker_loss(rec_sig[:, :samples], sig, lengths))
         return loss
 
     @torch.no_grad()

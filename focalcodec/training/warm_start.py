@@ -22,6 +22,7 @@ from torch import nn
 from focalcodec.checkpoints import CONFIG_NAME, PART_NAMES
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
+from focalcodec.shipped import named_folder
 from focalcodec.training import trained_run
 
 logger = logging.getLogger(__name__)
@@ -91,14 +92,14 @@ class Source:
 
 
 def load_source(source: str | Path) -> Source:
-    """Parts of an exported codec, of a hub repository or of a run.
+    """Parts of an exported codec, of the shipped one, of a hub repository or of a run.
 
     A run that was fine-tuned has all that its own source has, its trained parts in their place.
 
     Parameters
     ----------
     source : str or Path
-        Folder with `config.json`, folder of a run, or hub repository.
+        Folder with `config.json`, folder of a run, hub repository, or `demo`.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def load_source(source: str | Path) -> Source:
     UserError
         None of these, a run without a whole checkpoint, or weights that are not finite.
     """
-    folder = Path(source).expanduser()
+    folder = named_folder(source)
     if (folder / trained_run.CONFIG_NAME).is_file():
         return _load_run(folder)
     if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
@@ -133,7 +134,33 @@ def _load_run(folder: Path) -> Source:
         before = load_source(run["init_from"])
     except UserError as error:
         raise UserError(f"{folder / trained_run.CONFIG_NAME}: init_from: {error}") from error
-    return Source(str(folder), before.parts | parts, lambda: before.encoder, trained_on)
+    make_encoder = run["encoder"] if run.get("replace_encoder") else lambda: before.encoder
+    return Source(str(folder), before.parts | parts, make_encoder, trained_on)
+
+
+def check_replacement(source: Source, encoder: Any) -> None:
+    """Refuse an encoder that can't take the place of the one that a source's weights heard.
+
+    Parameters
+    ----------
+    source : Source
+        From `load_source`.
+    encoder : Module
+        One that was distilled from the source's (it has its description as `teacher`), or that
+        gives its quantised feats (it has it, or one distilled from it, as `clean`).
+
+    Raises
+    ------
+    UserError
+        Neither.
+    """
+    heard = source.trained_on or trained_run.describe_encoder(source.encoder)
+    while encoder is not None:
+        present = getattr(encoder, "teacher", None) or trained_run.describe_encoder(encoder)
+        if heard in (present, trained_run.describe_encoder(encoder)):
+            return
+        encoder = getattr(encoder, "clean", None)
+    refuse_other_encoder(f"replace_encoder: init_from={source.name}", heard, present)
 
 
 def initialise(modules: Mapping[str, nn.Module], source: Source, names: Sequence[str]) -> None:

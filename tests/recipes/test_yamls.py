@@ -37,8 +37,16 @@ def script_of(path: Path) -> str:
     return found[1]
 
 
+def bases_of(path: Path) -> set[str]:
+    bases = tiny.read_yaml(path).get("__base__", [])
+    return {bases} if isinstance(bases, str) else {*bases}
+
+
 EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
-TRAININGS = [path for path in YAMLS if script_of(path) == "train.py"]
+# The demonstration codec's, in sizes of their own: test_demo_yamls.py
+DEMO = [path for path in YAMLS if "data_demo.yaml" in bases_of(path)]
+DEMO += [path for path in YAMLS if bases_of(path) & {demo.name for demo in DEMO}]
+TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in DEMO]
 FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
 PROBES = [path for path in TRAININGS if "probe" in read_tree(path)]
 CODECS = [path for path in FULL_SIZE if path not in PROBES]
@@ -159,7 +167,7 @@ def test_evaluates_as_a_user_runs_it(yaml: Path, tmp_path: Path) -> None:
     sets = tree["sets"]
     if str(getattr(tree.get("old_data"), "tag", "")) == "!PLACEHOLDER":
         options += [f"--old_data={ROOT / 'corpus' / 'LibriSpeech' / 'test-real'}"]
-    elif not yaml.stem.endswith("_mini"):  # test-clean is not there
+    elif not yaml.stem.endswith(("_mini", "_demo")):  # test-clean is not there
         options += ["--sets=[{name: test, kind: real}]"]
         sets = sets[:1]
     done = run("evaluate.py", yaml, "--report=False", *options)
@@ -216,12 +224,21 @@ def test_sizes_are_the_papers(yaml: Path) -> None:
     assert sum(t.numel() for t in tensors) == expected
 
 
-@every([path for path in TRAININGS if "_".join(path.stem.split("_")[1:]).startswith(tuple(RATES))])
+RATED = [
+    path for path in TRAININGS + DEMO if "_".join(path.stem.split("_")[1:]).startswith(tuple(RATES))
+]
+
+
+@every(RATED)
 def test_names_tell_the_rate(yaml: Path) -> None:
     modules = YAML().load(resolve_config(yaml))["modules"]
     rate = next(rate for rate in RATES if f"_{rate}" in yaml.stem)
-    assert modules["compressor"]["downscale_factors"] == RATES[rate]
-    assert modules["decompressor"]["upscale_factors"] == RATES[rate][::-1]
+    down, up = (
+        modules[part][f"{way}scale_factors"]
+        for part, way in (("compressor", "down"), ("decompressor", "up"))
+    )
+    assert up == down[::-1] and math.prod(down) == math.prod(RATES[rate])
+    assert down == RATES[rate] or len(down) != 3
 
 
 @every(YAMLS)

@@ -249,6 +249,13 @@ def no_usage_and_speed(run: Path) -> None:
         edit(card, usage=None, speed=None)
 
 
+def usage_of_the_reachable(run: Path) -> None:
+    intervals = {"usage_reachable": [80.0, 95.25]}
+    usage = {"reachable_codes": 1234.5, "usage_reachable": 90.0, "entropy_reachable": 97.5}
+    for card in run.glob(f"*/{OURS}/card.json"):
+        edit(card, usage={**usage, "intervals": intervals})
+
+
 def no_audio(run: Path) -> None:
     for folder in run.glob(f"*/{OURS}/audio"):
         shutil.rmtree(folder)
@@ -282,6 +289,8 @@ def one_clip(run: Path) -> None:
         (no_judges, "no judge"),
         (no_toks, "Listen"),
         (no_usage_and_speed, "codes were seen"),
+        (usage_of_the_reachable, "show 1,234 codes: 90.0 % [80.0, 95.2] of these were used"),
+        (usage_of_the_reachable, "the entropy is 97.5 % of what they would have"),
         (no_audio, "Listen"),
         (one_codec, OURS),
         (no_rate, "Rates and speed"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from focalcodec.errors import UserError
+from focalcodec.training.identity import SINCE, check_identity
 from tests.unit.training import tiny
 
 
@@ -55,6 +57,26 @@ def test_what_changes_the_result_is_refused(data, run, change, options, told) ->
     line = str(caught.value)
     assert told in line and str(run) in line and "\n" not in line
     assert state(run) == before
+
+
+def test_a_run_older_than_a_knob_goes_on_and_is_held_to_what_it_was(tmp_path) -> None:
+    (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
+    (tmp_path / "knobs.json").write_text('{"lr": 0.1, "decoder_source": null}')
+    knobs = {"lr": 0.1, "decoder_source": None, **SINCE}
+    assert check_identity(tmp_path, knobs)
+    assert check_identity(tmp_path, {**knobs, "decoder_source": "other"})
+    for name, value in {"mel_weight": 1.0, "replace_encoder": True, "speaker_weight": 0.5}.items():
+        with pytest.raises(UserError, match=f"started with {name}={SINCE[name]}, now {name}="):
+            check_identity(tmp_path, {**knobs, name: value})
+
+
+def test_a_decoder_that_stage_1_learns_through_can_not_be_changed(tmp_path) -> None:
+    (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
+    knobs = {"mel_weight": 1.0, "decoder_source": "one"}
+    (tmp_path / "knobs.json").write_text(json.dumps(knobs))
+    assert check_identity(tmp_path, knobs)
+    with pytest.raises(UserError, match="started with decoder_source=one, now decoder_source=two"):
+        check_identity(tmp_path, {**knobs, "decoder_source": "two"})
 
 
 def test_what_does_not_is_honoured(data, run, tmp_path) -> None:

@@ -20,6 +20,7 @@ from tests.unit.training import tiny
 
 HPARAMS = {
     "brain": QuantizerBrain,
+    "mel_weight": 0.0,
     "seed": 1,
     "feature_cache": None,
     "own_data": None,

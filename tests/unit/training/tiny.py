@@ -39,6 +39,7 @@ YAMLS = {
     "quantizer25": "focalcodec_25hz_mini.yaml",
     "quantizer12": "focalcodec_12_5hz_mini.yaml",
     "vocoder": "vocos_16khz_mini.yaml",
+    "distill": "distill_encoder.yaml",
 }
 _RUN = {
     "number_of_epochs": 2,
@@ -67,6 +68,13 @@ _VOCODER = {
     "discriminator_divisor": 32,
     "adversarial_start_step": 0,
 }
+_DISTILL = {
+    "encoder": "!name:focalcodec.logmel.LogMel {n_mels: 8}",
+    "modules": {"student": {"num_layers": 1, "dim": 8, "ffn_dim": 8}},
+    "warmup_steps": 1,
+    "total_steps": 100,
+}
+_STAGES = {"vocoder": _VOCODER, "distill": _DISTILL}
 
 
 class QuietMonitor(Monitor):
@@ -78,7 +86,7 @@ class QuietMonitor(Monitor):
 
 def knobs(stage: str, **changes: Any) -> dict[str, Any]:
     """Knobs of a run of a few steps."""
-    return _RUN | (_VOCODER if stage == "vocoder" else _QUANTIZER) | changes
+    return _RUN | _STAGES.get(stage, _QUANTIZER) | changes
 
 
 def write_corpus(folder: Path, **splits: Sequence[float]) -> Path:

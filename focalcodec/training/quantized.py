@@ -1,0 +1,89 @@
+"""The feats that a codec's decoder hears in use, in the place of the encoder's clean ones.
+
+Stage 2 trains the decoder on clean feats. In use it hears what the quantizer left of them, which
+is smoother; tuned on that, it learns to put back what is missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.training.trained_run import describe_encoder
+from focalcodec.training.warm_start import load_source
+
+
+class QuantizedFeats(nn.Module):
+    """Encoder, compressor, quantizer and decompressor as one frozen encoder: sig to qfeats.
+
+    Parameters
+    ----------
+    encoder, compressor, quantizer, decompressor : nn.Module
+        Of a codec. The encoder is kept as `clean`.
+
+    Example
+    -------
+    >>> from focalcodec.bsq import BinarySphericalQuantizer
+    >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
+    >>> from focalcodec.logmel import LogMel
+    >>> inner = FocalEncoder(8, 4, [4], [1]), FocalDecoder(4, 8, [4], [1])
+    >>> encoder = QuantizedFeats(LogMel(n_mels=8), inner[0], BinarySphericalQuantizer(16), inner[1])
+    >>> qfeats, lengths = encoder(torch.zeros(1, 1600))
+    >>> qfeats.shape, lengths
+    (torch.Size([1, 5, 8]), tensor([5]))
+    """
+
+    def __init__(self, encoder: Any, compressor: Any, quantizer: Any, decompressor: Any) -> None:
+        super().__init__()
+        self.clean = encoder
+        self.compressor, self.quantizer = compressor, quantizer
+        self.decompressor = decompressor
+        self.sample_rate, self.hop, self.dim = encoder.sample_rate, encoder.hop, encoder.dim
+        self.config: dict[str, Any] = {
+            "encoder": describe_encoder(encoder)["name"],
+            "encoder_config": encoder.config,
+            "compressor_config": compressor.config,
+            "decompressor_config": decompressor.config,
+        }
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames that come out of as many samples, int64 of any shape."""
+        return self.clean.output_lengths(lengths)
+
+    @torch.no_grad()
+    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pass the bottleneck: sig (B, T), lengths (B,) -> qfeats (B, N, D), lengths (B,)."""
+        feats, frames = self.clean(sig, lengths)
+        lats, lat_frames = self.compressor(feats, frames)
+        codes = self.quantizer.lats_to_codes(lats)
+        codes = zero_padding(codes, valid_mask(lat_frames, codes.shape[1]))
+        qfeats = self.decompressor(codes, lat_frames)[0][:, : feats.shape[1]]
+        # Tokens at 25 and 12.5 Hz may last longer than the clip.
+        return zero_padding(qfeats, valid_mask(frames, qfeats.shape[1])), frames
+
+
+def quantized_feats(source: str | Path) -> QuantizedFeats:
+    """What the decoder of a codec hears.
+
+    Parameters
+    ----------
+    source : str or path
+        Run of stage 1, codec folder or hub repository.
+
+    Returns
+    -------
+    QuantizedFeats
+        In eval mode.
+
+    Raises
+    ------
+    UserError
+        None of these, or without a quantizer.
+    """
+    found = load_source(source)
+    inner = (found.part(name) for name in ("compressor", "quantizer", "decompressor"))
+    return QuantizedFeats(found.encoder, *inner).eval()

@@ -1,0 +1,127 @@
+"""The demonstration codec's YAMLs, one after the other as in its making, on a tiny teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from focalcodec import FocalCodec
+from focalcodec.cli.main import main
+from focalcodec.mel_encoder import MelEncoder
+from focalcodec.training.config import load_config, read_tree
+from tests.recipes.test_yamls import DEMO, ROOT, name_of, run
+from tests.unit.training import tiny
+
+HPARAMS = ROOT / "recipes" / "LibriSpeech" / "hparams"
+COMMON = [
+    "--number_of_epochs=1",
+    "--batch_size=4",
+    "--num_workers=0",
+    "--sample_clips=0",
+    "--feature_dim=16",
+    "--tr_splits=[dev-mini]",
+    "--dev_splits=[test-real]",
+    "--te_splits=[test-real]",
+    "--max_seconds=5",
+]
+TEACHER = ["--encoder=!name:focalcodec.logmel.LogMel {n_mels: 16}"]
+STAGE_2 = [
+    "--modules={decoder: {num_layers: 1, dim: 8, ffn_dim: 8}}",
+    "--discriminator_divisor=32",
+    "--adversarial_start_step=1",
+]
+
+
+def stage_1(levels: int = 3) -> list[str]:
+    widths = [8] * levels
+    return [f"--hidden_dims={widths}", f"--reversed_hidden_dims={widths}"]
+
+
+# Of each YAML: options that make it small, and knobs that name the runs it builds on
+CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
+    "distill_encoder": (
+        [*TEACHER, "--modules={student: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
+        {},
+    ),
+    "demo_50hz": (TEACHER + stage_1(), {}),
+    "demo_50hz_wide": (TEACHER + stage_1(2), {}),
+    "demo_50hz_deep": (TEACHER + stage_1(5), {}),
+    "demo_50hz_mel": (TEACHER + stage_1(), {"decoder_source": "demo_vocos"}),
+    "demo_50hz_small": (stage_1(), {"distilled": "distill_encoder", "init_from": "demo_50hz"}),
+    "demo_vocos": (TEACHER + STAGE_2, {}),
+    "demo_vocos_mrd": (TEACHER + STAGE_2, {}),
+    "demo_vocos_speaker": (TEACHER + STAGE_2, {"speaker_source": "speaker_encoder"}),
+    "demo_vocos_tuned": (STAGE_2, {"quantized": "demo_50hz_small", "init_from": "demo_vocos"}),
+    "speaker_encoder": (
+        ["--embedding_dim=8", "--modules={speaker: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
+        {},
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Trains a YAML, and what it builds on, once; gives the run's folder."""
+    folder = tmp_path_factory.mktemp("demo")
+
+    @cache
+    def make(name: str) -> Path:
+        options, sources = CHAIN[name]
+        named = [f"--{knob}={make(source)}" for knob, source in sources.items()]
+        common = [x for x in COMMON if name != "speaker_encoder" or "feature_dim" not in x]
+        output = f"--output_folder={folder / name}"
+        done = run("train.py", HPARAMS / f"{name}.yaml", output, *common, *options, *named)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "embedded mini corpus is used" in done.stdout
+        return folder / name
+
+    return make
+
+
+@pytest.mark.parametrize("yaml", DEMO, ids=name_of)
+def test_trains_as_a_user_runs_it(yaml: Path, made: Callable[[str], Path]) -> None:
+    folder = made(yaml.stem)
+    log = (folder / "train_log.txt").read_text().splitlines()
+    assert len(log) == 1 and "nan" not in log[0]
+    results = json.loads((folder / "results.json").read_text())
+    assert "test" in results and ("test before" in results) == (
+        tiny.read_yaml(yaml).get("init_from") is not None
+    )
+
+
+def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, runs = tmp_path / "codec", (made("demo_50hz_small"), made("demo_vocos_tuned"))
+    assert main(["export", *map(str, runs), str(folder), "--dtype", "float16"]) == 0
+    codec = FocalCodec.from_pretrained(folder)
+    assert isinstance(codec.encoder, MelEncoder)
+    assert (codec.token_rate, round(codec.bitrate)) == (50.0, 650)
+
+
+def parameters(name: str) -> dict[str, int]:
+    """Of each module of a YAML, in its own size."""
+    yaml = HPARAMS / f"{name}.yaml"
+    nothing = "prepare: null\nbrain: null\nencoder: null"
+    nothing += "\nmel_loss: null" if "mel_loss" in read_tree(yaml) else ""
+    with torch.device("meta"):
+        modules = load_config(yaml, nothing)["modules"]
+    return {
+        part: sum(tensor.numel() for tensor in module.parameters())
+        for part, module in modules.items()
+    }
+
+
+def test_the_codec_is_small() -> None:
+    """At most 6 M parameters: 12 MB in float16."""
+    encoder = parameters("distill_encoder")["student"]
+    coder, decoder = parameters("demo_50hz"), parameters("demo_vocos")["decoder"]
+    assert encoder <= 4_000_000
+    assert encoder + sum(coder.values()) + decoder <= 6_000_000
+    # what is built on these is of their sizes
+    assert parameters("demo_50hz_small") == parameters("demo_50hz_mel") == coder
+    for name in ("demo_vocos_tuned", "demo_vocos_mrd", "demo_vocos_speaker"):
+        assert parameters(name)["decoder"] == decoder
