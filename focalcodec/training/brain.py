@@ -31,6 +31,7 @@ from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.training.distributed import (
+    average,
     broadcast_state,
     process_count,
     process_rank,
@@ -143,6 +144,12 @@ class CodecBrain(sb.Brain):
     def watched(self) -> str:
         """Validation figure whose least value is kept, and waited for before training ends."""
         return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
+
+    def mean_of(self, name: str, losses: Tensor) -> Tensor:
+        """Mean over the clips of the global batch, of a loss (B,) of each; reported as `name`."""
+        mean, total, count = average(losses.sum(), torch.tensor(float(len(losses))).to(losses))
+        self.meters.add(name, total, count)
+        return mean
 
     # -- features --------------------------------------------------------------------------------
 
@@ -330,7 +337,8 @@ class CodecBrain(sb.Brain):
             for scheduler in self.schedulers.values():
                 needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
                 scheduler.step(*([valid_stats[LOSS_KEY]] if needs_loss else []))
-        if epoch % self.hparams.sample_interval_epochs == 0:
+        interval = self.hparams.sample_interval_epochs
+        if interval and epoch % interval == 0:
             self.write_samples(epoch)
         if self.checkpointer is not None:
             self.checkpointer.save_and_keep_only(

@@ -154,15 +154,18 @@ class Discriminators(nn.Module):
     ----------
     channel_divisor : int
         Every width of the paper is divided by it: 1 (70.7 M parameters), 2, 4, 8, 16 or 32.
+    periods : sequence of int
+        A `PeriodDiscriminator` for each.
     num_scales : int
         Of the three scales the first so many. On a CPU they take most of the time.
     windows : sequence of int
-        A spectrogram discriminator for each, see `SpectrogramDiscriminator`; none in the paper.
+        A `SpectrogramDiscriminator` for each; none in the paper.
 
     Raises
     ------
     UserError
-        Another `channel_divisor` or `num_scales`.
+        Another `channel_divisor` or `num_scales`, a period or window that is too short, or no
+        discriminator at all.
 
     Example
     -------
@@ -172,24 +175,27 @@ class Discriminators(nn.Module):
     """
 
     def __init__(
-        self, channel_divisor: int = 1, num_scales: int = 3, windows: Sequence[int] = ()
+        self,
+        channel_divisor: int = 1,
+        periods: Sequence[int] = PERIODS,
+        num_scales: int = 3,
+        windows: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if num_scales not in range(4):
             raise UserError(f"num_scales={num_scales}: give 0, 1, 2 or 3")
+        if not (periods or num_scales or windows):
+            raise UserError("periods=[], num_scales=0, windows=[]: nothing is left to judge with")
+        if any(period < 1 for period in periods):
+            raise UserError(f"periods={list(periods)}: give numbers of samples, 1 or more")
         self.periods = nn.ModuleList(
-            PeriodDiscriminator(period, channel_divisor) for period in PERIODS
+            PeriodDiscriminator(period, channel_divisor) for period in periods
         )
         self.scales = nn.ModuleList(
             ScaleDiscriminator(channel_divisor, use_spectral_norm=scale == 0)
             for scale in range(num_scales)
         )
-        (channels,) = _divided((32,), channel_divisor)
-        # Narrower ones tell too little to be of use.
-        channels = max(channels, 4)
-        self.spectrograms = nn.ModuleList(
-            SpectrogramDiscriminator(window, channels) for window in windows
-        )
+        self.spectrograms = nn.ModuleList(SpectrogramDiscriminator(window) for window in windows)
         self.halve = nn.AvgPool1d(4, stride=2, padding=2)
 
     def forward(self, sig: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:

@@ -169,10 +169,7 @@ class QuantizerBrain(CodecBrain):
             (self.hparams.seed, self.epoch, self.step),
         )
         rec_sig, _ = self.decoder(qfeats)
-        losses = self.mel_loss(rec_sig.float(), sig)
-        mean, total, count = average(losses.sum(), torch.tensor(float(len(losses))).to(losses))
-        self.meters.add("mel_loss", total, count)
-        return mean
+        return self.mean_of("mel_loss", self.mel_loss(rec_sig.float(), sig))
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the codes of the last stage."""

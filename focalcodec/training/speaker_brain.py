@@ -14,7 +14,7 @@ from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
 from focalcodec.probes.labels import Labels
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
-from focalcodec.training.distributed import average, process_count
+from focalcodec.training.distributed import process_count
 
 Heard = tuple[str, Tensor]  # speaker, direction (D,)
 
@@ -95,13 +95,8 @@ class SpeakerBrain(CodecBrain):
         logits = self.hparams.scale * (cosines - margin)
         losses = F.cross_entropy(logits, wanted, reduction="none")
         wrong = 100.0 * (cosines.detach().argmax(dim=1) != wanted).float()
-        self._mean("error_rate", wrong)
-        return self._mean(LOSS_KEY, losses)
-
-    def _mean(self, name: str, values: Tensor) -> Tensor:
-        mean, total, count = average(values.sum(), torch.tensor(float(len(values))).to(values))
-        self.meters.add(name, total, count)
-        return mean
+        self.mean_of("error_rate", wrong)
+        return self.mean_of(LOSS_KEY, losses)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the clips of the last set."""

@@ -100,16 +100,16 @@ class VocoderBrain(CodecBrain):
         with self.training_ctx:
             both, _ = self.modules.discriminator(torch.cat([sig, rec_sig]))
         real, fake = zip(*(scores.chunk(2) for scores in both), strict=True)
-        return self._mean("discriminator_loss", hinge_discriminator_loss(real, fake))
+        return self.mean_of("discriminator_loss", hinge_discriminator_loss(real, fake))
 
     def _generator_loss(self, sig: Tensor, rec_sig: Tensor, adversarial: bool) -> Tensor:
         weights = self.hparams
-        mel_loss = self._mean("mel_loss", self.mel_loss(rec_sig, sig))
+        mel_loss = self.mean_of("mel_loss", self.mel_loss(rec_sig, sig))
         loss = weights.mel_weight * mel_loss
         if self.speaker_loss is not None:
             with self.training_ctx:
                 distances = self.speaker_loss(rec_sig, sig)
-            loss = loss + weights.speaker_weight * self._mean("speaker_loss", distances)
+            loss = loss + weights.speaker_weight * self.mean_of("speaker_loss", distances)
         if adversarial:
             # Gradients pass through the discriminator, not into it.
             self.modules.discriminator.requires_grad_(False)
@@ -117,16 +117,11 @@ class VocoderBrain(CodecBrain):
                 scores, maps = self.modules.discriminator(rec_sig)
                 with torch.no_grad():
                     _, real_maps = self.modules.discriminator(sig)
-            hinge = self._mean("adversarial_loss", hinge_generator_loss(scores))
-            matching = self._mean("matching_loss", feature_matching_loss(real_maps, maps))
+            hinge = self.mean_of("adversarial_loss", hinge_generator_loss(scores))
+            matching = self.mean_of("matching_loss", feature_matching_loss(real_maps, maps))
             loss = loss + weights.adversarial_weight * hinge + weights.matching_weight * matching
         self.meters.add(LOSS_KEY, loss.detach() * len(sig), len(sig))
         return loss
-
-    def _mean(self, name: str, losses: Tensor) -> Tensor:
-        mean, total, count = average(losses.sum(), torch.tensor(float(len(losses))).to(losses))
-        self.meters.add(name, total, count)
-        return mean
 
     def crops(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Crops cut after the encoder, so that their feats have heard the whole utterance.
@@ -160,7 +155,7 @@ class VocoderBrain(CodecBrain):
         loss, total, count = average((distances * frames).sum(), frames.sum())
         self.meters.add(LOSS_KEY, total, count)
         if self.speaker_loss is not None:
-            self._mean("speaker_loss", self.speaker_loss(rec_sig[:, :samples], sig, lengths))
+            self.mean_of("speaker_loss", self.speaker_loss(rec_sig[:, :samples], sig, lengths))
         return loss
 
     @torch.no_grad()

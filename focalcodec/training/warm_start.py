@@ -156,8 +156,9 @@ def check_replacement(source: Source, encoder: Any) -> None:
     """
     heard = source.trained_on or trained_run.describe_encoder(source.encoder)
     while encoder is not None:
-        present = getattr(encoder, "teacher", None) or trained_run.describe_encoder(encoder)
-        if heard in (present, trained_run.describe_encoder(encoder)):
+        own = trained_run.describe_encoder(encoder)
+        present = getattr(encoder, "teacher", own)
+        if heard in (own, present):
             return
         encoder = getattr(encoder, "clean", None)
     refuse_other_encoder(f"replace_encoder: init_from={source.name}", heard, present)
@@ -173,8 +174,8 @@ def initialise(modules: Mapping[str, nn.Module], source: Source, names: Sequence
     source : Source
         From `load_source`.
     names : sequence of str
-        Modules to fill. A discriminator that the source lacks keeps its random weights, and that
-        is said: no codec has one.
+        Modules to fill. A discriminator keeps its random weights, and that is said, where the
+        source has none, as no codec does, or one that is built otherwise.
 
     Raises
     ------
@@ -192,16 +193,31 @@ def initialise(modules: Mapping[str, nn.Module], source: Source, names: Sequence
         ...
     focalcodec.errors.UserError: init_from=old: ... --modules "{compressor: {hidden_dims: [6]}}"
     """
-    missing = [name for name in names if name not in source.parts]
-    if "discriminator" in missing and if_main_process():
-        logger.warning(
-            "init_from=%s: it has no discriminator; this run's begins with random weights",
-            source.name,
-        )
-    present = [name for name in names if name not in missing or name != "discriminator"]
+    present = [
+        name
+        for name in names
+        if name != "discriminator" or _has_discriminator_like(source, modules[name])
+    ]
     _refuse_other_shape(source, {name: (source.part(name), modules[name]) for name in present})
     for name in present:
         modules[name].load_state_dict(source.part(name).state_dict())
+
+
+def _has_discriminator_like(source: Source, ours: nn.Module) -> bool:
+    theirs = source.parts.get("discriminator")
+    if theirs is not None and _shapes(theirs) == _shapes(ours):
+        return True
+    if if_main_process():
+        logger.warning(
+            "init_from=%s: %s; this run's begins with random weights",
+            source.name,
+            "it has no discriminator" if theirs is None else "its discriminator is built otherwise",
+        )
+    return False
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def freeze(modules: Mapping[str, nn.Module], names: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ def test_wide_and_deep_are_as_large(shape: str) -> None:
 
 
 def test_speaker_loss_hears_as_much_in_as_many_steps() -> None:
-    base, delta = (read_tree(HPARAMS / f"demo_vocos{x}.yaml") for x in ("", "_speaker"))
+    base, delta = (read_tree(HPARAMS / f"demo_vocos_{x}.yaml") for x in ("tuned", "speaker"))
     frames = [tree["batch_size"] * tree["crop_frames"] for tree in (base, delta)]
     assert frames[1] == pytest.approx(frames[0], rel=0.05)
     steps = [tree["lr_scheduler"]["total_steps"] for tree in (base, delta)]

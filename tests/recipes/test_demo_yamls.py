@@ -42,6 +42,8 @@ def stage_1(levels: int = 3) -> list[str]:
     return [f"--hidden_dims={widths}", f"--reversed_hidden_dims={widths}"]
 
 
+TUNED = {"quantized": "demo_50hz_small", "init_from": "demo_vocos"}
+
 # Of each YAML: options that make it small, and knobs that name the runs it builds on
 CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     "distill_encoder": (
@@ -54,9 +56,10 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     "demo_50hz_mel": (TEACHER + stage_1(), {"decoder_source": "demo_vocos"}),
     "demo_50hz_small": (stage_1(), {"distilled": "distill_encoder", "init_from": "demo_50hz"}),
     "demo_vocos": (TEACHER + STAGE_2, {}),
-    "demo_vocos_mrd": (TEACHER + STAGE_2, {}),
-    "demo_vocos_speaker": (TEACHER + STAGE_2, {"speaker_source": "speaker_encoder"}),
-    "demo_vocos_tuned": (STAGE_2, {"quantized": "demo_50hz_small", "init_from": "demo_vocos"}),
+    "demo_vocos_clean": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
+    "demo_vocos_tuned": (STAGE_2, TUNED),
+    "demo_vocos_periods": (STAGE_2, TUNED),
+    "demo_vocos_speaker": (STAGE_2, {**TUNED, "speaker_source": "speaker_encoder"}),
     "speaker_encoder": (
         ["--embedding_dim=8", "--modules={speaker: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
         {},
@@ -123,5 +126,5 @@ def test_the_codec_is_small() -> None:
     assert encoder + sum(coder.values()) + decoder <= 6_000_000
     # what is built on these is of their sizes
     assert parameters("demo_50hz_small") == parameters("demo_50hz_mel") == coder
-    for name in ("demo_vocos_tuned", "demo_vocos_mrd", "demo_vocos_speaker"):
+    for name in ("demo_vocos_tuned", "demo_vocos_periods", "demo_vocos_speaker"):
         assert parameters(name)["decoder"] == decoder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -31,12 +33,28 @@ def test_the_last_map_is_the_score() -> None:
 
 def test_joins_the_papers_discriminators() -> None:
     scores, maps = Discriminators(32, windows=[256, 512])(torch.randn(2, 1000))
-    assert (len(scores), sum(map(len, maps))) == (10, 54 + 2 * 6)
+    assert (len(scores), sum(map(len, maps))) == (10, 54 + 2 * 4)
 
 
 def test_scales_can_be_left_out() -> None:
     scores, maps = Discriminators(32, num_scales=0, windows=[256])(torch.randn(2, 1000))
-    assert (len(scores), sum(map(len, maps))) == (6, 5 * 6 + 6)
+    assert (len(scores), sum(map(len, maps))) == (6, 5 * 6 + 4)
+
+
+def test_periods_can_be_left_out_or_be_others() -> None:
+    scores, _ = Discriminators(32, periods=[], num_scales=0, windows=[256])(torch.randn(2, 1000))
+    assert [score.shape for score in scores] == [(2, 1, 16)]
+    scores, _ = Discriminators(32, periods=[13], num_scales=0)(torch.randn(2, 1000))
+    assert [score.shape[:2] for score in scores] == [(2, 13)]
+
+
+def test_quiet_bins_count() -> None:
+    """A tone 60 dB below another changes what is seen of its bin."""
+    seconds = torch.arange(4000) / 16000
+    loud, quiet = (torch.sin(2 * torch.pi * f * seconds) for f in (500, 3000))
+    discriminator = SpectrogramDiscriminator(512)
+    one, both = (discriminator._spectrogram(x[None]) for x in (loud, loud + 1e-3 * quiet))
+    assert (both - one).abs().max() > 0.5
 
 
 def test_none_of_them_changes_the_papers_weights() -> None:
@@ -48,6 +66,19 @@ def test_none_of_them_changes_the_papers_weights() -> None:
 def test_refuses_what_is_no_discriminator(window: int, channels: int) -> None:
     with pytest.raises(UserError, match="at least 16 samples and one channel"):
         SpectrogramDiscriminator(window, channels)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"periods": [], "num_scales": 0}, "nothing is left to judge with"),
+        ({"periods": [3, 0]}, r"periods=\[3, 0\]: give numbers of samples"),
+        ({"windows": [8]}, "window=8.*at least 16 samples"),
+    ],
+)
+def test_refuses_other_periods(knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Discriminators(32, **knobs)
 
 
 def test_refuses_other_numbers_of_scales() -> None:

@@ -215,9 +215,18 @@ def test_other_kinds_of_parts_are_refused() -> None:
     theirs = Source("old", {"decoder": WaveNeXt(8, num_layers=1, dim=8, ffn_dim=8)}, LogMel)
     with pytest.raises(UserError, match="its decoder is WaveNeXt, this YAML's is Vocos"):
         initialise(parts(), theirs, ["decoder"])
+    theirs = Source("old", {"adapter": nn.Linear(2, 3)}, LogMel)
+    with pytest.raises(UserError, match=r"adapter\.\S+ is \(3,\), here \(4,\)"):
+        initialise({"adapter": nn.Linear(2, 4)}, theirs, ["adapter"])
+
+
+def test_a_discriminator_built_otherwise_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
     theirs = Source("old", {"discriminator": Discriminators(32)}, LogMel)
-    with pytest.raises(UserError, match=r"discriminator\.periods\S+ is \(1,.*, here \(2,"):
-        initialise({"discriminator": Discriminators(16)}, theirs, ["discriminator"])
+    ours = Discriminators(32, periods=[], num_scales=0, windows=[64])
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    initialise({"discriminator": ours}, theirs, ["discriminator"])
+    assert "its discriminator is built otherwise; this run's begins with random" in caplog.text
+    assert tiny.same(before, ours.state_dict())
 
 
 def test_nothing_is_copied_where_one_part_is_refused() -> None:
