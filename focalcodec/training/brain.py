@@ -145,9 +145,10 @@ class CodecBrain(sb.Brain):
         """Validation figure whose least value is kept, and waited for before training ends."""
         return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
 
-    def mean_of(self, name: str, losses: Tensor) -> Tensor:
-        """Mean over the clips of the global batch, of a loss (B,) of each; reported as `name`."""
-        mean, total, count = average(losses.sum(), torch.tensor(float(len(losses))).to(losses))
+    def mean_of(self, name: str, losses: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean over the global batch of a loss of each clip, (B,); reported as `name`."""
+        weights = torch.ones_like(losses) if weights is None else weights
+        mean, total, count = average((losses * weights).sum(), weights.sum())
         self.meters.add(name, total, count)
         return mean
 

@@ -18,6 +18,7 @@ from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.ctc_decode import decode_greedily
 from focalcodec.probes.text import BLANK, Pieces, learn_pieces
 from focalcodec.probes.tokens import TokenBatch
+from focalcodec.training.brain import LOSS_KEY
 from focalcodec.training.ctc_beam import decode_with_beam
 from focalcodec.training.probe_brain import ProbeBrain, Rows
 from focalcodec.training.probe_files import keep_file
@@ -88,7 +89,7 @@ class CTCBrain(ProbeBrain):
         fits = [frames_needed(text) <= count for text, count in room]
         if stage != sb.Stage.TRAIN:
             self._score(batch, stage, log_probs, frames)
-        return self.global_mean(losses, torch.tensor(fits, device=losses.device).float())
+        return self.mean_of(LOSS_KEY, losses, torch.tensor(fits).to(losses))
 
     def _score(self, batch: TokenBatch, stage: sb.Stage, log_probs: Tensor, frames: Tensor) -> None:
         told = self._decode(log_probs, frames, stage)

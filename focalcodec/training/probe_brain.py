@@ -14,8 +14,8 @@ from torch import Tensor
 from focalcodec.metrics.judge import Column
 from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.tokens import TokenBatch
-from focalcodec.training.brain import LOSS_KEY, CodecBrain
-from focalcodec.training.distributed import average, global_sum, process_count
+from focalcodec.training.brain import CodecBrain
+from focalcodec.training.distributed import global_sum, process_count
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -97,12 +97,6 @@ class ProbeBrain(CodecBrain):
         else:
             feats, frames = self.features(batch.audio)
         return self.modules.inputs(feats.float(), frames)
-
-    def global_mean(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Mean of (B,) over the clips of all processes, counted as the loss."""
-        loss, total, count = average((values * weights).sum(), weights.sum())
-        self.meters.add(LOSS_KEY, total, count)
-        return loss
 
     def add_scores(
         self,

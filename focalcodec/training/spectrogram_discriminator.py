@@ -4,7 +4,7 @@ Source: the spectrograms of several windows are UnivNet's, arXiv 2106.07889, sec
 and imaginary parts in place of the magnitude EnCodec's, arXiv 2210.13438, section 3.4. Both slide
 2-d kernels over time and frequency. Here 1-d convolutions over time see all bins at once, each
 with weights of its own, and the magnitudes are logarithms, beside the directions of the phases, so
-that quiet bins count as well: in the same time it learns far more (docs/training.md).
+that quiet bins count as well: in the same time it learns far more (docs/demo.md).
 """
 
 from __future__ import annotations

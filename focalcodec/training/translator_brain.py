@@ -22,6 +22,7 @@ from focalcodec.metrics.panels import panel
 from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.pit import permuted_cross_entropy
 from focalcodec.probes.tokens import TokenBatch
+from focalcodec.training.brain import LOSS_KEY
 from focalcodec.training.probe_brain import ProbeBrain, Rows
 
 
@@ -107,7 +108,7 @@ class TranslatorBrain(ProbeBrain):
         self.add_scores(batch, stage, "token_error_rate", scores)
         if stage == sb.Stage.TEST:
             self._decode(batch, in_order_of_targets(told, order))
-        return self.global_mean(losses, batch.lengths.float())
+        return self.mean_of(LOSS_KEY, losses, batch.lengths.float())
 
     # -- what it sounds like ---------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from focalcodec.metrics.judge import Column
 from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.labels import Labels
 from focalcodec.probes.tokens import TokenBatch
+from focalcodec.training.brain import LOSS_KEY
 from focalcodec.training.probe_brain import ProbeBrain, Rows
 from focalcodec.training.probe_files import keep_file
 
@@ -67,4 +68,4 @@ class UtteranceBrain(ProbeBrain):
         if stage == sb.Stage.TEST:
             for clip, answer in zip(batch.id, told, strict=True):
                 self.clip(clip)["heard"]["probe"] = self.labels.names[answer]
-        return self.global_mean(losses, torch.ones_like(losses))
+        return self.mean_of(LOSS_KEY, losses)

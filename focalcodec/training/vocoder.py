@@ -14,7 +14,6 @@ from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.crops import check_crops, cut_crops
-from focalcodec.training.distributed import average
 from focalcodec.training.gan_losses import (
     feature_matching_loss,
     hinge_discriminator_loss,
@@ -152,8 +151,7 @@ class VocoderBrain(CodecBrain):
         sig = zero_padding(batch.sig[:, :samples], valid_mask(lengths, samples))
         frames = self.mel_loss.output_lengths(lengths).float()
         distances = self.mel_loss(rec_sig[:, :samples], sig, lengths)
-        loss, total, count = average((distances * frames).sum(), frames.sum())
-        self.meters.add(LOSS_KEY, total, count)
+        loss = self.mean_of(LOSS_KEY, distances, frames)
         if self.speaker_loss is not None:
             self.mean_of("speaker_loss", self.speaker_loss(rec_sig[:, :samples], sig, lengths))
         return loss

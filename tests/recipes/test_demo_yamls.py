@@ -51,6 +51,7 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
         {},
     ),
     "demo_50hz": (TEACHER + stage_1(), {}),
+    "demo_25hz": (TEACHER + stage_1(), {}),
     "demo_50hz_wide": (TEACHER + stage_1(2), {}),
     "demo_50hz_deep": (TEACHER + stage_1(5), {}),
     "demo_50hz_mel": (TEACHER + stage_1(), {"decoder_source": "demo_vocos"}),
