@@ -146,7 +146,7 @@ class CodecBrain(sb.Brain):
         return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
 
     def mean_of(self, name: str, losses: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean over the global batch of a loss of each clip, (B,); reported as `name`."""
+        """Weighted mean over the global batch of losses of clips or frames; reported as `name`."""
         weights = torch.ones_like(losses) if weights is None else weights
         mean, total, count = average((losses * weights).sum(), weights.sum())
         self.meters.add(name, total, count)

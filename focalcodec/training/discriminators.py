@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, pad
+from torch.nn.functional import pad
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from focalcodec.errors import UserError
+from focalcodec.training.feature_maps import feature_maps
 from focalcodec.training.spectrogram_discriminator import SpectrogramDiscriminator
 
 PERIODS = (2, 3, 5, 7, 11)
-SLOPE = 0.1
 
 Output = tuple[Tensor, list[Tensor]]
 
@@ -71,12 +71,7 @@ class PeriodDiscriminator(nn.Module):
         # The paper's (5, 1) kernels see one column at a time, so columns can be batch items:
         # the same numbers, and up to half of the time on a CPU.
         columns = sig.unflatten(1, (-1, self.period)).mT
-        x = columns.flatten(0, 1)[:, None]
-        maps = []
-        for conv in self.convs:
-            x = leaky_relu(conv(x), SLOPE)
-            maps.append(x)
-        maps.append(self.to_score(x))
+        maps = feature_maps(columns.flatten(0, 1)[:, None], self.convs, self.to_score)
         maps = [x.unflatten(0, (-1, self.period)) for x in maps]
         return maps[-1].squeeze(2), maps
 
@@ -135,12 +130,7 @@ class ScaleDiscriminator(nn.Module):
         maps : list of Tensor
             8 of (B, channels, positions), the score as (B, 1, positions) last.
         """
-        x = sig[:, None]
-        maps = []
-        for conv in self.convs:
-            x = leaky_relu(conv(x), SLOPE)
-            maps.append(x)
-        maps.append(self.to_score(x))
+        maps = feature_maps(sig[:, None], self.convs, self.to_score)
         return maps[-1].squeeze(1), maps
 
 

@@ -15,7 +15,6 @@ from focalcodec.errors import UserError
 from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.shipped import named_folder
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
-from focalcodec.training.distributed import average
 from focalcodec.training.feature_picture import feature_figure
 from focalcodec.training.trained_run import CONFIG_NAME, load_run, read_encoder
 
@@ -64,9 +63,7 @@ class DistillBrain(CodecBrain):
         """Mean squared error over valid frames."""
         mask = valid_mask(outputs.frames, outputs.targets.shape[1])
         errors = (outputs.feats.float() - outputs.targets.float()).square().mean(dim=-1)
-        loss, total, count = average(zero_padding(errors, mask).sum(), mask.sum().float())
-        self.meters.add(LOSS_KEY, total, count)
-        return loss
+        return self.mean_of(LOSS_KEY, zero_padding(errors, mask), mask.float())
 
     @torch.no_grad()
     def write_samples(self, epoch: int | None) -> None:

@@ -17,7 +17,7 @@ from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.code_usage import CodeUsage
 from focalcodec.training.crops import check_crops, cut_crops
-from focalcodec.training.distributed import average, global_sum
+from focalcodec.training.distributed import global_sum
 from focalcodec.training.feature_picture import feature_figure
 from focalcodec.training.pictures import code_usage_figure
 
@@ -134,8 +134,7 @@ class QuantizerBrain(CodecBrain):
         """Reconstruction and entropy loss of a batch."""
         mask = valid_mask(outputs.frames, outputs.targets.shape[1])
         errors = (outputs.qfeats.float() - outputs.targets.float()).square().mean(dim=-1)
-        feature_loss, total, count = average(zero_padding(errors, mask).sum(), mask.sum().float())
-        self.meters.add("feature_loss", total, count)
+        feature_loss = self.mean_of("feature_loss", zero_padding(errors, mask), mask.float())
 
         mask = valid_mask(outputs.lat_frames, outputs.lats.shape[1])
         terms = self.modules.quantizer.entropy_terms(

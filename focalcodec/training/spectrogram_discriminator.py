@@ -13,12 +13,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, pad
+from torch.nn.functional import pad
 from torch.nn.utils.parametrizations import weight_norm
 
 from focalcodec.errors import UserError
+from focalcodec.training.feature_maps import feature_maps
 
-SLOPE = 0.1
 _LAYERS = 3
 _KERNEL = 3  # frames
 _FLOOR = 1e-6  # of the power
@@ -82,11 +82,7 @@ class SpectrogramDiscriminator(nn.Module):
         # A Fourier transform in half precision does not exist on the CPU and overflows on a GPU.
         with torch.autocast(sig.device.type, enabled=False):
             x = self._spectrogram(sig.float())
-        maps = []
-        for conv in self.convs:
-            x = leaky_relu(conv(x), SLOPE)
-            maps.append(x)
-        maps.append(self.to_score(x))
+        maps = feature_maps(x, self.convs, self.to_score)
         return maps[-1], maps
 
     def _spectrogram(self, sig: Tensor) -> Tensor:
