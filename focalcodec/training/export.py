@@ -30,7 +30,7 @@ def load_decoder(source: str | Path, encoder: Any) -> nn.Module:
     Raises
     ------
     UserError
-        None of these, or made for another encoder.
+        None of these, or made for another encoder that is not this one's teacher.
     """
     found = load_source(source)
     decoder = found.part("decoder")
@@ -66,7 +66,8 @@ def export(
     Raises
     ------
     UserError
-        Not two such sources, made for different encoders, or no such `dtype`.
+        Not two such sources, a decoder for another encoder that is not the first's teacher, or no
+        such `dtype`.
     """
     first = load_source(quantizer_source)
     names = ("compressor", "quantizer", "decompressor")
@@ -83,7 +84,9 @@ def export(
 
 def _check_encoder(source: Source, encoder: Any) -> None:
     present = describe_encoder(encoder)
-    if source.trained_on == present or source.encoder is encoder:
+    # Feats of a distilled encoder are estimates of its teacher's.
+    known = (present, getattr(encoder, "teacher", present))
+    if source.trained_on in known or source.encoder is encoder:
         return
     # A decoder that was tuned on quantised feats belongs to the encoder before the quantizer.
     heard = getattr(source.encoder, "clean", source.encoder)

@@ -212,6 +212,21 @@ def test_a_student_of_another_teacher_is_refused(runs, data, tmp_path) -> None:
         tiny.train(tiny.arguments("quantizer", tmp_path / "run", data, **(KNOBS | options)))
 
 
-def test_a_decoder_of_the_teacher_is_no_decoder_of_the_student(runs, tmp_path) -> None:
-    with pytest.raises(UserError, match="vocoder: trained on another encoder"):
-        export(runs["small"], runs["vocoder"], tmp_path / "codec")
+def test_a_decoder_of_the_teacher_serves_the_student(runs, tmp_path) -> None:
+    codec = export(runs["small"], runs["vocoder"], tmp_path / "codec")
+    stored = load_run(runs["vocoder"])["modules"]["decoder"].state_dict()
+    assert tiny.same(codec.decoder.state_dict(), stored)
+
+
+def test_a_decoder_of_another_teacher_is_refused(runs, data, tmp_path) -> None:
+    options = {"encoder": OTHER_TEACHER, **KNOBS}
+    tiny.train(tiny.arguments("vocoder", tmp_path / "other", data, **options))
+    with pytest.raises(UserError, match="other: trained on another encoder"):
+        export(runs["small"], tmp_path / "other", tmp_path / "codec")
+
+
+def test_a_decoder_of_the_student_does_not_serve_the_teacher(runs, data, tmp_path) -> None:
+    student = f"!name:focalcodec.training.distill.load_student {{source: {runs['distill']}}}"
+    tiny.train(tiny.arguments("vocoder", tmp_path / "own", data, **KNOBS, encoder=student))
+    with pytest.raises(UserError, match="own: trained on another encoder"):
+        export(runs["quantizer"], tmp_path / "own", tmp_path / "codec")
