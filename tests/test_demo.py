@@ -13,13 +13,12 @@ from focalcodec import FocalCodec
 from focalcodec.audio import audio_info, read_audio
 from focalcodec.cli.main import main
 from focalcodec.fingerprint import weights_sha256
-from focalcodec.shipped import DEMO, FOLDER, has_demo
+from focalcodec.shipped import DEMO, FOLDER
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
 NAMES = ("config.json", "model.safetensors", "README.md")
 LARGEST = 12_000_000
-shipped = pytest.mark.skipif(not has_demo(), reason="focalcodec/models/demo has no weights yet")
 
 
 @pytest.fixture
@@ -49,7 +48,6 @@ def test_setup_ships_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert files <= sent, f"not in package_data: {files - sent}"
 
 
-@shipped
 def test_its_size() -> None:
     files = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
     assert sorted(files) == sorted(NAMES)
@@ -59,7 +57,6 @@ def test_its_size() -> None:
     assert (codec.bitrate, codec.token_rate, codec.sample_rate_output) == (650.0, 50.0, 16000)
 
 
-@shipped
 def test_it_is_the_same_on_every_load(nothing_else: None) -> None:
     first, second = (FocalCodec.from_pretrained(DEMO) for _ in range(2))
     assert weights_sha256(first) == weights_sha256(second)
@@ -70,7 +67,6 @@ def test_it_is_the_same_on_every_load(nothing_else: None) -> None:
     assert len(toks.unique()) > toks.numel() / 10, "it uses its codes"
 
 
-@shipped
 def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
     """By the README's first command."""
     heard = tmp_path / "out.wav"
@@ -83,7 +79,6 @@ def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
     assert torch.corrcoef(envelopes)[0, 1] > 0.8, "loud where the person speaks"
 
 
-@shipped
 def test_its_tokens_find_it(nothing_else: None, tmp_path: Path) -> None:
     tokens, heard = tmp_path / "a.fct", tmp_path / "a.wav"
     assert main(["encode", str(CLIP), str(tokens), "--model", DEMO]) == 0

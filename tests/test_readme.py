@@ -19,6 +19,7 @@ RECIPES = sorted(path.parent for path in (ROOT / "recipes").glob("*/README.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 DOCUMENTS += [recipe / "README.md" for recipe in RECIPES]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS += sorted((ROOT / "focalcodec" / "models").glob("*/*.md"))
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -89,8 +90,9 @@ def check_pip(words: Sequence[str]) -> None:
     if "-c" in words:
         assert words[words.index("-c") + 1] == "constraints.txt"
     if "-e" in words:
-        extra = re.fullmatch(r"\.\[([\w-]+)\]", words[-1])
-        assert extra is not None and f'"{extra[1]}":' in (ROOT / "setup.py").read_text()
+        extra = re.fullmatch(r"\.(?:\[([\w-]+)\])?", words[-1])
+        assert extra is not None
+        assert extra[1] is None or f'"{extra[1]}":' in (ROOT / "setup.py").read_text()
     assert pins or "-e" in words
 
 

@@ -15,7 +15,6 @@ from focalcodec.cli.main import main
 from focalcodec.mel_encoder import MelEncoder
 from focalcodec.training.config import load_config, read_tree
 from tests.recipes.test_yamls import DEMO, ROOT, name_of, run
-from tests.unit.training import tiny
 
 HPARAMS = ROOT / "recipes" / "LibriSpeech" / "hparams"
 COMMON = [
@@ -55,9 +54,12 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     "demo_50hz_wide": (TEACHER + stage_1(2), {}),
     "demo_50hz_deep": (TEACHER + stage_1(5), {}),
     "demo_50hz_mel": (TEACHER + stage_1(), {"decoder_source": "demo_vocos"}),
-    "demo_50hz_small": (stage_1(), {"distilled": "distill_encoder", "init_from": "demo_50hz"}),
+    "demo_50hz_small": (
+        stage_1(2),
+        {"distilled": "distill_encoder", "init_from": "demo_50hz_wide"},
+    ),
     "demo_vocos": (TEACHER + STAGE_2, {}),
-    "demo_vocos_clean": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
+    "demo_vocos_gan": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
     "demo_vocos_tuned": (STAGE_2, TUNED),
     "demo_vocos_periods": (STAGE_2, TUNED),
     "demo_vocos_speaker": (STAGE_2, {**TUNED, "speaker_source": "speaker_encoder"}),
@@ -94,12 +96,14 @@ def test_trains_as_a_user_runs_it(yaml: Path, made: Callable[[str], Path]) -> No
     assert len(log) == 1 and "nan" not in log[0]
     results = json.loads((folder / "results.json").read_text())
     assert "test" in results and ("test before" in results) == (
-        tiny.read_yaml(yaml).get("init_from") is not None
+        read_tree(yaml).get("init_from") is not None
     )
 
 
-def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path) -> None:
-    folder, runs = tmp_path / "codec", (made("demo_50hz_small"), made("demo_vocos_tuned"))
+@pytest.mark.parametrize("decoder", ["demo_vocos_gan", "demo_vocos_tuned"])
+def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path, decoder: str) -> None:
+    """Of feats of the encoder's teacher, and of those that the quantizer leaves."""
+    folder, runs = tmp_path / "codec", (made("demo_50hz_small"), made(decoder))
     assert main(["export", *map(str, runs), str(folder), "--dtype", "float16"]) == 0
     codec = FocalCodec.from_pretrained(folder)
     assert isinstance(codec.encoder, MelEncoder)
@@ -122,10 +126,11 @@ def parameters(name: str) -> dict[str, int]:
 def test_the_codec_is_small() -> None:
     """At most 6 M parameters: 12 MB in float16."""
     encoder = parameters("distill_encoder")["student"]
-    coder, decoder = parameters("demo_50hz"), parameters("demo_vocos")["decoder"]
+    coder, decoder = parameters("demo_50hz_small"), parameters("demo_vocos")["decoder"]
     assert encoder <= 4_000_000
     assert encoder + sum(coder.values()) + decoder <= 6_000_000
     # what is built on these is of their sizes
-    assert parameters("demo_50hz_small") == parameters("demo_50hz_mel") == coder
-    for name in ("demo_vocos_tuned", "demo_vocos_periods", "demo_vocos_speaker"):
-        assert parameters(name)["decoder"] == decoder
+    assert parameters("demo_50hz_wide") == coder
+    assert parameters("demo_50hz_mel") == parameters("demo_50hz")
+    for name in ("gan", "tuned", "periods", "speaker"):
+        assert parameters(f"demo_vocos_{name}")["decoder"] == decoder

@@ -38,14 +38,15 @@ def script_of(path: Path) -> str:
 
 
 def bases_of(path: Path) -> set[str]:
+    """Names of all that a YAML is built on."""
     bases = tiny.read_yaml(path).get("__base__", [])
-    return {bases} if isinstance(bases, str) else {*bases}
+    paths = [path.parent / base for base in ([bases] if isinstance(bases, str) else bases)]
+    return {base.name for base in paths}.union(*map(bases_of, paths))
 
 
 EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
 # The demonstration codec's, in sizes of their own: test_demo_yamls.py
 DEMO = [path for path in YAMLS if "data_demo.yaml" in bases_of(path)]
-DEMO += [path for path in YAMLS if bases_of(path) & {demo.name for demo in DEMO}]
 TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in DEMO]
 FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
 PROBES = [path for path in TRAININGS if "probe" in read_tree(path)]
