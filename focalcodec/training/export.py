@@ -13,7 +13,7 @@ from torch import nn
 
 from focalcodec.codec import FocalCodec
 from focalcodec.shipped import named_folder
-from focalcodec.training.trained_run import describe_encoder
+from focalcodec.training.trained_run import describe_encoder, describe_with_teacher
 from focalcodec.training.warm_start import Source, load_source, refuse_other_encoder
 
 
@@ -83,11 +83,10 @@ def export(
 
 
 def _check_encoder(source: Source, encoder: Any) -> None:
-    present = describe_encoder(encoder)
-    # Feats of a distilled encoder are estimates of its teacher's.
-    known = (present, getattr(encoder, "teacher", present))
+    known = describe_with_teacher(encoder)
     if source.trained_on in known or source.encoder is encoder:
         return
+    present = known[0]
     # A decoder that was tuned on quantised feats belongs to the encoder before the quantizer.
     heard = getattr(source.encoder, "clean", source.encoder)
     theirs = describe_encoder(heard)

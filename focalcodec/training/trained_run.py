@@ -39,6 +39,22 @@ def describe_encoder(encoder: Any) -> dict[str, Any]:
     }
 
 
+def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Descriptions of the encoders whose feats an encoder gives: its own, and its teacher's.
+
+    Feats of a distilled encoder are estimates of its teacher's; any other is its own teacher.
+
+    Example
+    -------
+    >>> from focalcodec.logmel import LogMel
+    >>> own, teacher = describe_with_teacher(LogMel(n_mels=80))
+    >>> own == teacher
+    True
+    """
+    own = describe_encoder(encoder)
+    return own, getattr(encoder, "teacher", own)
+
+
 def read_encoder(folder: str | Path) -> dict[str, Any]:
     """The description of the encoder that a run was trained on.
 

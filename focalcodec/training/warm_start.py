@@ -156,12 +156,11 @@ def check_replacement(source: Source, encoder: Any) -> None:
     """
     heard = source.trained_on or trained_run.describe_encoder(source.encoder)
     while encoder is not None:
-        own = trained_run.describe_encoder(encoder)
-        present = getattr(encoder, "teacher", own)
-        if heard in (own, present):
+        known = trained_run.describe_with_teacher(encoder)
+        if heard in known:
             return
         encoder = getattr(encoder, "clean", None)
-    refuse_other_encoder(f"replace_encoder: init_from={source.name}", heard, present)
+    refuse_other_encoder(f"replace_encoder: init_from={source.name}", heard, known[-1])
 
 
 def initialise(modules: Mapping[str, nn.Module], source: Source, names: Sequence[str]) -> None:
