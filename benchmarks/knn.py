@@ -23,7 +23,7 @@ from torch import Tensor
 from focalcodec.audio import read_audio
 from focalcodec.conversion.nearest import nearest_frames
 from focalcodec.conversion.nearest_faiss import FaissIndex
-from focalcodec.logmel import LogMel
+from focalcodec.encoders.logmel import LogMel
 
 FRAMES_A_MINUTE = 3000
 

@@ -25,7 +25,7 @@ from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream, write_blocks
 from focalcodec.data.embedded import embedded_corpus
-from focalcodec.long_audio import WINDOW_SECONDS, decode_blocks, encode_blocks
+from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, encode_blocks
 
 
 def load(source: str | None) -> FocalCodec:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from focalcodec.data.clip_audio import read_clip
 from focalcodec.data.found import walk_files
-from focalcodec.logmel import LogMel
-from focalcodec.whisper_packages import whisper_base
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.encoders.whisper_packages import whisper_base
 
 COMPONENTS = (16, 32, 64)
 MIXES = ([0, 6], [1, 6], [1, 4], [2, 6], [0, 3, 6], [0, 1, 2, 3, 4, 5, 6])

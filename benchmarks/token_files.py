@@ -22,7 +22,7 @@ from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
 from focalcodec.data.embedded import embedded_corpus
 from focalcodec.fct import TokenHeader, TokenTable, header_for, read_toks, write_toks
-from focalcodec.fingerprint import weights_sha256
+from focalcodec.hub.fingerprint import weights_sha256
 
 SUFFIXES = (".flac", ".ogg", ".wav")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from focalcodec.audio_file import AudioSource, open_audio, read_frames, source_name
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 Channels = Literal["error", "mix", "first"]
 CHANNELS = ("error", "mix", "first")

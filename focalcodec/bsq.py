@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.layers import project_to_sphere
-from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.nn.layers import project_to_sphere
+from focalcodec.nn.masking import valid_mask, zero_padding
 
 LOG_FLOOR = math.log(1e-5)
 

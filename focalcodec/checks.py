@@ -9,7 +9,7 @@ from torch import Tensor
 
 from focalcodec.audio import resampled_length
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths
+from focalcodec.nn.masking import full_lengths
 
 
 def check_sig(sig: Tensor) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from focalcodec.audio import resample, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.checkpoints import (
+from focalcodec.checks import check_num_samples, check_toks
+from focalcodec.errors import UserError
+from focalcodec.hub.checkpoints import (
     CONFIG_NAME,
     PART_NAMES,
     WEIGHTS_NAME,
@@ -20,9 +22,7 @@ from focalcodec.checkpoints import (
     upgrade_config,
     write_checkpoint,
 )
-from focalcodec.checks import check_num_samples, check_toks
-from focalcodec.errors import UserError
-from focalcodec.masking import fit_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import fit_lengths, valid_mask, zero_padding
 from focalcodec.parts import build_part, check_fit
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FocalCodec(nn.Module):
     Example
     -------
     >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> from focalcodec.vocos import Vocos
     >>> codec = FocalCodec(
     ...     LogMel(n_mels=80),

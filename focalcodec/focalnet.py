@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.focal_block import FocalBlock, FocalOptions
-from focalcodec.layers import Snake, project_to_sphere
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.focal_block import FocalBlock, FocalOptions
+from focalcodec.nn.layers import Snake, project_to_sphere
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
 class FocalEncoder(nn.Module):

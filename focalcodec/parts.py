@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.encoders.mel_encoder import MelEncoder
+from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.logmel import LogMel
-from focalcodec.mel_encoder import MelEncoder
-from focalcodec.speech_encoder import SpeechEncoder
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.encoders.layer_mix import LayerMix
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
-from focalcodec.layer_mix import LayerMix
-from focalcodec.logmel import LogMel
 from focalcodec.vocos import ISTFTHead
 from focalcodec.wavenext import LinearHead
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.convnext import ConvNeXt
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
 class Vocos(nn.Module):

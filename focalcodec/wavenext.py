@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from focalcodec.convnext import ConvNeXt
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
 class WaveNeXt(nn.Module):

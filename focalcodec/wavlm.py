@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from focalcodec.checks import check_sig
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
-from focalcodec.wavlm_attention import Transformer
-from focalcodec.wavlm_extractor import FeatureExtractor, conv_lengths
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.wavlm_attention import Transformer
+from focalcodec.nn.wavlm_extractor import FeatureExtractor, conv_lengths
 
 
 class WavLM(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from focalcodec.checkpoints import CONFIG_NAME, WEIGHTS_NAME
 from focalcodec.errors import UserError
-from focalcodec.hub import hub_folder, hub_problem
-from focalcodec.shipped import DEMO, has_demo
+from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
+from focalcodec.hub.download import hub_folder, hub_problem
+from focalcodec.hub.shipped import DEMO, has_demo
 
 DEFAULT_MODEL = "lucadellalib/focalcodec_50hz"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from focalcodec.checkpoints import STORED_DTYPES
 from focalcodec.cli.main import DONE
 from focalcodec.errors import UserError
+from focalcodec.hub.checkpoints import STORED_DTYPES
 
 EXAMPLES = """examples:
   focalcodec export results/focalcodec_50hz/1986 results/vocos_16khz/1986 my_codec

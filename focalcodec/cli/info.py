@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.audio import audio_info
-from focalcodec.checkpoints import PART_NAMES
 from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.cli.files import AUDIO_SUFFIXES, TOKEN_SUFFIX
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable
-from focalcodec.fingerprint import weights_sha256
-from focalcodec.shipped import is_shipped
+from focalcodec.hub.checkpoints import PART_NAMES
+from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.hub.shipped import is_shipped
 
 EXAMPLES = """examples:
   focalcodec info my_codec

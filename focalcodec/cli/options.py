@@ -17,10 +17,10 @@ from focalcodec.audio_stream import WRITTEN_FORMATS
 from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.fingerprint import weights_sha256
-from focalcodec.long_audio import WINDOW_SECONDS, check_window
+from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.hub.shipped import is_shipped
+from focalcodec.long_audio.coding import WINDOW_SECONDS, check_window
 from focalcodec.precision import PRECISIONS, set_precision
-from focalcodec.shipped import is_shipped
 
 ORIGINAL = "original"
 

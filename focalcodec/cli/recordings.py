@@ -16,7 +16,7 @@ from focalcodec.cli.files import open_source, open_target
 from focalcodec.cli.options import ORIGINAL
 from focalcodec.cli.work import Progress
 from focalcodec.codec import FocalCodec
-from focalcodec.long_audio import decode_blocks, encode_blocks
+from focalcodec.long_audio.coding import decode_blocks, encode_blocks
 
 
 class Recording(NamedTuple):

@@ -18,8 +18,8 @@ from focalcodec.codec import FocalCodec
 from focalcodec.conversion.nearest import check_k, take_frames
 from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.errors import UserError
-from focalcodec.long_audio import WINDOW_SECONDS, decode_blocks
-from focalcodec.masking import fit_lengths, full_lengths, valid_mask
+from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks
+from focalcodec.nn.masking import fit_lengths, full_lengths, valid_mask
 
 # Frames whose neighbours are looked up at once: 256 x 4 of 1024 values are 4 MB.
 AVERAGED_AT_ONCE = 256
@@ -42,7 +42,7 @@ def convert(
     -------
     >>> from focalcodec.bsq import BinarySphericalQuantizer
     >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> from focalcodec.vocos import Vocos
     >>> parts = [LogMel(), FocalEncoder(80, 3, [8], [1]), BinarySphericalQuantizer(8)]
     >>> codec = FocalCodec(*parts, FocalDecoder(3, 80, [8], [1]), Vocos(80, 1, 8, 8)).eval()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from focalcodec.errors import UserError
-from focalcodec.fingerprint import encoder_sha256
+from focalcodec.hub.fingerprint import encoder_sha256
 
 # From the finest to the coarsest.
 FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -32,7 +32,7 @@ def encoder_identity(encoder: Any) -> dict[str, str]:
 
     Example
     -------
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> list(encoder_identity(LogMel()))
     ['float32', 'float16', 'bfloat16']
     """
@@ -58,7 +58,7 @@ def check_same_encoder(identity: Mapping[str, str], encoder: Any) -> None:
 
     Example
     -------
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> check_same_encoder(encoder_identity(LogMel()), LogMel(n_mels=40))
     Traceback (most recent call last):
         ...

@@ -13,7 +13,7 @@ from focalcodec.audio import Channels, audio_info, resampled_length
 from focalcodec.audio_stream import AudioStream
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.long_audio import WINDOW_SECONDS, feats_blocks
+from focalcodec.long_audio.coding import WINDOW_SECONDS, feats_blocks
 
 
 def read_feats(

@@ -24,7 +24,7 @@ from focalcodec.conversion.nearest_faiss import FaissIndex
 from focalcodec.conversion.reference_feats import check_not_short, read_feats
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.long_audio import WINDOW_SECONDS, feats_blocks
+from focalcodec.long_audio.coding import WINDOW_SECONDS, feats_blocks
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 SEARCHES = ("exact", "faiss")

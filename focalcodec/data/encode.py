@@ -37,7 +37,7 @@ def batch_feats(
 
     Example
     -------
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> names = [["a"]] * 4
     >>> batch = AudioBatch(*names, torch.zeros(1, 3200), torch.tensor([3200]), [None])
     >>> batch_feats(LogMel(), batch)[0].shape[0]

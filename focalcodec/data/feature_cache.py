@@ -111,7 +111,7 @@ class FeatureCache:
     Example
     -------
     >>> import tempfile
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     wav = Path(folder) / "a.wav"
     ...     _ = wav.write_bytes(b"audio")

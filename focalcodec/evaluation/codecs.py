@@ -18,7 +18,7 @@ import torch
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation.coder import Coder, Original
-from focalcodec.long_audio import WINDOW_SECONDS
+from focalcodec.long_audio.coding import WINDOW_SECONDS
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import resample, resampled_length
 from focalcodec.errors import UserError
-from focalcodec.masking import fit_lengths
+from focalcodec.nn.masking import fit_lengths
 
 
 class Sent(NamedTuple):

@@ -14,8 +14,8 @@ from focalcodec.codec import FocalCodec
 from focalcodec.conversion import convert_toks
 from focalcodec.conversion.reference_set import ReferenceSet
 from focalcodec.evaluation.coder import Coder, Sent
-from focalcodec.fingerprint import weights_sha256
-from focalcodec.long_audio import (
+from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.long_audio.coding import (
     decode_blocks,
     encode_blocks,
     encode_window,

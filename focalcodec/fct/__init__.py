@@ -40,7 +40,7 @@ def header_for(
     model_name : str
         Where the codec is from, such as `lucadellalib/focalcodec_50hz`.
     weights_sha256 : str
-        From `focalcodec.fingerprint.weights_sha256`.
+        From `focalcodec.hub.fingerprint.weights_sha256`.
     sample_rate, num_samples : int
         Rate in Hz, and length, of the audio as it was given.
     id : str
@@ -60,7 +60,7 @@ def header_for(
     -------
     >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
     >>> from focalcodec.bsq import BinarySphericalQuantizer
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> from focalcodec.vocos import Vocos
     >>> parts = [LogMel(), FocalEncoder(80, 1, [4], [1]), BinarySphericalQuantizer(2)]
     >>> codec = FocalCodec(*parts, FocalDecoder(1, 80, [4], [1]), Vocos(80, 1, 4, 4))

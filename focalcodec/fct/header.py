@@ -38,8 +38,8 @@ class TokenHeader:
     model : str
         Name of the model, at most 255 bytes of UTF-8.
     weights_sha256 : str
-        SHA-256 of its weights (`focalcodec.fingerprint`), 16 to 64 hexadecimal digits. The first
-        16 are kept.
+        SHA-256 of its weights (`focalcodec.hub.fingerprint`), 16 to 64 hexadecimal digits. The
+        first 16 are kept.
     bits : int
         Bits a token, 1..32.
     samples_per_token : int

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from focalcodec.logmel import LogMel
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.metrics.judge import Clip, Column, SignalJudge, at_rate, fit
 from focalcodec.metrics.packages import versions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from focalcodec.masking import zero_padding
+from focalcodec.nn.masking import zero_padding
 from focalcodec.probes.lengths import check_frames
 
 

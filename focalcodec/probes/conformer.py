@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.layers import MaskedConv1d
-from focalcodec.masking import zero_padding
+from focalcodec.nn.layers import MaskedConv1d
+from focalcodec.nn.masking import zero_padding
 from focalcodec.probes.lengths import check_frames
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.probes.lengths import check_frames, check_lengths
 
 

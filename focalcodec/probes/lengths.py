@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
 def check_frames(x: Tensor, lengths: Tensor | None, dim: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.masking import masked_mean, valid_mask, zero_padding
+from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
 from focalcodec.probes.lengths import check_lengths
 
 

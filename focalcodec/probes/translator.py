@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.probes.conformer import ConformerEncoder
 
 

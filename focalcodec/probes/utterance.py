@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from focalcodec.masking import masked_mean, valid_mask
+from focalcodec.nn.masking import masked_mean, valid_mask
 from focalcodec.probes.bilstm import BiLSTM
 
 # What the square root of a variance stays above; its gradient is infinite at 0, where a clip of

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from focalcodec.audio import CHANNELS, Channels
 from focalcodec.errors import UserError
-from focalcodec.long_audio import WINDOW_SECONDS
+from focalcodec.long_audio.coding import WINDOW_SECONDS
 from focalcodec.tokenize.sources import Clip, Source
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from focalcodec.codec import FocalCodec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
-from focalcodec.fingerprint import weights_sha256
+from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 
 TOKS_NAME, INDEX_NAME, ROWS_NAME, META_NAME = "toks.bin", "index.npy", "index.csv", "meta.json"

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.evaluation.hub_coders import HubCoder
-from focalcodec.long_audio import encode_blocks, encode_plan, encode_window
+from focalcodec.long_audio.coding import encode_blocks, encode_plan, encode_window
 
 
 class Tokenizer(ABC):

@@ -29,6 +29,12 @@ from focalcodec.errors import UserError
 BASE_KEY = "__base__"
 _INCLUDE = "!include:"
 _LONGEST_CHAIN = 5  # of references; a circle has no end
+_MOVED = {
+    **dict.fromkeys(("logmel", "mel_encoder", "speech_encoder"), "encoders"),
+    **dict.fromkeys(("wavlm_convert", "whisper_packages"), "encoders"),
+}
+"""Modules that stored runs name at the top of the package, and the package that has them now."""
+_MOVED_NAME = re.compile(rf"(?<=:focalcodec\.)(?=(?P<module>{'|'.join(_MOVED)})\.)")
 _REFERENCE = re.compile(r"<([^<>\s]+)>")
 
 
@@ -165,7 +171,8 @@ def read_tree(path: str | Path, overrides: str = "", above: Sequence[Path] = ())
 
 def _read_file(path: Path) -> Any:
     try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = YAML().load(_MOVED_NAME.sub(lambda found: _MOVED[found["module"]] + ".", text))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a recipe's YAMLs lie in its hparams/") from error
     except (YAMLError, UnicodeDecodeError) as error:

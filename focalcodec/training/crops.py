@@ -32,7 +32,7 @@ def check_crops(encoder: Any, min_seconds: float, name: str, crop_frames: int) -
 
     Example
     -------
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> check_crops(LogMel(), 0.5, "crop_frames", 25)
     >>> check_crops(LogMel(), 0.5, "crop_frames", 26)
     Traceback (most recent call last):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.masking import valid_mask, zero_padding
-from focalcodec.shipped import named_folder
+from focalcodec.hub.shipped import named_folder
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.feature_picture import feature_figure
 from focalcodec.training.trained_run import CONFIG_NAME, load_run, read_encoder

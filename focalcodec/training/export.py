@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
-from focalcodec.shipped import named_folder
+from focalcodec.hub.shipped import named_folder
 from focalcodec.training.trained_run import describe_encoder, describe_with_teacher
 from focalcodec.training.warm_start import Source, load_source, refuse_other_encoder
 
@@ -55,7 +55,7 @@ def export(
     folder : str or Path
         Gets `config.json` and `model.safetensors` in the published format.
     dtype : {"float32", "float16"}
-        Number format of the file, see `focalcodec.checkpoints.stored_tensors`. Loaded, a codec is
+        Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. Loaded, a codec is
         float32 again.
 
     Returns

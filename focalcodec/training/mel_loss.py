@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 FLOOR = 1e-5
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.trained_run import describe_encoder
 from focalcodec.training.warm_start import load_source
 
@@ -29,7 +29,7 @@ class QuantizedFeats(nn.Module):
     -------
     >>> from focalcodec.bsq import BinarySphericalQuantizer
     >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> inner = FocalEncoder(8, 4, [4], [1]), FocalDecoder(4, 8, [4], [1])
     >>> encoder = QuantizedFeats(LogMel(n_mels=8), inner[0], BinarySphericalQuantizer(16), inner[1])
     >>> qfeats, lengths = encoder(torch.zeros(1, 1600))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.code_usage import CodeUsage
 from focalcodec.training.crops import check_crops, cut_crops

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from focalcodec.convnext import ConvNeXt
-from focalcodec.logmel import LogMel
-from focalcodec.masking import full_lengths, masked_mean, valid_mask, zero_padding
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.masking import full_lengths, masked_mean, valid_mask, zero_padding
 from focalcodec.probes.utterance import pool_statistics
 
 

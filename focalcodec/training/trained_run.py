@@ -24,7 +24,7 @@ def describe_encoder(encoder: Any) -> dict[str, Any]:
 
     Example
     -------
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> describe_encoder(LogMel(n_mels=80))["name"]
     'LogMel'
     """
@@ -46,7 +46,7 @@ def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]
 
     Example
     -------
-    >>> from focalcodec.logmel import LogMel
+    >>> from focalcodec.encoders.logmel import LogMel
     >>> own, teacher = describe_with_teacher(LogMel(n_mels=80))
     >>> own == teacher
     True

@@ -16,9 +16,9 @@ from focalcodec.data.manifest import DATA_ROOT, write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.codecs import file_name
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges
-from focalcodec.masking import valid_mask, zero_padding
 from focalcodec.metrics.judge import Clip, Column, Judge
 from focalcodec.metrics.panels import panel
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.pit import permuted_cross_entropy
 from focalcodec.probes.tokens import TokenBatch

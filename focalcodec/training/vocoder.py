@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.crops import check_crops, cut_crops
 from focalcodec.training.gan_losses import (

@@ -19,10 +19,10 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from torch import nn
 
-from focalcodec.checkpoints import CONFIG_NAME, PART_NAMES
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.shipped import named_folder
+from focalcodec.hub.checkpoints import CONFIG_NAME, PART_NAMES
+from focalcodec.hub.shipped import named_folder
 from focalcodec.training import trained_run
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from focalcodec.data.clip_audio import read_clip
 from focalcodec.data.found import walk_files
+from focalcodec.encoders.whisper_packages import whisper_base
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.training.experiment import run_script
-from focalcodec.whisper_packages import whisper_base
 
 AUDIO = (".flac", ".ogg", ".wav")
 

@@ -12,7 +12,7 @@ import torch
 
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
-from focalcodec.mel_encoder import MelEncoder
+from focalcodec.encoders.mel_encoder import MelEncoder
 from focalcodec.training.config import load_config, read_tree
 from tests.recipes.test_yamls import DEMO, ROOT, name_of, run
 
@@ -28,7 +28,7 @@ COMMON = [
     "--te_splits=[test-real]",
     "--max_seconds=5",
 ]
-TEACHER = ["--encoder=!name:focalcodec.logmel.LogMel {n_mels: 16}"]
+TEACHER = ["--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 16}"]
 STAGE_2 = [
     "--modules={decoder: {num_layers: 1, dim: 8, ffn_dim: 8}}",
     "--discriminator_divisor=32",

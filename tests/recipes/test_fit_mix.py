@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 
 from focalcodec.data.embedded import embedded_corpus
+from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
-from focalcodec.speech_encoder import SpeechEncoder
 from tests.unit.small_encoders import WHISPER
 from tests.unit.training import tiny
 

@@ -68,7 +68,7 @@ def run(recipe: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_trains_and_evaluates(recipe: Path, vctk: Path, tmp_path: Path) -> None:
     small = ["--debug", "--batch_size=2", "--num_workers=0", "--sample_clips=0", "--feature_dim=8"]
-    small += ["--encoder=!name:focalcodec.logmel.LogMel {n_mels: 8}"]
+    small += ["--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"]
     small += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
     folder = tmp_path / "run"
     yaml = "hparams/focalcodec_50hz.yaml"
@@ -108,7 +108,7 @@ def test_its_refusals_are_one_line(
 ) -> None:
     words = [option.format(vctk=vctk) for option in options]
     out = f"--output_folder={tmp_path}"
-    encoder = "--encoder=!name:focalcodec.logmel.LogMel {n_mels: 8}"
+    encoder = "--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"
     done = run(recipe, "train.py", "hparams/vocos_16khz.yaml", out, encoder, *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

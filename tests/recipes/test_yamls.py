@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.codec import FocalCodec
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.logmel import LogMel
 from focalcodec.training.config import load_config, read_tree, resolve_config
 from focalcodec.vocos import Vocos
 from tests.unit.training import tiny

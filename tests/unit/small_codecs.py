@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.logmel import LogMel
 from focalcodec.vocos import Vocos
 
 DATA = Path(__file__).parents[1] / "data"

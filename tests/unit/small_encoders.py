@@ -10,8 +10,8 @@ from torch import nn
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.compat import ensure_torchaudio
+from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.speech_encoder import SpeechEncoder
 from focalcodec.vocos import Vocos
 
 STRUCTURES = {

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from focalcodec import FocalCodec, UserError
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.logmel import LogMel
 from focalcodec.vocos import Vocos
 from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from focalcodec import FocalCodec
-from focalcodec.checkpoints import upgrade_tensors
+from focalcodec.hub.checkpoints import upgrade_tensors
 from tests.unit.small_codecs import DATA
 
 ENCODER = {

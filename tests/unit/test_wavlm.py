@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from focalcodec.errors import UserError
-from focalcodec.relative_attention import chunk_mask
+from focalcodec.nn.relative_attention import chunk_mask
+from focalcodec.nn.wavlm_attention import relative_buckets
 from focalcodec.wavlm import WavLM
-from focalcodec.wavlm_attention import relative_buckets
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 TINY = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 from test_wavlm import VARIANTS, tiny
 
-from focalcodec import blocks, relative_attention, wavlm_extractor
-from focalcodec.relative_attention import Surroundings, attend, chunk_mask
+from focalcodec.nn import blocks, relative_attention, wavlm_extractor
+from focalcodec.nn.relative_attention import Surroundings, attend, chunk_mask
 
 
 @pytest.fixture

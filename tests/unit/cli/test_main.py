@@ -16,7 +16,7 @@ from focalcodec.audio import write_audio
 from focalcodec.cli import info
 from focalcodec.cli.main import COMMANDS, command_parser, main, parse
 from focalcodec.fct import TokenTable, read_toks, write_toks
-from focalcodec.fingerprint import weights_sha256
+from focalcodec.hub.fingerprint import weights_sha256
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
 MODEL = str(GOLDEN["tiny_50hz"])

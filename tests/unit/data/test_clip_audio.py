@@ -13,8 +13,8 @@ from focalcodec.data.clip_audio import read_clip
 from focalcodec.data.dataset import AudioDataset
 from focalcodec.data.encode import batch_feats
 from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
-from focalcodec.logmel import LogMel
 
 
 def write(path, rate, seconds, **kinds):

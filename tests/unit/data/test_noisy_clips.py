@@ -14,8 +14,8 @@ from focalcodec.data.encode import batch_feats
 from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.randomness import clip_generator
 from focalcodec.data.sampler import EpochBatchSampler
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
-from focalcodec.logmel import LogMel
 
 
 def noisy_rows(folder, num_clips=3, **lengths):

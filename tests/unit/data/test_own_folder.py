@@ -28,8 +28,8 @@ from focalcodec.data.prepare import (
     walk_files,
 )
 from focalcodec.data.shares import SETS, ShareOptions
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
-from focalcodec.logmel import LogMel
 
 BY_FILE = ShareOptions(split_by="file")
 

@@ -10,7 +10,7 @@ import torch
 
 from focalcodec import FocalCodec
 from focalcodec.audio import write_audio
-from focalcodec.fingerprint import weights_sha256
+from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.tokenize import TokenVocabulary
 from focalcodec.tokenize.plan import ModelIdentity, Plan, TokenizeOptions
 from focalcodec.tokenize.sources import open_source

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream
 from focalcodec.errors import UserError
-from focalcodec.long_audio import encode_blocks
+from focalcodec.long_audio.coding import encode_blocks
 from focalcodec.tokenize import part_encoder, tokenizer
 from focalcodec.tokenize.part_encoder import PartEncoder, encode_batch, plan_batches
 from focalcodec.tokenize.tokenizer import FocalTokenizer

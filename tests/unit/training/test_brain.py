@@ -318,7 +318,7 @@ class NormedEncoder(torch.nn.Module):
 def test_encoder_is_frozen(data, tmp_path, monkeypatch, stage) -> None:
     encoder = NormedEncoder()
     state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    monkeypatch.setattr("focalcodec.logmel.LogMel", lambda **_: encoder)
+    monkeypatch.setattr("focalcodec.encoders.logmel.LogMel", lambda **_: encoder)
     brain, *sets = tiny.make_brain(stage, tmp_path, data, number_of_epochs=1)
     assert brain.encoder is encoder
     tiny.fit(brain, *sets)

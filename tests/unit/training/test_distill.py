@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from focalcodec import FocalCodec
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.encoders.mel_encoder import MelEncoder
 from focalcodec.errors import UserError
-from focalcodec.logmel import LogMel
-from focalcodec.mel_encoder import MelEncoder
 from focalcodec.training.distill import load_student
 from focalcodec.training.export import export
 from focalcodec.training.trained_run import describe_encoder, load_run, read_encoder
@@ -25,8 +25,8 @@ from tests.unit.small_codecs import GOLDEN
 from tests.unit.training import tiny
 
 KNOBS = {"number_of_epochs": 1, "sample_interval_epochs": 1}
-TEACHER = "!name:focalcodec.logmel.LogMel {n_mels: 8}"
-OTHER_TEACHER = "!name:focalcodec.logmel.LogMel {n_mels: 8, f_max: 4000.0}"
+TEACHER = "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"
+OTHER_TEACHER = "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8, f_max: 4000.0}"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_frames_that_one_of_both_lacks_are_left_out(data, tmp_path) -> None:
     [
         ({"feature_dim": 9}, "student: dim 9, the encoder's is 8; make them equal"),
         (
-            {"encoder": "!name:focalcodec.logmel.LogMel {n_mels: 8, hop_length: 160}"},
+            {"encoder": "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8, hop_length: 160}"},
             "student: hop 320, the encoder's is 160; make them equal",
         ),
     ],

@@ -12,8 +12,8 @@ import torch
 
 from focalcodec.data.dataset import Mixed
 from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, read_prepared
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
-from focalcodec.logmel import LogMel
 from focalcodec.training.loaders import Loaders
 from focalcodec.training.quantizer import QuantizerBrain
 from tests.unit.training import tiny

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from focalcodec import FocalCodec
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
-from focalcodec.logmel import LogMel
 from focalcodec.training.export import export
 from focalcodec.training.quantized import quantized_feats
 from focalcodec.training.trained_run import describe_encoder

@@ -16,9 +16,9 @@ from torch import nn
 
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.logmel import LogMel
 from focalcodec.training.discriminators import Discriminators
 from focalcodec.training.warm_start import Source, freeze, initialise, load_source
 from focalcodec.vocos import Vocos

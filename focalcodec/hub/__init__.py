@@ -1,0 +1,1 @@
+"""Checkpoints: where they are found, downloaded, written and told apart."""

@@ -1,0 +1,102 @@
+"""ConvNeXt over time: the backbone of both decoders.
+
+Source: Vocos, arXiv 2306.00814, section 3.2; ConvNeXt from Liu et al., arXiv 2201.03545.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focalcodec.nn.layers import MaskedConv1d
+
+
+class ConvNeXt(nn.Module):
+    """A convolution, then `num_layers` residual blocks, at the frame rate of the input.
+
+    Parameters
+    ----------
+    input_dim : int
+        Width of the features.
+    num_layers : int
+        Number of blocks.
+    dim, ffn_dim : int
+        Widths between and inside the blocks.
+    kernel_size : int
+        Frames seen by each convolution.
+    layerscale_init : float, optional
+        Initial scale of each block's output; 1 / num_layers when None.
+    causal : bool
+        Look at the past only.
+
+    Example
+    -------
+    >>> backbone = ConvNeXt(8, num_layers=2, dim=4, ffn_dim=6)
+    >>> backbone(torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool)).shape
+    torch.Size([1, 5, 4])
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_layers: int,
+        dim: int,
+        ffn_dim: int,
+        kernel_size: int = 7,
+        layerscale_init: float | None = None,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        scale = 1.0 / max(num_layers, 1) if layerscale_init is None else layerscale_init
+        self.embedding = MaskedConv1d(
+            input_dim, dim, kernel_size, causal=causal, causal_padding="constant"
+        )
+        self.input_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.layers = nn.ModuleList(
+            _Block(dim, ffn_dim, kernel_size, scale, causal) for _ in range(num_layers)
+        )
+        self.output_norm = nn.LayerNorm(dim, eps=1e-6)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv1d, nn.Linear)):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Transform features.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, N, input_dim).
+        mask : Tensor
+            (B, N) bool, True on valid frames.
+
+        Returns
+        -------
+        Tensor
+            (B, N, dim); padded frames hold values without a meaning.
+        """
+        x = self.input_norm(self.embedding(x.to(self.embedding.weight.dtype), mask))
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.output_norm(x)
+
+
+class _Block(nn.Module):
+    def __init__(
+        self, dim: int, ffn_dim: int, kernel_size: int, scale: float, causal: bool
+    ) -> None:
+        super().__init__()
+        self.dwconv = MaskedConv1d(
+            dim, dim, kernel_size, groups=dim, causal=causal, causal_padding="constant"
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1 = nn.Linear(dim, ffn_dim)
+        self.pwconv2 = nn.Linear(ffn_dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), scale))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = self.norm(self.dwconv(x, mask))
+        return x + self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))

@@ -1,0 +1,243 @@
+"""The convolutions of WavLM: a waveform becomes frames, 50 a second.
+
+Source: WavLM, arXiv 2110.13900, section III; the causal form is the one of arXiv 2509.16195.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focalcodec.nn.blocks import blocks_allowed
+from focalcodec.nn.layers import convolve, pad_frames
+from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
+
+# Bytes of samples, of the whole batch, that go through the convolutions at once. On a CPU the
+# first layer's frames, a hundred times as many bytes, should stay in the cache and below the 32 MB
+# from which glibc asks for fresh pages every time; an accelerator wants large blocks.
+_BLOCK_BYTES = {"cpu": 2**17, "other": 2**24}
+
+
+def conv_lengths(lengths: Tensor, kernel_size: int, stride: int, causal: bool = False) -> Tensor:
+    """Count the frames that a strided convolution gives.
+
+    Parameters
+    ----------
+    lengths : Tensor
+        int64, any shape; an input shorter than the kernel is padded to it.
+    kernel_size, stride : int
+        Of the convolution.
+    causal : bool
+        The input is padded on the left by `kernel_size` - 1.
+
+    Returns
+    -------
+    Tensor
+        int64, same shape.
+
+    Example
+    -------
+    >>> conv_lengths(torch.tensor([3, 10, 14, 15]), kernel_size=10, stride=5)
+    tensor([1, 1, 1, 2])
+    """
+    spare = lengths - 1 if causal else lengths - kernel_size
+    return spare.clamp(min=0) // stride + 1
+
+
+class TimeNorm(nn.Module):
+    """Normalise each channel over the valid frames, as a group norm of one channel a group.
+
+    Parameters
+    ----------
+    channels : int
+        Channels.
+
+    Example
+    -------
+    >>> TimeNorm(1)(torch.tensor([[[1.0], [3.0]]])).squeeze().round().tolist()
+    [-1.0, 1.0]
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (B, N, D) to (B, N, D); `mask` is (B, N) bool, True on valid frames."""
+        if mask is None:
+            mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        centred = x - masked_mean(x, mask)
+        variance = masked_mean(centred.square(), mask)
+        return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
+
+
+class ConvLayer(nn.Module):
+    """Strided convolution without bias, normalisation, GELU.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride : int
+        Of the convolution.
+    norm : {"layer", "time", None}
+        LayerNorm over channels, `TimeNorm`, or none.
+    causal : bool
+        Pad on the left only, repeating the first frame.
+
+    Example
+    -------
+    >>> ConvLayer(1, 4, 10, 5, norm="layer")(torch.zeros(1, 100, 1))[0].shape
+    torch.Size([1, 19, 4])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        norm: str | None,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, bias=False)
+        self.norm: nn.Module | None = None
+        if norm is not None:
+            self.norm = nn.LayerNorm(out_channels) if norm == "layer" else TimeNorm(out_channels)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Convolve.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, N, C), zeros on padded frames.
+        lengths : Tensor, optional
+            (B,) int64, valid frames; None is all valid.
+
+        Returns
+        -------
+        tuple of Tensor and (Tensor or None)
+            (B, N', C') with zeros on padded frames, and its lengths.
+        """
+        y = self._convolve(x)
+        mask = None
+        if lengths is not None:
+            lengths = self.output_lengths(lengths)
+            mask = valid_mask(lengths, y.shape[1])
+        if isinstance(self.norm, TimeNorm):
+            y = self.norm(y, mask)
+        elif self.norm is not None:
+            y = self.norm(y)
+        y = F.gelu(y)
+        return (y if mask is None else zero_padding(y, mask)), lengths
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Count the frames that come out of as many, int64 of any shape."""
+        kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        return conv_lengths(lengths, kernel_size, stride, self.causal)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if self.causal:
+            x = pad_frames(x, kernel_size - 1, repeat=True)
+        elif x.shape[1] < kernel_size:
+            x = pad_frames(x, 0, kernel_size - x.shape[1])
+        return convolve(x, self.conv.weight, stride=stride)
+
+
+class FeatureExtractor(nn.Module):
+    """The stack of strided convolutions.
+
+    Without gradients it runs in blocks of time, so that a long clip needs the memory of a short
+    one and what a layer gives the next one is still in the cache.
+
+    Parameters
+    ----------
+    hidden_dims, kernel_sizes, strides : sequence of int
+        Channels, kernel and stride of each layer.
+    norm : {"layer", "group"}
+        LayerNorm in every layer (large), or a group norm over time in the first only (base).
+    causal : bool
+        See `ConvLayer`.
+
+    Example
+    -------
+    >>> extractor = FeatureExtractor([4, 4], [10, 3], [5, 2])
+    >>> extractor(torch.zeros(1, 100))[0].shape
+    torch.Size([1, 9, 4])
+    """
+
+    def __init__(
+        self,
+        hidden_dims: Sequence[int],
+        kernel_sizes: Sequence[int],
+        strides: Sequence[int],
+        norm: str = "layer",
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        # a norm over time needs the whole clip
+        self.frame_by_frame = norm != "group"
+        norms: list[str | None] = ["layer"] * len(hidden_dims)
+        if norm == "group":
+            norms = ["time"] + [None] * (len(hidden_dims) - 1)
+        in_dims = [1, *hidden_dims[:-1]]
+        self.layers = nn.ModuleList(
+            ConvLayer(*layer, causal=causal)
+            for layer in zip(in_dims, hidden_dims, kernel_sizes, strides, norms, strict=True)
+        )
+        self.hop = math.prod(strides)
+        reach = [(k - 1) * math.prod(strides[:i]) for i, k in enumerate(kernel_sizes)]
+        self.receptive_field = 1 + sum(reach)
+
+    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Map (B, T), zeros on padded samples, to (B, N, C) with its lengths."""
+        block = _BLOCK_BYTES.get(sig.device.type, _BLOCK_BYTES["other"])
+        block //= sig.shape[0] * sig.element_size()
+        if not self.frame_by_frame or not blocks_allowed() or sig.shape[1] <= block:
+            return self._convolve(sig, lengths)
+        blocks = self._blocks(sig, lengths, max(1, block // self.hop))
+        x = torch.cat(list(blocks), dim=1)
+        if lengths is None:
+            return x, None
+        lengths = self.output_lengths(lengths)
+        return zero_padding(x, valid_mask(lengths, x.shape[1])), lengths
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Count the frames of as many samples, int64 of any shape."""
+        for layer in self._convs:
+            lengths = layer.output_lengths(lengths)
+        return lengths
+
+    @property
+    def _convs(self) -> list[ConvLayer]:
+        return cast(list[ConvLayer], list(self.layers))
+
+    def _blocks(self, sig: Tensor, lengths: Tensor | None, size: int) -> Iterator[Tensor]:
+        """Frames in blocks of `size`, each from exactly the samples that its frames see."""
+        # The first frames of a causal block would see a repeated sample in the place of the
+        # past, so they are computed for nothing and thrown away.
+        past = -(-(self.receptive_field - 1) // self.hop) if self.causal else 0
+        future = 1 if self.causal else self.receptive_field
+        num_frames = int(self.output_lengths(torch.tensor(sig.shape[1])))
+        for first in range(0, num_frames, size):
+            last = min(first + size, num_frames) - 1
+            warm_up = min(past, first)
+            start = (first - warm_up) * self.hop
+            block = sig[:, start : last * self.hop + future]
+            here = None if lengths is None else (lengths - start).clamp(0, block.shape[1])
+            yield self._convolve(block, here)[0][:, warm_up:]
+
+    def _convolve(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x = sig[:, :, None]
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
+        return x, lengths

@@ -1,0 +1,95 @@
+"""Log-mel encoder: frames, values, padding."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def encoder() -> LogMel:
+    return LogMel()
+
+
+def test_attributes_and_config(encoder):
+    assert (encoder.sample_rate, encoder.hop, encoder.dim) == (16000, 320, 80)
+    assert LogMel(**encoder.config).config == encoder.config
+    assert not encoder.state_dict() and not list(encoder.parameters())
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 1024, 16001])
+def test_one_frame_for_every_started_hop(encoder, samples):
+    feats, lengths = encoder(torch.zeros(1, samples))
+    assert feats.shape == (1, math.ceil(samples / 320), 80)
+    assert lengths.tolist() == [feats.shape[1]]
+    assert encoder.output_lengths(torch.tensor([samples])).tolist() == lengths.tolist()
+
+
+def test_frame_is_centred_on_its_hop(encoder):
+    sig = torch.zeros(1, 320 * 9)
+    sig[0, 320 * 4 + 160] = 1.0
+    power = encoder(sig)[0].mean(dim=2)[0]
+    assert power.argmax() == 4
+    torch.testing.assert_close(power, power.flip(0), atol=1e-3, rtol=0)
+
+
+def test_value_of_a_frame(encoder):
+    import librosa
+
+    sig = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0))
+    # window of frame 1 starts at 320 - (1024 - 320) / 2 = -32
+    cut = torch.nn.functional.pad(sig, (32, 0))[0, :1024] * torch.hann_window(1024)
+    mel = librosa.filters.mel(sr=16000, n_fft=1024, n_mels=80, fmin=0, fmax=8000)
+    expected = torch.from_numpy(mel) @ torch.fft.rfft(cut).abs()
+    torch.testing.assert_close(encoder(sig)[0][0, 1], (expected.log() + 5.0) / 2.3)
+
+
+def test_silence_is_finite(encoder):
+    feats, _ = encoder(torch.zeros(1, 3200))
+    torch.testing.assert_close(feats, torch.full_like(feats, (math.log(1e-5) + 5.0) / 2.3))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    samples=st.lists(st.integers(1, 5000), min_size=1, max_size=4),
+    extra=st.integers(0, 1500),
+    garbage=st.sampled_from([0.0, 1e3, math.nan, math.inf]),
+    train=st.booleans(),
+)
+def test_clip_alone_equals_clip_in_batch(samples, extra, garbage, train):
+    encoder = LogMel().train(train)
+    generator = torch.Generator().manual_seed(sum(samples))
+    clips = [torch.randn(n, generator=generator) for n in samples]
+    batch = torch.full((len(clips), max(samples) + extra), garbage)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: len(clip)] = clip
+    feats, lengths = encoder(batch, torch.tensor(samples))
+    for row, length, clip in zip(feats, lengths.tolist(), clips, strict=True):
+        alone = encoder(clip[None])[0][0]
+        assert alone.shape[0] == length
+        torch.testing.assert_close(row[:length], alone, atol=1e-5, rtol=0)
+        assert not row[length:].any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"f_max": 9000.0}, {"f_min": -1.0}, {"hop_length": 2000}, {"floor": 0.0}, {"scale": 0.0}],
+)
+def test_bad_arguments(arguments):
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        LogMel(**arguments)
+
+
+@pytest.mark.parametrize(
+    "sig", [torch.zeros(10), torch.zeros(1, 0), torch.zeros(1, 10, dtype=torch.int16)]
+)
+def test_bad_signal(encoder, sig):
+    with pytest.raises(UserError, match="sig"):
+        encoder(sig)
