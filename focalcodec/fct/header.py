@@ -1,14 +1,18 @@
-"""Header of a token file: what its tokens mean, in less than 100 bytes (docs/token_files.md)."""
+"""The header of a token file: the model, the rates and the length (docs/token_files.md)."""
 
 from __future__ import annotations
 
 import string
 import unicodedata
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from focalcodec.errors import UserError
-from focalcodec.fct.bytes import CRC_BYTES, ByteReader
+from focalcodec.fct.binary import CRC_BYTES, ByteReader
+
+if TYPE_CHECKING:
+    from focalcodec.codec import FocalCodec
 
 MAGIC = b"FCT"
 VERSION = 1
@@ -17,7 +21,7 @@ HASH_DIGITS = 16
 TEXT_BYTES = 255
 HEADER_BYTES = FIXED_BYTES + 2 * TEXT_BYTES + CRC_BYTES  # the longest header
 
-# Integers of the fixed part behind the hash, in their order: name and bytes.
+# Integers that follow the hash, in the order of the file: name and number of bytes.
 NUMBERS = (
     ("samples_per_token", 2),
     ("sample_rate_input", 3),
@@ -31,32 +35,7 @@ HEX = set(string.digits + "abcdef")
 
 @dataclass(frozen=True)
 class TokenHeader:
-    """What the tokens of a file mean.
-
-    Parameters
-    ----------
-    model : str
-        Name of the model, at most 255 bytes of UTF-8.
-    weights_sha256 : str
-        SHA-256 of its weights (`focalcodec.hub.fingerprint`), 16 to 64 hexadecimal digits. The
-        first 16 are kept.
-    bits : int
-        Bits a token, 1..32.
-    samples_per_token : int
-        Samples at `sample_rate_input` that one token stands for, 1..65535.
-    sample_rate_input, sample_rate_output : int
-        Rates that the codec hears and speaks at, Hz, below 2^24.
-    sample_rate : int
-        Rate of the audio that was encoded, Hz, below 2^24.
-    num_samples : int
-        Its samples at `sample_rate`, 1..2^40 - 1.
-    id : str
-        Name of the clip, at most 255 bytes of UTF-8; may be empty.
-
-    Raises
-    ------
-    UserError
-        A field is not one of these.
+    """What the tokens of a file mean; `UserError` if a field has another type or is out of range.
 
     Example
     -------
@@ -65,15 +44,15 @@ class TokenHeader:
     (50.0, 650.0, 2.0)
     """
 
-    model: str
-    weights_sha256: str
-    bits: int
-    samples_per_token: int
-    sample_rate_input: int
-    sample_rate_output: int
-    sample_rate: int
-    num_samples: int
-    id: str = ""
+    model: str  # name of the model, 1..255 bytes of UTF-8
+    weights_sha256: str  # of its weights (hub.fingerprint), 16..64 hex digits; 16 are stored
+    bits: int  # per token, 1..32
+    samples_per_token: int  # at sample_rate_input, 1..65535
+    sample_rate_input: int  # of the encoder's input, Hz, below 2^24
+    sample_rate_output: int  # of the decoder's output, Hz, below 2^24
+    sample_rate: int  # of the original audio, Hz, below 2^24
+    num_samples: int  # of the original audio, at sample_rate, 1..2^40 - 1
+    id: str = ""  # name of the clip, 0..255 bytes of UTF-8
 
     def __post_init__(self) -> None:
         _check_text("model", self.model, min_bytes=1)
@@ -90,51 +69,79 @@ class TokenHeader:
 
     @property
     def token_rate(self) -> float:
-        """Tokens a second, Hz."""
+        """Tokens per second, Hz."""
         return self.sample_rate_input / self.samples_per_token
 
     @property
     def bitrate(self) -> float:
-        """Bits a second of packed tokens, without the header."""
+        """Bits per second of packed tokens, without the header."""
         return self.token_rate * self.bits
 
     @property
     def seconds(self) -> float:
-        """Duration of the audio that was encoded."""
+        """Duration of the original audio."""
         return self.num_samples / self.sample_rate
 
 
-def header_bytes(header: TokenHeader, num_tokens: int, body: int) -> bytes:
-    """Lay a header out as it stands in a file, its CRC-32 included.
+def header_for(
+    codec: FocalCodec,
+    model_name: str,
+    weights_sha256: str,
+    sample_rate: int,
+    num_samples: int,
+    id: str = "",
+) -> TokenHeader:
+    """Make the header of a clip from the bits and rates of the codec that encodes it.
 
-    Parameters
-    ----------
-    header : TokenHeader
-        What the tokens mean.
-    num_tokens : int
-        Tokens in the file.
-    body : int
-        Number of the way they are stored.
+    `model_name` says where the codec comes from, such as `lucadellalib/focalcodec_50hz`, and
+    `focalcodec.hub.fingerprint` computes `weights_sha256`. `sample_rate` (Hz) and `num_samples`
+    are those of the original audio. The errors are those of `TokenHeader`.
+    """
+    return TokenHeader(
+        model=model_name,
+        weights_sha256=weights_sha256,
+        bits=codec.quantizer.dim,
+        samples_per_token=codec.encoder.hop * codec.compressor.factor,
+        sample_rate_input=codec.sample_rate_input,
+        sample_rate_output=codec.sample_rate_output,
+        sample_rate=sample_rate,
+        num_samples=num_samples,
+        id=id,
+    )
 
-    Returns
-    -------
-    bytes
-        At most `HEADER_BYTES`.
 
-    Raises
-    ------
-    UserError
-        `num_tokens` is not in 1..2^32 - 1, or the audio is longer than that many tokens last.
+def check_model(
+    header: TokenHeader, codec_name: str, weights_sha256: str, source: str = "tokens"
+) -> None:
+    """Check that a codec has the weights with which the tokens were made.
+
+    Names are not compared, because a folder may contain a copy of a published model. `UserError`
+    names the file as `source`.
 
     Example
     -------
-    >>> name, weights = "lucadellalib/focalcodec_12_5hz", "0123456789abcdef"
-    >>> header = TokenHeader(
-    ...     name, weights, 13, 1280, 16000, 16000, 16000, 160000, id="1272-128104-0000"
-    ... )
-    >>> len(header_bytes(header, num_tokens=125, body=0))
-    86
+    >>> header = TokenHeader("me/codec", "0123456789abcdef", 13, 320, 16000, 16000, 16000, 1000)
+    >>> check_model(header, "other", "f" * 64, "a.fct")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: a.fct: tokens of me/codec (weights 0123456789abcdef), but the \
+model is other (weights ffffffffffffffff); give --model me/codec, or --any_model to decode them \
+anyway
     """
+    weights = weights_sha256[:HASH_DIGITS]
+    if weights != header.weights_sha256:
+        theirs = f"--model {header.model}"
+        if header.model == codec_name:  # same name, other version: the package's codec was updated
+            theirs = f"the {codec_name} with those weights"
+        raise UserError(
+            f"{source}: tokens of {header.model} (weights {header.weights_sha256}), but the model"
+            f" is {codec_name} (weights {weights}); give {theirs}, or --any_model to decode them"
+            " anyway"
+        )
+
+
+def header_bytes(header: TokenHeader, num_tokens: int, body: int) -> bytes:
+    """Return the bytes of a header, CRC-32 included; `body` is the number of the body's kind."""
     check_duration(header, num_tokens)
     model, id = header.model.encode(), header.id.encode()
     data = MAGIC + bytes([VERSION, body, header.bits, len(model), len(id)])
@@ -146,35 +153,7 @@ def header_bytes(header: TokenHeader, num_tokens: int, body: int) -> bytes:
 
 
 def read_header(reader: ByteReader) -> tuple[TokenHeader, int, int]:
-    """Read a header and nothing behind it.
-
-    Parameters
-    ----------
-    reader : ByteReader
-        At the begin of a token file.
-
-    Returns
-    -------
-    header : TokenHeader
-        What the tokens mean.
-    num_tokens : int
-        Tokens in the file.
-    body : int
-        Number of the way they are stored, not yet looked at.
-
-    Raises
-    ------
-    UserError
-        Not a token file, of a later version, truncated, corrupted, or a field out of range.
-
-    Example
-    -------
-    >>> import io
-    >>> read_header(ByteReader(io.BytesIO(b"RIFF"), "a.wav"))
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: a.wav: not a token file, it begins with b'RIF'; give a .fct file
-    """
+    """Read a header and nothing after it: header, number of tokens, unchecked kind of the body."""
     magic = reader.read(len(MAGIC), "header")
     if magic != MAGIC:
         raise UserError(
@@ -183,7 +162,7 @@ def read_header(reader: ByteReader) -> tuple[TokenHeader, int, int]:
     version = reader.read(1, "header")[0]
     if version != VERSION:
         raise UserError(
-            f"{reader.name}: version {version} of the format, and {VERSION} can be read;"
+            f"{reader.name}: version {version} of the format, but only {VERSION} can be read;"
             " update focalcodec, or copy the file again"
         )
     fixed = reader.read(FIXED_BYTES - len(MAGIC) - 1, "header")
@@ -202,35 +181,19 @@ def read_header(reader: ByteReader) -> tuple[TokenHeader, int, int]:
 
 
 def check_duration(header: TokenHeader, num_tokens: int) -> None:
-    """Make sure that there are tokens, and enough for the audio that the header promises.
-
-    A model may drop the end of the audio: two tokens and a second are let pass.
-
-    Raises
-    ------
-    UserError
-        There are none, too many for the format, or the audio is longer.
-
-    Example
-    -------
-    >>> header = TokenHeader("m", "0123456789abcdef", 13, 320, 16000, 16000, 16000, 10**9)
-    >>> check_duration(header, num_tokens=50)
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: num_samples: 1000000000 at 16000 Hz, and 50 tokens last 1.00 s; \
-give the number that went into encode
-    """
+    """Check that there are tokens, and enough tokens for the length of the audio."""
     _check_number("num_tokens", num_tokens, 256**TOKENS_BYTES - 1)
+    # A model may drop the end of the audio: allow two tokens and one second.
     longest = (num_tokens + 2) * header.samples_per_token + header.sample_rate_input
     if header.num_samples * header.sample_rate_input > longest * header.sample_rate:
         raise UserError(
-            f"num_samples: {header.num_samples} at {header.sample_rate} Hz, and {num_tokens} tokens"
-            f" last {num_tokens / header.token_rate:.2f} s; give the number that went into encode"
+            f"num_samples: {header.num_samples} at {header.sample_rate} Hz, but {num_tokens} tokens"
+            f" last {num_tokens / header.token_rate:.2f} s; give the length of the encoded audio"
         )
 
 
 def _parse(fixed: bytes, texts: bytes) -> tuple[TokenHeader, int]:
-    """Header and number of tokens, from the fixed part behind the version and the strings."""
+    """Header and number of tokens, from the fixed part after the version and the two strings."""
     _, bits, model_bytes, _ = fixed[:4]
     offset = 4 + HASH_DIGITS // 2
     weights, numbers = fixed[4:offset].hex(), {}

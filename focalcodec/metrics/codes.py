@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.fct.entropy import encode_toks
-from focalcodec.fct.packing import toks_array
-from focalcodec.fct.table import TokenTable
+from focalcodec.fct.binary import toks_array
+from focalcodec.fct.entropy import TokenTable, encode_toks
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A second reader of token files, written from docs/token_files.md in plain Python.
 
-It looks at nothing twice and refuses nothing: it says what the bytes of a sound file mean.
+It checks nothing: it returns what the bytes of a valid file mean.
 """
 
 from __future__ import annotations

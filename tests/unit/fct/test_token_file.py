@@ -1,4 +1,4 @@
-"""Token files: what is written is read, in a stream too, and the rest is refused in one line."""
+"""Token files: written tokens are read back, also from a stream; bad input is a one-line error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def file_of(toks: Tensor, header: TokenHeader = EXAMPLE) -> bytes:
 
 
 class Trickle(io.RawIOBase):
-    """A pipe that gives a byte or two at a time and can't seek."""
+    """A pipe that returns at most two bytes at a time and can't seek."""
 
     def __init__(self, data: bytes) -> None:
         self.rest = data
@@ -76,7 +76,7 @@ def headers(draw: st.DrawFn, bits: int) -> TokenHeader:
 
 
 @given(st.data())
-def test_what_is_written_is_read(data: st.DataObject) -> None:
+def test_written_tokens_are_read_back(data: st.DataObject) -> None:
     bits = data.draw(st.integers(1, 32))
     toks = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=1, max_size=50))
     header = data.draw(headers(bits))
@@ -115,8 +115,8 @@ def test_blocks(dtype: torch.dtype, num_tokens: int) -> None:
     assert torch.equal(torch.cat(blocks), toks.long())
 
 
-def test_stream_gives_what_has_come() -> None:
-    """The header and the first block are there before the writer goes on."""
+def test_stream_yields_tokens_as_they_arrive() -> None:
+    """The header and the first block are read while the writer waits."""
     toks = torch.randint(0, 8192, (20000,))
     data = file_of(toks)
     begin = 75 + 8192 * 13 // 8
@@ -157,7 +157,7 @@ def test_an_hour_in_bounded_memory(tmp_path: Path) -> None:
     assert (tmp_path / "a.fct").stat().st_size == 180_000 * 13 // 8 + 71 + 4
 
 
-def test_a_promise_of_many_tokens_takes_no_memory() -> None:
+def test_a_header_with_too_many_tokens_takes_no_memory() -> None:
     head = header_bytes(EXAMPLE, 2**32 - 1, body=0)
     tracemalloc.start()
     with pytest.raises(UserError, match="truncated in its tokens, after 171 bytes"):
@@ -215,11 +215,11 @@ def test_bad_fields_are_refused(name: str, value: object) -> None:
 def test_audio_longer_than_its_tokens_is_refused() -> None:
     longest = (3 * 320 + 2 * 320 + 16000) * 3  # two tokens and a second more, at 48 kHz
     file_of(TOKS, replace(EXAMPLE, num_samples=longest))
-    with pytest.raises(UserError, match="num_samples: 52801 at 48000 Hz, and 3 tokens last 0.06 s"):
+    with pytest.raises(UserError, match="52801 at 48000 Hz, but 3 tokens last 0.06 s"):
         file_of(TOKS, replace(EXAMPLE, num_samples=longest + 1))
 
 
-def test_sources_that_are_no_token_files(tmp_path: Path) -> None:
+def test_files_that_are_not_token_files(tmp_path: Path) -> None:
     empty = tmp_path / "empty.fct"
     empty.touch()
     text = tmp_path / "text.fct"
@@ -230,9 +230,12 @@ def test_sources_that_are_no_token_files(tmp_path: Path) -> None:
         (tmp_path, "can't be read .*check the path"),
         (io.BytesIO(b"RIFF"), "token stream: not a token file, it begins with b'RIF'"),
         (io.StringIO("FCT"), "token stream: gives str, not bytes; open it in binary mode"),
-        (io.BytesIO(b"FCT\x02"), "version 2 of the format, and 1 can be read; update focalcodec"),
-        (io.BytesIO(header_bytes(EXAMPLE, 3, body=3)), "body 3 is not known, 0..2 are; update"),
-        (io.BytesIO(2 * file_of(TOKS)), "bytes behind its end at 80; give one token file"),
+        (
+            io.BytesIO(b"FCT\x02"),
+            "version 2 of the format, but only 1 can be read; update",
+        ),
+        (io.BytesIO(header_bytes(EXAMPLE, 3, body=3)), "body 3 is not one of 0..2; update"),
+        (io.BytesIO(2 * file_of(TOKS)), "bytes after its end at 80; give one token file"),
     ):
         with pytest.raises(UserError, match=message):
             read_toks(source)  # type: ignore[arg-type]
@@ -243,7 +246,7 @@ def test_sources_that_are_no_token_files(tmp_path: Path) -> None:
 def test_a_reader_reads_once() -> None:
     with TokenReader(io.BytesIO(file_of(TOKS))) as reader:
         list(reader)
-        with pytest.raises(UserError, match="read already; open it again"):
+        with pytest.raises(UserError, match="was read already; open it again"):
             list(reader)
 
 

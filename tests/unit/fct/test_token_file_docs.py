@@ -1,4 +1,4 @@
-"""docs/token_files.md and docs/read_fct.c say what the code does."""
+"""docs/token_files.md and docs/read_fct.c agree with the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from focalcodec.errors import UserError
 from focalcodec.fct import read_toks, write_toks
 from tests.unit.fct.reference import EXAMPLE
-from tests.unit.fct.test_fct_mutations import mutate, put_crcs_right, seeds
+from tests.unit.fct.test_token_file_mutations import correct_crcs, mutate, seeds
 
 DOCS = Path(__file__).parents[3] / "docs"
 TOKS = torch.tensor([1, 2, 8191])
@@ -74,7 +74,7 @@ def test_reader_in_c(reader: Path, bits: int, num_tokens: int) -> None:
     assert toks_of(done.stdout) == toks.tolist()
 
 
-def test_reader_in_c_tells_the_header(reader: Path) -> None:
+def test_reader_in_c_prints_the_header(reader: Path) -> None:
     lines = run(reader, file_of(TOKS)).stdout.decode().splitlines()
     assert lines[:7] == [
         "# model lucadellalib/focalcodec_50hz",
@@ -87,7 +87,7 @@ def test_reader_in_c_tells_the_header(reader: Path) -> None:
     ]
 
 
-def test_reader_in_c_knows_own_frequencies(reader: Path) -> None:
+def test_reader_in_c_decodes_own_frequencies(reader: Path) -> None:
     pytest.importorskip("constriction")
     toks = (torch.arange(9001) // 3).square() % 64
     data = file_of(toks, body="smallest")
@@ -97,7 +97,7 @@ def test_reader_in_c_knows_own_frequencies(reader: Path) -> None:
 
 @pytest.mark.parametrize("body", ["packed", "own"])
 def test_readers_agree_on_damaged_files(reader: Path, body: str) -> None:
-    """What the one reads the other reads alike; the C reader checks fewer fields of the header."""
+    """Both give the same tokens; the C reader checks fewer fields of the header."""
     if body == "own":
         pytest.importorskip("constriction")
     (files, _), random = seeds(body), Random(3)
@@ -105,7 +105,7 @@ def test_readers_agree_on_damaged_files(reader: Path, body: str) -> None:
     for turn in range(300):
         data = mutate(random, files)
         if turn % 2:
-            put_crcs_right(data)
+            correct_crcs(data)
         done = run(reader, bytes(data))
         assert done.returncode in (0, 1)
         try:

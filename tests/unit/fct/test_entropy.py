@@ -1,4 +1,4 @@
-"""Entropy-coded token files: exact, the same on all machines, never larger, and told when not."""
+"""Entropy-coded token files: exact, the same on all machines, never larger than packed ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytest.importorskip("constriction")
 
 
 def speech(num_tokens: int, seed: int = 0) -> Tensor:
-    """Tokens whose bits stay as they were three times out of four."""
+    """Tokens whose bits keep their value three times out of four."""
     flip, tok, toks = random.Random(seed), 0, []
     for _ in range(num_tokens):
         tok ^= sum((flip.random() < 0.25) << place for place in range(13))
@@ -41,13 +41,13 @@ def file_of(toks: Tensor, table: TokenTable | None = None) -> bytes:
 
 
 def coded_file(body: bytes, num_tokens: int, kind: int = 1) -> bytes:
-    """A file with sound CRCs, whatever the body."""
+    """A file with correct CRCs, whatever the body."""
     data = len(body).to_bytes(4, "little") + body
     return header_bytes(EXAMPLE, num_tokens, kind) + data + crc32(data).to_bytes(4, "little")
 
 
 @given(st.data())
-def test_what_is_coded_is_decoded(data: st.DataObject) -> None:
+def test_coded_tokens_are_decoded(data: st.DataObject) -> None:
     bits = data.draw(st.integers(1, 32))
     ones = bytes(data.draw(st.lists(st.integers(1, 255), min_size=2 * bits, max_size=2 * bits)))
     toks = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=1, max_size=60))
@@ -59,7 +59,7 @@ def test_what_is_coded_is_decoded(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("num_tokens", [1, 8192, 8193, 20000])
 @pytest.mark.parametrize("tok", [0, 8191])
-def test_one_token_all_along(num_tokens: int, tok: int) -> None:
+def test_the_same_token_everywhere(num_tokens: int, tok: int) -> None:
     toks = torch.full((num_tokens,), tok)
     data = file_of(toks)
     assert torch.equal(read_toks(io.BytesIO(data))[1], toks)
@@ -97,8 +97,8 @@ def test_never_larger_than_packed(num_tokens: int, kind: str) -> None:
         assert both == packed.getvalue()
 
 
-def test_bytes_are_those_of_all_machines() -> None:
-    """A version of the coder, or a machine, that rounds in another way would fail here."""
+def test_bytes_are_the_same_on_all_machines() -> None:
+    """Fails with a version of the coder, or on a machine, that rounds in another way."""
     table = TokenTable.from_toks([speech(300)], 13)
     assert table.ones.hex() == "4537453f3a44443557304e483dc7c9c4c1b7b9c2bacfd3c7c6c4"
     files = [file_of(speech(300)), file_of(speech(300), table)]
@@ -127,13 +127,13 @@ def test_table_on_disk(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="^.*broken.fcf: .*$"):
             TokenTable.load(broken)
     broken.write_bytes(data + b"\0")
-    with pytest.raises(UserError, match="broken.fcf: bytes behind its end at 39"):
+    with pytest.raises(UserError, match="broken.fcf: has bytes after its end at 39"):
         TokenTable.load(broken)
     with pytest.raises(UserError, match="none.fcf: can't be read"):
         TokenTable.load(tmp_path / "none.fcf")
 
 
-def test_table_of_nothing_is_even() -> None:
+def test_table_without_clips_is_one_half() -> None:
     assert set(TokenTable.from_toks([], 13).ones) == {128}
 
 
@@ -142,9 +142,9 @@ def test_wrong_tables_are_refused() -> None:
     table, other = (TokenTable.from_toks([speech(300, seed)], 13) for seed in (0, 1))
     data = file_of(toks, table)
     for given_table in (None, other, TokenTable(1, b"@@")):
-        with pytest.raises(UserError, match=f"table of frequencies {table.id.hex()}, and .* given"):
+        with pytest.raises(UserError, match=f"table of frequencies {table.id.hex()}, but .* given"):
             read_toks(io.BytesIO(data), given_table)
-    with pytest.raises(UserError, match="table: of 1 bits a token, for tokens of 13"):
+    with pytest.raises(UserError, match="table: of 1 bits per token, for tokens of 13"):
         file_of(toks, TokenTable(1, b"@@"))
     with pytest.raises(UserError, match="give a table of the same model and body='smallest'"):
         write_toks(io.BytesIO(), toks, EXAMPLE, table=table)
@@ -152,8 +152,8 @@ def test_wrong_tables_are_refused() -> None:
         write_toks(io.BytesIO(), toks, EXAMPLE, body="best")  # type: ignore[arg-type]
 
 
-def test_bodies_that_no_writer_gives() -> None:
-    """Their CRC is right: what is wrong is found without it."""
+def test_bodies_that_no_writer_writes() -> None:
+    """Their CRC is correct, so other checks have to find the error."""
     toks = speech(300)
     ones = TokenTable.from_toks([toks], 13).ones
     words = encode_toks(toks.numpy(), TokenTable(13, ones))
@@ -164,7 +164,7 @@ def test_bodies_that_no_writer_gives() -> None:
         (ones + words, 10**6, "can't hold 1000000 tokens"),
         (ones + words, 2**32 - 1, "can't hold 4294967295 tokens"),
         (ones, 300, "0 bytes can't hold 300 tokens"),
-        (ones[:20], 300, "frequencies: 20, .* give 2 a bit"),
+        (ones[:20], 300, "frequencies: 20, .* give 2 per bit"),
         (b"", 300, "frequencies: 0, "),
         (ones[:-1] + b"\0" + words, 300, "frequencies: 26, the smallest 0"),
         (ones + b"\xff" * len(words), 300, "the range coder finds impossible data"),
@@ -176,7 +176,7 @@ def test_bodies_that_no_writer_gives() -> None:
 def test_a_flipped_bit_is_found_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytearray(file_of(speech(300)))
     data[-40] ^= 1
-    monkeypatch.setattr("focalcodec.fct.reader.decode_toks", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("focalcodec.fct.token_file.decode_toks", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match="the CRC of its tokens"):
         read_toks(io.BytesIO(bytes(data)))
 

@@ -1,9 +1,9 @@
-"""100,000 damaged token files: each is refused in one line, or gives what its bytes say.
+"""100,000 damaged token files: each is a one-line error, or gives the tokens of its bytes.
 
-Half of the mutations leave the CRCs as they are, as disks, pipes and editors do: then nothing but
-the bytes of the file itself may be read. The others put the CRCs right again, so that every check
-behind them is reached: then a file that is read has to mean what a second reader, written from the
-documentation, finds in it, and a packed one has to be the very bytes that the writer gives.
+Half of the mutations do not correct the CRCs, like damage by disks, pipes and editors: then only
+an unchanged file may be readable. The others correct the CRCs, so that every later check is
+reached: then a second reader, written from the documentation, has to read the same header and
+tokens, and writing the tokens of a packed file has to give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIELDS = {3: 1, 4: 1, 5: 1, 6: 1, 7: 1, 8: 8, 16: 2, 18: 3, 21: 3, 24: 3, 27: 5,
 
 
 def seeds(body: str) -> tuple[list[bytes], TokenTable | None]:
-    """Small sound files."""
+    """Small valid files."""
     random, table = Random(1), None
     if body == "table":
         table = TokenTable.from_toks([torch.tensor([5, 6, 7] * 20)], 13)
@@ -77,8 +77,8 @@ def mutate(random: Random, files: list[bytes]) -> bytearray:
     return data
 
 
-def put_crcs_right(data: bytearray) -> None:
-    """Write the CRCs that a header of these strings, and a body up to the end, would have."""
+def correct_crcs(data: bytearray) -> None:
+    """Write the CRCs of the header, and of a body that ends with the file."""
     if len(data) < 40:
         return
     end = 36 + data[6] + data[7]
@@ -89,7 +89,7 @@ def put_crcs_right(data: bytearray) -> None:
 
 
 def outcome(data: bytes, files: list[bytes], table: TokenTable | None, sealed: bool) -> str:
-    """What became of a file, once that is found right."""
+    """Read a file, check the result, and return a word for it."""
     try:
         header, toks = read_toks(io.BytesIO(data), table)
     except UserError as error:
@@ -125,9 +125,9 @@ def test_mutated_files(body: str, count: int) -> None:
     for turn in range(count):
         data, sealed = mutate(random, files), turn % 2 == 1
         if sealed:
-            put_crcs_right(data)
+            correct_crcs(data)
         outcomes[outcome(bytes(data), files, table, sealed)] += 1
     assert outcomes.total() == count
-    # Mutations that no longer reach the checks would prove nothing.
+    # Mutations that do not reach the checks would prove nothing.
     assert outcomes["read"] > count // 20
     assert len(outcomes) > 12
