@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,3 +73,14 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def safe_file_name(text: str) -> str:
+    """Turn a text into a file name that every file system accepts.
+
+    Example
+    -------
+    >>> safe_file_name("91/1/91-1-0000"), safe_file_name("opus:6")
+    ('91_1_91-1-0000', 'opus-6')
+    """
+    return re.sub(r"[^\w.-]", "_", text.replace(":", "-")).lstrip(".") or "_"

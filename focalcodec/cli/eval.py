@@ -11,19 +11,17 @@ from pathlib import Path
 from focalcodec.cli.main import DONE, SOME_FAILED
 from focalcodec.cli.options import (
     add_window_option,
-    pick_device,
     positive_float,
     positive_int,
-    take_device,
 )
+from focalcodec.coders.spec import KINDS, parse_specs
+from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
 from focalcodec.evaluation.bootstrap import RESAMPLES
 from focalcodec.evaluation.clips import TASKS, SetOptions, read_sets, source_name
-from focalcodec.evaluation.codecs import KINDS, parse_specs
 from focalcodec.evaluation.compare import compare_cards, comparison_text, read_card
-from focalcodec.evaluation.plan import Plan
-from focalcodec.evaluation.run import Outcome, evaluate, load_panel_judges
-from focalcodec.evaluation.table import card_tables
+from focalcodec.evaluation.plan import EvaluationPlan
+from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
 from focalcodec.tokenize.plan import Shard
 
 EXAMPLES = """examples:
@@ -34,8 +32,6 @@ EXAMPLES = """examples:
 codecs (NAME= before any of them names it):
   FOLDER, OWNER/NAME[@REVISION] or demo, a FocalCodec
 """ + "".join(f"  {text}\n" for _, text in KINDS.values())
-
-REPORT_NAME = "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="offline (weights from pip packages), offline_tiny (the same without Whisper base),"
         " paper (weights from the hub) or none (default: %(default)s)",
     )
-    group.add_argument("--report", action="store_true", help=f"write OUT/{REPORT_NAME} too")
+    group.add_argument("--report", action="store_true", help="write OUT/report.html too")
     group.add_argument("--bootstrap_samples", type=positive_int, default=RESAMPLES, metavar="N")
     _add_work_options(parser)
 
@@ -130,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     if len(args.paths) < 2:
         raise UserError("SOURCE... OUT: give at least one source and, last, the run's folder")
     *sources, out = args.paths
-    take_device()
-    plan = Plan(
+    set_process_device()
+    plan = EvaluationPlan(
         sets=tuple(
             found for source in sources for found in read_sets(source, _options(args, source))
         ),
@@ -148,7 +144,11 @@ def run(args: argparse.Namespace) -> int:
         command=shlex.join(["focalcodec", *sys.argv[1:]]),
     )
     outcome = evaluate(plan, load_panel_judges, Shard.from_environment(os.environ), args.jobs)
-    show(plan, outcome, args.report)
+    print_outcome(plan, outcome)
+    if args.report and outcome.cards is not None:
+        from focalcodec.report import write_report
+
+        print(f"\nreport: {write_report(plan.out)}", file=sys.stderr)
     return SOME_FAILED if outcome.found.refused else DONE
 
 
@@ -163,28 +163,3 @@ def _options(args: argparse.Namespace, source: str) -> SetOptions:
         args.seed,
         args.max_clips,
     )
-
-
-def show(plan: Plan, outcome: Outcome, report: bool) -> None:
-    """Print what a run came to, and write the report.
-
-    Parameters
-    ----------
-    plan : Plan
-        What was to be done.
-    outcome : Outcome
-        From `evaluate`.
-    report : bool
-        Whether to write one.
-    """
-    if outcome.cards is None:
-        print(f"{plan.out}: this share is done; the last process writes the cards", file=sys.stderr)
-        return
-    for line in (*outcome.found.refused.values(), *outcome.found.missing):
-        print(f"focalcodec: left out: {line}", file=sys.stderr)
-    print(card_tables(outcome.cards), flush=True)
-    if report:
-        from focalcodec.report import write_report
-
-        page = write_report(plan.out, plan.out / REPORT_NAME)
-        print(f"\nto hear and see: {page}", file=sys.stderr)

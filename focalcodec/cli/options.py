@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
-
-import torch
 
 from focalcodec.audio_stream import WRITTEN_FORMATS
 from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.codec import FocalCodec
-from focalcodec.errors import UserError
+from focalcodec.device import pick_device
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.hub.shipped import is_shipped
 from focalcodec.long_audio.coding import WINDOW_SECONDS, check_window
@@ -171,35 +168,3 @@ def load_model(args: argparse.Namespace) -> Model:
     if hasattr(args, "window_seconds"):
         check_window(codec, args.window_seconds)
     return Model(codec, name, sha256)
-
-
-def take_device() -> None:
-    """Give each process that torchrun starts on a machine a GPU of its own."""
-    if "LOCAL_RANK" in os.environ and torch.accelerator.is_available():
-        count = torch.accelerator.device_count()
-        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]) % count)
-
-
-def pick_device(name: str) -> torch.device:
-    """Device of --device; `auto` is a GPU if there is one.
-
-    Raises
-    ------
-    UserError
-        It is not to be had.
-
-    Example
-    -------
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: not to be had ({reason}); give cpu or cuda") from error
-    return device

@@ -15,8 +15,8 @@ from focalcodec.cli.options import (
     load_model,
     positive_float,
     positive_int,
-    take_device,
 )
+from focalcodec.device import set_process_device
 from focalcodec.errors import UserError
 from focalcodec.tokenize.plan import FORMATS, ModelIdentity, Plan, Shard, TokenizeOptions
 from focalcodec.tokenize.run import tokenize_corpus
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     )
     special = parse_special(args.special)
     source = open_source(args.source, args.data_folder, args.split)
-    take_device()
+    set_process_device()
     codec, name, sha256 = load_model(args)
     model = ModelIdentity(name, sha256, args.precision)
     vocabulary = TokenVocabulary(len(codec.codebook), args.offset, special)

@@ -17,23 +17,25 @@ import numpy as np
 import torch
 
 from focalcodec import __version__
+from focalcodec.coders.spec import CodecSpec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.bootstrap import figure
 from focalcodec.evaluation.clips import ClipSet
-from focalcodec.evaluation.codecs import Spec, file_name
 from focalcodec.evaluation.folders import CodecFolder, digest, write_json
-from focalcodec.evaluation.plan import Found, Plan, coded_key, score_key
+from focalcodec.evaluation.plan import EvaluationPlan, Found, coded_key, score_key
 from focalcodec.evaluation.speed import measure_speed
 from focalcodec.evaluation.usage import usage_of
-from focalcodec.files import atomic_path
+from focalcodec.files import atomic_path, safe_file_name
 from focalcodec.metrics.codes import coded_bits, kbps
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
 
 
-def finish_card(plan: Plan, clip_set: ClipSet, spec: Spec, found: Found) -> dict[str, Any] | None:
+def finish_card(
+    plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec, found: Found
+) -> dict[str, Any] | None:
     """Write the card of a codec on a set, with its tokens and transcripts, if all is done.
 
     Returns
@@ -46,7 +48,7 @@ def finish_card(plan: Plan, clip_set: ClipSet, spec: Spec, found: Found) -> dict
     coded = folder.coded(coded_key(plan, clip_set, coder))
     heard = {
         judge["name"]: folder.scores(
-            file_name(judge["name"]), score_key(plan, clip_set, coder, judge)
+            safe_file_name(judge["name"]), score_key(plan, clip_set, coder, judge)
         )
         for judge in found.judges
     }
@@ -159,7 +161,7 @@ def _clip_row(clip: Any, heard: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 
 def _codec(
     clip_set: ClipSet,
-    spec: Spec,
+    spec: CodecSpec,
     coder: Mapping[str, Any],
     coded: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -186,7 +188,7 @@ def _columns(found: Found, clips: Sequence[Mapping[str, Any]]) -> list[dict[str,
 
 
 def _splits(
-    plan: Plan, clip_set: ClipSet, clips: Sequence[Mapping[str, Any]]
+    plan: EvaluationPlan, clip_set: ClipSet, clips: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Figures of each language, where there are several."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
@@ -201,7 +203,7 @@ def _splits(
     return {"language": made}
 
 
-def _speed(plan: Plan, spec: Spec, coder: dict[str, Any]) -> dict[str, Any] | None:
+def _speed(plan: EvaluationPlan, spec: CodecSpec, coder: dict[str, Any]) -> dict[str, Any] | None:
     """Speed of a codec, measured once in a run, on clips of its first set."""
     first = plan.sets[0]
     path = CodecFolder(plan.out, first, spec).path / "records" / "speed.json"

@@ -15,8 +15,7 @@ from focalcodec.audio import AudioInfo, audio_info
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.evaluation.codecs import file_name
-from focalcodec.files import file_sha256
+from focalcodec.files import file_sha256, safe_file_name
 from focalcodec.tokenize.sources import folder_clips
 
 TASKS = ("resynthesis", "denoising", "conversion")
@@ -142,7 +141,7 @@ def read_sets(
         by_kind[kind].append(row)
     return [
         ClipSet(
-            file_name(f"{name}-{kind}" if len(by_kind) > 1 and kind else name),
+            safe_file_name(f"{name}-{kind}" if len(by_kind) > 1 and kind else name),
             _clips(source, some, options),
             kind,
         )
@@ -243,7 +242,7 @@ def _clips(
         heard = row.get("noisy", row["wav"]) if options.task == "denoising" else row["wav"]
         if heard != row["wav"]:
             _check_lengths(row["wav"], info, heard)
-        name = file_name(row["ID"])
+        name = safe_file_name(row["ID"])
         while name.lower() in names:
             name += "_"
         names[name.lower()] = None

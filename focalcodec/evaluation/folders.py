@@ -21,8 +21,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from focalcodec.coders.spec import CodecSpec
 from focalcodec.evaluation.clips import ClipSet, EvalClip
-from focalcodec.evaluation.codecs import Spec
 from focalcodec.files import atomic_path
 
 
@@ -126,13 +126,13 @@ class CodecFolder(_Records):
         Folder of the run.
     clip_set : ClipSet
         Set.
-    spec : Spec
+    spec : CodecSpec
         Codec.
     rank : int
         Which of the processes this is.
     """
 
-    def __init__(self, out: Path, clip_set: ClipSet, spec: Spec, rank: int = 0) -> None:
+    def __init__(self, out: Path, clip_set: ClipSet, spec: CodecSpec, rank: int = 0) -> None:
         super().__init__(out / clip_set.name / spec.folder, clip_set, rank)
 
     def audio(self, clip: EvalClip) -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec import __version__
+from focalcodec.coders.spec import CodecSpec
 from focalcodec.errors import UserError
 from focalcodec.evaluation.bootstrap import RESAMPLES
 from focalcodec.evaluation.clips import ClipSet, EvalClip
-from focalcodec.evaluation.codecs import Spec
 from focalcodec.evaluation.folders import digest
 from focalcodec.long_audio.coding import WINDOW_SECONDS
 from focalcodec.tokenize.part_encoder import plan_batches
@@ -18,7 +18,7 @@ from focalcodec.tokenize.plan import Shard
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What is to be done; the same in every process.
 
     Parameters
@@ -44,7 +44,7 @@ class Plan:
     """
 
     sets: tuple[ClipSet, ...]
-    codecs: tuple[Spec, ...]
+    codecs: tuple[CodecSpec, ...]
     out: Path
     task: str = "resynthesis"
     panel: str = "offline"
@@ -89,7 +89,7 @@ class Found:
     missing: list[str] = field(default_factory=list)
 
 
-def coded_key(plan: Plan, clip_set: ClipSet, coder: dict[str, Any]) -> str:
+def coded_key(plan: EvaluationPlan, clip_set: ClipSet, coder: dict[str, Any]) -> str:
     """Key of what a codec makes of a set."""
     known = {
         name: value
@@ -99,6 +99,8 @@ def coded_key(plan: Plan, clip_set: ClipSet, coder: dict[str, Any]) -> str:
     return digest(__version__, plan.task, clip_set.sha256, known)
 
 
-def score_key(plan: Plan, clip_set: ClipSet, coder: dict[str, Any], judge: dict[str, Any]) -> str:
+def score_key(
+    plan: EvaluationPlan, clip_set: ClipSet, coder: dict[str, Any], judge: dict[str, Any]
+) -> str:
     """Key of what a judge says of it."""
     return digest(coded_key(plan, clip_set, coder), judge["describe"])

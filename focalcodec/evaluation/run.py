@@ -8,6 +8,7 @@ was stopped. Whoever finds everything done writes the cards.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,13 +24,15 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from focalcodec.audio import read_audio, write_audio
+from focalcodec.coders.coder import Coder
+from focalcodec.coders.spec import CodecSpec, load_coder
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import finish_card
 from focalcodec.evaluation.clips import ClipSet, EvalClip, describe_clips
-from focalcodec.evaluation.codecs import Spec, file_name, load_coder
-from focalcodec.evaluation.coder import Coder
 from focalcodec.evaluation.folders import CodecFolder, SetFolder, write_json
-from focalcodec.evaluation.plan import Found, Plan, coded_key, score_key
+from focalcodec.evaluation.plan import EvaluationPlan, Found, coded_key, score_key
+from focalcodec.evaluation.table import card_tables
+from focalcodec.files import safe_file_name
 from focalcodec.metrics.judge import Clip, Judge, Verdict
 from focalcodec.tokenize.plan import Shard
 
@@ -46,12 +49,14 @@ class Outcome:
     cards: list[dict[str, Any]] | None
 
 
-def evaluate(plan: Plan, load_judges: LoadJudges, shard: Shard = _ALONE, jobs: int = 1) -> Outcome:
+def evaluate(
+    plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard = _ALONE, jobs: int = 1
+) -> Outcome:
     """Run a plan, or go on with it.
 
     Parameters
     ----------
-    plan : Plan
+    plan : EvaluationPlan
         What is to be done.
     load_judges : callable
         (panel, device) -> judges and, for each that is missing, a line that says how to get it.
@@ -86,7 +91,17 @@ def evaluate(plan: Plan, load_judges: LoadJudges, shard: Shard = _ALONE, jobs: i
     return Outcome(found, None if None in cards else [card for card in cards if card])
 
 
-def do_share(plan: Plan, load_judges: LoadJudges, shard: Shard) -> Found:
+def print_outcome(plan: EvaluationPlan, outcome: Outcome) -> None:
+    """Print the tables of a run that is done; on standard error, what was left out of it."""
+    if outcome.cards is None:
+        print(f"{plan.out}: this share is done; the last process writes the cards", file=sys.stderr)
+        return
+    for line in (*outcome.found.refused.values(), *outcome.found.missing):
+        print(f"focalcodec: left out: {line}", file=sys.stderr)
+    print(card_tables(outcome.cards), flush=True)
+
+
+def do_share(plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard) -> Found:
     """Code and judge the batches of one process."""
     found = Found()
     for spec in plan.codecs:
@@ -121,7 +136,9 @@ def describe_judge(judge: Judge) -> dict[str, Any]:
 # -- coding ----------------------------------------------------------------------------------------
 
 
-def code_set(plan: Plan, clip_set: ClipSet, spec: Spec, coder: Coder, shard: Shard) -> None:
+def code_set(
+    plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec, coder: Coder, shard: Shard
+) -> None:
     """Put a process' share of a set through a codec."""
     folder = CodecFolder(plan.out, clip_set, spec, shard.index)
     key = coded_key(plan, clip_set, coder.describe())
@@ -162,7 +179,7 @@ def convert_batch(
         yield coder.convert(_read(clip.input), voice, SAMPLE_RATE), {"bits": None}
 
 
-def keep_references(plan: Plan, clip_set: ClipSet, shard: Shard) -> None:
+def keep_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> None:
     """Write what the outputs are compared with, as it is judged and listened to."""
     folder = SetFolder(plan.out, clip_set, shard.index)
     folder.claim()
@@ -183,16 +200,16 @@ def keep_references(plan: Plan, clip_set: ClipSet, shard: Shard) -> None:
 
 
 def judge_set(
-    plan: Plan, clip_set: ClipSet, found: Found, judges: Sequence[Judge], shard: Shard
+    plan: EvaluationPlan, clip_set: ClipSet, found: Found, judges: Sequence[Judge], shard: Shard
 ) -> None:
     """Let the judges hear a process' share of a set, each codec's output in turn."""
     specs = [spec for spec in plan.codecs if spec.label in found.coders]
     folders = {spec: CodecFolder(plan.out, clip_set, spec, shard.index) for spec in specs}
-    todo: dict[Spec, list[tuple[Judge, str, set[str]]]] = {spec: [] for spec in specs}
+    todo: dict[CodecSpec, list[tuple[Judge, str, set[str]]]] = {spec: [] for spec in specs}
     for spec in specs:
         for judge, about in zip(judges, found.judges, strict=True):
             key = score_key(plan, clip_set, found.coders[spec.label], about)
-            done = set(folders[spec].scores(file_name(judge.name), key))
+            done = set(folders[spec].scores(safe_file_name(judge.name), key))
             todo[spec].append((judge, key, done))
     for batch in _bar(plan.batches(clip_set, shard), f"{clip_set.name}: judges", shard):
         ids = {clip.id for clip in batch}
@@ -204,10 +221,12 @@ def judge_set(
             for judge, key, done in left:
                 for clip, verdict in zip(batch, judge.score(heard), strict=True):
                     if clip.id not in done:
-                        folders[spec].add_score(file_name(judge.name), key, clip, _record(verdict))
+                        folders[spec].add_score(
+                            safe_file_name(judge.name), key, clip, _record(verdict)
+                        )
 
 
-def read_clip(plan: Plan, clip_set: ClipSet, folder: CodecFolder, clip: EvalClip) -> Clip:
+def read_clip(plan: EvaluationPlan, clip_set: ClipSet, folder: CodecFolder, clip: EvalClip) -> Clip:
     """What a judge is given of a clip: the very files that one can listen to."""
     kept = SetFolder(plan.out, clip_set)
     return Clip(
@@ -224,7 +243,7 @@ def read_clip(plan: Plan, clip_set: ClipSet, folder: CodecFolder, clip: EvalClip
 # -- processes -------------------------------------------------------------------------------------
 
 
-def _share_among(plan: Plan, load_judges: LoadJudges, jobs: int) -> Found:
+def _share_among(plan: EvaluationPlan, load_judges: LoadJudges, jobs: int) -> Found:
     threads = max(1, torch.get_num_threads() // jobs)
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), torch.set_num_threads, (threads,)

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import torch
 
 from focalcodec.audio import read_audio
+from focalcodec.coders.spec import CodecSpec, load_coder
 from focalcodec.evaluation.clips import ClipSet
-from focalcodec.evaluation.codecs import Spec, load_coder
-from focalcodec.evaluation.plan import Plan
+from focalcodec.evaluation.plan import EvaluationPlan
 
 REPEATS = 3
 _T = TypeVar("_T")
 
 
-def measure_speed(plan: Plan, clip_set: ClipSet, spec: Spec) -> dict[str, Any]:
+def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> dict[str, Any]:
     """Real-time factors of encode and decode, and the peak memory.
 
     Batch 1, clips of middle length, after a warm-up; the median over clips and repeats. Resampling
@@ -51,7 +51,7 @@ def measure_speed(plan: Plan, clip_set: ClipSet, spec: Spec) -> dict[str, Any]:
 
 @torch.no_grad()
 def _measure(
-    spec: Spec, paths: Sequence[str], device: str, window_seconds: float, threads: int
+    spec: CodecSpec, paths: Sequence[str], device: str, window_seconds: float, threads: int
 ) -> dict[str, Any]:
     torch.set_num_threads(threads)
     place = torch.device(device)

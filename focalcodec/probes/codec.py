@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.coders.coder import Sent
+from focalcodec.coders.focal import FocalCoder, VocoderCoder
+from focalcodec.coders.hub import HubCoder
+from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.errors import UserError
-from focalcodec.evaluation.codecs import load_coder, parse_spec
-from focalcodec.evaluation.coder import Sent
-from focalcodec.evaluation.focal_coder import FocalCoder, VocoderCoder
-from focalcodec.evaluation.hub_coders import HubCoder
 from focalcodec.tokenize.plan import ModelIdentity
 from focalcodec.tokenize.tokenizer import as_tokenizer
 
@@ -25,7 +25,7 @@ class ProbeCodec:
     Parameters
     ----------
     text : str
-        See `focalcodec.evaluation.codecs`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
+        See `focalcodec.coders.spec`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
     device : torch.device
         Where it runs.
 

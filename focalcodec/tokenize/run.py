@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.codec import FocalCodec
+from focalcodec.coders.hub import HubCoder
 from focalcodec.errors import UserError
-from focalcodec.evaluation.hub_coders import HubCoder
 from focalcodec.tokenize.merge import merge_parts
 from focalcodec.tokenize.part_encoder import EncodedClip, PartEncoder
 from focalcodec.tokenize.part_files import read_part, write_part

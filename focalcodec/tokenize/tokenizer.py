@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.codec import FocalCodec
+from focalcodec.coders.hub import HubCoder
 from focalcodec.errors import UserError
-from focalcodec.evaluation.hub_coders import HubCoder
 from focalcodec.long_audio.coding import encode_blocks, encode_plan, encode_window
 
 
@@ -101,7 +101,7 @@ class HubTokenizer(Tokenizer):
     Parameters
     ----------
     coder : HubCoder
-        From `focalcodec.evaluation.codecs.load_coder`.
+        From `focalcodec.coders.spec.load_coder`.
     """
 
     def __init__(self, coder: HubCoder) -> None:

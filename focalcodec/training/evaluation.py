@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalcodec.cli.eval import show
-from focalcodec.cli.options import pick_device, take_device
+from focalcodec.coders.spec import parse_specs
 from focalcodec.compat import ensure_torchaudio
 from focalcodec.data.prepare import prepared_names, prepared_root
 from focalcodec.data.whole_files import write_whole_files
+from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
 from focalcodec.evaluation.clips import ClipSet, SetOptions, read_sets
-from focalcodec.evaluation.codecs import parse_specs
-from focalcodec.evaluation.plan import Plan
-from focalcodec.evaluation.run import evaluate, load_panel_judges
+from focalcodec.evaluation.plan import EvaluationPlan
+from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
 from focalcodec.files import atomic_path
 from focalcodec.tokenize.plan import Shard
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
@@ -56,8 +55,8 @@ def evaluate_recipe(argv: Sequence[str]) -> None:
     out = Path(hparams["output_folder"])
     with atomic_path(out / "hyperparams.yaml") as path:
         path.write_text(resolve_config(file, overrides), encoding="utf-8")
-    take_device()
-    plan = Plan(
+    set_process_device()
+    plan = EvaluationPlan(
         sets=tuple(clip_sets(hparams, out / "manifests")),
         codecs=parse_specs(codec_words(hparams["codecs"])),
         out=out,
@@ -70,7 +69,12 @@ def evaluate_recipe(argv: Sequence[str]) -> None:
         },
     )
     shard = Shard.from_environment(os.environ)
-    show(plan, evaluate(plan, load_panel_judges, shard, hparams["jobs"]), hparams["report"])
+    outcome = evaluate(plan, load_panel_judges, shard, hparams["jobs"])
+    print_outcome(plan, outcome)
+    if hparams["report"] and outcome.cards is not None:
+        from focalcodec.report import write_report
+
+        print(f"\nreport: {write_report(plan.out)}", file=sys.stderr)
 
 
 def codec_words(codecs: Sequence[str | Mapping[str, str]]) -> list[str]:

@@ -17,11 +17,11 @@ from speechbrain.utils.distributed import run_on_main
 from torch import nn
 from torch.utils.data import DataLoader
 
+from focalcodec.coders.spec import parse_spec
 from focalcodec.data.dataset import AudioDataset
 from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.evaluation.codecs import parse_spec
 from focalcodec.probes.cards import make_card, write_card
 from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding

@@ -14,8 +14,8 @@ from focalcodec.audio import resample, write_audio
 from focalcodec.data.clip_audio import read_clip
 from focalcodec.data.manifest import DATA_ROOT, write_csv
 from focalcodec.errors import UserError
-from focalcodec.evaluation.codecs import file_name
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges
+from focalcodec.files import safe_file_name
 from focalcodec.metrics.judge import Clip, Column, Judge
 from focalcodec.metrics.panels import panel
 from focalcodec.nn.masking import valid_mask, zero_padding
@@ -144,7 +144,7 @@ class TranslatorBrain(ProbeBrain):
         return len(self.hparams.targets) > 1
 
     def _file(self, row: Mapping[str, Any], column: str) -> str:
-        return file_name(row["ID"] + (f"_{column}" if self._several else ""))
+        return safe_file_name(row["ID"] + (f"_{column}" if self._several else ""))
 
     def _judge(self, name: str, clips: Sequence[Clip]) -> None:
         """Keep each figure of a clip: of several targets, their mean by weight."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from focalcodec import FocalCodec
+from focalcodec.coders.focal import FocalCoder, VocoderCoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.encoders.wavlm_convert import wavlm_from_transformers
 from focalcodec.errors import UserError
-from focalcodec.evaluation.focal_coder import FocalCoder, VocoderCoder
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks
 from focalcodec.long_audio.receptive_field import part_context
 from focalcodec.precision import set_precision

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from focalcodec.coders.spec import parse_specs
 from focalcodec.evaluation.clips import SetOptions, read_sets
-from focalcodec.evaluation.codecs import parse_specs
-from focalcodec.evaluation.plan import Plan
+from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate
 from focalcodec.metrics.judge import Clip, ClipJudge, Column, Judge, Score, Verdict
 from tests.unit.small_codecs import GOLDEN
@@ -78,9 +78,11 @@ def small_plan(
     codecs: Sequence[str] = (),
     options: SetOptions | None = None,
     **more: Any,
-) -> Plan:
+) -> EvaluationPlan:
     specs = parse_specs(codecs or [f"tiny={CODEC}", "original"])
-    plan = Plan(tuple(read_sets(clips, options)), specs, out, speed_clips=0, batch_seconds=1.3)
+    plan = EvaluationPlan(
+        tuple(read_sets(clips, options)), specs, out, speed_clips=0, batch_seconds=1.3
+    )
     return replace(plan, bootstrap_samples=50, **more)
 
 

@@ -16,7 +16,7 @@ from focalcodec.audio import audio_info, write_audio
 from focalcodec.cli import default_model
 from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.cli.main import main
-from focalcodec.evaluation.codecs import load_coder, parse_spec
+from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.fct import read_toks
 from focalcodec.hub import download
 from focalcodec.hub.fingerprint import weights_sha256

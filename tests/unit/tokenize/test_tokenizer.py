@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from focalcodec.audio import read_audio
+from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.errors import UserError
-from focalcodec.evaluation.codecs import load_coder, parse_spec
 from focalcodec.tokenize import TokenStore, TokenVocabulary
 from focalcodec.tokenize.plan import ModelIdentity, Plan, TokenizeOptions
 from focalcodec.tokenize.run import tokenize_corpus

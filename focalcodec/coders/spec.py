@@ -7,7 +7,6 @@ label, by default the name itself, is what tables and folders call it.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from typing import NamedTuple
 
 import torch
 
+from focalcodec.coders.coder import Coder, Original
 from focalcodec.errors import UserError
-from focalcodec.evaluation.coder import Coder, Original
+from focalcodec.files import safe_file_name
 from focalcodec.long_audio.coding import WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
-class Spec:
+class CodecSpec:
     """A codec before it is loaded: `kind` is one of `KINDS`, or "" for ours."""
 
     label: str
@@ -33,7 +33,7 @@ class Spec:
     @property
     def folder(self) -> str:
         """Name of its folder in a run."""
-        return file_name(self.label)
+        return safe_file_name(self.label)
 
 
 class _Place(NamedTuple):
@@ -41,41 +41,41 @@ class _Place(NamedTuple):
     window_seconds: float
 
 
-def _hub(name: str, repository: str) -> Callable[[Spec, _Place], Coder]:
-    def make(spec: Spec, place: _Place) -> Coder:
-        from focalcodec.evaluation import hub_coders
+def _hub(name: str, repository: str) -> Callable[[CodecSpec, _Place], Coder]:
+    def make(spec: CodecSpec, place: _Place) -> Coder:
+        from focalcodec.coders import hub
 
         setting = _number(spec) if spec.setting else None
-        return getattr(hub_coders, name)(spec.source or repository, setting, place.device)
+        return getattr(hub, name)(spec.source or repository, setting, place.device)
 
     return make
 
 
-def _opus(spec: Spec, place: _Place) -> Coder:
-    from focalcodec.evaluation.ffmpeg_coders import Opus
+def _opus(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.ffmpeg import Opus
 
     return Opus(_number(spec))
 
 
-def _codec2(spec: Spec, place: _Place) -> Coder:
-    from focalcodec.evaluation.ffmpeg_coders import Codec2
+def _codec2(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.ffmpeg import Codec2
 
     return Codec2(spec.setting.upper())
 
 
-def _vocoder(spec: Spec, place: _Place) -> Coder:
-    from focalcodec.evaluation.focal_coder import VocoderCoder
+def _vocoder(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.focal import VocoderCoder
 
     return VocoderCoder(spec.setting, spec.source or None, *place)
 
 
-def _ours(spec: Spec, place: _Place) -> Coder:
-    from focalcodec.evaluation.focal_coder import FocalCoder
+def _ours(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.focal import FocalCoder
 
     return FocalCoder(spec.setting, spec.source or None, *place)
 
 
-KINDS: dict[str, tuple[Callable[[Spec, _Place], Coder], str]] = {
+KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
     "original": (lambda spec, place: Original(), "no codec: the recordings themselves"),
     "vocoder": (_vocoder, "vocoder:FOLDER, the decoder alone, on clean feats"),
     "opus": (_opus, "opus:KBPS, from 6 kbit/s"),
@@ -87,7 +87,7 @@ KINDS: dict[str, tuple[Callable[[Spec, _Place], Coder], str]] = {
 }
 
 
-def parse_spec(text: str) -> Spec:
+def parse_spec(text: str) -> CodecSpec:
     """Read the name of a codec; nothing is loaded.
 
     Parameters
@@ -97,7 +97,7 @@ def parse_spec(text: str) -> Spec:
 
     Returns
     -------
-    Spec
+    CodecSpec
         For `load_coder`.
 
     Raises
@@ -108,9 +108,9 @@ def parse_spec(text: str) -> Spec:
     Example
     -------
     >>> parse_spec("opus:6")
-    Spec(label='opus:6', kind='opus', setting='6', source='')
+    CodecSpec(label='opus:6', kind='opus', setting='6', source='')
     >>> parse_spec("new=results/run/codec")
-    Spec(label='new', kind='', setting='results/run/codec', source='')
+    CodecSpec(label='new', kind='', setting='results/run/codec', source='')
     >>> parse_spec("mimi:5@models/mimi").source
     'models/mimi'
     """
@@ -123,18 +123,18 @@ def parse_spec(text: str) -> Spec:
     if kind.lower() not in KINDS or (not has_setting and Path(name).expanduser().is_dir()):
         path = Path(name).expanduser()
         if path.is_dir():
-            return Spec(label or path.resolve().name, "", name)
+            return CodecSpec(label or path.resolve().name, "", name)
         repository, _, revision = name.partition("@")
-        return Spec(label or repository.split("/")[-1], "", repository, revision)
+        return CodecSpec(label or repository.split("/")[-1], "", repository, revision)
     kind, source = kind.lower(), name.partition("@")[2]
     if kind == "vocoder":
         label = label or f"vocoder:{Path(setting).expanduser().resolve().name}"
     if kind in ("opus", "codec2", "vocoder") and not setting:
         raise UserError(f"codecs: {text}: give {KINDS[kind][1]}")
-    return Spec(label or f"{kind}{':' if setting else ''}{setting}", kind, setting, source)
+    return CodecSpec(label or f"{kind}{':' if setting else ''}{setting}", kind, setting, source)
 
 
-def parse_specs(texts: Sequence[str]) -> tuple[Spec, ...]:
+def parse_specs(texts: Sequence[str]) -> tuple[CodecSpec, ...]:
     """Read the names of codecs, and refuse two of one name.
 
     Raises
@@ -160,12 +160,14 @@ def parse_specs(texts: Sequence[str]) -> tuple[Spec, ...]:
     return specs
 
 
-def load_coder(spec: Spec, device: torch.device, window_seconds: float = WINDOW_SECONDS) -> Coder:
+def load_coder(
+    spec: CodecSpec, device: torch.device, window_seconds: float = WINDOW_SECONDS
+) -> Coder:
     """Load a codec.
 
     Parameters
     ----------
-    spec : Spec
+    spec : CodecSpec
         Which.
     device : torch.device
         Where it runs.
@@ -194,18 +196,7 @@ def load_coder(spec: Spec, device: torch.device, window_seconds: float = WINDOW_
         raise UserError(f"{spec.label}: {error}") from error
 
 
-def file_name(text: str) -> str:
-    """Name that any file system takes.
-
-    Example
-    -------
-    >>> file_name("91/1/91-1-0000"), file_name("opus:6")
-    ('91_1_91-1-0000', 'opus-6')
-    """
-    return re.sub(r"[^\w.-]", "_", text.replace(":", "-")).lstrip(".") or "_"
-
-
-def _number(spec: Spec) -> float:
+def _number(spec: CodecSpec) -> float:
     try:
         return float(spec.setting)
     except ValueError as error:

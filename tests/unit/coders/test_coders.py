@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from focalcodec.coders import ffmpeg
+from focalcodec.coders.coder import Coder
+from focalcodec.coders.spec import load_coder, parse_spec, parse_specs
 from focalcodec.errors import UserError
-from focalcodec.evaluation import ffmpeg_coders
-from focalcodec.evaluation.codecs import load_coder, parse_spec, parse_specs
-from focalcodec.evaluation.coder import Coder
 from tests.unit.evaluation.runs import CODEC
 
 CPU = torch.device("cpu")
@@ -186,7 +186,7 @@ def test_model_that_is_not_there(models: Path, tmp_path: Path) -> None:
 
 def need(encoder: str) -> None:
     try:
-        ffmpeg_coders._ffmpeg(encoder)
+        ffmpeg._ffmpeg(encoder)
     except UserError as error:
         pytest.skip(str(error))
 
@@ -231,26 +231,26 @@ def test_codec2(mode: str) -> None:
 
 
 def test_ffmpeg_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    ffmpeg_coders._ffmpeg.cache_clear()
+    ffmpeg._ffmpeg.cache_clear()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="opus:6: ffmpeg: not on this machine.*apt-get install"):
         load("opus:6")
 
 
 def test_ffmpeg_without_the_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ffmpeg_coders._ffmpeg.cache_clear()
+    ffmpeg._ffmpeg.cache_clear()
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\necho ' A..... aac  AAC'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="was built without libcodec2"):
         load("codec2:1300")
-    ffmpeg_coders._ffmpeg.cache_clear()
+    ffmpeg._ffmpeg.cache_clear()
 
 
 def test_packets_longer_than_a_segment() -> None:
     page = b"OggS" + bytes(22) + bytes([3, 255, 2, 0]) + bytes(257)
-    assert [len(packet) for packet in ffmpeg_coders.ogg_packets(page)] == [257, 0]
+    assert [len(packet) for packet in ffmpeg.ogg_packets(page)] == [257, 0]
 
 
 # -- names -----------------------------------------------------------------------------------------

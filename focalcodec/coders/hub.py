@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
 
+from focalcodec.coders.coder import ClipCoder
 from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
-from focalcodec.evaluation.coder import ClipCoder
 from focalcodec.files import file_sha256
 from focalcodec.hub.download import hub_folder
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from focalcodec.coders.coder import ClipCoder
 from focalcodec.errors import UserError
-from focalcodec.evaluation.coder import ClipCoder
 
 INSTALL = "install ffmpeg with it (Debian, Ubuntu: apt-get install ffmpeg; macOS: brew)"
 

@@ -1,0 +1,1 @@
+"""Codecs behind one interface: ours, those of others, and no codec at all."""

@@ -1,0 +1,41 @@
+"""Choice of the device that models run on."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from focalcodec.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name such as cpu or cuda:1; `auto` is a GPU if there is one.
+
+    Raises
+    ------
+    UserError
+        The machine does not have this device.
+
+    Example
+    -------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: not available ({reason}); give cpu or cuda") from error
+    return device
+
+
+def set_process_device() -> None:
+    """Give each process that torchrun starts on a machine a GPU of its own."""
+    if "LOCAL_RANK" in os.environ and torch.accelerator.is_available():
+        count = torch.accelerator.device_count()
+        torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]) % count)
