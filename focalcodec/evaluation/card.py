@@ -46,16 +46,16 @@ def finish_card(
     folder = CodecFolder(plan.out, clip_set, spec)
     coder = found.coders[spec.label]
     coded = folder.coded(coded_key(plan, clip_set, coder))
-    heard = {
+    judged = {
         judge["name"]: folder.scores(
             safe_file_name(judge["name"]), score_key(plan, clip_set, coder, judge)
         )
         for judge in found.judges
     }
     ids = {clip.id for clip in clip_set.clips}
-    if any(ids - records.keys() for records in (coded, *heard.values())):
+    if any(ids - records.keys() for records in (coded, *judged.values())):
         return None
-    clips = [_clip_row(clip, heard) for clip in clip_set.clips]
+    clips = [_clip_row(clip, judged) for clip in clip_set.clips]
     card = {
         "format": FORMAT,
         "task": plan.task,
@@ -84,7 +84,7 @@ def finish_card(
         "command": plan.command,
     }
     _write_toks(folder, coded)
-    _write_heard(folder, clip_set, found, clips)
+    _write_transcripts(folder, clip_set, found, clips)
     write_json(folder.card, card)
     return card
 
@@ -149,14 +149,16 @@ def hardware(device: str) -> dict[str, Any]:
     }
 
 
-def _clip_row(clip: Any, heard: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _clip_row(clip: Any, judged: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     scores: dict[str, Any] = {}
-    texts = {}
-    for judge, records in heard.items():
+    transcripts = {}
+    for judge, records in judged.items():
         scores.update(records[clip.id]["scores"])
-        if records[clip.id]["heard"]:
-            texts[judge] = records[clip.id]["heard"]
-    return {"id": clip.id, "sha256": clip.sha256, "scores": scores, "heard": texts}
+        # Records of earlier versions have the key "heard".
+        transcript = records[clip.id].get("transcript", records[clip.id].get("heard"))
+        if transcript:
+            transcripts[judge] = transcript
+    return {"id": clip.id, "sha256": clip.sha256, "scores": scores, "transcripts": transcripts}
 
 
 def _codec(
@@ -236,18 +238,21 @@ def _write_toks(folder: CodecFolder, coded: Mapping[str, Mapping[str, Any]]) -> 
                 np.lib.format.write_array(file, np.array(toks, dtype=np.int32))
 
 
-def _write_heard(
+def _write_transcripts(
     folder: CodecFolder, clip_set: ClipSet, found: Found, clips: Sequence[Mapping[str, Any]]
 ) -> None:
     judges = [
-        judge["name"] for judge in found.judges if any(judge["name"] in c["heard"] for c in clips)
+        judge["name"]
+        for judge in found.judges
+        if any(judge["name"] in c["transcripts"] for c in clips)
     ]
     rows = [
-        {"ID": clip.id, "text": clip.text, **{name: row["heard"].get(name, "") for name in judges}}
+        {"ID": clip.id, "text": clip.text}
+        | {name: row["transcripts"].get(name, "") for name in judges}
         for clip, row in zip(clip_set.clips, clips, strict=True)
     ]
     if judges:
-        write_csv(folder.path / "heard.csv", ["ID", "text", *judges], rows)
+        write_csv(folder.path / "transcripts.csv", ["ID", "text", *judges], rows)
 
 
 def _entropy_coded(

@@ -1,7 +1,7 @@
 """A run's folder: where audio, records and cards are, and what of it is done.
 
     OUT/<set>/clips.json, reference/*.flac (denoising: input/, conversion: target/), records/
-    OUT/<set>/<codec>/audio/*.flac, toks.npz, heard.csv, card.json
+    OUT/<set>/<codec>/audio/*.flac, toks.npz, transcripts.csv, card.json
     OUT/<set>/<codec>/records/*.jsonl
 
 A record is one line of JSON, of one clip, appended when its work is done; each process appends to
@@ -159,7 +159,7 @@ class CodecFolder(_Records):
         self._append("coded", {"key": key, "id": clip.id, **record})
 
     def scores(self, judge: str, key: str) -> dict[str, dict[str, Any]]:
-        """Records of the clips that a judge has heard, by id."""
+        """Records of the clips that a judge has scored, by id."""
         return self._records(f"scores-{judge}", key)
 
     def add_score(self, judge: str, key: str, clip: EvalClip, record: dict[str, Any]) -> None:

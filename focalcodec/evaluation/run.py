@@ -217,9 +217,9 @@ def judge_set(
             left = [(judge, key, done) for judge, key, done in todo[spec] if not ids <= done]
             if not left:
                 continue
-            heard = [read_clip(plan, clip_set, folders[spec], clip) for clip in batch]
+            clips = [read_clip(plan, clip_set, folders[spec], clip) for clip in batch]
             for judge, key, done in left:
-                for clip, verdict in zip(batch, judge.score(heard), strict=True):
+                for clip, verdict in zip(batch, judge.score(clips), strict=True):
                     if clip.id not in done:
                         folders[spec].add_score(
                             safe_file_name(judge.name), key, clip, _record(verdict)
@@ -269,7 +269,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
     scores = {
         key: [float(score.value), float(score.weight)] for key, score in verdict.scores.items()
     }
-    return {"scores": scores, "heard": verdict.heard}
+    return {"scores": scores, "transcript": verdict.transcript}
 
 
 def _read(path: str | Path) -> Tensor:

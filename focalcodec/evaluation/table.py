@@ -130,7 +130,7 @@ def _dreamt(cards: Sequence[Mapping[str, Any]], columns: Mapping[str, Mapping[st
             if over:
                 name = card["codec"]["name"]
                 found.append(f"{name}: {over} of {len(values)} by {column['judge']}")
-    return f"Clips with a dWER over 100 %, see heard.csv: {'; '.join(found)}" if found else ""
+    return f"Clips with a dWER over 100 %, see transcripts.csv: {'; '.join(found)}" if found else ""
 
 
 def _rate(kbps: float | None) -> str:

@@ -90,11 +90,11 @@ class Verdict(NamedTuple):
     this judge, in a language that it does not know, or what it needs (a text) is not there. A
     figure is never NaN or infinite.
 
-    `heard` is the transcript of the output, of judges that write one.
+    `transcript` is the text of the output, for judges that recognise speech.
     """
 
     scores: dict[str, Score]
-    heard: str = ""
+    transcript: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ class SignalJudge(ClipJudge):
             return Verdict({})
         if not audible(wanted, clip.sample_rate, self.least_seconds):
             return Verdict({})
-        heard = audible(clip.rec_sig, clip.sample_rate, self.least_seconds)
-        if self.least is not None and not heard:
+        has_output = audible(clip.rec_sig, clip.sample_rate, self.least_seconds)
+        if self.least is not None and not has_output:
             return Verdict({key: Score(value) for key, value in self.least.items()})
         figures = self.figures(clip)
         return Verdict({k: Score(value) for k, value in figures.items() if math.isfinite(value)})

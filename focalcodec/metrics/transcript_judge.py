@@ -101,21 +101,20 @@ class TranscriptJudge(ClipJudge):
         return self.recognise(at_rate(sig, sample_rate, SAMPLE_RATE).numpy(), language).strip()
 
     def score_clip(self, clip: Clip) -> Verdict:
-        """Judge one clip; `heard` is the transcript of the output."""
+        """Error rates of one clip, and the transcript of its output."""
         if not self.knows(clip.language):
             return Verdict({})
         reference = self._reference(clip)
         if sig_key(clip.rec_sig, clip.sample_rate) == sig_key(clip.ref_sig, clip.sample_rate):
-            heard = reference
+            transcript = reference
         else:
-            heard = self.transcribe(clip.rec_sig, clip.sample_rate, clip.language)
-        counts = {self._keys.dcer: character_errors(reference, heard, clip.language)}
+            transcript = self.transcribe(clip.rec_sig, clip.sample_rate, clip.language)
+        counts = {self._keys.dcer: character_errors(reference, transcript, clip.language)}
         if clip.language not in NO_WORDS:
-            counts[self._keys.dwer] = word_errors(reference, heard, clip.language)
-            counts[self._keys.wer] = word_errors(clip.text, heard, clip.language)
-        return Verdict(
-            {key: _percent(errors) for key, errors in counts.items() if errors.units}, heard
-        )
+            counts[self._keys.dwer] = word_errors(reference, transcript, clip.language)
+            counts[self._keys.wer] = word_errors(clip.text, transcript, clip.language)
+        scores = {key: _percent(errors) for key, errors in counts.items() if errors.units}
+        return Verdict(scores, transcript)
 
     def _reference(self, clip: Clip) -> str:
         key = f"{clip.language} {sig_key(clip.ref_sig, clip.sample_rate)}"

@@ -32,7 +32,7 @@ def make_card(
         `task`, `set` (name), `codec` (description), `probe` (what it is, JSON-ready), `seed`,
         `bootstrap_samples`, `device`, `command`, and `group_by` (a column or None).
     clips : mapping
-        By ID, of each clip that was tested: id, scores, heard.
+        By ID, of each clip that was tested: id, scores, and `prediction` or judges' `transcripts`.
     rows : sequence of mapping
         Of the set's manifest.
     columns : sequence of mapping

@@ -18,15 +18,15 @@ from focalcodec.report.tables import Heading
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a transcript: "same", "missing" (not heard) or "other" (heard instead)."""
+    """A word of a transcript: "same", "missing" in the output, or "other" in its place."""
 
     text: str
     kind: str
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a judge heard, against the true text where that is known."""
+class Transcript:
+    """A judge's transcript, compared with the true text where that is known."""
 
     judge: str
     words: tuple[Word, ...]
@@ -43,7 +43,7 @@ class Version:
     picture: Picture
     raster: Picture | None = None
     scores: tuple[tuple[Heading, str], ...] = ()
-    heard: tuple[Heard, ...] = ()
+    transcripts: tuple[Transcript, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def listen(
                     picture=spectrogram(log_mel(path, clip.seconds), top, alt),
                     raster=_raster(codec, clip),
                     scores=_scores(codec, clip, columns),
-                    heard=_heard(codec, clip),
+                    transcripts=_transcripts(codec, clip),
                 )
             )
         done()
@@ -204,9 +204,9 @@ def _scores(
     return tuple(found)
 
 
-def _heard(codec: CodecRun, clip: ClipEntry) -> tuple[Heard, ...]:
-    heard = codec.heard.get(clip.id, {})
-    return tuple(Heard(judge, compare_words(clip.text, text)) for judge, text in heard.items())
+def _transcripts(codec: CodecRun, clip: ClipEntry) -> tuple[Transcript, ...]:
+    found = codec.transcripts.get(clip.id, {})
+    return tuple(Transcript(judge, compare_words(clip.text, text)) for judge, text in found.items())
 
 
 def compare_words(text: str, heard: str) -> tuple[Word, ...]:

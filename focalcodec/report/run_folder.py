@@ -66,8 +66,9 @@ class Column:
 class CodecRun:
     """What one codec made of a set.
 
-    `scores[key][clip]` and `heard[clip][judge]` hold what a clip has, `languages[language][key]`
-    the figures of each language where there are several; `card` is the whole card.
+    `scores[key][clip]` and `transcripts[clip][judge]` hold what a clip has,
+    `languages[language][key]` the figures of each language where there are several; `card` is
+    the whole card.
     """
 
     name: str
@@ -77,7 +78,7 @@ class CodecRun:
     figures: dict[str, Figure]
     languages: dict[str, dict[str, Figure]]
     scores: dict[str, dict[str, float]]
-    heard: dict[str, dict[str, str]]
+    transcripts: dict[str, dict[str, str]]
 
     @property
     def codec(self) -> dict[str, Any]:
@@ -251,7 +252,7 @@ def _read_codec(path: Path) -> CodecRun:
                 for name, figures in (card.get("splits") or {}).get("language", {}).items()
             },
             scores=scores,
-            heard={str(clip["id"]): _texts(clip.get("heard")) for clip in card["clips"]},
+            transcripts={str(clip["id"]): _transcripts(clip) for clip in card["clips"]},
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
@@ -273,8 +274,10 @@ def _figure(figure: dict[str, Any] | None) -> Figure | None:
     return Figure(value, value if low is None else low, value if high is None else high, count)
 
 
-def _texts(heard: dict[str, Any] | None) -> dict[str, str]:
-    return {str(judge): str(text) for judge, text in (heard or {}).items()}
+def _transcripts(clip: dict[str, Any]) -> dict[str, str]:
+    # Cards of earlier versions have the key "heard".
+    found = clip.get("transcripts", clip.get("heard")) or {}
+    return {str(judge): str(text) for judge, text in found.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class CTCBrain(ProbeBrain):
             self.add_scores(batch, stage, name, scores)
         if stage == sb.Stage.TEST:
             for clip, text in zip(batch.id, told, strict=True):
-                self.clip(clip)["heard"]["probe"] = text
+                self.clip(clip)["prediction"] = text
 
     def _decode(self, log_probs: Tensor, frames: Tensor, stage: sb.Stage) -> list[str]:
         # While the probe learns, a beam takes long and says no more than the best path.

@@ -118,7 +118,7 @@ class ProbeBrain(CodecBrain):
 
     def clip(self, name: str) -> dict[str, Any]:
         """What is kept of a clip of the test set, as a card has it."""
-        return self.clips.setdefault(name, {"id": name, "scores": {}, "heard": {}})
+        return self.clips.setdefault(name, {"id": name, "scores": {}})
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the clips of the last test set."""

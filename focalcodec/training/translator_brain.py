@@ -157,9 +157,9 @@ class TranslatorBrain(ProbeBrain):
                 if weight:
                     value = sum(score.value * score.weight for score in scores) / weight
                     kept["scores"][key] = [float(value), float(weight)]
-            texts = [verdict.heard for verdict in verdicts if verdict.heard]
+            texts = [verdict.transcript for verdict in verdicts if verdict.transcript]
             if texts:
-                kept["heard"][judge.name] = " | ".join(texts)
+                kept.setdefault("transcripts", {})[judge.name] = " | ".join(texts)
 
 
 def _read(row: Mapping[str, Any], column: str) -> Tensor:

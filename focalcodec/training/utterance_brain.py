@@ -67,5 +67,5 @@ class UtteranceBrain(ProbeBrain):
         self.add_scores(batch, stage, "error_rate", [(value, 1.0) for value in wrong])
         if stage == sb.Stage.TEST:
             for clip, answer in zip(batch.id, told, strict=True):
-                self.clip(clip)["heard"]["probe"] = self.labels.names[answer]
+                self.clip(clip)["prediction"] = self.labels.names[answer]
         return self.mean_of(LOSS_KEY, losses)

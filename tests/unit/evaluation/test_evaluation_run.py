@@ -71,7 +71,11 @@ def test_folder_of_a_run(clips: Path, done: Path) -> None:
         sig = read_audio(clips / f"{name}.wav")
         expected = golden_codec("tiny_50hz").encode(sig[None])[0][0]
         assert toks[name.replace("/", "_")].tolist() == expected.tolist()
-    assert (done / "talks" / "tiny" / "heard.csv").read_text().startswith("ID,text,level meter\n")
+    assert (
+        (done / "talks" / "tiny" / "transcripts.csv")
+        .read_text()
+        .startswith("ID,text,level meter\n")
+    )
 
 
 def test_card(done: Path) -> None:
@@ -286,12 +290,12 @@ def test_tables_have_the_codes_used_of_the_whole_set(done: Path) -> None:
 
 def test_tables_name_the_clips_in_which_a_recogniser_dreamt(done: Path) -> None:
     cards = [json.loads((done / "talks" / name / "card.json").read_text()) for name in NAMES]
-    assert "heard.csv" not in card_tables(cards)
+    assert "transcripts.csv" not in card_tables(cards)
     for card in cards:
         card["columns"] += [{**card["columns"][0], "key": "dwer_ear", "judge": "Ear"}]
     for clip, value in zip(cards[0]["clips"], (743.0, 100.0), strict=False):
         clip["scores"]["dwer_ear"] = [value, 7.0]
-    assert "over 100 %, see heard.csv: tiny: 1 of 2 by Ear" in card_tables(cards)
+    assert "over 100 %, see transcripts.csv: tiny: 1 of 2 by Ear" in card_tables(cards)
 
 
 def test_conversion(clips: Path, tmp_path: Path) -> None:

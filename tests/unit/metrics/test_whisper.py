@@ -21,13 +21,13 @@ class _Parrot(TranscriptJudge):
 
     def __init__(self) -> None:
         super().__init__("Parrot", "parrot")
-        self.heard: list[str] = []
+        self.languages: list[str] = []
 
     def knows(self, language: str) -> bool:
         return language in ("en", "ja")
 
     def recognise(self, audio: np.ndarray, language: str) -> str:
-        self.heard.append(language)
+        self.languages.append(language)
         return self.words[round(float(audio[0]))]
 
     def describe(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ def _sig(kind: int, seconds: float = 1.0) -> torch.Tensor:
 def test_columns_compare_with_the_reference_audio_and_with_the_text() -> None:
     clip = Clip("a", _sig(1), _sig(2), RATE, "One red dog, barks!")
     verdict = _Parrot().score([clip])[0]
-    assert verdict.heard == "one blue dog"
+    assert verdict.transcript == "one blue dog"
     rounded = {key: Score(round(s.value, 1), s.weight) for key, s in verdict.scores.items()}
     assert rounded == {
         "dwer_parrot": (33.3, 3),
@@ -64,7 +64,7 @@ def test_what_has_no_words_has_no_rate() -> None:
         ]
     )
     assert nothing.scores == silent.scores == unknown.scores == {}
-    assert unknown.heard == ""
+    assert unknown.transcript == ""
     assert no_text.scores.keys() == {"dwer_parrot", "dcer_parrot"}
     assert unspaced.scores.keys() == {"dcer_parrot"}
 
@@ -73,7 +73,7 @@ def test_silence_and_half_a_word_are_not_listened_to() -> None:
     judge = _Parrot()
     assert judge.transcribe(torch.zeros(RATE), RATE) == ""
     assert judge.transcribe(_sig(1, seconds=0.3), RATE) == ""
-    assert judge.heard == []
+    assert judge.languages == []
     lost = judge.score([Clip("lost", _sig(1), torch.zeros(RATE), RATE)])[0]
     assert lost.scores["dwer_parrot"] == Score(100.0, 3)
 
@@ -87,9 +87,9 @@ def test_a_reference_is_heard_once_for_all_codecs_and_again_in_another_language(
     judge = _Parrot()
     judge.score([Clip("a", _sig(1), _sig(2), RATE)])
     judge.score([Clip("a", _sig(1), _sig(4), RATE), Clip("a", _sig(1), _sig(1), RATE)])
-    assert judge.heard == ["en"] * 3
+    assert judge.languages == ["en"] * 3
     judge.score([Clip("a", _sig(1), _sig(1), RATE, language="ja")])
-    assert judge.heard == ["en"] * 3 + ["ja"]
+    assert judge.languages == ["en"] * 3 + ["ja"]
 
 
 def test_whisper_hears_the_words_at_any_rate(judge, speech) -> None:

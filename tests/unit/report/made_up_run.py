@@ -116,7 +116,7 @@ def _write_codec(folder: Path, codec: str, kbps: float, names: Sequence[str], ki
             {
                 "id": name,
                 "scores": {"dwer_ear": [dwer, 3.0], "mos_nose": [mos, 1.0]},
-                "heard": {"Ear": f"{TEXTS[place]} indeed"},
+                "transcripts": {"Ear": f"{TEXTS[place]} indeed"},
             }
             for place, (name, dwer, mos) in enumerate(
                 zip(names, DWER[codec], MOS[codec], strict=True)

@@ -223,6 +223,12 @@ def test_provenance(page: Element) -> None:
     assert "0" * 64 in how and "2.13.0" in how and "weights sha256" in how
 
 
+def test_cards_of_earlier_versions_have_the_same_page(copied: Path, text: str) -> None:
+    for card in copied.glob("*/*/card.json"):
+        card.write_text(card.read_text().replace('"transcripts": {', '"heard": {'))
+    assert write_report(copied, max_clips=HEARD).read_text(encoding="utf-8") == text
+
+
 def test_same_run_same_bytes(run: Path, copied: Path, text: str) -> None:
     for card in reversed(sorted(copied.rglob("*.json"))):
         card.rename(card.with_suffix(".tmp")).rename(card)

@@ -25,8 +25,8 @@ def card_of(codec: str = "ours", seed: int = 1, wer: float = 10.0, **probe: Any)
         for name, language in [("a", "en"), ("b", "de")]
     ]
     clips = {
-        "a": {"id": "a", "scores": {"wer": [wer, 2.0]}, "heard": {}},
-        "b": {"id": "b", "scores": {"wer": [0.0, 8.0]}, "heard": {}},
+        "a": {"id": "a", "scores": {"wer": [wer, 2.0]}, "prediction": ""},
+        "b": {"id": "b", "scores": {"wer": [0.0, 8.0]}, "prediction": ""},
     }
     about = {
         "task": "asr",

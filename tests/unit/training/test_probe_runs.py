@@ -89,7 +89,7 @@ class Loudness(Judge):
     def score(self, clips: Sequence[Clip]) -> list[Verdict]:
         assert all(len(clip.ref_sig) == len(clip.rec_sig) for clip in clips)
         loud = [float(clip.ref_sig.abs().mean()) for clip in clips]
-        return [Verdict({"loudness": Score(value, 2.0)}, heard="OH") for value in loud]
+        return [Verdict({"loudness": Score(value, 2.0)}, transcript="OH") for value in loud]
 
 
 def test_judges_hear_each_target(
@@ -107,7 +107,7 @@ def test_judges_hear_each_target(
     value, weight = card["clips"][0]["scores"]["loudness"]
     assert weight == 4.0
     assert value == pytest.approx(sum(abs(sig).mean() for sig in loud) / 2, rel=1e-4)
-    assert card["clips"][0]["heard"]["loudness"] == "OH | OH"
+    assert card["clips"][0]["transcripts"]["loudness"] == "OH | OH"
 
 
 def test_beam_is_searched_in_the_test(sets: Path, tmp_path: Path) -> None:
