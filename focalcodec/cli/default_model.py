@@ -6,7 +6,6 @@ import argparse
 import sys
 
 from focalcodec.errors import UserError
-from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
 from focalcodec.hub.download import hub_folder, hub_problem
 from focalcodec.hub.shipped import DEMO, has_demo
 
@@ -53,6 +52,8 @@ def _available_model() -> str:
 
 
 def _is_cached() -> bool:
+    from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME  # imports torch
+
     names = (CONFIG_NAME, WEIGHTS_NAME)
     try:
         folder = hub_folder(DEFAULT_MODEL, names, local_files_only=True)

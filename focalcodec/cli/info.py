@@ -7,18 +7,17 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from focalcodec.audio import audio_info
 from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.cli.files import AUDIO_SUFFIXES, TOKEN_SUFFIX
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
-from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable
-from focalcodec.hub.checkpoints import PART_NAMES
-from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.hub.shipped import is_shipped
+
+if TYPE_CHECKING:
+    from focalcodec.codec import FocalCodec
 
 EXAMPLES = """examples:
   focalcodec info my_codec
@@ -101,6 +100,9 @@ def describe(
     if (path.is_file() and not is_shipped(thing)) or (
         suffix in AUDIO_SUFFIXES and not path.is_dir()
     ):
+        # torch takes a second to import, and token files do not need it
+        from focalcodec.audio import audio_info
+
         info = audio_info(path)
         return {
             "kind": "audio",
@@ -111,6 +113,8 @@ def describe(
             "channels": info.channels,
             "bytes": path.stat().st_size,
         }
+    from focalcodec.codec import FocalCodec
+
     codec = FocalCodec.from_pretrained(thing, revision=revision)
     return {"kind": "model", "path": thing, **_describe_model(codec)}
 
@@ -124,8 +128,8 @@ def _default(revision: str | None) -> str:
 def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
     with TokenReader(path, table) as reader:
         checked = reader.body != "table" or table is not None
-        for _ in reader if checked else ():
-            pass  # the CRC is the last of a file
+        if checked:
+            reader.check()
         size = path.stat().st_size
         return {
             **asdict(reader.header),
@@ -140,6 +144,9 @@ def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
 
 
 def _describe_model(codec: FocalCodec) -> dict[str, Any]:
+    from focalcodec.hub.checkpoints import PART_NAMES
+    from focalcodec.hub.fingerprint import weights_sha256
+
     parts = {name: getattr(codec, name) for name in PART_NAMES}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return {

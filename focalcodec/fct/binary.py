@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from focalcodec.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_TOKENS = 8192  # a multiple of 8, so blocks of any width begin and end at whole bytes
 CRC_BYTES = 4
@@ -28,7 +29,7 @@ def toks_array(toks: Tensor, bits: int) -> npt.NDArray[np.int64]:
     """
     if toks.dim() != 1 or toks.numel() == 0:
         raise UserError(f"toks: shape {tuple(toks.shape)}; give (tokens,), not empty")
-    if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
+    if toks.is_floating_point() or toks.is_complex() or str(toks.dtype) == "torch.bool":
         raise UserError(f"toks: {toks.dtype}; give integers, e.g. torch.int64")
     array = toks.detach().cpu().long().numpy()
     smallest, largest = int(array.min()), int(array.max())

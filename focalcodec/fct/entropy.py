@@ -15,14 +15,17 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from focalcodec.errors import UserError
 from focalcodec.fct.binary import BLOCK_TOKENS, ByteReader, bit_blocks, bits_to_toks, toks_array
 from focalcodec.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAGIC = b"FCF"
 VERSION = 1
@@ -68,10 +71,15 @@ class TokenTable:
 
         Tokens that are not integers in [0, 2^bits) are a `UserError`.
         """
+        return cls.from_arrays((toks_array(clip, bits) for clip in clips), bits)
+
+    @classmethod
+    def from_arrays(cls, clips: Iterable[npt.NDArray[np.int64]], bits: int) -> TokenTable:
+        """Count as `from_toks` does, tokens that were checked."""
         counts = np.zeros((2, 2, bits), np.int64)  # bit before, bit, position
         for clip in clips:
             before = np.zeros((1, bits), np.uint8)
-            for rows in bit_blocks(toks_array(clip, bits), bits):
+            for rows in bit_blocks(clip, bits):
                 previous = np.concatenate([before, rows[:-1]])
                 for index in np.ndindex(2, 2):
                     counts[index] += ((previous == index[0]) & (rows == index[1])).sum(axis=0)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from focalcodec.errors import UserError
 from focalcodec.fct.binary import (
@@ -26,6 +24,9 @@ from focalcodec.fct.binary import (
 from focalcodec.fct.entropy import ID_BYTES, TokenTable, decode_toks, encode_toks
 from focalcodec.fct.header import TokenHeader, header_bytes, read_header
 from focalcodec.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Body = Literal["packed", "smallest"]
 BODIES = ("packed", "own", "table")  # the index of each is its number in a file
@@ -99,6 +100,8 @@ def read_toks(
 
     Arguments and errors are those of `TokenReader`.
     """
+    import torch
+
     with TokenReader(source, table) as reader:
         return reader.header, torch.cat(list(reader))
 
@@ -174,12 +177,21 @@ class TokenReader:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield tokens (n,) int64 in blocks of at most 8192, and check the end."""
+        import torch  # takes a second, which `check` does not need
+
+        yield from map(torch.from_numpy, self._blocks())
+
+    def check(self) -> None:
+        """Read the file to its end and check its CRC, without importing torch; errors as above."""
+        for _ in self._blocks():
+            pass
+
+    def _blocks(self) -> Iterator[npt.NDArray[np.int64]]:
         if self._started:
             raise UserError(f"{self.name}: was read already; open it again")
         self._started = True
         try:
-            for block in self._packed() if self.body == "packed" else self._coded():
-                yield torch.from_numpy(block)
+            yield from self._packed() if self.body == "packed" else self._coded()
         except UserError:
             raise
         except ValueError as error:  # the CRC is right, but no writer writes these bits
@@ -256,7 +268,7 @@ def _smallest(
     toks: npt.NDArray[np.int64], bits: int, table: TokenTable | None
 ) -> tuple[int, Iterable[bytes]]:
     """Number and bytes of the smallest body."""
-    own = TokenTable.from_toks([torch.from_numpy(toks)], bits)
+    own = TokenTable.from_arrays([toks], bits)
     coded = {"own": own.ones + encode_toks(toks, own)}
     if table is not None:
         coded["table"] = table.id + encode_toks(toks, table)

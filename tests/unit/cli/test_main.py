@@ -177,7 +177,7 @@ def test_info_of_what_may_not_be_read(
         raise PermissionError(13, "Permission denied", str(path))
 
     write_audio("a.wav", torch.zeros(9), 8000)
-    monkeypatch.setattr(info, "audio_info", refuse)
+    monkeypatch.setattr("focalcodec.audio.audio_info", refuse)
     assert main(["info", "a.wav", MODEL]) == 1
     out, err = capsys.readouterr()
     assert err == "focalcodec: error: a.wav: Permission denied\n" and ": model" in out

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.encoders.wavlm_convert import wavlm_from_transformers
 from focalcodec.errors import UserError
+from tests.unit.closeness import assert_close_to_scale
 from tests.unit.small_encoders import CASES, SMALL, STRUCTURES, WAVEFORM, model_of, transformers
 
 
@@ -123,6 +124,9 @@ def test_normalize_is_what_the_preprocessor_says(folders, sig, tmp_path) -> None
 def test_a_clip_is_the_same_alone_and_in_a_batch(case, folders, sig) -> None:
     encoder = SpeechEncoder.from_pretrained(folders[case], [1, 3], components=4)
     encoder.fit_mix(iter(sig))
+    # Some channels of these random models hardly change: divided by a deviation of 2e-5, their
+    # rounding would be all that is left of them. Trained models have no such channels.
+    encoder.mix.scale.clamp_(min=0.1)
     lengths = torch.tensor([9000, 5123, 250])
     padded = torch.where(torch.arange(9000) < lengths[:, None], sig, torch.nan)
     feats, frames = encoder(padded, lengths)
@@ -130,11 +134,11 @@ def test_a_clip_is_the_same_alone_and_in_a_batch(case, folders, sig) -> None:
     for row, clip, samples, length in zip(feats, sig, lengths, frames, strict=True):
         alone, _ = encoder(clip[None, :samples])
         assert alone.shape[1] == length
-        torch.testing.assert_close(row[:length], alone[0], atol=1e-6, rtol=0)
+        assert_close_to_scale(row[:length], alone[0], share=1e-6)
         assert not row[length:].any()
     one, _ = encoder(sig)
     for row, clip in zip(one, sig, strict=True):
-        torch.testing.assert_close(row, encoder(clip[None])[0][0], atol=1e-4, rtol=0)
+        assert_close_to_scale(row, encoder(clip[None])[0][0])
 
 
 @pytest.mark.parametrize("case", [("hubert", "base"), ("whisper", "")], ids="-".join)
