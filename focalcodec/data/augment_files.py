@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,10 +22,10 @@ from focalcodec.data.augment import Augmenter
 from focalcodec.data.librispeech_tree import NOISY_SUFFIX, find_clips
 from focalcodec.data.manifest import write_csv
 from focalcodec.data.prepare import walk_files
-from focalcodec.data.processes import in_processes
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.processes import Progress, in_processes
 
 SAMPLE_RATE = 16000
 ABOUT_NAME = "augment.json"
@@ -138,9 +138,11 @@ def write_copy(
         The copy is of other clips or options; too many broken clips.
     """
     rows = part.rows()
-    _claim(part, make_augmenter(rows=rows, sample_rate=SAMPLE_RATE, seed=seed), rows)
-    done = in_processes(partial(_write_share, part, make_augmenter, rows, seed), rows, jobs)
-    problems = dict(tqdm(done, part.name, len(rows), disable=None, unit="clip"))
+    setup = partial(make_augmenter, rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
+    _claim(part, setup(), rows)
+    done = in_processes(setup, partial(_write_clip, part), rows, jobs)
+    bar = tqdm(done, part.name, len(rows), disable=None, unit="clip")
+    problems = {row["ID"]: problem for row, problem in bar}
     broken = [row for row in rows if problems[row["ID"]]]
     report = part.root / part.name / SKIPPED_NAME
     report.unlink(missing_ok=True)
@@ -177,22 +179,15 @@ def _claim(part: CopyPart, augmenter: Augmenter, rows: Sequence[Mapping[str, Any
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_share(
-    part: CopyPart,
-    make_augmenter: MakeAugmenter,
-    rows: Sequence[Mapping[str, Any]],
-    seed: int,
-    share: Sequence[Mapping[str, Any]],
-) -> Iterator[tuple[str, str]]:
-    """ID of each clip, and what is wrong with it."""
-    augmenter = make_augmenter(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
-    for row in share:
-        try:
-            part.write(augmenter, row)
-        except UserError as error:
-            yield row["ID"], str(error)
-        else:
-            yield row["ID"], ""
+def _write_clip(
+    part: CopyPart, augmenter: Augmenter, row: Mapping[str, Any], progress: Progress
+) -> str:
+    """Write the copy of a clip; return what is wrong with the clip, or ""."""
+    try:
+        part.write(augmenter, row)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _write_transcripts(part: CopyPart, rows: Sequence[Mapping[str, Any]]) -> None:

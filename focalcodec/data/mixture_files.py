@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ from tqdm import tqdm
 from focalcodec.audio import audio_info, write_audio
 from focalcodec.data.manifest import write_csv
 from focalcodec.data.mixtures import MIXTURES, MODES, MakeMixer, MixtureMaker, check_mode
-from focalcodec.data.processes import in_processes
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.processes import Progress, in_processes
 
 RATE_FOLDER = "wav16k"
 SAMPLE_RATE = 16000
@@ -154,10 +154,12 @@ def write_mixtures(
     UserError
         The tree has mixtures of other clips or options; a clip or noise can't be read.
     """
-    maker = make_mixer(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
+    setup = partial(make_mixer, rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
+    maker = setup()
     _claim(part, maker, rows)
-    done = in_processes(partial(_write_share, part, make_mixer, rows, seed), rows, jobs)
-    samples = dict(tqdm(done, part.split, len(rows), disable=None, unit="mixture"))
+    done = in_processes(setup, partial(_write_mixture, part), rows, jobs)
+    bar = tqdm(done, part.split, len(rows), disable=None, unit="mixture")
+    samples = {row["ID"]: num_samples for row, num_samples in bar}
     for mode in part.modes:
         for mixture in part.mixtures:
             _write_metadata(part, maker, rows, mode, mixture, samples)
@@ -187,12 +189,10 @@ def _claim(part: TreePart, maker: MixtureMaker, rows: Rows) -> None:
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_share(
-    part: TreePart, make_mixer: MakeMixer, rows: Rows, seed: int, share: Rows
-) -> Iterator[tuple[str, dict[str, int]]]:
-    maker = make_mixer(rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
-    for row in share:
-        yield row["ID"], part.write(maker, row)
+def _write_mixture(
+    part: TreePart, maker: MixtureMaker, row: Mapping[str, Any], progress: Progress
+) -> dict[str, int]:
+    return part.write(maker, row)
 
 
 def _write_metadata(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from focalcodec.audio import audio_info, resample, write_audio
 from focalcodec.data.manifest import write_csv
-from focalcodec.data.processes import in_processes
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.processes import Progress, in_processes
 
 SAMPLE_RATE = 16000
 SUFFIXES = (".flac", ".ogg")
@@ -93,9 +93,9 @@ def write_clips(
     if suffix not in SUFFIXES:
         raise UserError(f"suffix={suffix!r}: not one of {', '.join(SUFFIXES)}")
     _claim(root, suffix, clips)
-    work = partial(_write_share, root, suffix, new_maker)
-    bar = tqdm(in_processes(work, clips, jobs), "clips", len(clips), disable=None, unit="clip")
-    problems = dict(bar)
+    done = in_processes(partial(_Making, root, suffix, new_maker), _write_clip, clips, jobs)
+    bar = tqdm(done, "clips", len(clips), disable=None, unit="clip")
+    problems = {clip.id: problem for clip, problem in bar}
     broken = [clip for clip in clips if problems[clip.id]]
     lines = [{"path": clip.file(root, suffix), "reason": problems[clip.id]} for clip in broken]
     if broken:
@@ -128,20 +128,26 @@ def _claim(root: Path, suffix: str, clips: Sequence[DemoClip]) -> None:
         temporary.write_text(json.dumps({**before, **new}, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_share(
-    root: Path, suffix: str, new_maker: Callable[[], Maker], share: Sequence[DemoClip]
-) -> Iterator[tuple[str, str]]:
-    """ID of each clip, and what is wrong with it."""
-    make: Maker | None = None
-    for clip in share:
-        problem, path = "", clip.file(root, suffix)
-        if not path.is_file():
-            make = make or new_maker()
-            try:
-                _write(path, *make(clip))
-            except UserError as error:
-                problem = str(error)
-        yield clip.id, problem
+class _Making:
+    """What one process keeps: the maker, loaded when the first clip is missing."""
+
+    def __init__(self, root: Path, suffix: str, new_maker: Callable[[], Maker]) -> None:
+        self.root, self.suffix, self.new_maker = root, suffix, new_maker
+
+    @cached_property
+    def make(self) -> Maker:
+        return self.new_maker()
+
+
+def _write_clip(making: _Making, clip: DemoClip, progress: Progress) -> str:
+    """Write a clip unless its file exists; return what went wrong, or ""."""
+    path = clip.file(making.root, making.suffix)
+    if not path.is_file():
+        try:
+            _write(path, *making.make(clip))
+        except UserError as error:
+            return str(error)
+    return ""
 
 
 def _write(path: Path, sig: Tensor, rate: int) -> None:

@@ -1,0 +1,248 @@
+"""The pool of worker processes: each prepares once, then takes one item after the other.
+
+Everything that runs with `jobs` processes uses it. The rules are the same everywhere:
+
+* A worker calls `setup()` once (to load a model, to make a mixer) and `work(state, item, progress)`
+  for each item. One job means no new process: the caller's own does the work.
+* Results come as they are ready. What an item gives must not depend on the others, so that the
+  number of processes changes nothing but the order.
+* A worker can be killed at any moment. Work writes its files with `focalcodec.files.atomic_path`,
+  so what is on disk is whole, and the same command resumes.
+* On Ctrl-C, on an error, and when the caller stops early, the workers get SIGTERM and leave through
+  their `finally` blocks: no temporary file stays behind.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import torch
+
+from focalcodec.errors import UserError
+
+State = TypeVar("State")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Progress: TypeAlias = Callable[[float], object]
+"""Called with an amount of work that is done, such as seconds of audio."""
+
+
+def in_processes(
+    setup: Callable[[], State],
+    work: Callable[[State, Item, Progress], Result],
+    items: Sequence[Item],
+    jobs: int,
+    progress: Progress | None = None,
+    on_death: Callable[[Item, int | None], Result] | None = None,
+) -> Iterator[tuple[Item, Result]]:
+    """Work on items in several processes; yield each item with its result.
+
+    `setup`, `work`, items and results must be picklable (functions of a module, `partial` of them)
+    when there are several processes. Workers share the caller's number of torch threads. To stop
+    early, close the generator: `with contextlib.closing(in_processes(...)) as results`.
+
+    Parameters
+    ----------
+    setup : callable
+        () -> state, once in each process.
+    work : callable
+        (state, item, progress) -> result. A `UserError` ends the whole run; to go on after a broken
+        item, catch its error and return it as the result.
+    items : sequence
+        All items; no more processes are started than there are items.
+    jobs : int
+        Number of processes; 1 works in the caller's process.
+    progress : callable, optional
+        Called in the caller's process with what the work reports.
+    on_death : callable, optional
+        (item, exit code) -> result of an item whose process ended by itself (for example out of
+        memory); a new process takes its place. Default: an error.
+
+    Yields
+    ------
+    (Item, Result)
+        In the order of the items with one job, else as they are ready.
+
+    Raises
+    ------
+    UserError
+        `jobs` is below 1; `setup` or `work` raised one; a process ended by itself.
+    RuntimeError
+        Another error in a worker, with its traceback.
+
+    Example
+    -------
+    >>> def add(base, item, progress):
+    ...     return base + item
+    >>> list(in_processes(lambda: 10, add, [1, 2], jobs=1))
+    [(1, 11), (2, 12)]
+    """
+    if jobs < 1:
+        raise UserError(f"jobs={jobs}: give 1 or more processes")
+    report = progress or _ignore
+    count = min(jobs, len(items))
+    if count > 1:
+        yield from _Pool(setup, work, items, count, report, on_death).results()
+    elif items:
+        state = setup()
+        for item in items:
+            yield item, work(state, item, report)
+
+
+class _Worker(Generic[Item]):
+    """A process, the caller's end of its pipe, and the items it was given but has not finished."""
+
+    def __init__(self, *serve_args: Any) -> None:
+        # A forked process would inherit the locks of this one's threads, and can't use a GPU.
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(
+            target=_serve, args=(theirs, *serve_args), daemon=True
+        )
+        with _without_interrupt():
+            self.process.start()
+        theirs.close()
+        self.ready = False
+        self.given: list[Item] = []
+
+
+class _Pool(Generic[State, Item, Result]):
+    def __init__(
+        self,
+        setup: Callable[[], State],
+        work: Callable[[State, Item, Progress], Result],
+        items: Sequence[Item],
+        count: int,
+        progress: Progress,
+        on_death: Callable[[Item, int | None], Result] | None,
+    ) -> None:
+        self.serve_args = (setup, work, max(1, torch.get_num_threads() // count))
+        self.queue, self.count = deque(items), count
+        self.progress, self.on_death = progress, on_death
+        self.workers: list[_Worker[Item]] = []
+
+    def results(self) -> Iterator[tuple[Item, Result]]:
+        try:
+            self.workers += [_Worker(*self.serve_args) for _ in range(self.count)]
+            while self.workers:
+                ready = wait([worker.pipe for worker in self.workers])
+                for worker in [worker for worker in self.workers if worker.pipe in ready]:
+                    yield from self._receive(worker)
+        finally:
+            for worker in self.workers:
+                worker.process.terminate()
+            for worker in self.workers:
+                worker.process.join()
+
+    def _receive(self, worker: _Worker[Item]) -> Iterator[tuple[Item, Result]]:
+        try:
+            kind, value = worker.pipe.recv()
+        except (EOFError, OSError):
+            yield from self._replace(worker)
+            return
+        if kind == "refused":
+            raise UserError(value)
+        if kind == "failed":
+            raise RuntimeError(f"error in a worker process:\n{value}")
+        if kind == "progress":
+            self.progress(value)
+            return
+        worker.ready = True
+        finished, worker.given = worker.given, []
+        self._hand_out(worker)
+        for item in finished:
+            yield item, value
+
+    def _hand_out(self, worker: _Worker[Item]) -> None:
+        """Give a worker the next item, or let it end."""
+        if self.queue:
+            worker.given = [self.queue.popleft()]
+            with suppress(OSError):  # a worker that has died since is found at the next `recv`
+                worker.pipe.send(worker.given[0])
+            return
+        self.workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join()
+
+    def _replace(self, worker: _Worker[Item]) -> Iterator[tuple[Item, Result]]:
+        """Start another process in the place of one that ended by itself."""
+        worker.process.join()
+        self.workers.remove(worker)
+        code = worker.process.exitcode
+        end = f"exit code {code} (out of memory?); give a smaller number of jobs"
+        if not worker.ready:
+            raise UserError(f"jobs={self.count}: a process did not start, {end}")
+        if self.on_death is None:
+            raise UserError(f"jobs={self.count}: a process was killed, {end}; what is done is kept")
+        if self.queue:
+            self.workers.append(_Worker(*self.serve_args))
+        for item in worker.given:
+            yield item, self.on_death(item, code)
+
+
+def _serve(
+    pipe: Connection,
+    setup: Callable[[], Any],
+    work: Callable[[Any, Any, Progress], Any],
+    threads: int,
+) -> None:
+    """Run a worker: prepare, then one item after the other until the pipe closes."""
+    signal.signal(signal.SIGTERM, _exit)
+    torch.set_num_threads(threads)
+
+    def send_progress(amount: float) -> None:
+        pipe.send(("progress", amount))
+
+    with suppress(EOFError, OSError):  # no more items, or the caller has ended
+        kind, state = _attempt(setup)
+        if kind != "done":
+            pipe.send((kind, state))
+            return
+        pipe.send(("ready", None))
+        while True:
+            pipe.send(_attempt(work, state, pipe.recv(), send_progress))
+
+
+def _attempt(call: Callable[..., Any], *args: Any) -> tuple[str, Any]:
+    try:
+        return "done", call(*args)
+    except UserError as error:
+        return "refused", str(error)
+    except BrokenPipeError:  # the caller has ended
+        raise
+    except Exception:
+        return "failed", traceback.format_exc()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    """End by an exception, so that half-written files are removed on the way."""
+    sys.exit(128 + number)
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Let a process start without reacting to Ctrl-C, which reaches the whole group."""
+    if threading.current_thread() is not threading.main_thread():  # only it can set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ignore(amount: float) -> None:
+    pass

@@ -1,0 +1,115 @@
+"""The pool of worker processes: results, errors, processes that end by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+from focalcodec.processes import Progress, in_processes
+
+# -- what workers run; they find it by name --------------------------------------------------------
+
+
+def setup(problem: str = "") -> int:
+    if problem == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if problem:
+        raise UserError(problem)
+    return os.getpid()
+
+
+def square(state: int, item: int, progress: Progress) -> tuple[int, int]:
+    assert state == os.getpid()
+    if item == 13:
+        raise UserError("13: bad luck")
+    if item == 17:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == 19:
+        raise IndexError("a bug")
+    progress(0.5)
+    return item**2, os.getpid()
+
+
+def write_slowly(folder: Path, item: int, progress: Progress) -> None:
+    with atomic_path(folder / str(item)) as temporary:
+        temporary.touch()
+        progress(1.0)
+        time.sleep(60 if item else 0)
+
+
+# -- tests -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 9])
+def test_all_results_come(jobs: int) -> None:
+    amounts: list[float] = []
+    found = list(in_processes(setup, square, range(5), jobs, amounts.append))
+    assert sorted((item, value) for item, (value, _) in found) == [(x, x**2) for x in range(5)]
+    processes = {process for _, (_, process) in found}
+    assert processes == {os.getpid()} if jobs == 1 else os.getpid() not in processes
+    assert amounts == [0.5] * 5
+
+
+def test_one_job_keeps_the_order() -> None:
+    assert [item for item, _ in in_processes(setup, square, [3, 1, 2], jobs=1)] == [3, 1, 2]
+
+
+def test_no_items() -> None:
+    assert list(in_processes(setup, square, [], jobs=2)) == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_user_errors_end_the_run(jobs: int) -> None:
+    with pytest.raises(UserError, match="13: bad luck"):
+        list(in_processes(setup, square, [1, 2, 13], jobs))
+    with pytest.raises(UserError, match="no model"):
+        list(in_processes(partial(setup, "no model"), square, [1, 2], jobs))
+
+
+def test_other_errors_come_with_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)in square.*IndexError: a bug"):
+        list(in_processes(setup, square, [1, 19], jobs=2))
+
+
+def test_a_killed_process_is_an_error() -> None:
+    with pytest.raises(UserError, match="process was killed, exit code -9"):
+        list(in_processes(setup, square, [1, 2, 17, 3], jobs=2))
+
+
+def test_a_killed_process_can_cost_one_item_only() -> None:
+    found = dict(
+        in_processes(setup, square, [1, 17, 2, 17, 3], 2, on_death=lambda item, code: (code, 0))
+    )
+    assert {item: value for item, (value, _) in found.items()} == {1: 1, 17: -9, 2: 4, 3: 9}
+
+
+def test_a_process_that_does_not_start_ends_the_run() -> None:
+    with pytest.raises(UserError, match="did not start, exit code -9"):
+        list(
+            in_processes(
+                partial(setup, "killed"), square, [1, 2], 2, on_death=lambda item, code: (0, 0)
+            )
+        )
+
+
+def test_no_processes() -> None:
+    with pytest.raises(UserError, match="jobs=0"):
+        list(in_processes(setup, square, [1], jobs=0))
+
+
+def test_half_written_files_are_removed_when_the_caller_stops(tmp_path: Path) -> None:
+    begun: list[float] = []
+    results = in_processes(
+        partial(Path, tmp_path), write_slowly, [0, 1, 2], jobs=2, progress=begun.append
+    )
+    with contextlib.closing(results):
+        next(results)
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
