@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from focalcodec.audio import read_audio
-from focalcodec.conversion.nearest import nearest_frames
-from focalcodec.conversion.nearest_faiss import FaissIndex
 from focalcodec.encoders.logmel import LogMel
+from focalcodec.knn import FaissIndex, nearest_frames
 
 FRAMES_A_MINUTE = 3000
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from focalcodec.audio import resample, validate_sig
+from focalcodec.audio import resample, resampled_length, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.checks import check_num_samples, check_toks
 from focalcodec.errors import UserError
@@ -22,11 +23,9 @@ from focalcodec.hub.checkpoints import (
     upgrade_config,
     write_checkpoint,
 )
-from focalcodec.nn.masking import fit_lengths, valid_mask, zero_padding
+from focalcodec.knn import ReferenceFrames, check_k, convert_feats
+from focalcodec.nn.masking import fit_lengths, full_lengths, valid_mask, zero_padding
 from focalcodec.parts import build_part, check_fit
-
-if TYPE_CHECKING:
-    from focalcodec.conversion import ReferenceSet
 
 
 class FocalCodec(nn.Module):
@@ -272,44 +271,63 @@ class FocalCodec(nn.Module):
             return rec_sig
         return fit_lengths(rec_sig, check_num_samples(self, num_samples, lengths, rate))
 
+    @torch.no_grad()
     def convert(
         self,
         sig: Tensor,
-        reference: ReferenceSet | Tensor,
+        reference: ReferenceFrames | Tensor,
         sample_rate: int | None = None,
         lengths: Tensor | None = None,
         k: int = 4,
         sample_rate_output: int | None = None,
         search: str = "exact",
     ) -> Tensor:
-        """Say what `sig` says in another voice: k-NN of the paper and of arXiv 2305.18975.
+        """Voice conversion (section on voice conversion of the paper; kNN-VC, arXiv 2305.18975).
+
+        Each frame of the qfeats of `sig` is replaced by the mean of its k nearest frames among
+        the feats of the wanted speaker, and the decoder synthesises the result.
 
         Parameters
         ----------
         sig, sample_rate, lengths
             As for `encode`.
-        reference : ReferenceSet or Tensor
-            The wanted speaker's frames, or bare feats (R, D).
+        reference : ReferenceFrames or Tensor
+            The wanted speaker's frames: a `ReferenceSet`, or bare feats (R, D).
         k : int
             Frames of the reference whose mean replaces a frame.
         sample_rate_output : int, optional
             Rate of the output, Hz; default that of the codec.
         search : {"exact", "faiss"}
-            Compare with every frame of the reference, or look into an index of them.
+            Compare with all frames of the reference, or search an index of them.
 
         Returns
         -------
         Tensor
-            rec_sig (B, T), each clip as long as it was, zero beyond its length.
+            rec_sig (B, T), each clip as long as its input, zero beyond its length.
 
         Raises
         ------
         UserError
             As `encode`; a reference of another encoder, or of fewer than k frames.
         """
-        from focalcodec.conversion import convert
-
-        return convert(self, sig, reference, sample_rate, lengths, k, sample_rate_output, search)
+        frames = ReferenceFrames(reference) if isinstance(reference, Tensor) else reference
+        check_k(k, len(frames))
+        frames.check_codec(self)
+        rate = self.sample_rate_input if sample_rate is None else sample_rate
+        out_rate = self.sample_rate_output if sample_rate_output is None else sample_rate_output
+        toks, tok_lengths = self.encode(sig, rate, lengths)
+        # each clip alone: the last bit may decide which frames are nearest, and padding changes it
+        clips = [
+            self.toks_to_qfeats(clip[None, :end])[0]
+            for clip, end in zip(toks, tok_lengths.tolist(), strict=True)
+        ]
+        qfeats = pad_sequence(clips, batch_first=True)  # (B, N, D)
+        ends = tok_lengths.new_tensor([len(clip) for clip in clips])
+        rec_sig, ends = self.decoder(convert_feats(qfeats, ends, frames, k, search), ends)
+        rec_sig, _ = resample(rec_sig, self.sample_rate_output, out_rate, ends)
+        samples = (full_lengths(sig) if lengths is None else lengths).tolist()
+        wanted = torch.tensor([resampled_length(n, rate, out_rate) for n in samples])
+        return fit_lengths(rec_sig, wanted.to(rec_sig.device))
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Resynthesis. sig (B, T), lengths in samples (B,) -> rec_sig (B, ~T), lengths (B,)."""

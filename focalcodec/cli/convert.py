@@ -23,10 +23,9 @@ from focalcodec.cli.options import (
 from focalcodec.cli.recordings import decode_recording, encode_recording
 from focalcodec.cli.work import Progress
 from focalcodec.codec import FocalCodec
-from focalcodec.conversion import feats_changer
-from focalcodec.conversion.nearest import check_k
-from focalcodec.conversion.reference_set import DTYPES, SEARCHES, ReferenceSet
+from focalcodec.conversion import DTYPES, ReferenceSet, feats_changer
 from focalcodec.errors import UserError
+from focalcodec.knn import SEARCHES, check_k
 
 EXAMPLES = """examples:
   focalcodec convert talk.wav converted.wav --reference anna/

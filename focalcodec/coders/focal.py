@@ -12,8 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from focalcodec.audio import resample, resampled_length
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.coder import Coder, Sent
-from focalcodec.conversion import convert_toks
-from focalcodec.conversion.reference_set import ReferenceSet
+from focalcodec.conversion import ReferenceSet, convert_toks
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.long_audio.coding import (
     decode_blocks,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from focalcodec.audio import Channels
 from focalcodec.data.batch import Span
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.hub.fingerprint import tensors_sha256
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -51,14 +51,8 @@ def encoder_key(encoder: _Encoder, options: Mapping[str, Any] | None = None) -> 
     str
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
     head = [type(encoder).__name__, dict(encoder.config), dict(options or {})]
-    digest.update(json.dumps(head, sort_keys=True).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        values = tensor.detach().cpu().contiguous().flatten()
-        digest.update(values.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_sha256(head, encoder.state_dict())
 
 
 def cache_bytes(seconds: float, sample_rate: int, hop: int, dim: int, dtype: str) -> int:

@@ -1,35 +1,45 @@
-"""One name for a model's configuration and weights: what its tokens, or its feats, mean."""
+"""Hashes of models: the identity of a codec's tokens and of an encoder's feats.
+
+One rule gives all of them: the SHA-256 of a head (JSON, sorted keys), then of each tensor, in the
+order of the names, its name, dtype, shape and bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from focalcodec.codec import FocalCodec
+from focalcodec.errors import UserError
+
+# From the finest to the coarsest.
+FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def weights_sha256(codec: FocalCodec) -> str:
-    """SHA-256 of a codec's configuration and of all its tensors.
+class Model(Protocol):
+    """A codec, or one of its parts."""
 
-    The tensors are taken in the layout of the package, so a published checkpoint and its copy by
-    `save_pretrained` have the same one. Take it before a change of precision: that changes
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Arguments of its constructor."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """All its tensors by name."""
+
+    def parameters(self) -> Iterable[Tensor]:
+        """Its trainable tensors."""
+
+
+def weights_sha256(codec: Model) -> str:
+    """SHA-256 of a codec's configuration and tensors, 64 hexadecimal digits.
+
+    The tensors are in the layout of the package, so a published checkpoint and its copy by
+    `save_pretrained` have the same hash. Take it before a change of precision, which changes
     weights.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        On any device.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
 
     Example
     -------
@@ -45,11 +55,11 @@ def weights_sha256(codec: FocalCodec) -> str:
     >>> len(before), before == weights_sha256(codec)
     (64, False)
     """
-    return _sha256(codec.config, codec.state_dict())
+    return tensors_sha256(codec.config, codec.state_dict())
 
 
-def encoder_sha256(encoder: Any, dtype: torch.dtype | None = None) -> str:
-    """SHA-256 of an encoder's class, configuration and tensors: what its feats mean.
+def encoder_sha256(encoder: Model, dtype: torch.dtype | None = None) -> str:
+    """SHA-256 of an encoder's class, configuration and tensors: the identity of its feats.
 
     Parameters
     ----------
@@ -57,7 +67,7 @@ def encoder_sha256(encoder: Any, dtype: torch.dtype | None = None) -> str:
         With `config`, on any device.
     dtype : torch.dtype, optional
         Number format that its floating-point tensors are cast to first, so that an encoder and
-        its copy in a lower precision can be told to be the same; default none.
+        its copy in a lower precision get the same hash; default none.
 
     Returns
     -------
@@ -73,17 +83,124 @@ def encoder_sha256(encoder: Any, dtype: torch.dtype | None = None) -> str:
     (False, True)
     """
     head = {"name": type(encoder).__name__, "config": encoder.config}
-    return _sha256(head, encoder.state_dict(), dtype)
+    return tensors_sha256(head, encoder.state_dict(), dtype)
 
 
-def _sha256(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
+def tensors_sha256(
+    head: Any, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> str:
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    """SHA-256 of a JSON-ready head and of named tensors, cast to `dtype` if they are floats."""
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         if dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(dtype)
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        # bfloat16 has no counterpart in numpy: any dtype is read as bytes
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        _update(digest, tensor)
     return digest.hexdigest()
+
+
+def _update(digest: hashlib._Hash, tensor: Tensor) -> None:
+    # numpy has no bfloat16: any dtype is read as bytes
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+# -- the encoder of a run --------------------------------------------------------------------------
+
+
+def describe_encoder(encoder: Model) -> dict[str, Any]:
+    """Name, configuration and hash of an encoder, JSON-ready: the `encoder.json` of a run.
+
+    Example
+    -------
+    >>> from focalcodec.encoders.logmel import LogMel
+    >>> describe_encoder(LogMel(n_mels=80))["name"]
+    'LogMel'
+    """
+    return {
+        "name": type(encoder).__name__,
+        "config": json.loads(json.dumps(encoder.config)),
+        "sha256": encoder_sha256(encoder),
+    }
+
+
+def is_described(encoder: Model, description: Mapping[str, Any]) -> bool:
+    """Whether a description, from `describe_encoder`, is that of an encoder.
+
+    Runs of early versions stored a hash of names and bytes only; it is accepted too.
+
+    Example
+    -------
+    >>> from focalcodec.encoders.logmel import LogMel
+    >>> is_described(LogMel(n_mels=40), describe_encoder(LogMel(n_mels=80)))
+    False
+    """
+    present = describe_encoder(encoder)
+    if description == present:
+        return True
+    return description == {**present, "sha256": _early_sha256(encoder)}
+
+
+def _early_sha256(encoder: Model) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        _update(digest, tensor)
+    return digest.hexdigest()
+
+
+# -- the encoder of stored feats, in any precision -------------------------------------------------
+
+
+def encoder_identity(encoder: Model) -> dict[str, str]:
+    """Hashes of an encoder as it is, and as it would be in each lower precision.
+
+    A codec runs in float32 or in bfloat16, and its feats are the same but for rounding. Rounded
+    weights do not give the hashes of finer formats, so all of them are kept.
+
+    Returns
+    -------
+    dict
+        Number format -> `encoder_sha256` in it; more than one for a float32 encoder.
+
+    Example
+    -------
+    >>> from focalcodec.encoders.logmel import LogMel
+    >>> list(encoder_identity(LogMel()))
+    ['float32', 'float16', 'bfloat16']
+    """
+    now = _format(encoder)
+    names = list(FORMATS) if now == "float32" else [now]
+    return {name: encoder_sha256(encoder, FORMATS[name]) for name in names}
+
+
+def check_same_encoder(identity: Mapping[str, str], encoder: Model) -> None:
+    """Check that an identity, from `encoder_identity`, is that of an encoder.
+
+    Raises
+    ------
+    UserError
+        Another encoder, or formats that can't be compared.
+
+    Example
+    -------
+    >>> from focalcodec.encoders.logmel import LogMel
+    >>> check_same_encoder(encoder_identity(LogMel()), LogMel(n_mels=40))
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: reference: made by another encoder; make it again with this one
+    """
+    now = _format(encoder)
+    common = now if now in identity else next(iter(identity))
+    if now not in identity and now != "float32":
+        raise UserError(
+            f"reference: made in {common}, and the codec is in {now}; make it again, in float32"
+            " for use in every precision"
+        )
+    if encoder_sha256(encoder, FORMATS[common]) != identity[common]:
+        raise UserError("reference: made by another encoder; make it again with this one")
+
+
+def _format(encoder: Model) -> str:
+    """Coarsest number format among an encoder's parameters; one without any has float32."""
+    dtypes = {parameter.dtype for parameter in encoder.parameters()}
+    return next((name for name in reversed(FORMATS) if FORMATS[name] in dtypes), "float32")

@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.shipped import is_shipped
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
@@ -34,7 +35,7 @@ from focalcodec.training.export import export, load_decoder
 from focalcodec.training.identity import SAVE_NAME, check_identity, knobs_of
 from focalcodec.training.loaders import Loaders, Rows
 from focalcodec.training.monitor import Monitor
-from focalcodec.training.trained_run import CONFIG_NAME, ENCODER_NAME, describe_encoder
+from focalcodec.training.trained_run import CONFIG_NAME, ENCODER_NAME
 from focalcodec.training.warm_start import (
     Source,
     check_replacement,

@@ -12,9 +12,14 @@ import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.shipped import named_folder
-from focalcodec.training.trained_run import describe_encoder, describe_with_teacher
-from focalcodec.training.warm_start import Source, load_source, refuse_other_encoder
+from focalcodec.training.warm_start import (
+    Source,
+    gives_feats_of,
+    load_source,
+    refuse_other_encoder,
+)
 
 
 def load_decoder(source: str | Path, encoder: Any) -> nn.Module:
@@ -83,10 +88,11 @@ def export(
 
 
 def _check_encoder(source: Source, encoder: Any) -> None:
-    known = describe_with_teacher(encoder)
-    if source.trained_on in known or source.encoder is encoder:
+    if source.trained_on is not None and gives_feats_of(encoder, source):
         return
-    present = known[0]
+    if source.encoder is encoder:
+        return
+    present = describe_encoder(encoder)
     # A decoder that was tuned on quantised feats belongs to the encoder before the quantizer.
     heard = getattr(source.encoder, "clean", source.encoder)
     theirs = describe_encoder(heard)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.nn.masking import valid_mask, zero_padding
-from focalcodec.training.trained_run import describe_encoder
 from focalcodec.training.warm_start import load_source
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from focalcodec.errors import UserError
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config
 from focalcodec.training.identity import SAVE_NAME
@@ -17,26 +17,6 @@ ENCODER_NAME = "encoder.json"
 
 # The rest may name a recipe's own code, which is not there where the folder was copied to.
 _KEYS = ("encoder", "modules", "init_from", "best_checkpoint")
-
-
-def describe_encoder(encoder: Any) -> dict[str, Any]:
-    """Name, configuration and hash of the weights of an encoder, JSON-ready.
-
-    Example
-    -------
-    >>> from focalcodec.encoders.logmel import LogMel
-    >>> describe_encoder(LogMel(n_mels=80))["name"]
-    'LogMel'
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "name": type(encoder).__name__,
-        "config": json.loads(json.dumps(encoder.config)),
-        "sha256": digest.hexdigest(),
-    }
 
 
 def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]:

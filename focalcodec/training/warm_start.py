@@ -22,6 +22,7 @@ from torch import nn
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import CONFIG_NAME, PART_NAMES
+from focalcodec.hub.fingerprint import describe_encoder, is_described
 from focalcodec.hub.shipped import named_folder
 from focalcodec.training import trained_run
 
@@ -65,9 +66,8 @@ class Source:
         """The encoder that the parts were trained on."""
         encoder = self._make_encoder()
         _refuse_nonfinite(self.name, "encoder", encoder)
-        if self.trained_on is not None:
-            present = trained_run.describe_encoder(encoder)
-            refuse_other_encoder(self.name, self.trained_on, present)
+        if self.trained_on is not None and not is_described(encoder, self.trained_on):
+            refuse_other_encoder(self.name, self.trained_on, describe_encoder(encoder))
         return encoder
 
     @property
@@ -154,13 +154,24 @@ def check_replacement(source: Source, encoder: Any) -> None:
     UserError
         Neither.
     """
-    heard = source.trained_on or trained_run.describe_encoder(source.encoder)
     while encoder is not None:
-        known = trained_run.describe_with_teacher(encoder)
-        if heard in known:
+        if gives_feats_of(encoder, source):
             return
+        known = trained_run.describe_with_teacher(encoder)
         encoder = getattr(encoder, "clean", None)
-    refuse_other_encoder(f"replace_encoder: init_from={source.name}", heard, known[-1])
+    trained_on = source.trained_on or describe_encoder(source.encoder)
+    refuse_other_encoder(f"replace_encoder: init_from={source.name}", trained_on, known[-1])
+
+
+def gives_feats_of(encoder: Any, source: Source) -> bool:
+    """Whether a source's weights were trained on the feats of an encoder or of its teacher."""
+    trained_on = source.trained_on or describe_encoder(source.encoder)
+    teacher = trained_run.describe_with_teacher(encoder)[1]
+    if trained_on == teacher or is_described(encoder, trained_on):
+        return True
+    # Runs of two versions may have described one encoder by two hashes: compare the encoder itself.
+    alike = all(trained_on[key] == teacher[key] for key in ("name", "config"))
+    return hasattr(encoder, "teacher") and alike and is_described(source.encoder, teacher)
 
 
 def initialise(modules: Mapping[str, nn.Module], source: Source, names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from focalcodec.audio import read_audio, write_audio
 from focalcodec.cli.main import main
-from focalcodec.conversion.reference_set import ReferenceSet
+from focalcodec.conversion import ReferenceSet
 from tests.unit.small_codecs import golden_codec, logmel_codec
 
 

@@ -1,14 +1,36 @@
-"""A model's fingerprint follows its weights and nothing else."""
+"""A model's hash follows its weights and configuration and nothing else; stored hashes hold."""
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from focalcodec import FocalCodec
-from focalcodec.hub.fingerprint import weights_sha256
-from tests.unit.small_codecs import GOLDEN, golden_codec
+from focalcodec import FocalCodec, UserError
+from focalcodec.conversion import ReferenceSet
+from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.hub.fingerprint import (
+    check_same_encoder,
+    describe_encoder,
+    encoder_identity,
+    is_described,
+    weights_sha256,
+)
+from focalcodec.wavlm import WavLM
+from tests.unit.small_codecs import DATA, GOLDEN, golden_codec
+
+# Written by the code of commit 2a14d0d for the encoder of the golden case tiny_50hz.
+EARLY = DATA / "stored_early"
+EARLY_CACHE = "810f44457a3be52b"
+
+
+def wavlm(seed: int) -> WavLM:
+    torch.manual_seed(seed)
+    return WavLM(hidden_dims=[8] * 7, num_layers=1, dim=16, ffn_dim=32, num_heads=2)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -29,3 +51,49 @@ def test_other_weights_or_another_configuration_have_another() -> None:
     same = FocalCodec.from_pretrained(GOLDEN["tiny_50hz"])
     same.encoder.config["max_distance"] += 1
     assert weights_sha256(same) not in fingerprints
+
+
+# -- stored by early versions --------------------------------------------------------------------
+
+
+def test_the_description_in_an_early_run_is_still_read() -> None:
+    """Its hash has another rule than that of today, and is refused for another encoder."""
+    stored = json.loads((EARLY / "encoder.json").read_text(encoding="utf-8"))
+    encoder = golden_codec("tiny_50hz").encoder
+    assert is_described(encoder, stored) and is_described(encoder, describe_encoder(encoder))
+    assert stored["sha256"] != describe_encoder(encoder)["sha256"]
+    other = copy.deepcopy(encoder)
+    other.norm.bias.data[0] += 1.0
+    assert not is_described(other, stored)
+    assert not is_described(encoder, stored | {"name": "LogMel"})
+    assert not is_described(encoder, stored | {"config": stored["config"] | {"dim": 8}})
+    assert not is_described(LogMel(), stored)
+
+
+def test_an_early_reference_set_and_cache_are_still_used(tmp_path: Path) -> None:
+    codec = golden_codec("tiny_50hz")
+    ReferenceSet.load(EARLY / "speaker.set").check_codec(codec)
+    with pytest.raises(UserError, match="another encoder"):
+        ReferenceSet.load(EARLY / "speaker.set").check_codec(golden_codec("tiny_12_5hz"))
+    assert FeatureCache(tmp_path, codec.encoder).folder.name == EARLY_CACHE
+
+
+# -- precision -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", [torch.float16, torch.bfloat16])
+def test_precision_makes_no_other_encoder(now: torch.dtype) -> None:
+    encoder, other = wavlm(0), wavlm(1)
+    low, low_other = copy.deepcopy(encoder).to(now), copy.deepcopy(other).to(now)
+    check_same_encoder(encoder_identity(encoder), low)
+    check_same_encoder(encoder_identity(low), encoder)
+    check_same_encoder(encoder_identity(low), low)
+    for made, used in ((encoder, low_other), (low, other), (low, low_other)):
+        with pytest.raises(UserError, match="another encoder"):
+            check_same_encoder(encoder_identity(made), used)
+
+
+def test_two_low_precisions_cannot_be_compared() -> None:
+    identity = encoder_identity(wavlm(0).half())
+    with pytest.raises(UserError, match="made in float16, and the codec is in bfloat16"):
+        check_same_encoder(identity, wavlm(0).bfloat16())

@@ -17,9 +17,10 @@ from focalcodec import FocalCodec
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.mel_encoder import MelEncoder
 from focalcodec.errors import UserError
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.training.distill import load_student
 from focalcodec.training.export import export
-from focalcodec.training.trained_run import describe_encoder, load_run, read_encoder
+from focalcodec.training.trained_run import load_run, read_encoder
 from focalcodec.training.warm_start import load_source
 from tests.unit.small_codecs import GOLDEN
 from tests.unit.training import tiny

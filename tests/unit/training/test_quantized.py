@@ -14,9 +14,9 @@ from torch import nn
 from focalcodec import FocalCodec
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.training.export import export
 from focalcodec.training.quantized import quantized_feats
-from focalcodec.training.trained_run import describe_encoder
 from focalcodec.training.warm_start import Source, check_replacement, load_source
 from tests.unit.training import tiny
 

@@ -1,42 +1,43 @@
-"""What voice conversion knows of a speaker: frames of continuous features, kept for use again."""
+"""Voice conversion of recordings: the frames of a speaker, from signals, files and reference sets.
+
+`FocalCodec.convert` converts a batch, and `convert_toks` a recording of any length. The search for
+the nearest frames is in `knn`; docs/voice_conversion.md shows all of it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from focalcodec import __version__
-from focalcodec.audio import Channels, resample, validate_sig
+from focalcodec.audio import Channels, audio_info, resample, resampled_length, validate_sig
+from focalcodec.audio_stream import AudioStream
 from focalcodec.codec import FocalCodec
-from focalcodec.conversion.encoder_identity import FORMATS, check_same_encoder, encoder_identity
-from focalcodec.conversion.nearest import nearest_frames
-from focalcodec.conversion.nearest_faiss import FaissIndex
-from focalcodec.conversion.reference_feats import check_not_short, read_feats
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.long_audio.coding import WINDOW_SECONDS, feats_blocks
+from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_identity
+from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
+from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-SEARCHES = ("exact", "faiss")
 FORMAT = "focalcodec-reference-1"
 
 
 @dataclass(eq=False)
-class ReferenceSet:
-    """Frames of a speaker, among which voice conversion looks for the nearest.
+class ReferenceSet(ReferenceFrames):
+    """Frames of a speaker and their origin, kept in a file for use again.
 
-    Make one with `from_sigs`, `from_files`, `load` or `merge`; from bare feats it can be made
-    too, and then nothing is known of where they come from.
+    `from_sigs`, `from_files`, `load` and `merge` make one.
 
     Parameters
     ----------
@@ -45,27 +46,20 @@ class ReferenceSet:
     encoder : dict
         `encoder_identity` of the encoder that made them; empty when it is not known.
     sample_rate : int
-        Rate that the encoder heard, Hz; 0 when it is not known.
+        Rate of the encoder's input, Hz; 0 when it is not known.
     seconds : float
-        Audio that they were made of.
+        Duration of the encoded audio.
     files : tuple of str
-        Names of the files that they were made of.
+        Names of the encoded files.
     version : str
-        Of this package, when they were made.
+        Of this package, when the frames were encoded.
 
     Raises
     ------
     UserError
-        Not (N, D), no frames, NaN or infinite.
-
-    Example
-    -------
-    >>> reference = ReferenceSet(torch.eye(3))
-    >>> reference.nearest(torch.tensor([[0.1, 1.0, 0.2]]), k=2)
-    tensor([[1, 2]])
+        `feats` are not (N, D) float, have no frames, or are NaN or infinite.
     """
 
-    feats: Tensor
     encoder: dict[str, str] = field(default_factory=dict)
     sample_rate: int = 0
     seconds: float = 0.0
@@ -73,21 +67,8 @@ class ReferenceSet:
     version: str = __version__
 
     def __post_init__(self) -> None:
-        shape = tuple(self.feats.shape)
-        if len(shape) != 2 or 0 in shape or not self.feats.is_floating_point():
-            raise UserError(
-                f"reference: {self.feats.dtype} {shape}; give float feats (frames, features), with"
-                " at least one frame"
-            )
-        # a block at a time: an hour's frames are not all in memory when they come from a file
-        if not all(bool(torch.isfinite(block).all()) for block in self.feats.split(4096)):
-            raise UserError("reference: NaN or infinite feats; with float16, use float32")
-        self._known: weakref.ref[Any] | None = None
-        self._index: FaissIndex | None = None
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        return len(self.feats)
+        super().__post_init__()
+        self._known: weakref.ref[nn.Module] | None = None  # an encoder that was compared before
 
     # -- making one ------------------------------------------------------------------------------
 
@@ -100,7 +81,7 @@ class ReferenceSet:
         dtype: str = "float32",
         window_seconds: float = WINDOW_SECONDS,
     ) -> ReferenceSet:
-        """Encode signals of one speaker.
+        """Encode signals of one speaker; the set is on the CPU.
 
         Parameters
         ----------
@@ -115,11 +96,6 @@ class ReferenceSet:
         window_seconds : float
             A longer signal goes through the encoder in windows of this length.
 
-        Returns
-        -------
-        ReferenceSet
-            On the CPU.
-
         Raises
         ------
         UserError
@@ -131,9 +107,9 @@ class ReferenceSet:
             if sig.dim() != 1:
                 raise UserError(f"reference {index}: shape {tuple(sig.shape)}; give (samples,)")
             validate_sig(sig[None])
-            heard = resample(sig[None], rate, codec.sample_rate_input)[0][0]
-            check_not_short(f"reference {index}", len(heard), codec.encoder.hop)
-            blocks = feats_blocks(codec, [heard], window_seconds)
+            resampled = resample(sig[None], rate, codec.sample_rate_input)[0][0]
+            _check_not_short(f"reference {index}", len(resampled), codec.encoder.hop)
+            blocks = feats_blocks(codec, [resampled], window_seconds)
             feats += [block.to("cpu", _dtype(dtype)) for block in blocks]
             seconds += len(sig) / rate
         if not feats:
@@ -150,32 +126,44 @@ class ReferenceSet:
         window_seconds: float = WINDOW_SECONDS,
         progress: bool = False,
     ) -> ReferenceSet:
-        """Encode files of one speaker: any format, rate and length.
+        """Encode files of one speaker, of any format, rate and length; the set is on the CPU.
+
+        All headers are read first, so that a bad file is found before the work, and memory for
+        the features is taken once.
 
         Parameters
         ----------
-        codec : FocalCodec
-            In eval mode.
+        codec, dtype, window_seconds
+            See `from_sigs`.
         paths : sequence of str or path
             Audio files.
         channels : {"error", "mix", "first"}
             What to do with files of several channels.
-        dtype, window_seconds
-            See `from_sigs`.
         progress : bool
             Show a bar on standard error.
-
-        Returns
-        -------
-        ReferenceSet
-            On the CPU.
 
         Raises
         ------
         UserError
-            No file, or one that is missing, no sound audio, or too short; no such dtype.
+            No file, or one that is missing, no sound audio, or shorter than a frame; no such dtype.
         """
-        feats, seconds = read_feats(codec, paths, _dtype(dtype), channels, window_seconds, progress)
+        kept_as = _dtype(dtype)
+        if not paths:
+            raise UserError("reference: no files; name at least one recording of the speaker")
+        encoder, seconds, samples = codec.encoder, 0.0, []
+        for path in paths:
+            info = audio_info(path)
+            length = resampled_length(info.num_samples, info.sample_rate, encoder.sample_rate)
+            _check_not_short(str(path), length, encoder.hop)
+            samples.append(length)
+            seconds += info.seconds
+        frames = encoder.output_lengths(torch.tensor(samples))
+        feats, end = torch.empty(int(frames.sum()), encoder.dim, dtype=kept_as), 0  # (N, D)
+        for path in tqdm(paths, "reference", unit="file", disable=not progress):
+            with AudioStream(path, encoder.sample_rate, channels) as stream:
+                for block in feats_blocks(codec, stream, window_seconds):
+                    feats[end : end + len(block)] = block
+                    end += len(block)
         return cls._of(codec, feats, seconds, tuple(str(path) for path in paths))
 
     @classmethod
@@ -197,7 +185,7 @@ class ReferenceSet:
             raise UserError("reference: no sets to merge; give at least one")
         first = sets[0]
         for other in sets[1:]:
-            _check_width(other.feats.shape[1], first.feats.shape[1])
+            check_width(other.feats.shape[1], first.feats.shape[1])
             if other.encoder != first.encoder or other.sample_rate != first.sample_rate:
                 raise UserError(
                     "reference: sets of different encoders, or of one encoder in different"
@@ -226,65 +214,27 @@ class ReferenceSet:
     # -- use -------------------------------------------------------------------------------------
 
     def check_codec(self, codec: FocalCodec) -> None:
-        """Refuse a codec whose encoder did not make these frames.
+        """Raise a `UserError` if the codec's encoder did not make these frames.
 
-        The encoder's weights are hashed once; bare feats are checked for their width only.
-
-        Raises
-        ------
-        UserError
-            Another encoder.
+        The encoder's weights are hashed once; of a set without `encoder` only the width of the
+        feats is compared.
         """
         if self._known is not None and self._known() is codec.encoder:
             return
-        _check_width(self.feats.shape[1], codec.encoder.dim)
+        super().check_codec(codec)
         if self.encoder:
             check_same_encoder(self.encoder, codec.encoder)
         self._known = weakref.ref(codec.encoder)
 
-    def build_index(self, num_lists: int | None = None, num_probes: int = 16) -> None:
-        """Index the frames for `search="faiss"`, see `FaissIndex`; else its first use does it."""
-        self._index = FaissIndex(self.feats, num_lists, num_probes)
-
-    def nearest(self, queries: Tensor, k: int, search: str = "exact") -> Tensor:
-        """Find the k nearest frames of each query, by cosine.
-
-        Parameters
-        ----------
-        queries : Tensor
-            (Q, D) float.
-        k : int
-            Neighbours, 1..N.
-        search : {"exact", "faiss"}
-            Compare all, or look into an index.
-
-        Returns
-        -------
-        Tensor
-            (Q, k) int64, most similar first, on the queries' device.
-
-        Raises
-        ------
-        UserError
-            k is not in 1..N, no such search, or faiss is not installed.
-        """
-        if search not in SEARCHES:
-            raise UserError(f"search={search!r}: not one of {', '.join(SEARCHES)}")
-        if search == "exact":
-            return nearest_frames(queries, self.feats, k)
-        if self._index is None:
-            self.build_index()
-        return cast(FaissIndex, self._index).nearest(queries, k)
-
     # -- files -----------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file: the frames, and the rest as metadata.
+        """Write a safetensors file: `feats`, and the rest as metadata.
 
         Raises
         ------
         UserError
-            Made of bare feats: a file must say whose they are.
+            The encoder is not known: a file must name it.
         """
         if not self.encoder:
             raise UserError(f"{path}: bare feats have no encoder; make the set with from_files")
@@ -306,7 +256,7 @@ class ReferenceSet:
         Raises
         ------
         UserError
-            Not there, damaged, or not such a file.
+            No such file, a damaged one, or one of another kind.
         """
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; check the path")
@@ -332,14 +282,73 @@ class ReferenceSet:
             raise UserError(f"{path}: damaged reference set ({error}); make it again") from error
 
 
+def convert_toks(
+    codec: FocalCodec,
+    toks: Tensor,
+    reference: ReferenceFrames | Tensor,
+    num_samples: int,
+    sample_rate: int | None = None,
+    k: int = 4,
+    search: str = "exact",
+    window_seconds: float = WINDOW_SECONDS,
+) -> Iterator[Tensor]:
+    """Convert the tokens of a recording of any length, in bounded memory.
+
+    Parameters
+    ----------
+    codec : FocalCodec
+        In eval mode.
+    toks : Tensor
+        (N,) integer, such as those of `encode_blocks`.
+    reference, k, search
+        See `convert_feats`.
+    num_samples : int
+        Samples of the output at `sample_rate`.
+    sample_rate : int, optional
+        Rate of the output, Hz; default `codec.sample_rate_output`.
+    window_seconds : float
+        Length of a window. What fits one is converted as `FocalCodec.convert` does.
+
+    Yields
+    ------
+    Tensor
+        rec_sig (T,) float32, on the CPU.
+
+    Raises
+    ------
+    UserError
+        Not toks; a reference of another encoder, or of fewer than k frames; a window that is
+        shorter than the model's context.
+    """
+    change = feats_changer(codec, reference, k, search)
+    return decode_blocks(codec, toks, num_samples, sample_rate, window_seconds, change)
+
+
+def feats_changer(
+    codec: FocalCodec, reference: ReferenceFrames | Tensor, k: int = 4, search: str = "exact"
+) -> Callable[[Tensor], Tensor]:
+    """Check a reference at once; return qfeats (n, D) -> feats (n, D) for `decode_blocks`.
+
+    Arguments are those of `convert_feats`; raises a `UserError` for a reference of another encoder
+    or of fewer than k frames.
+    """
+    frames = ReferenceFrames(reference) if isinstance(reference, Tensor) else reference
+    check_k(k, len(frames))
+    frames.check_codec(codec)
+
+    def change(qfeats: Tensor) -> Tensor:
+        return convert_feats(qfeats[None], None, frames, k, search)[0]
+
+    return change
+
+
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise UserError(f"dtype={name!r}: not one of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
-def _check_width(width: int, expected: int) -> None:
-    if width != expected:
-        raise UserError(
-            f"reference: feats of {width} values, expected {expected}; make it with this encoder"
-        )
+def _check_not_short(name: str, num_samples: int, hop: int) -> None:
+    """Refuse a recording shorter than a frame: most of the encoder's input would be silence."""
+    if num_samples < hop:
+        raise UserError(f"{name}: {num_samples} samples, less than a frame of {hop}; leave it out")

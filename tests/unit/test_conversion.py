@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from focalcodec import UserError
 from focalcodec.audio import resampled_length
-from focalcodec.conversion import convert_feats, convert_toks
-from focalcodec.conversion.reference_set import ReferenceSet
+from focalcodec.conversion import ReferenceSet, convert_toks
+from focalcodec.knn import convert_feats
 from focalcodec.long_audio.coding import encode_blocks
 from focalcodec.precision import set_precision
 from tests.unit.small_codecs import golden_codec, logmel_codec

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from focalcodec import UserError
-from focalcodec.conversion.nearest import SPARE, nearest_frames
-from focalcodec.conversion.nearest_faiss import FaissIndex
+from focalcodec.knn import SPARE, FaissIndex, nearest_frames
 
 
 def plain(queries, references, k):
