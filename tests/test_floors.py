@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "needs nothing: the one exception for users"),
-    (("compat",), "repairs of other packages"),
+    (("compat", "device", "processes"), "other packages, the device, processes"),
     (("files", "nn", "hub"), "files on disk, layers, checkpoints as files: no model, no audio"),
     (("audio_file",), "one audio file"),
     (("audio",), "signals and audio files; masks come from nn"),
@@ -28,12 +28,13 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("parts",), "knows all parts by name"),
     (("codec",), "composes the parts"),
     (("focalcodec",), "the public names of the package"),
-    (("precision", "long_audio", "fct"), "what is done with a codec and its tokens"),
+    (("precision", "long_audio", "fct"), "a codec in other formats, on long audio, in token files"),
     (("conversion",), "recordings of a speaker, of any length"),
+    (("coders",), "our codec and others behind one interface"),
     (("data",), "manifests, batches, features of clips"),
     (("tokenize", "metrics"), "tokens of a corpus; judges of clips"),
     (("evaluation",), "judges on coders and sets"),
-    (("probes",), "tasks on the tokens that evaluation's coders give"),
+    (("probes",), "tasks on the tokens of coders"),
     (("report",), "pages from the cards of evaluation and probes"),
     (("training",), "trains codecs and probes, and evaluates them"),
     (("cli",), "the commands"),
@@ -44,8 +45,6 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
 KNOWN_UPWARD: set[tuple[str, str]] = {
     ("encoders", "metrics"),
     ("data", "metrics"),
-    ("tokenize", "evaluation"),
-    ("training", "cli"),
 }
 KNOWN_CIRCLES = {"focalcodec.tokenize.sources", "focalcodec.tokenize.dataset_source"}
 
