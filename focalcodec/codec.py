@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from focalcodec.audio import resample, resampled_length, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.checks import check_num_samples, check_toks
+from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import (
     CONFIG_NAME,
@@ -38,7 +39,7 @@ class FocalCodec(nn.Module):
 
     Parameters
     ----------
-    encoder : nn.Module
+    encoder : Encoder
         (sig, lengths) -> (feats, lengths), with `sample_rate`, `hop` and `dim`.
     compressor : nn.Module
         (feats, lengths) -> (lats, lengths), with `factor`.
@@ -77,7 +78,7 @@ class FocalCodec(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         compressor: nn.Module,
         quantizer: BinarySphericalQuantizer,
         decompressor: nn.Module,
@@ -85,7 +86,7 @@ class FocalCodec(nn.Module):
     ) -> None:
         super().__init__()
         check_fit(encoder, compressor, quantizer, decompressor, decoder)
-        self.encoder: Any = encoder
+        self.encoder: Encoder = encoder
         self.compressor: Any = compressor
         self.quantizer = quantizer
         self.decompressor: Any = decompressor

@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from focalcodec import __version__
 from focalcodec.audio import Channels, audio_info, resample, resampled_length, validate_sig
 from focalcodec.audio_stream import AudioStream
 from focalcodec.codec import FocalCodec
+from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_identity
@@ -68,7 +69,7 @@ class ReferenceSet(ReferenceFrames):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._known: weakref.ref[nn.Module] | None = None  # an encoder that was compared before
+        self._known: weakref.ref[Encoder] | None = None  # an encoder that was compared before
 
     # -- making one ------------------------------------------------------------------------------
 

@@ -60,6 +60,9 @@ class WavLM(nn.Module):
     (torch.Size([2, 4, 16]), tensor([4, 2]))
     """
 
+    max_seconds: float | None = None
+    teacher: dict[str, Any] | None = None
+
     def __init__(
         self,
         hidden_dims: Sequence[int] = (512,) * 7,

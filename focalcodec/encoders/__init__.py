@@ -1,1 +1,61 @@
-"""Frozen encoders: sig to feats."""
+"""Frozen speech encoders, waveform to feats, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Encoder(Protocol):
+    """What a codec and its training need of an encoder, which is an `nn.Module` too.
+
+    `WavLM`, `LogMel`, `MelEncoder` and `SpeechEncoder` have it; so does a class of your own with
+    these attributes. Nothing else of an encoder is used by other packages.
+    """
+
+    sample_rate: int  # Hz
+    hop: int  # samples between frames
+    config: dict[str, Any]  # arguments of the class, JSON-ready
+    # description of the encoder whose feats this one was trained to predict
+    teacher: dict[str, Any] | None
+
+    @property
+    def dim(self) -> int:
+        """D, width of the feats."""
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Longest clip, s; None is any."""
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames for this many samples, int64 of any shape."""
+
+    def __call__(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode sig (B, T) to feats (B, N, D), padding zero, and their lengths (B,) int64.
+
+        `lengths` (B,) int64 are the samples of each clip, None is all of them. Values in the
+        padding have no influence.
+        """
+
+    training: bool
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """See `nn.Module`, as for the methods below."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights by name."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All modules inside."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Encoder:
+        """Move or cast."""
+
+    def eval(self) -> Encoder:
+        """Switch dropout off."""
+
+    def requires_grad_(self, requires_grad: bool = True) -> Encoder:
+        """Freeze with False."""

@@ -59,6 +59,8 @@ class LogMel(nn.Module):
 
     window: Tensor
     filters: Tensor
+    max_seconds: float | None = None
+    teacher: dict[str, Any] | None = None
 
     def __init__(
         self,

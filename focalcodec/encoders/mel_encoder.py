@@ -50,6 +50,9 @@ class MelEncoder(nn.Module):
     (torch.Size([2, 5, 8]), tensor([5, 3]))
     """
 
+    max_seconds: float | None = None
+    teacher: dict[str, Any] | None = None
+
     def __init__(
         self,
         output_dim: int,

@@ -78,6 +78,7 @@ class SpeechEncoder(nn.Module):
 
     sample_rate = 16000
     hop = _HOP
+    teacher: dict[str, Any] | None = None
 
     def __init__(
         self,

@@ -244,7 +244,7 @@ def encode_window(codec: FocalCodec, window_seconds: float) -> float:
     float
         In seconds.
     """
-    limit = getattr(codec.encoder, "max_seconds", None)
+    limit = codec.encoder.max_seconds
     return window_seconds if limit is None else min(window_seconds, limit)
 
 

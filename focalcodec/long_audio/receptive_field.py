@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from focalcodec.encoders import Encoder
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.mel_encoder import MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
@@ -56,7 +57,7 @@ class Context:
 
 
 @singledispatch
-def part_context(part: nn.Module) -> Context:
+def part_context(part: nn.Module | Encoder) -> Context:
     """Context of a part, in frames of what it gives (a compressor: of what it takes).
 
     Parameters

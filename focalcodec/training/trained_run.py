@@ -32,7 +32,7 @@ def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]
     True
     """
     own = describe_encoder(encoder)
-    return own, getattr(encoder, "teacher", own)
+    return own, getattr(encoder, "teacher", None) or own
 
 
 def read_encoder(folder: str | Path) -> dict[str, Any]:
