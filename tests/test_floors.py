@@ -46,7 +46,7 @@ KNOWN_UPWARD: set[tuple[str, str]] = {
     ("encoders", "metrics"),
     ("data", "metrics"),
 }
-KNOWN_CIRCLES = {"focalcodec.tokenize.sources", "focalcodec.tokenize.dataset_source"}
+KNOWN_CIRCLES: set[str] = set()
 
 MAX_FLAT_MODULES = 26
 

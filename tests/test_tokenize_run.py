@@ -1,4 +1,4 @@
-"""`focalcodec tokenize` from outside: killed and resumed, by torchrun, and what a model learns."""
+"""`focalcodec tokenize` as a process: killed and resumed, under torchrun, and used for training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def speech() -> Path:
 
 @pytest.fixture(scope="module")
 def whole(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of one process that nothing happens to."""
+    """Output of one undisturbed process."""
     out = tmp_path_factory.mktemp("tokens") / "whole"
     assert main(command(speech, out, "--part_clips", "4")[1:]) == 0
     return out

@@ -18,9 +18,9 @@ from focalcodec.cli.options import (
 )
 from focalcodec.device import set_process_device
 from focalcodec.errors import UserError
-from focalcodec.tokenize.plan import FORMATS, ModelIdentity, Plan, Shard, TokenizeOptions
+from focalcodec.tokenize.plan import FORMATS, ModelIdentity, Shard, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus
-from focalcodec.tokenize.sources import open_source
+from focalcodec.tokenize.sources import open_corpus
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 from focalcodec.tokenize.workspace import FAILED_NAME
 
@@ -111,12 +111,12 @@ def run(args: argparse.Namespace) -> int:
         args.channels, args.batch_seconds, args.window_seconds, args.part_clips, formats
     )
     special = parse_special(args.special)
-    source = open_source(args.source, args.data_folder, args.split)
+    source = open_corpus(args.source, args.data_folder, args.split)
     set_process_device()
     codec, name, sha256 = load_model(args)
     model = ModelIdentity(name, sha256, args.precision)
     vocabulary = TokenVocabulary(len(codec.codebook), args.offset, special)
-    plan = Plan(source, model, options, vocabulary)
+    plan = TokenizePlan(source, model, options, vocabulary)
     meta = tokenize_corpus(codec, plan, args.out, shard, args.read_threads, args.overwrite)
     if meta is None:
         print(f"{args.out}: this share is done; the last process joins all", file=sys.stderr)

@@ -200,7 +200,7 @@ def _folder_rows(folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "ID": clip.id,
-            "wav": clip.place.replace(DATA_ROOT, str(folder), 1),
+            "wav": clip.location.replace(DATA_ROOT, str(folder), 1),
             "spk_id": clip.id.split("/")[0] if "/" in clip.id else "",
             "wrd": "",
         }

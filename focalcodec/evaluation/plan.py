@@ -13,7 +13,7 @@ from focalcodec.evaluation.bootstrap import RESAMPLES
 from focalcodec.evaluation.clips import ClipSet, EvalClip
 from focalcodec.evaluation.folders import digest
 from focalcodec.long_audio.coding import WINDOW_SECONDS
-from focalcodec.tokenize.part_encoder import plan_batches
+from focalcodec.tokenize.parts import plan_batches
 from focalcodec.tokenize.plan import Shard
 
 

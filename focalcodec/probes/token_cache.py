@@ -19,9 +19,9 @@ from focalcodec.audio_file import AudioSource
 from focalcodec.data.clip_audio import read_clip
 from focalcodec.errors import UserError
 from focalcodec.probes.codec import ProbeCodec
-from focalcodec.tokenize.plan import Plan, Shard, TokenizeOptions
+from focalcodec.tokenize.plan import Shard, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus
-from focalcodec.tokenize.sources import Clip
+from focalcodec.tokenize.sources import CorpusClip
 from focalcodec.tokenize.store import META_NAME, TokenStore
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 from focalcodec.tokenize.workspace import FAILED_NAME
@@ -63,8 +63,8 @@ one of them
                     f" {', '.join(row)}; name one of them"
                 )
         self._rows = {row["ID"]: row for row in rows}
-        self.clips: Sequence[Clip] = [
-            Clip(row["ID"], row[column], *_status(row[column])) for row in rows
+        self.clips: Sequence[CorpusClip] = [
+            CorpusClip(row["ID"], row[column], *_status(row[column])) for row in rows
         ]
 
     @cached_property
@@ -76,18 +76,18 @@ one of them
         digest = hashlib.sha256()
         for clip in self.clips:
             part = [self._rows[clip.id].get(name) for name in ("start", "stop", "channels")]
-            about = (clip.id, Path(clip.place).name, clip.size, clip.modified_ns, *part)
+            about = (clip.id, Path(clip.location).name, clip.size, clip.modified_ns, *part)
             digest.update(repr(about).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def audio(self, clip: Clip) -> AudioSource:
+    def audio(self, clip: CorpusClip) -> AudioSource:
         """Path of a clip, or the audio of the part that it is."""
         row = self._rows[clip.id]
         if "start" not in row and not row.get("channels"):
-            return clip.place
+            return clip.location
         span = (row["start"], row["stop"]) if "start" in row else None
-        rate = audio_info(clip.place).sample_rate
-        sig = read_clip(clip.place, rate, span, row.get("channels") or "mix")
+        rate = audio_info(clip.location).sample_rate
+        sig = read_clip(clip.location, rate, span, row.get("channels") or "mix")
         made = io.BytesIO()
         soundfile.write(made, sig.numpy(), rate, format="WAV", subtype="FLOAT")
         made.seek(0)
@@ -125,7 +125,7 @@ def keep_tokens(
         Clips by their IDs in the order of the rows; one whose file is broken is not among them.
     """
     options, vocabulary = TokenizeOptions(), TokenVocabulary(codec.codebook_size, special=())
-    plan = Plan(RowSource(rows, column), codec.identity, options, vocabulary)
+    plan = TokenizePlan(RowSource(rows, column), codec.identity, options, vocabulary)
     out = Path(folder).expanduser() / f"{codec.folder}-{plan.digest[:16]}"
     # Those that are there are not looked at again: reading them is all that a run needs.
     if not (out / META_NAME).is_file():

@@ -1,4 +1,4 @@
-"""Whole corpora to tokens for speech language models, and reading them back."""
+"""Tokens of whole corpora for speech language models: writing them, and reading them back."""
 
 from focalcodec.tokenize.store import TokenStore
 from focalcodec.tokenize.vocabulary import TokenVocabulary

@@ -1,4 +1,4 @@
-"""What there is to do: a pure function of corpus, model and options, the same in every process."""
+"""The plan of a run: a pure function of corpus, model and options, the same in every process."""
 
 from __future__ import annotations
 
@@ -12,55 +12,39 @@ from typing import Any, NamedTuple
 from focalcodec.audio import CHANNELS, Channels
 from focalcodec.errors import UserError
 from focalcodec.long_audio.coding import WINDOW_SECONDS
-from focalcodec.tokenize.sources import Clip, Source
+from focalcodec.tokenize.sources import CorpusClip, CorpusSource
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 
 FORMATS = ("memmap", "parquet")
-PART_BYTES = 1 << 27  # of audio files: a part of hour-long recordings must not last for days
-_VERSION = 1  # of the plan: a new number where the same key would give other output
+PART_BYTES = 1 << 27  # of audio files: a part of hour-long recordings must not take days
+_VERSION = 1  # of the plan: increase it when the same key would give another output
 
 
 class ModelIdentity(NamedTuple):
-    """What the tokens' metadata say of the model.
-
-    `weights_sha256` is that of the model before a change of precision; `streams` are the tokens of
-    a frame.
-    """
+    """What the tokens' metadata say about the model."""
 
     name: str
-    weights_sha256: str
+    weights_sha256: str  # before a change of precision
     precision: str = "fp32"
-    streams: int = 1
+    streams: int = 1  # tokens per frame
 
 
 @dataclass(frozen=True)
 class TokenizeOptions:
-    """What shapes the output.
+    """Options that change the output; `UserError` if a value is not allowed.
 
     Parameters
     ----------
     channels : {"mix", "first", "error"}
-        Files with several channels are averaged, read for their first, or fail.
+        For a file with several channels: take their mean, take the first, or fail.
     batch_seconds : float
         Audio of a batch, padding included. A longer clip is a batch of its own.
     window_seconds : float
-        Longer clips go through the codec in windows of this length (see `encode_blocks`).
+        Longer clips are encoded in windows of this length (see `encode_blocks`).
     part_clips : int
-        Clips of a part: what one process does at a time, and at most loses when it is killed.
+        Clips of a part: a process encodes one part at a time, and loses at most one if killed.
     formats : sequence of {"memmap", "parquet"}
         What to write.
-
-    Raises
-    ------
-    UserError
-        A value that is none.
-
-    Example
-    -------
-    >>> TokenizeOptions(part_clips=0)
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: part_clips=0: give 1 or more
     """
 
     channels: Channels = "mix"
@@ -70,7 +54,6 @@ class TokenizeOptions:
     formats: Sequence[str] = ("memmap",)
 
     def __post_init__(self) -> None:
-        """Refuse values that are none before any file is looked at."""
         if self.channels not in CHANNELS:
             raise UserError(f"channels={self.channels!r}: not one of {', '.join(CHANNELS)}")
         for name in ("batch_seconds", "window_seconds"):
@@ -84,14 +67,14 @@ class TokenizeOptions:
 
 @dataclass(frozen=True)
 class Shard:
-    """Which of how many processes this is."""
+    """The share of one process: `index` is its number among `count` processes."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Shard:
-        """Shard from RANK and WORLD_SIZE, as torchrun sets them; else the only one.
+        """Shard from RANK and WORLD_SIZE, which torchrun sets; without them the only shard.
 
         Example
         -------
@@ -102,18 +85,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Shard from text such as "0/4".
-
-        Raises
-        ------
-        UserError
-            It is not that.
-
-        Example
-        -------
-        >>> Shard.parse("3/4")
-        Shard(index=3, count=4)
-        """
+        """Shard from a text such as "0/4"; `UserError` for another text."""
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise UserError(f"shard {text!r}: give INDEX/COUNT, e.g. 0/4 to 3/4 for four processes")
@@ -121,40 +93,29 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All clips in order, cut into parts.
-
-    Parameters
-    ----------
-    source : Source
-        Corpus.
-    model : ModelIdentity
-        Model.
-    options : TokenizeOptions
-        Options.
-    vocabulary : TokenVocabulary
-        For the memmap.
+class TokenizePlan:
+    """All clips of a corpus in order, cut into parts.
 
     Example
     -------
     >>> from focalcodec.tokenize.sources import FileSource
-    >>> source = FileSource([Clip(name, name) for name in "abcde"], "")
+    >>> source = FileSource([CorpusClip(name, name) for name in "abcde"], "")
     >>> options = TokenizeOptions(part_clips=2)
-    >>> plan = Plan(source, ModelIdentity("m", "00"), options, TokenVocabulary(8))
+    >>> plan = TokenizePlan(source, ModelIdentity("m", "00"), options, TokenVocabulary(8))
     >>> [[clip.id for clip in plan.clips(part)] for part in range(plan.parts)]
     [['a', 'b'], ['c', 'd'], ['e']]
     >>> list(plan.parts_of(Shard(0, 2)))
     [0, 2]
     """
 
-    source: Source
+    source: CorpusSource
     model: ModelIdentity
     options: TokenizeOptions
-    vocabulary: TokenVocabulary
+    vocabulary: TokenVocabulary  # of the memmap
 
     @cached_property
     def key(self) -> dict[str, Any]:
-        """All that the output depends on, JSON-ready."""
+        """Everything that the output depends on, ready for JSON."""
         options = asdict(self.options)
         seconds = {name: float(x) for name, x in options.items() if name.endswith("_seconds")}
         return {
@@ -165,7 +126,7 @@ class Plan:
             "source_sha256": self.source.digest,
             **{**options, **seconds, "formats": sorted(options["formats"])},
             "vocabulary": self.vocabulary.config,
-            # left out as before there were several, so that corpora that are done stay so
+            # one stream is left out, so that the keys of older runs stay valid
             **({"streams": self.model.streams} if self.model.streams > 1 else {}),
         }
 
@@ -176,7 +137,7 @@ class Plan:
 
     @cached_property
     def _starts(self) -> list[int]:
-        """First clip of each part, and the number of clips."""
+        """Index of the first clip of each part, and the number of clips."""
         starts, size = [0], 0
         for index, clip in enumerate(self.source.clips):
             full = index - starts[-1] == self.options.part_clips
@@ -191,10 +152,10 @@ class Plan:
         """Number of parts."""
         return len(self._starts) - 1
 
-    def clips(self, part: int) -> Sequence[Clip]:
+    def clips(self, part: int) -> Sequence[CorpusClip]:
         """Clips of a part."""
         return self.source.clips[self._starts[part] : self._starts[part + 1]]
 
     def parts_of(self, shard: Shard) -> Iterator[int]:
-        """Parts that a process sees to, in order."""
+        """Parts of one process, in order."""
         yield from range(shard.index, self.parts, shard.count)

@@ -1,69 +1,69 @@
-"""A whole corpus to tokens, by any number of processes that know nothing of each other.
+"""Tokenize a whole corpus with any number of processes that do not communicate.
 
-The plan is a pure function of corpus, model and options, so every process makes it for itself and
-does every n-th part. A part is a file that is whole or not there; whoever finishes and finds all
-parts done joins them. So a kill at any moment costs the part in work, the number of processes may
-change between runs, and the output is the same in the end. Nothing is needed but a shared folder.
+The plan is a pure function of corpus, model and options, so every process computes it itself and
+encodes every n-th part. The file of a part is complete or missing; the process that finds all parts
+finished joins them. So a kill at any moment loses at most the part in work, the number of
+processes may change between runs, and the output stays the same. Only a shared folder is needed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+from tqdm import tqdm
 
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.hub import HubCoder
 from focalcodec.errors import UserError
-from focalcodec.tokenize.merge import merge_parts
-from focalcodec.tokenize.part_encoder import EncodedClip, PartEncoder
-from focalcodec.tokenize.part_files import read_part, write_part
-from focalcodec.tokenize.plan import Plan, Shard
-from focalcodec.tokenize.progress import HoursBar
+from focalcodec.tokenize.parts import EncodedClip, PartEncoder, read_part, write_part
+from focalcodec.tokenize.plan import Shard, TokenizePlan
 from focalcodec.tokenize.tokenizer import Tokenizer, as_tokenizer
-from focalcodec.tokenize.workspace import Workspace
+from focalcodec.tokenize.workspace import Workspace, merge_parts
 
 _WHOLE = Shard()
 
 
 def tokenize_corpus(
     codec: FocalCodec | HubCoder | Tokenizer,
-    plan: Plan,
+    plan: TokenizePlan,
     out: str | os.PathLike[str],
     shard: Shard = _WHOLE,
     read_threads: int = 4,
     overwrite: bool = False,
 ) -> dict[str, Any] | None:
-    """Encode a corpus, or this process' share of it.
+    """Encode a corpus, or the share of this process.
 
     Parameters
     ----------
     codec : FocalCodec, HubCoder or Tokenizer
         In eval mode, on its device.
-    plan : Plan
+    plan : TokenizePlan
         Corpus, model, options and vocabulary.
     out : str or path
-        Folder to write; what the same plan left there, if it was cut off, is gone on with.
+        Output folder. A run of the same plan that was stopped in it is resumed.
     shard : Shard
-        Which share.
+        The share of this process.
     read_threads : int
         Threads that read audio.
     overwrite : bool
-        Remove what is in `out` of another plan.
+        Remove the output of another plan from `out`.
 
     Returns
     -------
     dict or None
-        Content of `meta.json` when the whole corpus is done; None while other processes have parts
-        to do, of which the last joins all.
+        Content of `meta.json` if the whole corpus is finished; None while other processes have
+        parts to encode. The last process joins all parts.
 
     Raises
     ------
     UserError
-        `out` is of another plan or of something else; a window shorter than the model's context;
-        a vocabulary of another codec.
+        `out` contains another plan or other files; the window is shorter than the model's context;
+        the vocabulary has another size than the codec's.
     """
     tokenizer = as_tokenizer(codec)
     _check_fit(tokenizer, plan)
@@ -90,24 +90,7 @@ def finished_part(
     number: int,
     on_seconds: Callable[[float], None] = lambda seconds: None,
 ) -> list[EncodedClip]:
-    """Clips of a part: from its file where there is a sound one, else encoded and kept.
-
-    Parameters
-    ----------
-    encoder : PartEncoder
-        Who encodes.
-    workspace : Workspace
-        Where the file is.
-    number : int
-        Which part.
-    on_seconds : callable
-        Told of audio as it is encoded.
-
-    Returns
-    -------
-    list of EncodedClip
-        One for each clip, in the order of the plan.
-    """
+    """Clips of a part: read from its file if it is intact, else encoded and stored."""
     plan, path = workspace.plan, workspace.part(number)
     clips = plan.clips(number)
     done = read_part(path, plan.digest, len(clips))
@@ -117,17 +100,63 @@ def finished_part(
     return done
 
 
-def _check_fit(tokenizer: Tokenizer, plan: Plan) -> None:
-    """Refuse at once what would be the fault of every clip."""
+def _check_fit(tokenizer: Tokenizer, plan: TokenizePlan) -> None:
+    """Raise at once an error that every clip would raise."""
     expected, found = tokenizer.codebook_size, plan.vocabulary.codebook_size
     if expected != found:
         raise UserError(
-            f"vocabulary: codebook_size={found}, and the codec has {expected} tokens; make it for"
-            " this codec"
+            f"vocabulary: codebook_size={found}, but the codec has {expected} tokens; make a"
+            " vocabulary of this size"
         )
     if tokenizer.streams != plan.model.streams:
         raise UserError(
-            f"model: streams={plan.model.streams}, and the codec has {tokenizer.streams}; say so in"
-            " ModelIdentity"
+            f"model: streams={plan.model.streams}, but the codec has {tokenizer.streams}; give this"
+            " number to ModelIdentity"
         )
     tokenizer.check(plan.options.window_seconds)
+
+
+class HoursBar:
+    """Progress bar of hours of audio in this process' share; only the first process shows it.
+
+    The lengths of files are known only when they are read, so after each part the total is
+    estimated as the mean length so far times the number of clips. Shown only on a terminal.
+    """
+
+    def __init__(self, num_clips: int, shard: Shard) -> None:
+        self._num_clips, self._done_clips = num_clips, 0
+        self._part_hours = 0.0
+        self._bar = tqdm(
+            desc="tokenize" if shard.count == 1 else f"tokenize, {shard.index} of {shard.count}",
+            disable=None if shard.index == 0 else True,
+            unit="h",
+            unit_scale=True,
+        )
+
+    def __enter__(self) -> HoursBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def add_seconds(self, seconds: float) -> None:
+        """Add audio that was encoded just now."""
+        self._part_hours += seconds / 3600
+        self._bar.update(seconds / 3600)
+
+    def end_part(self, clips: Sequence[EncodedClip]) -> None:
+        """Add a finished part; one from an earlier run does not change the speed."""
+        if self._bar.disable:
+            return
+        hours = sum(clip.seconds for clip in clips) / 3600
+        earlier, self._part_hours = hours - self._part_hours, 0.0
+        self._done_clips += len(clips)
+        self._bar.initial += earlier
+        self._bar.n += earlier
+        self._bar.total = self._bar.n / self._done_clips * self._num_clips
+        self._bar.refresh()

@@ -1,130 +1,170 @@
-"""What a corpus consists of: a folder, a list or a manifest of audio files, or a dataset."""
+"""Sources of a corpus: a folder, list or manifest of audio files, or a dataset of `datasets`."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from focalcodec.audio_file import AUDIO_SUFFIXES, AudioSource
 from focalcodec.data.found import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.errors import UserError
 
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
 HUB_NAME = r"[\w.-]+/[\w.-]+(:[\w.-]+)?"
+# Columns of a dataset, the most usual name first.
+ID_COLUMNS = ("id", "ID", "utt_id")
+SPEAKER_COLUMNS = ("spk_id", "speaker_id", "speaker", "client_id")
+TEXT_COLUMNS = ("wrd", "text", "transcription", "transcript", "sentence")
 
 
-class Clip(NamedTuple):
-    """A clip before its audio is looked into.
-
-    `place` tells the source where it is; `size` in bytes and `modified_ns` are 0 where the source
-    has no files.
-    """
+class CorpusClip(NamedTuple):
+    """A clip of a corpus; its audio has not been opened yet."""
 
     id: str
-    place: str
-    size: int = 0
-    modified_ns: int = 0
+    location: str  # a path with $data_root, or the number of a dataset's row
+    size: int = 0  # of the file in bytes; 0 if the source has no files
+    modified_ns: int = 0  # modification time of the file; 0 if the source has no files
     spk_id: str = ""
     wrd: str = ""
 
 
-class Source(Protocol):
-    """Clips in an order that is always the same, and their audio."""
+class CorpusSource(Protocol):
+    """Clips in a fixed order, and their audio."""
 
     @property
-    def clips(self) -> Sequence[Clip]:
+    def clips(self) -> Sequence[CorpusClip]:
         """All clips; their ids differ."""
         ...
 
     @property
     def digest(self) -> str:
-        """Hexadecimal digest that changes when a clip does."""
+        """Hexadecimal digest that changes when a clip changes."""
         ...
 
-    def audio(self, clip: Clip) -> AudioSource:
-        """Path or open bytes of a clip; called from several threads."""
+    def audio(self, clip: CorpusClip) -> AudioSource:
+        """Path or open bytes of a clip; several threads call it."""
         ...
 
 
 class FileSource:
-    """Clips that are audio files.
-
-    Parameters
-    ----------
-    clips : sequence of Clip
-        `place` is a path, in which `$data_root` stands for the root.
-    data_root : str
-        Root.
+    """Clips that are audio files; `$data_root` in their paths stands for `data_root`.
 
     Example
     -------
-    >>> source = FileSource([Clip("a", "$data_root/a.wav")], "corpus")
+    >>> source = FileSource([CorpusClip("a", "$data_root/a.wav")], "corpus")
     >>> source.audio(source.clips[0])
     'corpus/a.wav'
     """
 
-    def __init__(self, clips: Sequence[Clip], data_root: str) -> None:
+    def __init__(self, clips: Sequence[CorpusClip], data_root: str) -> None:
         self.clips, self._data_root = clips, data_root
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the list of clips, sizes and times of change included."""
+        """SHA-256 of the list of clips, with file sizes and modification times."""
         digest = hashlib.sha256()
         for clip in self.clips:
             digest.update(repr(tuple(clip)).encode())
         return digest.hexdigest()
 
-    def audio(self, clip: Clip) -> AudioSource:
+    def audio(self, clip: CorpusClip) -> AudioSource:
         """Path of a clip."""
-        return clip.place.replace(DATA_ROOT, self._data_root, 1)
+        return clip.location.replace(DATA_ROOT, self._data_root, 1)
 
 
-def open_source(source: str, data_folder: str | None = None, split: str | None = None) -> Source:
-    """Corpus from what stands on the command line.
+class DatasetSource:
+    """Rows of a dataset as clips; libsndfile decodes the audio as it is stored.
+
+    A clip's id is the value of the column `id` (or `ID`, `utt_id`) if these values differ, else
+    the number of the row. Speaker and text come from columns with one of the usual names.
 
     Parameters
     ----------
-    source : str
-        Folder of audio files; manifest (.csv); list of paths (.txt), one a line; folder of
-        `datasets.save_to_disk`; Parquet file or folder of them; dataset on the hub, owner/name or
-        owner/name:configuration.
-    data_folder : str, optional
-        What `$data_root` stands for in a manifest, and what the paths of a list are relative to.
-    split : str, optional
-        Of a dataset.
-
-    Returns
-    -------
-    Source
-        At least one clip.
+    dataset : datasets.Dataset
+        With exactly one column of audio.
+    name : str
+        Name in messages.
 
     Raises
     ------
     UserError
-        No such source, or nothing in it.
+        No column of audio, or several; no rows.
+    """
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        self._name, self._column = name, _audio_column(dataset, name)
+        if not len(dataset):
+            raise UserError(f"{name}: no rows; check the split")
+        # the library has no public name for a hash of a dataset's content
+        self.digest = hashlib.sha256(dataset._fingerprint.encode()).hexdigest()
+        audio = import_datasets().Audio(decode=False)
+        self._audio = dataset.select_columns([self._column]).cast_column(self._column, audio)
+        self.clips: Sequence[CorpusClip] = _row_clips(dataset)
+
+    def audio(self, clip: CorpusClip) -> AudioSource:
+        """Bytes of a row, or its path if the dataset stores paths."""
+        value = self._audio[int(clip.location)][self._column]
+        if value["bytes"] is None:
+            if value["path"] is None:
+                raise UserError(f"{self._name}, row {clip.location}: no audio; remove the row")
+            return str(value["path"])
+        return _NamedBytes(value["bytes"], f"{self._name}, row {clip.location}")
+
+
+class _NamedBytes(io.BytesIO):
+    """Bytes with a name for messages."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def open_corpus(
+    source: str, data_folder: str | None = None, split: str | None = None
+) -> CorpusSource:
+    """Open the corpus that a command line names; it has at least one clip.
+
+    Parameters
+    ----------
+    source : str
+        Folder of audio files; manifest (.csv); list of paths (.txt), one per line; folder of
+        `datasets.save_to_disk`; Parquet file or folder of them; dataset on the hub, owner/name or
+        owner/name:configuration.
+    data_folder : str, optional
+        Replaces `$data_root` in a manifest; the paths of a list are relative to it.
+    split : str, optional
+        Split of a dataset; needed if there are several.
+
+    Raises
+    ------
+    UserError
+        No such source, no clips in it, or `datasets` is needed and not installed.
 
     Example
     -------
     >>> from focalcodec.data.embedded import embedded_corpus
-    >>> source = open_source(str(embedded_corpus("LibriSpeech") / "test-real"))
-    >>> source.clips[0].id, source.clips[0].place
+    >>> source = open_corpus(str(embedded_corpus("LibriSpeech") / "test-real"))
+    >>> source.clips[0].id, source.clips[0].location
     ('91/1/91-1-0000', '$data_root/91/1/91-1-0000.flac')
     """
     path = Path(source).expanduser()
-    # a mistyped path below a folder that is there is not asked of the hub
+    # A mistyped path inside an existing folder is not looked up on the hub.
     on_hub = re.fullmatch(HUB_NAME, source) and not path.exists() and not path.parent.exists()
-    if is_dataset(path) or on_hub:
-        from focalcodec.tokenize.dataset_source import open_dataset
-
+    if _is_dataset(path) or on_hub:
         return open_dataset(source, split)
     if split is not None:
-        raise UserError(f"split={split}: {source} is not a dataset, which alone has splits")
+        raise UserError(f"split={split}: {source} is not a dataset; only datasets have splits")
     if path.is_dir():
         clips, root = folder_clips(path), str(path)
     elif not path.is_file():
@@ -144,59 +184,144 @@ def open_source(source: str, data_folder: str | None = None, split: str | None =
     return FileSource(clips, root)
 
 
-def is_dataset(path: Path) -> bool:
-    """Whether a path is a dataset of the library `datasets`, or Parquet files."""
-    if path.is_dir():
-        return is_saved(path) or any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
-    return path.suffix.lower() == ".parquet"
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether a folder was written by `save_to_disk`."""
-    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
-
-
-def folder_clips(folder: Path) -> list[Clip]:
+def folder_clips(folder: Path) -> list[CorpusClip]:
     """All audio files below a folder, sorted; the id is the relative path without its suffix."""
     files = [
         file for file in walk_files(folder, "") if Path(file.path).suffix.lower() in AUDIO_SUFFIXES
     ]
     return [
-        Clip(name, f"{DATA_ROOT}/{file.path}", file.size, file.modified_ns)
+        CorpusClip(name, f"{DATA_ROOT}/{file.path}", file.size, file.modified_ns)
         for name, file in zip(path_ids([file.path for file in files]), files, strict=True)
     ]
 
 
-def manifest_clips(manifest: Path, root: str | None) -> list[Clip]:
-    """Clips of a manifest, in its order. A missing file is told of when it is to be read."""
+def manifest_clips(manifest: Path, root: str | None) -> list[CorpusClip]:
+    """Clips of a manifest, in its order. A missing file fails later, when its clip is read."""
     rows = read_manifest(manifest, DATA_ROOT, check_files=False)
     way_out = "tokenize the folder of audio itself, or write the segments to files"
     refuse_segments(manifest, rows, way_out)
     if root is None and any(row["wav"].startswith(DATA_ROOT) for row in rows):
         raise UserError(f"{manifest}: paths begin with {DATA_ROOT}; give --data_folder")
     return [
-        Clip(row["ID"], row["wav"], *_status(row["wav"], root or ""), row["spk_id"], row["wrd"])
+        CorpusClip(
+            row["ID"], row["wav"], *_status(row["wav"], root or ""), row["spk_id"], row["wrd"]
+        )
         for row in rows
     ]
 
 
-def list_clips(listing: Path, root: str) -> list[Clip]:
+def list_clips(listing: Path, root: str) -> list[CorpusClip]:
     """Clips of a list of paths, in its order; the id is the path without its suffix."""
     text = listing.read_text(encoding="utf-8-sig", errors="surrogateescape")
     paths = [line for line in text.splitlines() if line.strip()]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise UserError(f"{listing}: {twice[0]} is listed twice; paths must differ")
-    places = [path if os.path.isabs(path) else f"{DATA_ROOT}/{path}" for path in paths]
+    locations = [path if os.path.isabs(path) else f"{DATA_ROOT}/{path}" for path in paths]
     return [
-        Clip(name, place, *_status(place, root))
-        for name, place in zip(path_ids(paths), places, strict=True)
+        CorpusClip(name, location, *_status(location, root))
+        for name, location in zip(path_ids(paths), locations, strict=True)
     ]
 
 
-def _status(place: str, root: str) -> tuple[int, int]:
+def _status(location: str, root: str) -> tuple[int, int]:
     try:
-        status = os.stat(place.replace(DATA_ROOT, root, 1))
+        status = os.stat(location.replace(DATA_ROOT, root, 1))
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
+
+
+# -- datasets --------------------------------------------------------------------------------------
+
+
+def import_datasets() -> ModuleType:
+    """Import `datasets`; `UserError` with the way to install it if it is missing."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            "datasets: not installed; run pip install 'focalcodec[tokenize]'"
+        ) from error
+    return datasets
+
+
+def open_dataset(source: str, split: str | None = None) -> DatasetSource:
+    """Open a dataset, see `open_corpus`."""
+    datasets = import_datasets()
+    path = Path(source).expanduser()
+    try:
+        if _is_saved(path):
+            found = datasets.load_from_disk(str(path))
+        elif path.is_file():
+            found = datasets.load_dataset("parquet", data_files=[str(path)])
+        elif path.is_dir():
+            found = datasets.load_dataset(str(path))
+        else:
+            name, _, configuration = source.partition(":")
+            found = datasets.load_dataset(name, configuration or None)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{source}: no such file or folder, and not an available dataset ({reason}); check"
+            " name and network"
+        ) from error
+    return DatasetSource(_pick_split(found, source, split), source)
+
+
+def _is_dataset(path: Path) -> bool:
+    if path.is_dir():
+        return _is_saved(path) or any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
+    return path.suffix.lower() == ".parquet"
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote a folder."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _pick_split(found: Dataset | DatasetDict, source: str, split: str | None) -> Dataset:
+    if not isinstance(found, dict):
+        if split is not None:
+            raise UserError(f"split={split}: {source} has no splits; leave it out")
+        return found
+    if split is None and len(found) == 1:
+        return next(iter(found.values()))
+    if split not in found:
+        raise UserError(f"split={split}: {source} has {', '.join(found)}; give one with --split")
+    return found[split]
+
+
+def _audio_column(dataset: Dataset, name: str) -> str:
+    audio = import_datasets().Audio
+    columns = [
+        column
+        for column, feature in dataset.features.items()
+        if isinstance(feature, audio)
+        or (isinstance(feature, dict) and {"bytes", "path"} == feature.keys())
+    ]
+    if len(columns) != 1:
+        raise UserError(
+            f"{name}: {len(columns)} columns of audio among {', '.join(dataset.column_names)};"
+            " one is needed (datasets: select_columns, save_to_disk)"
+        )
+    return columns[0]
+
+
+def _row_clips(dataset: Dataset) -> list[CorpusClip]:
+    count = len(dataset)
+    width = len(str(count - 1))
+    ids = _values(dataset, ID_COLUMNS)
+    if len(set(ids)) < count:
+        ids = [f"{row:0{width}d}" for row in range(count)]
+    speakers, texts = _values(dataset, SPEAKER_COLUMNS), _values(dataset, TEXT_COLUMNS)
+    rows = zip(ids, map(str, range(count)), speakers, texts, strict=True)
+    return [CorpusClip(name, row, spk_id=spk_id, wrd=wrd) for name, row, spk_id, wrd in rows]
+
+
+def _values(dataset: Dataset, names: Sequence[str]) -> list[str]:
+    """Values of the first of these columns that the dataset has; empty strings if it has none."""
+    name = next((name for name in names if name in dataset.column_names), None)
+    if name is None:
+        return [""] * len(dataset)
+    return ["" if value is None else str(value) for value in dataset[name]]

@@ -1,8 +1,9 @@
-"""Tokens of a corpus as one flat array on disk, with an index: written once, read as a memmap.
+"""Tokens of a corpus on disk: a flat array that is read as a memmap, and Parquet files.
 
-`toks.bin` holds the ids of all clips one after the other, little-endian; `index.npy` is int64
-(clips, 4): where a clip's first speech token stands in it, tokens, samples and sample rate of the
-audio file; `index.csv` has the same with ids, speakers and texts; `meta.json` says of what model.
+`toks.bin` holds the ids of all clips one after another, little-endian. `index.npy` is int64
+(clips, 4): offset of a clip's first speech token in `toks.bin`, number of tokens, samples and
+sample rate of the audio file. `index.csv` has the same with ids, speakers and texts, and
+`meta.json` describes the model.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import csv
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -24,70 +26,42 @@ from focalcodec.codec import FocalCodec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.tokenize.sources import import_datasets
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 TOKS_NAME, INDEX_NAME, ROWS_NAME, META_NAME = "toks.bin", "index.npy", "index.csv", "meta.json"
+META_KEY = b"focalcodec"
 _NUMBERS = ("offset", "length", "num_samples", "sample_rate")
 _COLUMNS = ["id", *_NUMBERS, "spk_id", "wrd"]
+_GROUP_CLIPS = 256
+_FILE_GROUPS = 400
 
 
 class TokenizedClip(NamedTuple):
-    """A clip with its tokens, (N * Q,) int64, and what its source knows of it."""
+    """A clip with its tokens, and what its source says about it."""
 
     id: str
-    toks: Tensor
+    toks: Tensor  # (N * Q,) int64
     num_samples: int
     sample_rate: int
     spk_id: str = ""
     wrd: str = ""
 
 
-def write_memmap(folder: Path, clips: Iterable[TokenizedClip], vocabulary: TokenVocabulary) -> None:
-    """Write `toks.bin`, `index.npy` and `index.csv`, one clip at a time.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to.
-    clips : iterable of TokenizedClip
-        In the order of the corpus.
-    vocabulary : TokenVocabulary
-        Ids, and which go before and after a clip.
-    """
-    numbers = array("q")
-    with (folder / TOKS_NAME).open("wb") as file:
-        write_csv(folder / ROWS_NAME, _COLUMNS, _write_clips(file, clips, vocabulary, numbers))
-    index = np.array(numbers, dtype=np.int64).reshape(-1, len(_NUMBERS))
-    np.save(folder / INDEX_NAME, index)
-
-
-def _write_clips(
-    file: BinaryIO, clips: Iterable[TokenizedClip], vocabulary: TokenVocabulary, numbers: array[int]
-) -> Iterator[dict[str, Any]]:
-    """Write clips as they come; give the row of each and append its numbers."""
-    place = 0
-    for clip in clips:
-        ids = vocabulary.to_ids(clip.toks)
-        file.write(ids.numpy().astype(vocabulary.dtype).tobytes())
-        start = place + len(vocabulary.before)
-        place += len(ids)
-        row = (start, len(clip.toks), clip.num_samples, clip.sample_rate)
-        numbers.extend(row)
-        named = zip(_NUMBERS, row, strict=True)
-        yield {"id": clip.id, **dict(named), "spk_id": clip.spk_id, "wrd": clip.wrd}
-
-
 class TokenStore:
-    """Tokens of a corpus, read from disk as they are asked for.
+    """Tokens of a corpus, read from disk on access.
 
-    `store[i]` are the codec's own tokens of clip i, (N,) int64, or (N, Q) where it has Q
-    streams; `store.stream` is the flat array of vocabulary ids, specials included, for the training
-    of a language model.
+    `store[i]` are the codec's own tokens of clip i, (N,) int64, or (N, Q) if it has Q streams.
+    `store.stream` is the flat array of vocabulary ids, with special tokens, to train a language
+    model.
 
     Parameters
     ----------
     folder : str or path
-        That `focalcodec tokenize` wrote.
+        Output folder of `focalcodec tokenize`.
 
     Raises
     ------
@@ -117,7 +91,6 @@ to its end
         self.index: np.ndarray = np.load(self.folder / INDEX_NAME, mmap_mode="r")
 
     def __len__(self) -> int:
-        """Clips."""
         return len(self.index)
 
     def __getitem__(self, clip: int) -> Tensor:
@@ -128,12 +101,12 @@ to its end
         return toks if self.streams == 1 else toks.view(-1, self.streams)
 
     def __reduce__(self) -> tuple[type[TokenStore], tuple[Path]]:
-        """Opened anew in a data loader's worker, not copied there."""
+        # a data loader's worker opens the files again instead of copying their content
         return TokenStore, (self.folder,)
 
     @property
     def streams(self) -> int:
-        """Tokens of a frame."""
+        """Tokens per frame, Q."""
         return self.meta.get("streams", 1)
 
     def num_samples(self, clip: int) -> int:
@@ -141,7 +114,7 @@ to its end
         return int(self.index[clip, 2])
 
     def sample_rate(self, clip: int) -> int:
-        """Rate of a clip's audio file, Hz: `sample_rate` for `codec.decode`."""
+        """Sample rate of a clip's audio file, Hz: `sample_rate` for `codec.decode`."""
         return int(self.index[clip, 3])
 
     @property
@@ -151,12 +124,12 @@ to its end
 
     @property
     def spk_id(self) -> list[str]:
-        """Speaker of each clip; empty where the source had none."""
+        """Speaker of each clip; empty if the source has none."""
         return self._texts["spk_id"]
 
     @property
     def text(self) -> list[str]:
-        """Transcript of each clip; empty where the source had none."""
+        """Transcript of each clip; empty if the source has none."""
         return self._texts["wrd"]
 
     @cached_property
@@ -170,31 +143,95 @@ to its end
         return {name: list(values) for name, values in zip(names, columns, strict=True)}
 
     def for_codec(self, codec: FocalCodec) -> TokenStore:
-        """Refuse a codec that means something else by these tokens.
+        """Check that a codec, before any change of precision, made these tokens; return the store.
 
-        Parameters
-        ----------
-        codec : FocalCodec
-            Before any change of precision.
-
-        Returns
-        -------
-        TokenStore
-            This one.
-
-        Raises
-        ------
-        UserError
-            The tokens are of another model.
+        `UserError` if the tokens are of another model.
         """
         found = weights_sha256(codec)
         if found != self.meta["weights_sha256"]:
             raise UserError(
                 f"{self.folder}: tokens of {self.meta['model']}"
-                f" ({self.meta['weights_sha256'][:12]}), and this codec is {found[:12]}; load that"
+                f" ({self.meta['weights_sha256'][:12]}), but this codec is {found[:12]}; load that"
                 " model, or tokenize again"
             )
         return self
+
+
+def write_memmap(folder: Path, clips: Iterable[TokenizedClip], vocabulary: TokenVocabulary) -> None:
+    """Write `toks.bin`, `index.npy` and `index.csv`, one clip at a time."""
+    numbers = array("q")
+    with (folder / TOKS_NAME).open("wb") as file:
+        write_csv(folder / ROWS_NAME, _COLUMNS, _write_clips(file, clips, vocabulary, numbers))
+    index = np.array(numbers, dtype=np.int64).reshape(-1, len(_NUMBERS))
+    np.save(folder / INDEX_NAME, index)
+
+
+def write_parquet(
+    folder: Path, clips: Iterable[TokenizedClip], codebook_size: int, meta: dict[str, Any]
+) -> None:
+    """Write `tokens-00000.parquet` and so on for the library `datasets`, 256 clips at a time.
+
+    Columns: id, toks (the codec's own tokens, uint16 or uint32), num_samples, sample_rate, spk_id,
+    wrd. The metadata of each file's schema hold `meta` as JSON under "focalcodec".
+    """
+    datasets = import_datasets()
+    from pyarrow.parquet import ParquetWriter
+
+    dtype = "uint16" if codebook_size <= 1 << 16 else "uint32"
+    toks_type = datasets.List(datasets.Value(dtype))
+    text, number = datasets.Value("string"), datasets.Value("int64")
+    features = datasets.Features(
+        {
+            **{"id": text, "toks": toks_type, "num_samples": number, "sample_rate": number},
+            **{"spk_id": text, "wrd": text},
+        }
+    )
+    schema = features.arrow_schema
+    schema = schema.with_metadata({**schema.metadata, META_KEY: json.dumps(meta).encode()})
+    rest = iter(clips)
+    groups = iter(lambda: list(islice(rest, _GROUP_CLIPS)), [])
+    for place, first in enumerate(groups):
+        with ParquetWriter(folder / f"tokens-{place:05d}.parquet", schema) as writer:
+            for group in chain([first], islice(groups, _FILE_GROUPS - 1)):
+                writer.write_table(_parquet_group(group, dtype, schema))
+
+
+def _write_clips(
+    file: BinaryIO, clips: Iterable[TokenizedClip], vocabulary: TokenVocabulary, numbers: array[int]
+) -> Iterator[dict[str, Any]]:
+    """Write each clip, append its numbers, and yield its row of `index.csv`."""
+    place = 0
+    for clip in clips:
+        ids = vocabulary.to_ids(clip.toks)
+        file.write(ids.numpy().astype(vocabulary.dtype).tobytes())
+        start = place + len(vocabulary.before)
+        place += len(ids)
+        row = (start, len(clip.toks), clip.num_samples, clip.sample_rate)
+        numbers.extend(row)
+        named = zip(_NUMBERS, row, strict=True)
+        yield {"id": clip.id, **dict(named), "spk_id": clip.spk_id, "wrd": clip.wrd}
+
+
+def _parquet_group(clips: Sequence[TokenizedClip], dtype: str, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    ends = np.cumsum([0, *(len(clip.toks) for clip in clips)], dtype=np.int32)
+    values = torch.cat([clip.toks for clip in clips]).numpy().astype(dtype)
+    columns = [
+        [_utf8(clip.id) for clip in clips],
+        pa.ListArray.from_arrays(ends, values),
+        [clip.num_samples for clip in clips],
+        [clip.sample_rate for clip in clips],
+        [_utf8(clip.spk_id) for clip in clips],
+        [_utf8(clip.wrd) for clip in clips],
+    ]
+    arrays = [pa.array(x, field.type) for x, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _utf8(text: str) -> str:
+    """Text as Parquet can store it; names of files need not be UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What turns audio into tokens: FocalCodec, or a codec of others with several streams a frame."""
+"""Tokenizers: FocalCodec, or another codec with several streams of tokens per frame."""
 
 from __future__ import annotations
 
@@ -17,32 +17,21 @@ from focalcodec.long_audio.coding import encode_blocks, encode_plan, encode_wind
 
 
 class Tokenizer(ABC):
-    """A codec as the corpus tokenizer knows it.
+    """Interface of a codec for `tokenize_corpus`.
 
-    Tokens of Q streams are written one frame after the other: (N * Q,), the streams of a frame
-    side by side. A clip gives the same alone and in any batch.
-
-    Attributes
-    ----------
-    sample_rate_input, sample_rate_output : int
-        Of what it takes and gives, Hz.
-    token_rate : float
-        Frames a second.
-    codebook_size : int
-        Tokens of a stream.
-    streams : int
-        Tokens of a frame.
+    Tokens of Q streams are written frame by frame, (N * Q,): the streams of a frame stand side by
+    side. A clip gives the same tokens alone and in any batch.
     """
 
-    sample_rate_input: int
-    sample_rate_output: int
-    token_rate: float
-    codebook_size: int
-    streams: int = 1
+    sample_rate_input: int  # Hz
+    sample_rate_output: int  # Hz
+    token_rate: float  # frames per second
+    codebook_size: int  # tokens of a stream
+    streams: int = 1  # tokens of a frame, Q
 
     @abstractmethod
     def check(self, window_seconds: float) -> None:
-        """Refuse at once a window that no clip can be encoded with."""
+        """Raise `UserError` if no clip can be encoded with this window."""
 
     @abstractmethod
     def encode(self, sigs: Sequence[Tensor]) -> list[Tensor]:
@@ -50,21 +39,15 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode_long(self, blocks: Iterable[Tensor], window_seconds: float) -> Tensor:
-        """Tokens of one clip that comes in blocks (T,)."""
+        """Tokens of one clip that arrives in blocks (T,)."""
 
     @abstractmethod
     def codes(self) -> list[Tensor] | None:
-        """Vectors (K, L) that the tokens of each stream stand for, where there are such."""
+        """Vectors (K, L) of the tokens of each stream; None if the codec has no codebook."""
 
 
 class FocalTokenizer(Tokenizer):
-    """FocalCodec: one stream.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode, on its device.
-    """
+    """FocalCodec, in eval mode and on its device: one stream."""
 
     def __init__(self, codec: FocalCodec) -> None:
         self.codec = codec
@@ -73,17 +56,18 @@ class FocalTokenizer(Tokenizer):
         self.token_rate, self.codebook_size = codec.token_rate, len(codec.codebook)
 
     def check(self, window_seconds: float) -> None:
-        """Refuse a window that is shorter than the model's context."""
+        """Raise `UserError` if the window is shorter than the model's context."""
         encode_plan(self.codec, window_seconds)
 
     def encode(self, sigs: Sequence[Tensor]) -> list[Tensor]:
         """Encode a batch."""
         lengths = torch.tensor([len(sig) for sig in sigs], dtype=torch.int64)
-        # the encoder itself may not hear clips as long as this
+        # an encoder may have a maximum length that is shorter than these clips
         limit = encode_window(self.codec, math.inf)
         if int(lengths.max()) > limit * self.sample_rate_input:
             return [self.encode_long([sig], limit) for sig in sigs]
-        toks, ends = self.codec.encode(pad_sequence(list(sigs), batch_first=True), lengths=lengths)
+        sig = pad_sequence(list(sigs), batch_first=True)  # (B, T)
+        toks, ends = self.codec.encode(sig, lengths=lengths)  # (B, N), (B,)
         return [row[:end] for row, end in zip(toks.cpu(), ends.tolist(), strict=True)]
 
     def encode_long(self, blocks: Iterable[Tensor], window_seconds: float) -> Tensor:
@@ -96,13 +80,7 @@ class FocalTokenizer(Tokenizer):
 
 
 class HubTokenizer(Tokenizer):
-    """EnCodec, DAC, Mimi or X-codec2: one clip at a time, for their tokens depend on padding.
-
-    Parameters
-    ----------
-    coder : HubCoder
-        From `focalcodec.coders.spec.load_coder`.
-    """
+    """EnCodec, DAC, Mimi or X-codec2: clip by clip, because their tokens depend on padding."""
 
     def __init__(self, coder: HubCoder) -> None:
         self.coder, self.streams = coder, coder.streams
@@ -112,11 +90,12 @@ class HubTokenizer(Tokenizer):
         self.codebook_size = coder.stream_size(coder.model.config)
 
     def check(self, window_seconds: float) -> None:
-        """Nothing to refuse: they have no windows."""
+        """Nothing to check: these codecs have no windows."""
 
     @torch.no_grad()
     def encode(self, sigs: Sequence[Tensor]) -> list[Tensor]:
         """Encode clip by clip."""
+        # (Q, N) -> (N * Q,)
         return [self.coder.encode_clip(sig)[0].T.flatten().long().cpu() for sig in sigs]
 
     def encode_long(self, blocks: Iterable[Tensor], window_seconds: float) -> Tensor:
@@ -124,18 +103,12 @@ class HubTokenizer(Tokenizer):
         return self.encode([torch.cat([*blocks])])[0]
 
     def codes(self) -> list[Tensor] | None:
-        """The codebooks that are used."""
+        """Codebooks of the streams in use."""
         return self.coder.codebooks()
 
 
 def as_tokenizer(codec: FocalCodec | HubCoder | Tokenizer) -> Tokenizer:
-    """Tokenizer of a codec.
-
-    Raises
-    ------
-    UserError
-        It has no tokens.
-    """
+    """Return the tokenizer of a codec; `UserError` if the codec has no tokens."""
     if isinstance(codec, FocalCodec):
         return FocalTokenizer(codec)
     if isinstance(codec, HubCoder):

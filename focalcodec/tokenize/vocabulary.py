@@ -1,4 +1,4 @@
-"""Where a codec's tokens lie in a language model's vocabulary."""
+"""Ids of a codec's tokens in a language model's vocabulary."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from focalcodec.errors import UserError
 
 
 class TokenVocabulary:
-    """Speech tokens from an offset on, and special tokens with names.
+    """Speech tokens that start at an offset, and named special tokens.
 
-    The id of token t is `offset + t`. Special tokens follow the speech tokens, or have ids of
-    your own, such as those that a text model has already.
+    The id of token t is `offset + t`. Special tokens follow the speech tokens, or have given ids,
+    such as those of an existing text model.
 
     Parameters
     ----------
@@ -25,13 +25,14 @@ class TokenVocabulary:
     offset : int
         Id of token 0, e.g. the size of a text model's vocabulary.
     special : sequence of str, or mapping of str to int
-        Names of the special tokens, or their names and ids. A clip is written between "bos" and
-        "eos" where there are such; other names only keep an id free.
+        Names of the special tokens, or their names and ids. Each clip is written between "bos"
+        and "eos" if these exist; other names only reserve an id.
 
     Raises
     ------
     UserError
-        A size or id that is none, a name twice, a special id twice or among the speech tokens.
+        A size or id out of range, a repeated name, a special id that is repeated or that of a
+        speech token.
 
     Example
     -------
@@ -57,26 +58,26 @@ class TokenVocabulary:
         end = offset + codebook_size
         if not isinstance(special, Mapping):
             if len(set(special)) < len(special):
-                raise UserError(f"special={','.join(special)}: a name twice; names must differ")
+                raise UserError(f"special={','.join(special)}: a repeated name; names must differ")
             special = {name: end + place for place, name in enumerate(special)}
         self.special = dict(special)
         ids = list(self.special.values())
         for name, index in self.special.items():
             if index < 0 or offset <= index < end or ids.count(index) > 1:
                 raise UserError(
-                    f"special {name}={index}: negative, taken by another, or among the speech"
-                    f" tokens {offset}..{end - 1}; give another id"
+                    f"special {name}={index}: negative, the id of another, or one of the"
+                    f" speech tokens {offset}..{end - 1}; give another id"
                 )
         self.size = max([end, *(index + 1 for index in ids)])
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TokenVocabulary:
-        """Vocabulary from its `config`."""
+        """Vocabulary with this `config`."""
         return cls(config["codebook_size"], config["offset"], config["special"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """What it was made of, JSON-ready, and its size."""
+        """Arguments of the constructor and the size, ready for JSON."""
         return {
             "codebook_size": self.codebook_size,
             "offset": self.offset,
@@ -86,7 +87,7 @@ class TokenVocabulary:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Smallest of uint16 and uint32, little-endian, that holds every id."""
+        """Smaller of uint16 and uint32, little-endian, that holds every id."""
         return np.dtype("<u2" if self.size <= 1 << 16 else "<u4")
 
     @property
@@ -100,22 +101,9 @@ class TokenVocabulary:
         return [self.special["eos"]] if "eos" in self.special else []
 
     def to_ids(self, toks: Tensor) -> Tensor:
-        """Ids of one clip, "bos" and "eos" included.
+        """Ids (N',) int64 of one clip with "bos" and "eos".
 
-        Parameters
-        ----------
-        toks : Tensor
-            (N,) integer in [0, codebook_size).
-
-        Returns
-        -------
-        Tensor
-            (N',) int64.
-
-        Raises
-        ------
-        UserError
-            Not (N,) integers in range.
+        `UserError` if toks are not (N,) integers in [0, codebook_size).
         """
         _check_range("toks", toks, 0, self.codebook_size)
         before, after = (
@@ -124,22 +112,9 @@ class TokenVocabulary:
         return torch.cat([before, toks.long() + self.offset, after])
 
     def to_toks(self, ids: Tensor) -> Tensor:
-        """Tokens for the codec, e.g. of what a language model wrote; special ones are left out.
+        """Tokens (N,) int64 for the codec, from ids (N',) such as a language model's output.
 
-        Parameters
-        ----------
-        ids : Tensor
-            (N',) integer: speech and special tokens.
-
-        Returns
-        -------
-        Tensor
-            (N,) int64 in [0, codebook_size).
-
-        Raises
-        ------
-        UserError
-            An id that is neither, such as one of the text.
+        Special tokens are dropped. `UserError` if an id is neither a speech token nor special.
         """
         special = torch.tensor(list(self.special.values()), dtype=torch.int64, device=ids.device)
         speech = ids.long()[~torch.isin(ids.long(), special)]

@@ -11,7 +11,7 @@ import soundfile
 from focalcodec.data.manifest import COLUMNS, read_manifest, write_manifest
 from focalcodec.errors import UserError
 from focalcodec.evaluation.clips import SetOptions, read_sets
-from focalcodec.tokenize.sources import open_source
+from focalcodec.tokenize.sources import open_corpus
 
 
 def clip(clip_id="a", **changes):
@@ -131,7 +131,7 @@ def test_segments_are_numbers(tmp_path):
 def test_what_reads_whole_files_refuses_segments(tmp_path):
     write_manifest(tmp_path / "m.csv", [clip(start=0, stop=24000)])
     for read, way_out in (
-        (lambda: open_source(str(tmp_path / "m.csv"), str(tmp_path)), "tokenize the folder"),
+        (lambda: open_corpus(str(tmp_path / "m.csv"), str(tmp_path)), "tokenize the folder"),
         (
             lambda: read_sets(tmp_path / "m.csv", SetOptions(data_folder=str(tmp_path))),
             "evaluate whole files, or write",

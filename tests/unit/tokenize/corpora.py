@@ -1,4 +1,4 @@
-"""A small corpus with faults in it, and what is known of it."""
+"""A small corpus with some broken files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from focalcodec import FocalCodec
 from focalcodec.audio import write_audio
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.tokenize import TokenVocabulary
-from focalcodec.tokenize.plan import ModelIdentity, Plan, TokenizeOptions
-from focalcodec.tokenize.sources import open_source
+from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
+from focalcodec.tokenize.sources import open_corpus
 
 SECONDS = {"a": 0.8, "b": 0.3, "long": 3.4, "c": 1.1, "d": 0.31, "e": 0.02, "f": 0.9, "g": 2.0}
 BROKEN = {"h": "empty, 0 bytes", "i": "not audio", "j": "truncated", "k": "NaN"}
 
 
 def write_corpus(folder: Path) -> Path:
-    """Eight sound clips of several rates, one in stereo, and four broken ones."""
+    """Eight valid clips at several sample rates, one in stereo, and four broken ones."""
     generator = torch.Generator().manual_seed(0)
     for place, (name, seconds) in enumerate(SECONDS.items()):
         rate = (16000, 24000, 8000)[place % 3]
@@ -38,15 +38,17 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def plan_for(codec: FocalCodec, source: Path, **options: Any) -> Plan:
+def plan_for(codec: FocalCodec, source: Path, **options: Any) -> TokenizePlan:
     """Plan for a folder, windows of two seconds, parts of three clips."""
     model = ModelIdentity("small", weights_sha256(codec))
     chosen = TokenizeOptions(**{"window_seconds": 2.5, "part_clips": 3, **options})
-    return Plan(open_source(str(source)), model, chosen, TokenVocabulary(len(codec.codebook)))
+    return TokenizePlan(
+        open_corpus(str(source)), model, chosen, TokenVocabulary(len(codec.codebook))
+    )
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Content of all files but the lock and the hidden folders."""
+    """Content of all files except the lock and hidden folders."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,9 +1,12 @@
-"""Whole runs in one process: shards, resumption, refusals, and what is in the output."""
+"""Whole runs in one process: shards, resuming, errors, the output, and the progress bar."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,10 @@ import torch
 
 from focalcodec.audio import read_audio
 from focalcodec.errors import UserError
-from focalcodec.tokenize import TokenStore, TokenVocabulary, merge, run
-from focalcodec.tokenize.part_encoder import PartEncoder
-from focalcodec.tokenize.plan import Plan, Shard
-from focalcodec.tokenize.run import tokenize_corpus
+from focalcodec.tokenize import TokenStore, TokenVocabulary, workspace
+from focalcodec.tokenize.parts import EncodedClip, PartEncoder
+from focalcodec.tokenize.plan import Shard, TokenizePlan
+from focalcodec.tokenize.run import HoursBar, tokenize_corpus
 from tests.unit.small_codecs import golden_codec, logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, files_of, plan_for, write_corpus
 
@@ -30,13 +33,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of a run without anything in its way, in both formats."""
+    """Output of an undisturbed run, in both formats."""
     out = tmp_path_factory.mktemp("whole")
     tokenize_corpus(CODEC, plan_of(corpus), out)
     return out
 
 
-def plan_of(corpus: Path, **options: Any) -> Plan:
+def plan_of(corpus: Path, **options: Any) -> TokenizePlan:
     return plan_for(CODEC, corpus, **{"formats": ("memmap", "parquet"), **options})
 
 
@@ -56,7 +59,7 @@ def test_stream_is_all_clips_between_bos_and_eos(corpus, whole):
     assert decoded.shape == (1, 7200)
 
 
-def test_meta_says_of_what_model(corpus, whole):
+def test_meta_describes_the_model(corpus, whole):
     meta = json.loads((whole / "meta.json").read_text())
     plan = plan_of(corpus)
     assert meta["weights_sha256"] == plan.model.weights_sha256 and meta["model"] == "small"
@@ -66,7 +69,7 @@ def test_meta_says_of_what_model(corpus, whole):
     assert meta["source_sha256"] == plan.source.digest
 
 
-def test_dataset_gives_the_tokens_of_its_files(corpus, whole, tmp_path):
+def test_dataset_has_the_tokens_of_its_files(corpus, whole, tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = [
         {"id": path.stem, "audio": {"bytes": path.read_bytes(), "path": None}, "text": path.name}
@@ -90,7 +93,7 @@ def test_failed_clips_are_listed(whole):
 
 
 @pytest.mark.parametrize("count", [2, 5, 9])
-def test_shards_make_the_same_in_any_order(corpus, whole, tmp_path, count):
+def test_shards_give_the_same_output_in_any_order(corpus, whole, tmp_path, count):
     plan = plan_of(corpus)
     for index in reversed(range(1, count)):
         meta = tokenize_corpus(CODEC, plan, tmp_path, Shard(index, count))
@@ -100,7 +103,7 @@ def test_shards_make_the_same_in_any_order(corpus, whole, tmp_path, count):
     assert not list(tmp_path.glob(".parts*"))
 
 
-def test_parts_done_are_not_done_again(corpus, whole, tmp_path, monkeypatch):
+def test_finished_parts_are_not_encoded_again(corpus, whole, tmp_path, monkeypatch):
     encoded = []
     encode = PartEncoder.encode
 
@@ -122,13 +125,13 @@ def test_parts_done_are_not_done_again(corpus, whole, tmp_path, monkeypatch):
 
 
 class Killed(BaseException):
-    """Nothing in the package may catch it."""
+    """The package must not catch it."""
 
 
 @pytest.mark.parametrize("place", ["write_csv", "write_memmap", "write_parquet"])
 @pytest.mark.parametrize("after", [False, True])
-def test_cut_off_while_joining(corpus, whole, tmp_path, monkeypatch, place, after):
-    write = getattr(merge, place)
+def test_killed_while_joining(corpus, whole, tmp_path, monkeypatch, place, after):
+    write = getattr(workspace, place)
 
     def cut(*arguments):
         if after:
@@ -136,7 +139,7 @@ def test_cut_off_while_joining(corpus, whole, tmp_path, monkeypatch, place, afte
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(merge, place, cut)
+        patch.setattr(workspace, place, cut)
         tokenize_corpus(CODEC, plan_of(corpus), tmp_path)
     with pytest.raises(UserError, match="no such file; run focalcodec tokenize to its end"):
         TokenStore(tmp_path)
@@ -145,8 +148,8 @@ def test_cut_off_while_joining(corpus, whole, tmp_path, monkeypatch, place, afte
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_cut_off_while_output_moves_to_its_place(corpus, whole, tmp_path, monkeypatch, number):
-    replace, moved = run.os.replace, []
+def test_killed_while_output_is_moved(corpus, whole, tmp_path, monkeypatch, number):
+    replace, moved = os.replace, []
 
     def cut(source, target):
         if Path(target).parent == tmp_path and Path(target).name != "plan.json":
@@ -156,14 +159,14 @@ def test_cut_off_while_output_moves_to_its_place(corpus, whole, tmp_path, monkey
         replace(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run.os, "replace", cut)
+        patch.setattr(os, "replace", cut)
         tokenize_corpus(CODEC, plan_of(corpus), tmp_path)
     assert not (tmp_path / "meta.json").exists()
     tokenize_corpus(CODEC, plan_of(corpus), tmp_path)
     assert files_of(tmp_path) == files_of(whole)
 
 
-def test_another_model_or_option_is_refused(corpus, whole):
+def test_another_model_or_option_is_an_error(corpus, whole):
     before = files_of(whole)
     other = golden_codec("tiny_50hz")
     for codec, plan, difference in [
@@ -178,7 +181,7 @@ def test_another_model_or_option_is_refused(corpus, whole):
     assert files_of(whole) == before
 
 
-def test_changed_source_is_refused_unless_overwritten(tmp_path):
+def test_changed_source_is_an_error_without_overwrite(tmp_path):
     corpus, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
     tokenize_corpus(CODEC, plan_of(corpus), out)
     tokenize_corpus(CODEC, plan_of(corpus, part_clips=4), out, Shard(0, 2), overwrite=True)
@@ -190,7 +193,7 @@ def test_changed_source_is_refused_unless_overwritten(tmp_path):
     assert meta["failed"] == len(BROKEN) - 1 and len(list(out.glob(".parts*"))) == 0
 
 
-def test_folder_of_something_else_is_never_touched(corpus, tmp_path):
+def test_folder_with_other_files_is_never_changed(corpus, tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
     for overwrite in (False, True):
         with pytest.raises(UserError, match=r"not empty \(thesis.txt\)"):
@@ -198,7 +201,7 @@ def test_folder_of_something_else_is_never_touched(corpus, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "all of it"
 
 
-def test_nothing_but_broken_clips(tmp_path):
+def test_only_broken_clips(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "a.wav").touch()
@@ -208,23 +211,23 @@ def test_nothing_but_broken_clips(tmp_path):
     assert len(store) == 0 and store.ids == [] and len(store.stream) == 0
 
 
-def test_window_shorter_than_the_context_is_no_fault_of_the_clips(corpus, tmp_path):
+def test_window_shorter_than_the_context_is_an_error_at_once(corpus, tmp_path):
     with pytest.raises(UserError, match="window_seconds=0.1"):
         tokenize_corpus(CODEC, plan_of(corpus, window_seconds=0.1), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_vocabulary_of_another_codec_is_refused(corpus, tmp_path):
+def test_vocabulary_of_another_codec_is_an_error(corpus, tmp_path):
     plan = plan_of(corpus)
-    other = Plan(plan.source, plan.model, plan.options, TokenVocabulary(64))
-    with pytest.raises(UserError, match="codebook_size=64, and the codec has 8192"):
+    other = TokenizePlan(plan.source, plan.model, plan.options, TokenVocabulary(64))
+    with pytest.raises(UserError, match="codebook_size=64, but the codec has 8192"):
         tokenize_corpus(CODEC, other, tmp_path)
 
 
 @pytest.mark.parametrize(
     "name, change", [("toks.bin", b""), ("meta.json", b"{"), ("meta.json", b"[]")]
 )
-def test_damaged_store_is_refused(whole, tmp_path, name, change):
+def test_damaged_store_is_an_error(whole, tmp_path, name, change):
     for path in whole.glob("*.*"):
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -247,3 +250,37 @@ def test_parquet_has_the_same_tokens(whole, tmp_path, monkeypatch):
     assert rows.features["toks"].feature.dtype == "uint16"
     metadata = read_schema(whole / "parquet" / "tokens-00000.parquet").metadata
     assert json.loads(metadata[b"focalcodec"])["weights_sha256"] == store.meta["weights_sha256"]
+
+
+# -- progress bar ---------------------------------------------------------------------------------
+
+
+HOUR = EncodedClip(torch.zeros(1, dtype=torch.int64), 3600 * 8000, 8000)
+
+
+class Terminal(io.StringIO):
+    """Standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def bar_text(monkeypatch, shard: Shard) -> str:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with HoursBar(8, shard) as bar:
+        bar.end_part([HOUR, HOUR])  # done in an earlier run
+        for _ in range(2):
+            bar.add_seconds(3600.0)
+        bar.end_part([HOUR, HOUR])
+        assert shard.index > 0 or (bar._bar.n, bar._bar.initial, bar._bar.total) == (4.0, 2.0, 8.0)
+    return terminal.getvalue()
+
+
+def test_first_process_shows_the_total_hours(monkeypatch):
+    line = bar_text(monkeypatch, Shard(0, 2)).split("\r")[-1]
+    assert "tokenize, 0 of 2:  50%" in line and "4.00/8.00" in line
+
+
+def test_other_processes_are_silent(monkeypatch):
+    assert bar_text(monkeypatch, Shard(1, 2)) == ""

@@ -1,4 +1,4 @@
-"""Plans: each clip in one part, and a key that tells of all that shapes the output."""
+"""Plans: each clip is in one part, and the digest depends on all that changes the output."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from focalcodec.errors import UserError
 from focalcodec.tokenize import TokenVocabulary
-from focalcodec.tokenize.plan import PART_BYTES, ModelIdentity, Plan, Shard, TokenizeOptions
-from focalcodec.tokenize.sources import Clip, FileSource
+from focalcodec.tokenize.plan import PART_BYTES, ModelIdentity, Shard, TokenizeOptions, TokenizePlan
+from focalcodec.tokenize.sources import CorpusClip, FileSource
 
 MODEL = ModelIdentity("tiny", "ab" * 32)
 
 
-def plan_of(sizes: list[int], **changes: Any) -> Plan:
-    clips = [Clip(str(index), f"{index}.wav", size) for index, size in enumerate(sizes)]
+def plan_of(sizes: list[int], **changes: Any) -> TokenizePlan:
+    clips = [CorpusClip(str(index), f"{index}.wav", size) for index, size in enumerate(sizes)]
     model = changes.pop("model", MODEL)
     vocabulary = changes.pop("vocabulary", TokenVocabulary(8))
-    return Plan(FileSource(clips, ""), model, TokenizeOptions(**changes), vocabulary)
+    return TokenizePlan(FileSource(clips, ""), model, TokenizeOptions(**changes), vocabulary)
 
 
 @settings(max_examples=80)
@@ -54,11 +54,11 @@ def test_each_clip_is_in_one_part_of_one_process(sizes, part_clips, processes):
         {"vocabulary": TokenVocabulary(8, special=())},
     ],
 )
-def test_what_shapes_the_output_is_in_the_digest(change):
+def test_digest_depends_on_what_changes_the_output(change):
     assert plan_of([1, 2], **change).digest != plan_of([1, 2]).digest
 
 
-def test_what_does_not_shape_the_output_is_not():
+def test_digest_does_not_depend_on_the_rest():
     same = {"model": MODEL._replace(name="moved"), "formats": ["memmap"], "batch_seconds": 120}
     assert plan_of([1, 2], **same).digest == plan_of([1, 2]).digest
     assert plan_of([1, 3]).digest != plan_of([1, 2]).digest
@@ -76,13 +76,13 @@ def test_what_does_not_shape_the_output_is_not():
         {"formats": ("csv",)},
     ],
 )
-def test_bad_options_are_refused(options):
+def test_bad_options_are_errors(options):
     with pytest.raises(UserError, match=next(iter(options))):
         TokenizeOptions(**options)
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/", "0/0"])
-def test_shards_that_are_none_are_refused(text):
+def test_bad_shards_are_errors(text):
     with pytest.raises(UserError, match="give INDEX/COUNT"):
         Shard.parse(text)
 

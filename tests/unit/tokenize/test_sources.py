@@ -1,4 +1,4 @@
-"""What a corpus consists of: ids, places, digests, and sources that are none."""
+"""Sources of files: ids, locations, digests, and bad sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from focalcodec.audio import write_audio
 from focalcodec.data.embedded import embedded_corpus
 from focalcodec.data.manifest import write_manifest
 from focalcodec.errors import UserError
-from focalcodec.tokenize.sources import open_source
+from focalcodec.tokenize.sources import open_corpus
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -23,7 +23,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_folder_gives_all_audio_in_order(tmp_path):
     touch(tmp_path, "b/2.flac", "b/1.WAV", "a.mp3", "notes.txt", ".hidden/x.wav", "b/.y.wav")
-    source = open_source(str(tmp_path))
+    source = open_corpus(str(tmp_path))
     assert [clip.id for clip in source.clips] == ["a", "b/1", "b/2"]
     assert source.audio(source.clips[2]) == str(tmp_path / "b/2.flac")
 
@@ -38,17 +38,17 @@ def test_folder_gives_all_audio_in_order(tmp_path):
 )
 def test_ids_keep_the_suffix_where_they_would_collide(tmp_path, names, ids):
     touch(tmp_path, *names)
-    assert [clip.id for clip in open_source(str(tmp_path)).clips] == ids
+    assert [clip.id for clip in open_corpus(str(tmp_path)).clips] == ids
 
 
 def test_folder_of_the_embedded_corpus():
-    source = open_source(str(embedded_corpus("LibriSpeech")))
+    source = open_corpus(str(embedded_corpus("LibriSpeech")))
     assert len({clip.id for clip in source.clips}) == len(source.clips) == 175
 
 
-def test_digest_tells_of_every_change_but_not_of_the_folder_s_name(tmp_path):
+def test_digest_depends_on_every_file_but_not_on_the_name_of_the_folder(tmp_path):
     def digest(folder: Path) -> str:
-        return open_source(str(folder)).digest
+        return open_corpus(str(folder)).digest
 
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
@@ -73,7 +73,7 @@ def test_manifest_gives_speakers_and_texts(tmp_path):
     ]
     numbers = {"sample_rate": 16000, "num_samples": 800}
     write_manifest(tmp_path / "m.csv", [row | numbers for row in rows])
-    source = open_source(str(tmp_path / "m.csv"), str(tmp_path / "speech"))
+    source = open_corpus(str(tmp_path / "m.csv"), str(tmp_path / "speech"))
     assert [(clip.id, clip.spk_id, clip.wrd) for clip in source.clips] == [
         ("q", "7", "YES"),
         ("p", "", ""),
@@ -81,14 +81,14 @@ def test_manifest_gives_speakers_and_texts(tmp_path):
     assert source.audio(source.clips[0]) == str(tmp_path / "speech" / "a.wav")
     assert source.clips[0].size > 0 and source.clips[1].size == 0
     with pytest.raises(UserError, match="give --data_folder"):
-        open_source(str(tmp_path / "m.csv"))
+        open_corpus(str(tmp_path / "m.csv"))
 
 
 def test_list_of_paths(tmp_path):
     touch(tmp_path, "s/a.wav", "s/b.strange")
     listing = tmp_path / "l.txt"
     listing.write_text(f"b.strange\n\n{tmp_path}/s/a.wav\n")
-    source = open_source(str(listing), str(tmp_path / "s"))
+    source = open_corpus(str(listing), str(tmp_path / "s"))
     assert [clip.id for clip in source.clips] == ["b", f"{tmp_path}/s/a"]
     assert [source.audio(clip) for clip in source.clips] == [
         str(tmp_path / "s" / "b.strange"),
@@ -96,26 +96,26 @@ def test_list_of_paths(tmp_path):
     ]
     listing.write_text("a.wav\na.wav\n")
     with pytest.raises(UserError, match="a.wav is listed twice"):
-        open_source(str(listing))
+        open_corpus(str(listing))
 
 
 @pytest.mark.parametrize("name", ["missing", "a.json", "empty", "empty.txt"])
-def test_what_is_no_source_is_refused(tmp_path, name):
+def test_bad_source_is_an_error(tmp_path, name):
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=name):
-        open_source(str(tmp_path / name))
+        open_corpus(str(tmp_path / name))
 
 
-def test_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+def test_mistyped_path_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     with pytest.raises(UserError, match="^data/spech: no such file or folder; check the path"):
-        open_source("data/spech")
+        open_corpus("data/spech")
 
 
 def test_only_datasets_have_splits(tmp_path):
     touch(tmp_path, "a.wav")
     with pytest.raises(UserError, match="split"):
-        open_source(str(tmp_path), split="train")
+        open_corpus(str(tmp_path), split="train")

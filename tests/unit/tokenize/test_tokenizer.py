@@ -1,4 +1,4 @@
-"""Any codec through the corpus tokenizer: streams side by side, vectors that the tokens mean."""
+"""Any codec in the corpus tokenizer: streams side by side, and the vectors of the tokens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from focalcodec.audio import read_audio
 from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.errors import UserError
 from focalcodec.tokenize import TokenStore, TokenVocabulary
-from focalcodec.tokenize.plan import ModelIdentity, Plan, TokenizeOptions
+from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus
-from focalcodec.tokenize.sources import open_source
+from focalcodec.tokenize.sources import open_corpus
 from focalcodec.tokenize.tokenizer import FocalTokenizer, HubTokenizer, as_tokenizer
 from tests.unit.small_codecs import logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, write_corpus
@@ -64,9 +64,9 @@ def tokenizer_of(text: str, models: Path) -> HubTokenizer:
 @pytest.mark.parametrize(("text", "streams"), [("encodec:0.9", 2), ("dac", 3), ("mimi:3", 3)])
 def test_corpus_of_another_codec(text: str, streams: int, models: Path, tmp_path: Path) -> None:
     tokenizer = tokenizer_of(text, models)
-    source = open_source(str(write_corpus(tmp_path)))
+    source = open_corpus(str(write_corpus(tmp_path)))
     model = ModelIdentity(text, tokenizer.coder.weights_sha256, streams=streams)
-    plan = Plan(source, model, TokenizeOptions(window_seconds=2.5), TokenVocabulary(64))
+    plan = TokenizePlan(source, model, TokenizeOptions(window_seconds=2.5), TokenVocabulary(64))
     meta = tokenize_corpus(tokenizer.coder, plan, tmp_path / "toks")
     assert meta is not None and meta["streams"] == streams and meta["failed"] == len(BROKEN)
     store = TokenStore(tmp_path / "toks")
@@ -80,7 +80,7 @@ def test_corpus_of_another_codec(text: str, streams: int, models: Path, tmp_path
 
 
 @pytest.mark.parametrize(("text", "streams"), [("encodec:0.9", 2), ("dac:2", 2), ("mimi:2", 2)])
-def test_codes_are_what_the_decoder_looks_up(text: str, streams: int, models: Path) -> None:
+def test_codes_are_the_vectors_of_the_decoder(text: str, streams: int, models: Path) -> None:
     tokenizer = tokenizer_of(text, models)
     codes = tokenizer.codes()
     assert codes is not None and [len(table) for table in codes] == [64] * streams
@@ -96,7 +96,7 @@ def test_codes_are_what_the_decoder_looks_up(text: str, streams: int, models: Pa
     torch.testing.assert_close(codes[1][toks], expected)
 
 
-def test_ours_has_one_stream_and_its_codebook() -> None:
+def test_focalcodec_has_one_stream_and_its_codebook() -> None:
     codec = logmel_codec()
     tokenizer = as_tokenizer(codec)
     assert isinstance(tokenizer, FocalTokenizer) and tokenizer.streams == 1
@@ -105,14 +105,14 @@ def test_ours_has_one_stream_and_its_codebook() -> None:
     assert torch.equal(codes, codec.codebook)
 
 
-def test_a_plan_of_other_streams_is_refused(models: Path, tmp_path: Path) -> None:
+def test_plan_with_another_number_of_streams_is_an_error(models: Path, tmp_path: Path) -> None:
     tokenizer = tokenizer_of("dac", models)
-    source = open_source(str(write_corpus(tmp_path)))
-    plan = Plan(source, ModelIdentity("dac", "00"), TokenizeOptions(), TokenVocabulary(64))
-    with pytest.raises(UserError, match="streams=1, and the codec has 3"):
+    source = open_corpus(str(write_corpus(tmp_path)))
+    plan = TokenizePlan(source, ModelIdentity("dac", "00"), TokenizeOptions(), TokenVocabulary(64))
+    with pytest.raises(UserError, match="streams=1, but the codec has 3"):
         tokenize_corpus(tokenizer, plan, tmp_path / "toks")
 
 
-def test_what_has_no_tokens_is_refused() -> None:
+def test_codec_without_tokens_is_an_error() -> None:
     with pytest.raises(UserError, match="no tokens"):
         as_tokenizer(load_coder(parse_spec("original"), torch.device("cpu")))  # type: ignore[arg-type]

@@ -46,13 +46,13 @@ def test_dtype_is_the_smallest(size, dtype):
 
 
 @pytest.mark.parametrize("ids", [[99], [110 + 3], [-1], [5]])
-def test_foreign_ids_are_refused(ids):
+def test_ids_of_text_are_errors(ids):
     with pytest.raises(UserError, match=r"ids: .* is not in 100\.\.109"):
         TokenVocabulary(10, offset=100).to_toks(torch.tensor(ids))
 
 
 @pytest.mark.parametrize("toks", [[10], [-1], [0.5], [[1]]])
-def test_toks_that_are_none_are_refused(toks):
+def test_bad_toks_are_errors(toks):
     with pytest.raises(UserError, match="toks: "):
         TokenVocabulary(10).to_ids(torch.tensor(toks))
 
@@ -68,6 +68,6 @@ def test_toks_that_are_none_are_refused(toks):
         {"codebook_size": 8, "offset": 4, "special": {"bos": 1, "eos": 1}},
     ],
 )
-def test_impossible_vocabularies_are_refused(arguments):
+def test_impossible_vocabularies_are_errors(arguments):
     with pytest.raises(UserError):
         TokenVocabulary(**arguments)

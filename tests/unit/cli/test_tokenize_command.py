@@ -1,4 +1,4 @@
-"""Exit codes and options of the command."""
+"""`focalcodec tokenize`: exit codes and options."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_exit_codes(speech, tmp_path, capsys):
     assert torch.equal(torch.from_numpy(store.stream[: len(first)].astype("int64")), first + 5)
 
 
-def test_share_that_is_done_is_no_failure(speech, tmp_path, capsys):
+def test_finished_share_exits_with_zero(speech, tmp_path, capsys):
     (speech / "x.wav").touch()
     words = ["tokenize", str(speech), str(tmp_path / "out"), *MODEL, "--part_clips", "1", "--shard"]
     assert main([*words, "0/2"]) == 0
@@ -51,13 +51,13 @@ def test_share_that_is_done_is_no_failure(speech, tmp_path, capsys):
 @pytest.mark.parametrize(
     "options", [["--shard", "2/2"], ["--special", "a=1,b"], ["--split", "x"], ["--offset", "-1"]]
 )
-def test_bad_options_leave_nothing_behind(speech, tmp_path, capsys, options):
+def test_bad_options_create_no_files(speech, tmp_path, capsys, options):
     assert main(["tokenize", str(speech), str(tmp_path / "out"), *MODEL, *options]) == 2
     assert capsys.readouterr().err.startswith("focalcodec: error: ")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("text", ["bos=1,eos", "bos=x", "=1", "bos=-1", "bos=1,bos=2"])
-def test_special_tokens_that_are_none_are_refused(text):
+def test_bad_special_tokens_are_errors(text):
     with pytest.raises(UserError, match="--special"):
         parse_special(text)

@@ -1,13 +1,18 @@
-"""From the clips of a part to their tokens: in batches of like length, broken files told apart."""
+"""Parts of a corpus: their clips are encoded in batches of similar length, and stored in files."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +20,9 @@ from focalcodec.audio import AudioInfo, audio_info, read_audio
 from focalcodec.audio_stream import AudioStream
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
 from focalcodec.tokenize.plan import TokenizeOptions
-from focalcodec.tokenize.sources import Clip, Source
+from focalcodec.tokenize.sources import CorpusClip, CorpusSource
 from focalcodec.tokenize.tokenizer import Tokenizer
 
 _READ_AHEAD = 2  # batches
@@ -25,22 +31,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """What became of a clip: tokens, or the reason why there are none.
+    """Tokens of a clip, or the reason why it failed."""
 
-    Parameters
-    ----------
-    toks : Tensor
-        (N * Q,) int64, on the CPU; empty where the clip failed.
-    num_samples, sample_rate : int
-        Of its audio file; 0 where the clip failed.
-    reason : str
-        Why it failed; empty where it did not.
-    """
-
-    toks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-    num_samples: int = 0
-    sample_rate: int = 0
-    reason: str = ""
+    toks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # (N * Q,)
+    num_samples: int = 0  # of the audio file
+    sample_rate: int = 0  # of the audio file, Hz
+    reason: str = ""  # why the clip failed; empty if it did not
 
     @property
     def seconds(self) -> float:
@@ -49,45 +45,23 @@ class EncodedClip:
 
 
 class PartEncoder:
-    """Encodes parts of a corpus.
-
-    Parameters
-    ----------
-    tokenizer : Tokenizer
-        Who encodes.
-    source : Source
-        Where the audio is.
-    options : TokenizeOptions
-        Channels, and lengths of batches and windows.
-    pool : Executor
-        Threads that read audio while the codec works.
-    """
+    """Encodes parts of a corpus, while the threads of `pool` read the next batches."""
 
     def __init__(
-        self, tokenizer: Tokenizer, source: Source, options: TokenizeOptions, pool: Executor
+        self, tokenizer: Tokenizer, source: CorpusSource, options: TokenizeOptions, pool: Executor
     ) -> None:
         self.tokenizer, self.source = tokenizer, source
         self.options, self.pool = options, pool
 
     def encode(
-        self, clips: Sequence[Clip], on_seconds: Callable[[float], None] = lambda seconds: None
+        self,
+        clips: Sequence[CorpusClip],
+        on_seconds: Callable[[float], None] = lambda seconds: None,
     ) -> list[EncodedClip]:
-        """Encode the clips of a part.
+        """Encode the clips of a part, one result per clip in their order.
 
-        Which clips share a batch depends on the part alone, so the tokens do not depend on who
-        encodes it, or when.
-
-        Parameters
-        ----------
-        clips : sequence of Clip
-            Of the part.
-        on_seconds : callable
-            Told of audio as it is done.
-
-        Returns
-        -------
-        list of EncodedClip
-            One for each clip, in their order.
+        The batches depend only on the part, so its tokens do not depend on the process that
+        encodes it. `on_seconds` is called with the audio of each finished batch, in seconds.
         """
         headers = dict(enumerate(self.pool.map(self._header, clips)))
         infos = {index: info for index, info in headers.items() if not isinstance(info, str)}
@@ -104,9 +78,9 @@ class PartEncoder:
         return [done[index] for index in range(len(clips))]
 
     def _toks(
-        self, clips: Sequence[Clip], infos: Mapping[int, AudioInfo]
+        self, clips: Sequence[CorpusClip], infos: Mapping[int, AudioInfo]
     ) -> Iterator[tuple[list[int], list[Tensor | str]]]:
-        """Clips of each batch, and their tokens or the reason why there are none."""
+        """Clips of each batch, with their tokens or the reason why they failed."""
         limit = self.options.window_seconds
         short = {index: info.seconds for index, info in infos.items() if info.seconds <= limit}
         batches = plan_batches(short, self.options.batch_seconds)
@@ -116,7 +90,7 @@ class PartEncoder:
             yield [index], [self._encode_long(clips[index])]
 
     def _read_ahead(
-        self, clips: Sequence[Clip], batches: Iterable[list[int]]
+        self, clips: Sequence[CorpusClip], batches: Iterable[list[int]]
     ) -> Iterator[tuple[list[int], list[Tensor | str]]]:
         waiting: deque[tuple[list[int], list[Future[Tensor | str]]]] = deque()
         for batch in batches:
@@ -127,14 +101,14 @@ class PartEncoder:
         for indices, futures in waiting:
             yield indices, [future.result() for future in futures]
 
-    def _header(self, clip: Clip) -> AudioInfo | str:
+    def _header(self, clip: CorpusClip) -> AudioInfo | str:
         return _or_reason(lambda: audio_info(self.source.audio(clip)))
 
-    def _read(self, clip: Clip) -> Tensor | str:
+    def _read(self, clip: CorpusClip) -> Tensor | str:
         rate, channels = self.tokenizer.sample_rate_input, self.options.channels
         return _or_reason(lambda: read_audio(self.source.audio(clip), rate, channels=channels))
 
-    def _encode_long(self, clip: Clip) -> Tensor | str:
+    def _encode_long(self, clip: CorpusClip) -> Tensor | str:
         def encode() -> Tensor:
             rate, channels = self.tokenizer.sample_rate_input, self.options.channels
             with AudioStream(self.source.audio(clip), rate, channels) as stream:
@@ -144,19 +118,10 @@ class PartEncoder:
 
 
 def plan_batches(seconds: Mapping[int, float], batch_seconds: float) -> list[list[int]]:
-    """Put clips of like length together.
+    """Group clips of similar length into batches, longest clips first.
 
-    Parameters
-    ----------
-    seconds : mapping
-        Length of each clip.
-    batch_seconds : float
-        Of a batch, padding included; at least the longest clip.
-
-    Returns
-    -------
-    list of list
-        Keys of `seconds`, longest clips first.
+    `seconds` holds the length of each clip, and a batch holds its keys. A batch has at most
+    `batch_seconds` of audio, padding included, or as much as the longest clip.
 
     Example
     -------
@@ -172,24 +137,10 @@ def plan_batches(seconds: Mapping[int, float], batch_seconds: float) -> list[lis
 
 
 def encode_batch(tokenizer: Tokenizer, sigs: Sequence[Tensor | str]) -> list[Tensor | str]:
-    """Encode what could be read of a batch.
+    """Encode the clips of a batch that could be read, (T,) each; keep the reasons of the others.
 
-    Parameters
-    ----------
-    tokenizer : Tokenizer
-        Who encodes.
-    sigs : sequence of Tensor or str
-        (T,) each at the tokenizer's rate, or the reason why there is none.
-
-    Returns
-    -------
-    list of Tensor or str
-        toks (N * Q,) int64 on the CPU, or the reason as it came.
-
-    Raises
-    ------
-    UserError
-        The device's memory is too small for the batch.
+    Returns toks (N * Q,) int64 on the CPU per clip. A batch that is too large for the memory of
+    the device is a `UserError`.
     """
     read = [sig for sig in sigs if not isinstance(sig, str)]
     if not read:
@@ -205,8 +156,42 @@ def encode_batch(tokenizer: Tokenizer, sigs: Sequence[Tensor | str]) -> list[Ten
     return [sig if isinstance(sig, str) else next(rows) for sig in sigs]
 
 
+def write_part(path: Path, digest: str, clips: Sequence[EncodedClip]) -> None:
+    """Write a finished part of the plan with this digest, atomically: a SHA-256 and a `.npz`."""
+    texts = json.dumps([digest, *(clip.reason for clip in clips)]).encode()
+    numbers = [(len(clip.toks), clip.num_samples, clip.sample_rate) for clip in clips]
+    content = io.BytesIO()
+    np.savez(
+        content,
+        toks=torch.cat([clip.toks for clip in clips]).numpy().astype(np.uint32),
+        numbers=np.array(numbers, dtype=np.int64),
+        texts=np.frombuffer(texts, dtype=np.uint8),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+
+
+def read_part(path: Path, digest: str, num_clips: int) -> list[EncodedClip] | None:
+    """Read a finished part; None if there is no intact file of this plan and number of clips."""
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        return None
+    with np.load(io.BytesIO(content[32:])) as arrays:
+        toks, numbers = arrays["toks"], arrays["numbers"]
+        found, *reasons = json.loads(arrays["texts"].tobytes())
+    if found != digest or len(reasons) != num_clips:
+        return None
+    each = torch.from_numpy(toks.astype(np.int64)).split(numbers[:, 0].tolist())
+    return [
+        EncodedClip(clip, num_samples, sample_rate, reason)
+        for clip, (_, num_samples, sample_rate), reason in zip(
+            each, numbers.tolist(), reasons, strict=True
+        )
+    ]
+
+
 def _or_reason(read: Callable[[], _T]) -> _T | str:
-    """What a function gives, or, where the file is at fault, the line that says so."""
+    """Result of `read`, or the message of its error if the file is bad."""
     try:
         return read()
     except (UserError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Parts: a batch gives what single clips do, broken files are told apart, batches keep to size."""
+"""Parts: batches give the tokens of single clips, broken files are reported, files are checked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream
 from focalcodec.errors import UserError
 from focalcodec.long_audio.coding import encode_blocks
-from focalcodec.tokenize import part_encoder, tokenizer
-from focalcodec.tokenize.part_encoder import PartEncoder, encode_batch, plan_batches
+from focalcodec.tokenize import parts, tokenizer
+from focalcodec.tokenize.parts import (
+    EncodedClip,
+    PartEncoder,
+    encode_batch,
+    plan_batches,
+    read_part,
+    write_part,
+)
 from focalcodec.tokenize.tokenizer import FocalTokenizer
 from tests.unit.small_codecs import logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, plan_for, write_corpus
 
 
-def test_each_clip_gets_the_tokens_it_has_alone(tmp_path, monkeypatch):
+def test_each_clip_has_the_same_tokens_as_alone(tmp_path, monkeypatch):
     sizes, windowed = [], []
 
     def counted(codec, sigs):
@@ -31,13 +38,13 @@ def test_each_clip_gets_the_tokens_it_has_alone(tmp_path, monkeypatch):
         windowed.append(stream.num_samples / stream.source_rate)
         return encode_blocks(codec, stream, window_seconds)
 
-    monkeypatch.setattr(part_encoder, "encode_batch", counted)
+    monkeypatch.setattr(parts, "encode_batch", counted)
     monkeypatch.setattr(tokenizer, "encode_blocks", in_windows)
     codec, plan = logmel_codec(), plan_for(logmel_codec(), write_corpus(tmp_path))
-    heard = []
+    reported = []
     with ThreadPoolExecutor(2) as pool:
         encoder = PartEncoder(FocalTokenizer(codec), plan.source, plan.options, pool)
-        encoded = encoder.encode(plan.source.clips, heard.append)
+        encoded = encoder.encode(plan.source.clips, reported.append)
     assert max(sizes) > 3 and windowed == [SECONDS["long"]]
     for clip, got in zip(plan.source.clips, encoded, strict=True):
         if clip.id in BROKEN:
@@ -52,7 +59,7 @@ def test_each_clip_gets_the_tokens_it_has_alone(tmp_path, monkeypatch):
             else:
                 expected = codec.encode(read_audio(path, 16000, channels="mix")[None])[0][0]
         assert torch.equal(got.toks, expected)
-    assert sum(heard) == pytest.approx(sum(clip.seconds for clip in encoded))
+    assert sum(reported) == pytest.approx(sum(clip.seconds for clip in encoded))
 
 
 def test_channels_can_be_refused(tmp_path):
@@ -75,7 +82,7 @@ def test_batches_hold_each_clip_once_within_the_limit(durations, batch_seconds):
         assert len(batch) * max(seconds[key] for key in batch) <= limit
 
 
-def test_batch_that_does_not_fit_the_device_is_told_of(monkeypatch):
+def test_batch_too_large_for_the_device_is_an_error(monkeypatch):
     codec = logmel_codec()
 
     def full(*_, **__):
@@ -86,5 +93,49 @@ def test_batch_that_does_not_fit_the_device_is_told_of(monkeypatch):
         encode_batch(FocalTokenizer(codec), [torch.zeros(32000), "broken", torch.zeros(16000)])
 
 
-def test_batch_of_broken_clips_alone():
+def test_batch_with_only_broken_clips():
     assert encode_batch(FocalTokenizer(logmel_codec()), ["one", "two"]) == ["one", "two"]
+
+
+# -- files of parts --------------------------------------------------------------------------------
+
+
+CLIPS = [
+    EncodedClip(torch.tensor([5, 8191, 70_000]), 960, 16000),
+    EncodedClip(reason="a\udce4.wav: empty"),
+    EncodedClip(torch.tensor([1]), 2**40, 44100),
+]
+
+
+def test_part_file_round_trip(tmp_path):
+    write_part(tmp_path / "p", "ab", CLIPS)
+    found = read_part(tmp_path / "p", "ab", 3)
+    for clip, expected in zip(found, CLIPS, strict=True):
+        assert clip.toks.dtype == torch.int64 and torch.equal(clip.toks, expected.toks)
+        assert (clip.num_samples, clip.sample_rate) == (expected.num_samples, expected.sample_rate)
+        assert clip.reason == expected.reason
+
+
+@pytest.mark.parametrize("digest, count", [("cd", 3), ("ab", 2), ("ab", 4)])
+def test_part_of_another_plan_is_ignored(tmp_path, digest, count):
+    write_part(tmp_path / "p", "ab", CLIPS)
+    assert read_part(tmp_path / "p", digest, count) is None
+
+
+def test_missing_part_is_none(tmp_path):
+    assert read_part(tmp_path / "p", "ab", 3) is None
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_damaged_part_is_ignored(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("part") / "p"
+    write_part(path, "ab", CLIPS)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:place]
+    else:
+        content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(bytes(content))
+    assert read_part(path, "ab", 3) is None
