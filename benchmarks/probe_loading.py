@@ -2,7 +2,7 @@
 
     python benchmarks/probe_loading.py --threads 2
 
-Tokens of random clips of 2 to 16 s at 50 Hz lie in a memmap, as `keep_tokens` leaves them; the
+Tokens of random clips of 2 to 16 s at 50 Hz lie in a memmap, as `cached_tokens` leaves them; the
 probe is the papers' for speech recognition: BiLSTM, 2 x 512, CTC, 1001 symbols, batches of 16.
 """
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.probes import SequenceProbe, TokenEmbedding
-from focalcodec.probes.tokens import TokenDataset, collate_tokens
+from focalcodec.probes.token_dataset import TokenDataset, collate_tokens
 from focalcodec.tokenize.store import META_NAME, TokenizedClip, TokenStore, write_memmap
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 

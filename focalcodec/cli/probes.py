@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from focalcodec.cli.main import DONE
-from focalcodec.probes.table import probe_table, read_cards
+from focalcodec.probes.cards import probe_table, read_cards
 
 EXAMPLES = """examples:
   focalcodec probes results

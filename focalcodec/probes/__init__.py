@@ -1,11 +1,13 @@
-"""Probes: small networks that tell what a codec's tokens keep of words, voices and moods."""
+"""Probes: small networks that measure which information the tokens of a frozen codec keep.
 
-from focalcodec.probes.ctc_decode import decode_greedily
+A probe predicts a text, a label or other tokens from the tokens (or features) of a codec that is
+not trained; the lower its error on a test set, the more the tokens keep (arXiv 2502.04465,
+appendix).
+"""
+
 from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding
-from focalcodec.probes.pit import permuted_cross_entropy
-from focalcodec.probes.sequence import SequenceProbe
-from focalcodec.probes.translator import TokenTranslator
-from focalcodec.probes.utterance import UtteranceProbe
+from focalcodec.probes.lstm import SequenceProbe, UtteranceProbe
+from focalcodec.probes.translator import TokenTranslator, permuted_cross_entropy
 
 __all__ = [
     "FeatureProjection",
@@ -13,6 +15,5 @@ __all__ = [
     "TokenEmbedding",
     "TokenTranslator",
     "UtteranceProbe",
-    "decode_greedily",
     "permuted_cross_entropy",
 ]

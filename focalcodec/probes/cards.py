@@ -1,4 +1,4 @@
-"""Result cards of probes: one probe on one codec's tokens and one test set."""
+"""Result cards of probes (one probe on one codec and one test set), and a table of many cards."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT, figures, hardware, versions
 from focalcodec.evaluation.folders import write_json
+from focalcodec.evaluation.table import column_title, markdown, number
 
 CARD_NAME = "card.json"
 Row = Mapping[str, Any]
+Card = Mapping[str, Any]
 
 
 def make_card(
@@ -24,52 +28,47 @@ def make_card(
     judges: Sequence[Mapping[str, Any]] = (),
     missing: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Card in the format of the evaluation's, with a part `probe`.
+    """Return a JSON-ready card in the format of the evaluation's cards, with a part `probe`.
 
     Parameters
     ----------
     about : mapping
-        `task`, `set` (name), `codec` (description), `probe` (what it is, JSON-ready), `seed`,
+        `task`, `set` (name), `codec` (description), `probe` (description, JSON-ready), `seed`,
         `bootstrap_samples`, `device`, `command`, and `group_by` (a column or None).
     clips : mapping
-        By ID, of each clip that was tested: id, scores, and `prediction` or judges' `transcripts`.
+        For the ID of each tested clip: id, scores, and `prediction` or judges' `transcripts`.
     rows : sequence of mapping
-        Of the set's manifest.
+        Manifest rows of the set.
     columns : sequence of mapping
-        Key, title, unit, better and judge of each figure.
+        Key, title, unit, better and judge of each figure of the probe.
     judges : sequence of mapping
-        See `describe_judge`.
+        As from `describe_judge`.
     missing : sequence of str
         A line for each judge that is not installed.
-
-    Returns
-    -------
-    dict
-        JSON-ready.
     """
-    known = [row for row in rows if row["ID"] in clips]
+    tested = [row for row in rows if row["ID"] in clips]
     seed, samples = about["seed"], about["bootstrap_samples"]
-    told = [{"text": row.get("wrd", ""), **clips[row["ID"]]} for row in known]
-    seen = {key for clip in told for key in clip["scores"]}
+    results = [{"text": row.get("wrd", ""), **clips[row["ID"]]} for row in tested]
+    scored = {key for clip in results for key in clip["scores"]}
     every = [*columns, *(column for judge in judges for column in judge["columns"])]
     return {
         "format": FORMAT,
         "task": about["task"],
         "set": {
             "name": about["set"],
-            "count": len(known),
-            "seconds": round(sum(row["duration"] for row in known), 3),
-            "sha256": _digest(known),
-            "kind": _kind(known),
+            "count": len(tested),
+            "seconds": round(sum(row["duration"] for row in tested), 3),
+            "sha256": _digest(tested),
+            "kind": _kind(tested),
         },
         "codec": dict(about["codec"]),
         "probe": dict(about["probe"]),
-        "columns": [column for column in every if column["key"] in seen],
+        "columns": [column for column in every if column["key"] in scored],
         "judges": {judge["name"]: judge["describe"] for judge in judges},
         "missing": list(missing),
-        "figures": figures(told, seed, samples),
-        "splits": _splits(known, clips, about),
-        "clips": told,
+        "figures": figures(results, seed, samples),
+        "splits": _splits(tested, clips, about),
+        "clips": results,
         "seed": seed,
         "bootstrap_samples": samples,
         "versions": versions(),
@@ -87,7 +86,7 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
 def _splits(
     rows: Sequence[Row], clips: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Figures of each group, where there are several."""
+    """Return the figures of each group, if there is more than one."""
     column = about["group_by"]
     if column is None:
         return {}
@@ -96,15 +95,12 @@ def _splits(
         groups.setdefault(str(row.get(column, "")), []).append(clips[row["ID"]])
     if len(groups) < 2:
         return {}
-    made = {
-        name: figures(some, about["seed"], about["bootstrap_samples"])
-        for name, some in sorted(groups.items())
-    }
-    return {column: made}
+    seed, samples = about["seed"], about["bootstrap_samples"]
+    return {column: {name: figures(of, seed, samples) for name, of in sorted(groups.items())}}
 
 
 def _digest(rows: Sequence[Row]) -> str:
-    """Hash of the list: of ids, lengths, speakers, texts, not of where the files lie."""
+    """Hash the list of clips by IDs, durations, speakers and texts, not by the files' places."""
     about = [[row["ID"], row["duration"], row.get("spk_id"), row.get("wrd")] for row in rows]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
@@ -112,3 +108,108 @@ def _digest(rows: Sequence[Row]) -> str:
 def _kind(rows: Sequence[Row]) -> str:
     kinds = {str(row.get("kind") or "") for row in rows}
     return kinds.pop() if len(kinds) == 1 else ""
+
+
+def read_cards(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the cards of probes below a folder, which holds one run or many, ordered by path.
+
+    Raises
+    ------
+    UserError
+        There are no cards, or one can't be read.
+
+    Example
+    -------
+    >>> read_cards("no/such/folder")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/such/folder: no card.json of a probe in it; give the folder of \
+a run, or one above it
+    """
+    cards = []
+    for path in sorted(Path(folder).expanduser().glob(f"**/{CARD_NAME}")):
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON ({error}); run its probe again") from error
+        if "probe" in card:
+            cards.append(card)
+    if not cards:
+        raise UserError(
+            f"{folder}: no {CARD_NAME} of a probe in it; give the folder of a run, or one above it"
+        )
+    return cards
+
+
+def probe_table(cards: Sequence[Card]) -> str:
+    """Return a Markdown table: a line for each figure, probe and test set, a column for each codec.
+
+    Cards that differ only in their seed share a cell. A cell of one seed has the figure with its
+    95 % interval over clips, a cell of several seeds their mean and range.
+    """
+    names, sets = _codec_names(cards), _set_names(cards)
+    codecs = list(dict.fromkeys(names))
+    lines: dict[tuple[str, str, str], dict[str, dict[int, Mapping[str, float]]]] = {}
+    titles = {}
+    for card, codec, name in zip(cards, names, sets, strict=True):
+        for part, known in _parts(card):
+            for column in card["columns"]:
+                key, place = column["key"], (card["probe"]["name"], f"{name}{part}")
+                titles[key] = column_title(column)
+                if key in known:
+                    cells = lines.setdefault((*place, key), {})
+                    cells.setdefault(codec, {})[card["seed"]] = known[key]
+    rates = {codec: card["codec"]["kbps"] for card, codec in zip(cards, names, strict=True)}
+    first = ["kbit/s", *("" if rates[c] is None else f"{rates[c]:.3g}" for c in codecs)]
+    rows = [
+        [f"{probe}, {where}: {titles[key]}", *(_cell(cells.get(codec)) for codec in codecs)]
+        for (probe, where, key), cells in lines.items()
+    ]
+    seeds = max(len(found) for cells in lines.values() for found in cells.values())
+    note = "[95 % interval over clips]" + ("; (lowest to highest of n seeds)" if seeds > 1 else "")
+    return f"{markdown(['', *codecs], [first, *rows])}\n\n{note}"
+
+
+def _parts(card: Card) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the figures of a set ("") and of its groups (", name")."""
+    groups = [
+        (f", {group}", known) for split in card["splits"].values() for group, known in split.items()
+    ]
+    return [("", card["figures"]), *groups]
+
+
+def _set_names(cards: Sequence[Card]) -> list[str]:
+    """Return the name of each card's set, with its hash where other sets have the same name."""
+    names = [(card["probe"]["name"], card["set"]["name"]) for card in cards]
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for name, card in zip(names, cards, strict=True):
+        hashes.setdefault(name, set()).add(card["set"]["sha256"])
+    return [
+        f"{name[1]} {card['set']['sha256'][:6]}" if len(hashes[name]) > 1 else name[1]
+        for name, card in zip(names, cards, strict=True)
+    ]
+
+
+def _codec_names(cards: Sequence[Card]) -> list[str]:
+    """Return the name of each card's codec, with hash and inputs where these are needed."""
+    hashes: dict[str, set[str]] = {}
+    for card in cards:
+        hashes.setdefault(card["codec"]["name"], set()).add(card["codec"]["weights_sha256"])
+    names = []
+    for card in cards:
+        name, inputs = card["codec"]["name"], card["probe"]["inputs"]
+        if len(hashes[name]) > 1:
+            name += f" {card['codec']['weights_sha256'][:6]}"
+        names.append(name if inputs == "toks" else f"{name}, {inputs}")
+    return names
+
+
+def _cell(seeds: Mapping[int, Mapping[str, float]] | None) -> str:
+    if not seeds:
+        return ""
+    values = [figure["value"] for figure in seeds.values()]
+    if len(values) == 1:
+        (found,) = seeds.values()
+        return f"{number(values[0])} [{number(found['low'])}, {number(found['high'])}]"
+    low, high = number(min(values)), number(max(values))
+    return f"{number(mean(values))} ({low} to {high}, n={len(values)})"

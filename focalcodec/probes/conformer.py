@@ -1,15 +1,16 @@
-"""Conformer encoder in which a clip's frames do not depend on the padding beside them.
+"""Conformer encoder whose output for a clip does not depend on the padding beside it.
 
-It is written here because none of the well-kept ones has that property, and a probe without it
-scores a codec by the company its clips are in. Three layers of each with biases as after training,
-a clip of 20 frames alone and in a batch of 80, outputs of mean magnitude 0.8, the largest change:
+It is written here because no maintained implementation has this property, and without it a probe's
+score depends on which clips share a batch. Largest change of the output (mean magnitude 0.8) of a
+clip of 20 frames between alone and in a batch of 80 frames; three layers, biases as after training:
 
     torchaudio 2.11 Conformer                     0.16   (training: 1.3)
     speechbrain 1.1.2 ConformerEncoder            0.8    (training: 1.4)
     transformers 5.23 Wav2Vec2ConformerEncoder    1.1    (training: 1.5)
 
-They mask their attention, but the depth-wise convolution reads what biases have put into the
-padding, and norms over time or over the batch count it. The first is also PyTorch's issue 4205.
+They mask their attention, but the depth-wise convolution reads the values that biases have put into
+the padding, and norms over time or over the batch include it. The first is also torchaudio's issue
+4205.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from torch import Tensor, nn
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import MaskedConv1d
 from focalcodec.nn.masking import zero_padding
-from focalcodec.probes.lengths import check_frames
+from focalcodec.probes.inputs import check_frames
 
 
 class ConformerEncoder(nn.Module):
-    """Conformer with sinusoidal positions; frames in, as many frames of width `dim` out.
+    """Conformer with sinusoidal positions: N frames in, N frames of width `dim` out.
 
-    As the one of SpeechBrain that the papers' probes use, it has absolute positions where the
-    original has relative ones, and layer norm behind the convolution where it has batch norm.
+    It follows SpeechBrain's, which the papers' probes use: absolute positions instead of the
+    original's relative ones, and layer norm instead of batch norm after the convolution.
 
     Sources: Gulati et al., "Conformer", arXiv 2005.08100, section 2; Vaswani et al., "Attention is
     all you need", arXiv 1706.03762, section 3.5 (positions).
@@ -40,22 +41,15 @@ class ConformerEncoder(nn.Module):
     input_dim : int
         Width of the input.
     dim : int
-        Width inside and of the output; even, and a multiple of `num_heads`.
-    num_layers : int
-        Layers.
-    num_heads : int
-        Heads of the attention.
+        Width inside and of the output; an even multiple of `num_heads`, otherwise UserError.
+    num_layers, num_heads : int
+        Number of layers, and of attention heads in each.
     ffn_dim : int
         Width of the feed-forward networks.
     kernel_size : int
-        Frames that the convolution sees.
+        Frames that the convolution covers.
     dropout : float
-        On the output of each module and on the attention's weights.
-
-    Raises
-    ------
-    UserError
-        `dim` can't be divided so.
+        Dropout rate of each module's output and of the attention weights.
 
     Example
     -------
@@ -86,25 +80,19 @@ class ConformerEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode x (B, N, input_dim) to (B, N, dim), zero in the padding; lengths stay."""
+        """Encode x (B, N, input_dim) to (B, N, dim), zero in the padding, and lengths."""
         x, lengths, mask = check_frames(x, lengths, self.input_dim)
-        positions = sinusoids(x.shape[1], self.dim, x.device).to(x.dtype)
-        x = self.dropout(self.map(x) + positions)
+        positions = sinusoids(x.shape[1], self.dim, x.device).to(x.dtype)  # (N, dim)
+        x = self.dropout(self.map(x) + positions)  # (B, N, dim)
         for layer in self.layers:
             x = layer(x, mask)
         return zero_padding(x, mask), lengths
 
 
 class ConformerLayer(nn.Module):
-    """Half a feed-forward network, attention, convolution, the other half, and a norm.
+    """Half a feed-forward step, attention, convolution, the other half, and a norm.
 
-    Source: Gulati et al., arXiv 2005.08100, equation 1. Parameters as those of `ConformerEncoder`.
-
-    Example
-    -------
-    >>> layer = ConformerLayer(8, num_heads=2, ffn_dim=16, kernel_size=3, dropout=0.0)
-    >>> layer(torch.zeros(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)).shape
-    torch.Size([1, 3, 8])
+    Source: Gulati et al., arXiv 2005.08100, equation 1.
     """
 
     def __init__(
@@ -118,7 +106,7 @@ class ConformerLayer(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Pass x (B, N, dim), mask (B, N) bool; padded frames hold values without a meaning."""
+        """Transform x (B, N, dim); mask (B, N) is True on valid frames, others give any value."""
         x = x + 0.5 * self.first_ffn(x)
         x = x + self.attention(x, mask)
         x = x + self.convolution(x, mask)
@@ -127,23 +115,7 @@ class ConformerLayer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Norm and attention to the valid frames, through PyTorch's fused kernels.
-
-    Parameters
-    ----------
-    dim : int
-        Width, a multiple of `num_heads`.
-    num_heads : int
-        Heads.
-    dropout : float
-        On the weights and on the output.
-
-    Example
-    -------
-    >>> attention = SelfAttention(8, num_heads=2, dropout=0.0)
-    >>> attention(torch.zeros(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)).shape
-    torch.Size([1, 3, 8])
-    """
+    """Norm and attention to the valid frames, with PyTorch's fused kernels."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -154,7 +126,8 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Attend. x (B, N, dim), finite in the padding too; mask (B, N) bool."""
+        """Map x (B, N, dim), finite in the padding too, with mask (B, N), to the same shape."""
+        # Each is (B, heads, N, dim / heads).
         queries, keys, values = (
             y.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for y in self.map_in(self.norm(x)).chunk(3, dim=2)
@@ -165,7 +138,7 @@ class SelfAttention(nn.Module):
             values,
             attn_mask=mask[:, None, None, :],
             dropout_p=self.rate if self.training else 0.0,
-        )
+        )  # (B, heads, N, dim / heads)
         return self.dropout(self.map_out(y.transpose(1, 2).flatten(2)))
 
 
@@ -173,21 +146,6 @@ class ConvolutionModule(nn.Module):
     """Norm, gated linear unit, depth-wise convolution of the valid frames, norm, Swish.
 
     Source: Gulati et al., arXiv 2005.08100, section 2.2.
-
-    Parameters
-    ----------
-    dim : int
-        Width.
-    kernel_size : int
-        Frames that the convolution sees.
-    dropout : float
-        On the output.
-
-    Example
-    -------
-    >>> module = ConvolutionModule(8, kernel_size=3, dropout=0.0)
-    >>> module(torch.zeros(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)).shape
-    torch.Size([1, 3, 8])
     """
 
     def __init__(self, dim: int, kernel_size: int, dropout: float) -> None:
@@ -199,14 +157,14 @@ class ConvolutionModule(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Convolve x (B, N, dim), mask (B, N) bool."""
+        """Map x (B, N, dim), with mask (B, N), to the same shape."""
         return self.out(self.depthwise(self.gate(x), mask))
 
 
 def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Positions of the frames: sines, then cosines, of periods from 2 pi to 10,000 times that.
+    """Position vectors (length, dim): sines, then cosines, of periods from 2 pi to 20,000 pi.
 
-    Source: Vaswani et al., arXiv 1706.03762, section 3.5, in another order of channels.
+    Source: Vaswani et al., arXiv 1706.03762, section 3.5, with another order of channels.
 
     Example
     -------

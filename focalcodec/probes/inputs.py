@@ -1,4 +1,4 @@
-"""What a probe hears: tokens, through embeddings that start from the codec's codes, or features."""
+"""Inputs of probes: tokens, embedded by tables that start from the codec's codes, or features."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.nn.masking import valid_mask, zero_padding
-from focalcodec.probes.lengths import check_frames, check_lengths
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
 class TokenEmbedding(nn.Module):
-    """Tokens of one or more streams to vectors.
+    """Embedding of one or more streams of tokens.
 
-    Each stream has a table, as wide as the codec's codes and starting as exactly these, and a
-    linear map from there to `dim`; both are trained. So nothing is padded or projected at
-    random before the training, the table of FocalCodec has 8192 x 13 numbers instead of
-    8192 x `dim`, and a codec's tokens start with the geometry of its quantised features. Without
-    codes a table is as wide as `dim` and starts from a normal distribution.
+    Each stream has a table that starts as the codec's codes and has their width, and a linear map
+    to `dim`; both are trained. So nothing is padded or projected at random before training, the
+    table of FocalCodec has 8192 x 13 numbers instead of 8192 x `dim`, and training starts with the
+    geometry of the quantised features. Without codes, a table has the width `dim` and starts from
+    a normal distribution.
 
-    Codecs scale their codes as they like (residual ones by less from stream to stream), so each
-    stream is brought to mean 0 and variance 1 over `dim`. The streams' weighted sum has weights
-    of a softmax, equal at first, and a layer norm: any codec gives a probe inputs of one size.
+    Codecs scale their codes differently (residual codecs by less from stream to stream), so each
+    stream is normalised to mean 0 and variance 1 over `dim`. The streams are added with softmax
+    weights, equal at first; a layer norm follows. So all codecs give inputs of one scale.
 
     Sources: FocalCodec, arXiv 2502.04465 (tables from the codes, trained); Yang et al.,
     "SUPERB", arXiv 2105.01051, section 4.1 (a learned weighted sum, there of layers).
@@ -38,12 +37,7 @@ class TokenEmbedding(nn.Module):
     dim : int
         Width of the output.
     codes : sequence of Tensor, optional
-        The codec's codes, (K, L) for each stream.
-
-    Raises
-    ------
-    UserError
-        There are not as many codes as streams and tokens.
+        The codec's codes, (K, L) for each stream; UserError if they do not fit K and Q.
 
     Example
     -------
@@ -71,20 +65,20 @@ class TokenEmbedding(nn.Module):
             nn.Embedding.from_pretrained(code.detach().float().clone(), freeze=False)
             for code in codes
         )
-        # A bias would outweigh codes that are small, before the scale is taken out.
+        # No bias: before the normalisation it would outweigh small codes.
         self.maps = nn.ModuleList(nn.Linear(code.shape[1], dim, bias=False) for code in codes)
         self.stream_logits = nn.Parameter(torch.zeros(streams))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, toks: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Look the tokens up.
+        """Embed tokens.
 
         Parameters
         ----------
         toks : Tensor
-            (B, N) or (B, N, streams), integer; what stands in the padding does not matter.
+            (B, N) or (B, N, Q), integer; the padding may hold any value.
         lengths : Tensor, optional
-            (B,) int64, valid frames; None if all are.
+            (B,) int64, valid frames; None means all.
 
         Returns
         -------
@@ -96,20 +90,20 @@ class TokenEmbedding(nn.Module):
         UserError
             Other shapes, or a token that the codec does not have.
         """
-        toks = self._as_streams(toks)
+        toks = self._as_streams(toks)  # (B, N, Q)
         lengths = check_lengths(toks, lengths)
-        mask = valid_mask(lengths, toks.shape[1])
+        mask = valid_mask(lengths, toks.shape[1])  # (B, N)
         toks = zero_padding(toks, mask)
         self._check_range(toks)
         x = torch.zeros((), device=toks.device)
         for q, weight in enumerate(self.stream_weights):
-            stream = self.maps[q](self.tables[q](toks[..., q]))
+            stream = self.maps[q](self.tables[q](toks[..., q]))  # (B, N, dim)
             x = x + weight * F.layer_norm(stream, (self.dim,))
         return zero_padding(self.norm(x), mask), lengths
 
     @property
     def stream_weights(self) -> Tensor:
-        """(streams,) how much of each stream the probe takes; they sum to 1."""
+        """(Q,) weight of each stream; they sum to 1."""
         return self.stream_logits.softmax(dim=0)
 
     def _as_streams(self, toks: Tensor) -> Tensor:
@@ -126,22 +120,15 @@ class TokenEmbedding(nn.Module):
         if low < 0 or high >= self.codebook_size:
             raise UserError(
                 f"toks from {low} to {high}: this probe was made for [0, {self.codebook_size});"
-                " is it the codec that made them?"
+                " give tokens of its codec"
             )
 
 
 class FeatureProjection(nn.Module):
-    """Continuous frames to vectors of the size that `TokenEmbedding` gives.
+    """Projection of continuous features to the width and scale that `TokenEmbedding` gives.
 
-    It stands in its place where a probe hears quantised features, or the encoder's, so that
-    what differs between two such runs is what was heard. Frames are (B, N, input_dim).
-
-    Parameters
-    ----------
-    input_dim : int
-        Width of the features.
-    dim : int
-        Width of the output.
+    It replaces `TokenEmbedding` where a probe's input is quantised features or those of the
+    encoder, so that two such runs differ only in this input.
 
     Example
     -------
@@ -157,9 +144,44 @@ class FeatureProjection(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Project (B, N, input_dim) to (B, N, dim), zero in the padding; lengths stay."""
+        """Project x (B, N, input_dim) to (B, N, dim), zero in the padding, and lengths."""
         x, lengths, mask = check_frames(x, lengths, self.input_dim)
         return zero_padding(self.norm(self.map(x)), mask), lengths
+
+
+def check_frames(x: Tensor, lengths: Tensor | None, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Check x (B, N, dim) and set its padding, which may hold NaN, to zero.
+
+    Return x, lengths (B,) int64 (None means N for all), and mask (B, N), True on valid frames.
+    UserError if x has another shape or a length is not in 1..N.
+
+    Example
+    -------
+    >>> x, lengths, mask = check_frames(torch.ones(1, 3, 2), torch.tensor([2]), dim=2)
+    >>> x.sum(dim=2), mask
+    (tensor([[2., 2., 0.]]), tensor([[ True,  True, False]]))
+    """
+    if x.dim() != 3 or x.shape[2] != dim:
+        raise UserError(f"x: shape {tuple(x.shape)}; give (batch, frames, {dim})")
+    lengths = check_lengths(x, lengths)
+    mask = valid_mask(lengths, x.shape[1])
+    return zero_padding(x, mask), lengths, mask
+
+
+def check_lengths(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return lengths (B,) int64 of x (B, N, ...); UserError if one is not in 1..N.
+
+    None means N for all. Zero is refused because a probe can't answer for a clip without frames.
+    """
+    if lengths is None:
+        lengths = full_lengths(x)
+    if lengths.shape != x.shape[:1] or lengths.dtype != torch.int64:
+        raise UserError(
+            f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(x)},), in frames"
+        )
+    if bool((lengths < 1).any()) or bool((lengths > x.shape[1]).any()):
+        raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{x.shape[1]}")
+    return lengths
 
 
 def _check_codes(codes: Sequence[Tensor], codebook_size: int, streams: int) -> None:

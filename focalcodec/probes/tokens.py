@@ -1,237 +1,239 @@
-"""Kept tokens as training reads them: straight from the memmap, padded into batches."""
+"""The frozen codec of a probe, and its tokens of a set, which are computed once and stored."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import soundfile
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 
-from focalcodec.data.batch import AudioBatch, pad_collate
-from focalcodec.data.dataset import AudioDataset
+from focalcodec.audio import audio_info
+from focalcodec.audio_file import AudioSource
+from focalcodec.codec import FocalCodec
+from focalcodec.coders.coder import Sent
+from focalcodec.coders.focal import FocalCoder, VocoderCoder
+from focalcodec.coders.hub import HubCoder
+from focalcodec.coders.spec import load_coder, parse_spec
+from focalcodec.data.clip_audio import read_clip
 from focalcodec.errors import UserError
-from focalcodec.tokenize.store import TokenStore
+from focalcodec.tokenize.plan import ModelIdentity, Shard, TokenizeOptions, TokenizePlan
+from focalcodec.tokenize.run import tokenize_corpus
+from focalcodec.tokenize.sources import CorpusClip
+from focalcodec.tokenize.store import META_NAME, TokenStore
+from focalcodec.tokenize.tokenizer import as_tokenizer
+from focalcodec.tokenize.vocabulary import TokenVocabulary
+from focalcodec.tokenize.workspace import FAILED_NAME
 
 logger = logging.getLogger(__name__)
 
-Row = Mapping[str, Any]
+INPUTS = ("toks", "qfeats", "feats")
+_ALONE = Shard()
+_WAIT_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class TokenBatch:
-    """Padded tokens. Move it with `.to(device)`.
-
-    Parameters
-    ----------
-    id, group : list of str
-        Of each clip; the group is "" without groups.
-    rows : list of dict
-        Of the manifest: labels, texts, files.
-    toks : Tensor
-        (B, N) int64, or (B, N, Q) of Q streams, 0 beyond a clip's end.
-    lengths : Tensor
-        (B,) int64, frames.
-    targets : Tensor, optional
-        (B, N, S, Q) int64, tokens of the S recordings that are to be told.
-    audio : AudioBatch, optional
-        The clips as sound, where a probe hears features.
-    """
-
-    id: list[str]
-    group: list[str]
-    rows: list[Row]
-    toks: Tensor
-    lengths: Tensor
-    targets: Tensor | None = None
-    audio: AudioBatch | None = None
-
-    def __len__(self) -> int:
-        """Clips."""
-        return len(self.id)
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
-        """Batch with its tensors on a device."""
-        return replace(
-            self,
-            toks=self.toks.to(device, non_blocking=non_blocking),
-            lengths=self.lengths.to(device, non_blocking=non_blocking),
-            targets=None
-            if self.targets is None
-            else self.targets.to(device, non_blocking=non_blocking),
-            audio=None if self.audio is None else self.audio.to(device, non_blocking),
-        )
-
-    def pin_memory(self) -> TokenBatch:
-        """Batch in page-locked memory; the data loader calls it."""
-        return replace(
-            self,
-            toks=self.toks.pin_memory(),
-            lengths=self.lengths.pin_memory(),
-            targets=None if self.targets is None else self.targets.pin_memory(),
-            audio=None if self.audio is None else self.audio.pin_memory(),
-        )
-
-
-class TokenDataset(Dataset[dict[str, Any] | None]):
-    """Clips of a set with their tokens, and the sound where it is heard.
+class ProbeCodec:
+    """A frozen codec with tokens, loaded by its name in the YAML.
 
     Parameters
     ----------
-    rows : sequence of dict
-        Of a manifest.
-    store : TokenStore
-        Of the rows' clips, by their IDs.
-    targets : sequence of TokenStore
-        Of the same rows, in the order of the columns that are to be told.
-    min_seconds, max_seconds : float
-        Other clips are left out.
-    group_by : str, optional
-        Column whose value is a clip's group.
-    usable : callable, optional
-        Rows that it denies are left out: those without an answer.
-    audio : callable, optional
-        Makes the `AudioDataset` of the rows that are left.
+    text : str
+        As in `focalcodec.coders.spec`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
+    device : torch.device
+        Where it runs.
+
+    Attributes
+    ----------
+    name, folder : str
+        Name in tables, and the same as a file name.
+    coder : FocalCoder or HubCoder
+        The codec for the evaluation.
+    tokenizer : Tokenizer
+        The codec for the corpus tokenizer.
 
     Raises
     ------
     UserError
-        No clip is left, or no column `group_by`.
-    """
-
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        store: TokenStore,
-        targets: Sequence[TokenStore] = (),
-        min_seconds: float = 0.0,
-        max_seconds: float = float("inf"),
-        group_by: str | None = None,
-        usable: Callable[[Row], bool] | None = None,
-        audio: Callable[[Sequence[dict[str, Any]]], AudioDataset] | None = None,
-    ) -> None:
-        self.store, self.targets, self.group_by = store, list(targets), group_by
-        # Clips whose files are broken are in no store.
-        known = [
-            {name: place for place, name in enumerate(kept.ids) if kept.index[place, 1]}
-            for kept in self._stores
-        ]
-        self.rows = [
-            dict(row)
-            for row in rows
-            if min_seconds <= row["duration"] <= max_seconds
-            and (usable is None or usable(row))
-            and all(row["ID"] in places for places in known)
-        ]
-        if not self.rows:
-            raise UserError(
-                f"no clip of {len(rows)} is left: each has no tokens, no answer, or is not within"
-                f" min_seconds={min_seconds} and max_seconds={max_seconds}"
-            )
-        if len(self.rows) < len(rows):
-            left_out = len(rows) - len(self.rows)
-            logger.info("%d of %d clips are left out: length or no answer", left_out, len(rows))
-        self.places = np.array([[places[row["ID"]] for places in known] for row in self.rows])
-        for row in self.rows if group_by is not None else ():
-            if group_by not in row:
-                raise UserError(
-                    f"group_by={group_by!r}: no such column in the manifest of clip {row['ID']!r},"
-                    f" which has {', '.join(row)}; name one of them, or null"
-                )
-        self._check_frames()
-        self.audio = None if audio is None else audio(self.rows)
-
-    def _check_frames(self) -> None:
-        # A recording may be some samples longer than what was made of it.
-        kept = [x.index[place, 1] for x, place in zip(self._stores, self.places.T, strict=True)]
-        frames = np.stack(kept) // self.store.streams
-        (wrong,) = np.nonzero(frames.max(axis=0) - frames.min(axis=0) > 1)
-        if len(wrong):
-            counts = ", ".join(map(str, frames[1:, wrong[0]].tolist()))
-            raise UserError(
-                f"clip {self.rows[wrong[0]]['ID']!r}: {frames[0, wrong[0]]} frames are heard,"
-                f" {counts} are to be told; recordings of a clip must be of one length"
-            )
-
-    @property
-    def _stores(self) -> list[TokenStore]:
-        return [self.store, *self.targets]
-
-    @property
-    def durations(self) -> list[float]:
-        """Seconds of each clip, for the sampler."""
-        return [row["duration"] for row in self.rows]
-
-    @property
-    def groups(self) -> list[str] | None:
-        """Group of each clip, for the sampler; None without `group_by`."""
-        return None if self.group_by is None else [str(row[self.group_by]) for row in self.rows]
-
-    def __len__(self) -> int:
-        """Clips."""
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any] | None:
-        """Clip; None where its sound is needed and broken."""
-        row, places = self.rows[index], self.places[index].tolist()
-        sound = None
-        if self.audio is not None:
-            sound = self.audio[index]
-            if sound is None:
-                return None
-        toks, *told = (store[place] for store, place in zip(self._stores, places, strict=True))
-        targets = [target.view(-1, self.store.streams) for target in told]
-        if targets:
-            frames = min(len(toks), *map(len, targets))
-            toks, targets = toks[:frames], [target[:frames] for target in targets]
-        return {
-            "id": row["ID"],
-            "row": row,
-            "group": "" if self.group_by is None else str(row[self.group_by]),
-            "toks": toks,
-            "targets": torch.stack(targets, dim=1) if targets else None,
-            "sound": sound,
-        }
-
-
-def collate_tokens(items: Sequence[dict[str, Any] | None]) -> TokenBatch | None:
-    """Join items of `TokenDataset`.
-
-    Parameters
-    ----------
-    items : sequence of dict or None
-        Items; None for broken clips.
-
-    Returns
-    -------
-    TokenBatch or None
-        None when no clip is left.
+        The codec can't be loaded, or has no tokens.
 
     Example
     -------
-    >>> names = {"id": "a", "row": {}, "group": "", "targets": None, "sound": None}
-    >>> batch = collate_tokens([{**names, "toks": torch.tensor([3, 5])}, None])
-    >>> batch.toks, batch.lengths
-    (tensor([[3, 5]]), tensor([2]))
+    >>> ProbeCodec("original", torch.device("cpu"))
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: codec=original: it has no tokens; give a neural codec
     """
-    kept = [item for item in items if item is not None]
-    if not kept:
-        return None
-    targets = None
-    if kept[0]["targets"] is not None:
-        targets = pad_sequence([item["targets"] for item in kept], batch_first=True)
-    sounds = [item["sound"] for item in kept]
-    return TokenBatch(
-        id=[item["id"] for item in kept],
-        group=[item["group"] for item in kept],
-        rows=[item["row"] for item in kept],
-        toks=pad_sequence([item["toks"] for item in kept], batch_first=True),
-        lengths=torch.tensor([len(item["toks"]) for item in kept], dtype=torch.int64),
-        targets=targets,
-        audio=None if sounds[0] is None else pad_collate(sounds),
-    )
+
+    def __init__(self, text: str, device: torch.device) -> None:
+        spec = parse_spec(str(text))
+        self.name, self.folder, self.text = spec.label, spec.folder, text
+        coder = load_coder(spec, device)
+        if isinstance(coder, FocalCoder) and not isinstance(coder, VocoderCoder):
+            self.tokenizer = as_tokenizer(coder.codec)
+        elif isinstance(coder, HubCoder):
+            self.tokenizer = as_tokenizer(coder)
+        else:
+            raise UserError(f"codec={text}: it has no tokens; give a neural codec")
+        self.coder: FocalCoder | HubCoder = coder
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model's part of the key under which tokens are stored."""
+        return ModelIdentity(self.name, self.coder.weights_sha256, streams=self.tokenizer.streams)
+
+    @property
+    def streams(self) -> int:
+        """Tokens of a frame, Q."""
+        return self.tokenizer.streams
+
+    @property
+    def codebook_size(self) -> int:
+        """Tokens of a stream, K."""
+        return self.tokenizer.codebook_size
+
+    def frozen_part(self, inputs: str) -> Any:
+        """Return the frozen module that computes a probe's input during training.
+
+        It is `nn.Identity` for "toks", the codec for "qfeats" and its encoder for "feats".
+
+        Raises
+        ------
+        UserError
+            Not one of `INPUTS`, or features of a codec other than FocalCodec.
+        """
+        if inputs not in INPUTS:
+            raise UserError(f"inputs={inputs!r}: not one of {', '.join(INPUTS)}")
+        if inputs == "toks":
+            return nn.Identity()
+        codec = self._focal_codec(f"inputs={inputs}")
+        return codec if inputs == "qfeats" else codec.encoder
+
+    def feature_dim(self) -> int:
+        """Return the width of feats and qfeats."""
+        return int(self._focal_codec("feats").encoder.dim)
+
+    @torch.no_grad()
+    def decode(self, toks: Tensor) -> Tensor:
+        """Decode toks (N,) or (N, Q) to rec_sig (T,) on the CPU, at the coder's output rate."""
+        if isinstance(self.coder, FocalCoder):
+            return self.coder.decode(Sent(False, None, [toks.cpu()]))[0].float().cpu()
+        streams = toks.view(len(toks), self.streams).T.to(self.coder.device)  # (Q, N)
+        return self.coder.decode_clip(streams).float().cpu()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the card's description of the codec, JSON-ready."""
+        return {"name": self.name, **self.coder.describe(), "streams": self.streams}
+
+    def _focal_codec(self, what: str) -> FocalCodec:
+        if not isinstance(self.coder, FocalCoder):
+            raise UserError(f"{what}: only FocalCodec has them, not {self.name}; use inputs=toks")
+        return self.coder.codec
+
+
+class RowSource:
+    """Source for the corpus tokenizer: the clips of a manifest's rows, whole files or parts.
+
+    `rows` come from `read_manifest`; `column` names which of their files: wav, noisy, s1 ...
+
+    Raises
+    ------
+    UserError
+        The manifest has no such column.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], column: str) -> None:
+        for row in rows:
+            if not row.get(column):
+                raise UserError(
+                    f"clip {row['ID']!r}: no column {column!r} in its manifest, which has"
+                    f" {', '.join(row)}; name one of them"
+                )
+        self._rows = {row["ID"]: row for row in rows}
+        self.clips: Sequence[CorpusClip] = [
+            CorpusClip(row["ID"], row[column], *_size_and_time(row[column])) for row in rows
+        ]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the audio: names, sizes, modification times and parts of the files.
+
+        Labels, texts and the folder of the corpus are not included, so that a corpus that is moved
+        or labelled again keeps its tokens.
+        """
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            part = [self._rows[clip.id].get(name) for name in ("start", "stop", "channels")]
+            about = (clip.id, Path(clip.location).name, clip.size, clip.modified_ns, *part)
+            digest.update(repr(about).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def audio(self, clip: CorpusClip) -> AudioSource:
+        """Return the path of a clip, or the audio of its part of a file."""
+        row = self._rows[clip.id]
+        if "start" not in row and not row.get("channels"):
+            return clip.location
+        span = (row["start"], row["stop"]) if "start" in row else None
+        rate = audio_info(clip.location).sample_rate
+        sig = read_clip(clip.location, rate, span, row.get("channels") or "mix")
+        file = io.BytesIO()
+        soundfile.write(file, sig.numpy(), rate, format="WAV", subtype="FLOAT")
+        file.seek(0)
+        return file
+
+
+def cached_tokens(
+    codec: ProbeCodec,
+    rows: Sequence[Mapping[str, Any]],
+    column: str,
+    folder: str | Path,
+    shard: Shard = _ALONE,
+) -> TokenStore:
+    """Return the tokens of a set: read where they are stored, else computed.
+
+    The key is the hash of the model and of the set's audio. Several processes share the work, and
+    all return when it is complete; an interrupted computation resumes.
+
+    Parameters
+    ----------
+    codec : ProbeCodec
+        Codec of the tokens.
+    rows : sequence of dict
+        Rows from `read_manifest`.
+    column : str
+        Which of their files: wav, noisy, s1 ...
+    folder : str or path
+        Folder of all token sets; each has a folder of its own in it.
+    shard : Shard
+        Index of this process and number of processes.
+
+    Returns
+    -------
+    TokenStore
+        Clips by their IDs, in the order of the rows, without those whose file is broken.
+    """
+    options, vocabulary = TokenizeOptions(), TokenVocabulary(codec.codebook_size, special=())
+    plan = TokenizePlan(RowSource(rows, column), codec.identity, options, vocabulary)
+    out = Path(folder).expanduser() / f"{codec.folder}-{plan.digest[:16]}"
+    # Complete tokens are not checked again: a run only needs to read them.
+    if not (out / META_NAME).is_file():
+        tokenize_corpus(codec.tokenizer, plan, out, shard)
+    while not (out / META_NAME).is_file():
+        time.sleep(_WAIT_SECONDS)
+    store = TokenStore(out)
+    if len(store) < len(rows):
+        broken = len(rows) - len(store)
+        logger.warning(f"{broken} of {len(rows)} clips are broken: see {out / FAILED_NAME}")
+    return store
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from speechbrain.decoders import CTCPrefixBeamSearcher
 from torch import Tensor
 
-from focalcodec.probes.text import BLANK
+from focalcodec.probes.targets import BLANK
 
 
 def decode_with_beam(

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from focalcodec.metrics.judge import Column
 from focalcodec.metrics.text import character_errors, word_errors
-from focalcodec.probes.codec import ProbeCodec
-from focalcodec.probes.ctc_decode import decode_greedily
-from focalcodec.probes.text import BLANK, Pieces, learn_pieces
-from focalcodec.probes.tokens import TokenBatch
+from focalcodec.probes.targets import BLANK, Pieces, decode_greedily, learn_pieces
+from focalcodec.probes.token_dataset import TokenBatch
+from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.training.brain import LOSS_KEY
 from focalcodec.training.ctc_beam import decode_with_beam
 from focalcodec.training.probe_brain import ProbeBrain, Rows

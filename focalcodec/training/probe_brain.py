@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from focalcodec.metrics.judge import Column
-from focalcodec.probes.codec import ProbeCodec
-from focalcodec.probes.tokens import TokenBatch
+from focalcodec.probes.token_dataset import TokenBatch
+from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum, process_count
 
@@ -31,7 +31,7 @@ class ProbeBrain(CodecBrain):
     codec : ProbeCodec
         Whose tokens are heard.
     **kwargs
-        As `CodecBrain`; `encoder` is `codec.frozen(inputs)`.
+        As `CodecBrain`; `encoder` is `codec.frozen_part(inputs)`.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"probe": ("inputs", "probe")}

@@ -23,10 +23,9 @@ from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.probes.cards import make_card, write_card
-from focalcodec.probes.codec import ProbeCodec
 from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding
-from focalcodec.probes.token_cache import keep_tokens
-from focalcodec.probes.tokens import TokenDataset, collate_tokens
+from focalcodec.probes.token_dataset import TokenDataset, collate_tokens
+from focalcodec.probes.tokens import ProbeCodec, cached_tokens
 from focalcodec.tokenize.plan import Shard
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import read_tree
@@ -106,7 +105,7 @@ class ProbeExperiment(Experiment):
         device = torch.device(self.run_opts.device or sb.utils.distributed.infer_device())
         codec = ProbeCodec(hparams["codec"], device)
         keep_file(self.output_folder, CODEC_NAME, (codec.coder.weights_sha256 + "\n").encode())
-        encoder = codec.frozen(hparams["inputs"])
+        encoder = codec.frozen_part(hparams["inputs"])
         brain_class: type[ProbeBrain] = hparams["brain"]
         sizes, answers = brain_class.answers(hparams, sets, codec, self.output_folder)
         cache = None
@@ -253,7 +252,7 @@ class _Data:
 
     def _tokens(self, rows: Rows, column: str) -> Any:
         shard = Shard(process_rank(), process_count())
-        return keep_tokens(self.codec, rows, column, self.hparams["token_folder"], shard)
+        return cached_tokens(self.codec, rows, column, self.hparams["token_folder"], shard)
 
     def _audio(self, rows: Rows) -> AudioDataset:
         """What is heard, as sound: the column `source` and no other."""

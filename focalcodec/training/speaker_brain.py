@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
-from focalcodec.probes.labels import Labels
+from focalcodec.probes.targets import Labels
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.distributed import process_count
 

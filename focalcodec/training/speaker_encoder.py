@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.masking import full_lengths, masked_mean, valid_mask, zero_padding
-from focalcodec.probes.utterance import pool_statistics
+from focalcodec.probes.lstm import pool_statistics
 
 
 class SpeakerEncoder(nn.Module):

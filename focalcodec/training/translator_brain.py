@@ -19,9 +19,9 @@ from focalcodec.files import safe_file_name
 from focalcodec.metrics.judge import Clip, Column, Judge
 from focalcodec.metrics.panels import panel
 from focalcodec.nn.masking import valid_mask, zero_padding
-from focalcodec.probes.codec import ProbeCodec
-from focalcodec.probes.pit import permuted_cross_entropy
-from focalcodec.probes.tokens import TokenBatch
+from focalcodec.probes.token_dataset import TokenBatch
+from focalcodec.probes.tokens import ProbeCodec
+from focalcodec.probes.translator import permuted_cross_entropy
 from focalcodec.training.brain import LOSS_KEY
 from focalcodec.training.probe_brain import ProbeBrain, Rows
 

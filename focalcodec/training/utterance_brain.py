@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focalcodec.metrics.judge import Column
-from focalcodec.probes.codec import ProbeCodec
-from focalcodec.probes.labels import Labels
-from focalcodec.probes.tokens import TokenBatch
+from focalcodec.probes.targets import Labels
+from focalcodec.probes.token_dataset import TokenBatch
+from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.training.brain import LOSS_KEY
 from focalcodec.training.probe_brain import ProbeBrain, Rows
 from focalcodec.training.probe_files import keep_file

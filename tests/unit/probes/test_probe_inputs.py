@@ -1,4 +1,4 @@
-"""Embeddings start from the codec's codes, are trained, and refuse what the codec has not."""
+"""Embeddings start from the codec's codes, are trained, and refuse tokens that it does not have."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_tables_are_the_codes_and_not_shared_with_them():
 
 
 def test_tokens_are_as_far_apart_as_their_codes():
-    """Opposite codes give opposite vectors: what starts is the codec's geometry, not chance."""
+    """Opposite codes give opposite vectors: training starts with the codec's geometry."""
     codes = BinarySphericalQuantizer(codebook_size=8).codebook
     x, _ = TokenEmbedding(8, dim=16, codes=[codes])(torch.arange(8)[None])
     torch.testing.assert_close(x[0], -x[0].flip(0))
@@ -94,13 +94,13 @@ def test_wrong_codes_are_refused():
         TokenEmbedding(5, streams=2, codes=[torch.zeros(5, 3), torch.zeros(4, 3)])
 
 
-def test_tokens_and_features_come_out_alike():
+def test_tokens_and_features_have_the_same_scale():
     toks = torch.randint(64, (2, 50))
-    heard = [
+    inputs = [
         TokenEmbedding(64, dim=32)(toks)[0],
         FeatureProjection(7, 32)(torch.randn(2, 50, 7))[0],
     ]
-    for x in heard:
+    for x in inputs:
         assert x.shape == (2, 50, 32)
         torch.testing.assert_close(x.mean(2), torch.zeros(2, 50), atol=1e-5, rtol=0)
         torch.testing.assert_close(x.var(2, correction=0), torch.ones(2, 50), atol=1e-2, rtol=0)

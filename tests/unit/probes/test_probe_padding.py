@@ -1,4 +1,4 @@
-"""A clip gives the same alone and in any padded batch, in training too, whatever the padding is."""
+"""A clip gives the same output alone and in any padded batch, in training too."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from focalcodec.probes import (
     TokenTranslator,
     UtteranceProbe,
 )
-from focalcodec.probes.bilstm import BiLSTM
 from focalcodec.probes.conformer import ConformerEncoder
+from focalcodec.probes.lstm import BiLSTM
 
 DIM, LENGTHS = 6, [1, 4, 9, 40]
 SMALL = {"num_layers": 2, "num_heads": 2, "ffn_dim": 16, "dropout": 0.0}
@@ -27,11 +27,11 @@ PROBES = {
     "conformer": lambda: ConformerEncoder(DIM, dim=8, **SMALL),
     "translator": lambda: TokenTranslator(DIM, 4, streams=3, targets=2, dim=8, **SMALL),
 }
-LISTENERS = [name for name in PROBES if name != "features"]  # those that look beyond a frame
+WITH_CONTEXT = [name for name in PROBES if name != "features"]  # modules that use other frames
 
 
 def as_after_training(probe: nn.Module) -> nn.Module:
-    """Biases and norms that are not at their start, where they could hide what they let in."""
+    """Move biases and norms from their first values, which could hide errors with the padding."""
     with torch.no_grad():
         for parameter in probe.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -81,9 +81,9 @@ def test_gradients_are_those_of_the_clips_alone(name):
         torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", LISTENERS)
-def test_frames_hear_each_other(name):
-    """The last frame changes what is said of the first one; no probe is frame by frame."""
+@pytest.mark.parametrize("name", WITH_CONTEXT)
+def test_frames_depend_on_each_other(name):
+    """The last frame changes the output at the first one."""
     probe = as_after_training(PROBES[name]())
     x = torch.randn(1, 6, DIM)
     changed = x.clone()
@@ -92,7 +92,7 @@ def test_frames_hear_each_other(name):
     assert (first[0] - first[1]).abs().max() > 1e-5
 
 
-@pytest.mark.parametrize("name", LISTENERS)
+@pytest.mark.parametrize("name", WITH_CONTEXT)
 def test_order_matters(name):
     probe = as_after_training(PROBES[name]())
     x = torch.randn(1, 30, DIM)

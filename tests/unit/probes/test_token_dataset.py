@@ -1,4 +1,4 @@
-"""Batches of kept tokens."""
+"""Data set and batches of stored tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
-from focalcodec.probes.tokens import TokenDataset, collate_tokens
+from focalcodec.probes.token_dataset import TokenDataset, collate_tokens
 from focalcodec.tokenize.store import META_NAME, TokenizedClip, TokenStore, write_memmap
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 
@@ -52,7 +52,7 @@ def test_batches_are_padded_with_zeros(tmp_path: Path, streams: int) -> None:
     assert torch.equal(batch.toks[1, :3], dataset[1]["toks"])  # type: ignore[index]
 
 
-def test_clips_without_tokens_or_answer_or_of_another_length_are_left_out(tmp_path: Path) -> None:
+def test_clips_without_tokens_or_target_or_of_another_length_are_skipped(tmp_path: Path) -> None:
     store, rows = store_of(tmp_path / "a", FRAMES), rows_of(FRAMES)
     assert [row["ID"] for row in TokenDataset(rows, store).rows] == ["clip0", "clip1", "clip3"]
     kept = TokenDataset(rows, store, usable=lambda row: bool(row["wrd"]), max_seconds=0.1)
@@ -62,20 +62,20 @@ def test_clips_without_tokens_or_answer_or_of_another_length_are_left_out(tmp_pa
 
 
 def test_targets_are_side_by_side(tmp_path: Path) -> None:
-    heard = store_of(tmp_path / "a", FRAMES, 2)
+    store = store_of(tmp_path / "a", FRAMES, 2)
     targets = [store_of(tmp_path / name, [5, 3, 0, 7], 2) for name in ("s1", "s2")]
-    dataset = TokenDataset(rows_of(FRAMES), heard, targets)
+    dataset = TokenDataset(rows_of(FRAMES), store, targets)
     batch = collate_tokens([dataset[0], dataset[2]])
     assert batch is not None and batch.targets is not None
-    # One frame more than what was made of it is cut.
+    # The input has one frame more than the target; it is cut.
     assert batch.targets.shape == (2, 7, 2, 2) and batch.lengths.tolist() == [5, 7]
     assert torch.equal(batch.targets[1, :, 1], targets[1][2])
 
 
-def test_recordings_of_other_lengths_are_refused(tmp_path: Path) -> None:
-    heard, target = store_of(tmp_path / "a", [5, 8]), store_of(tmp_path / "b", [5, 6])
-    with pytest.raises(UserError, match="clip 'clip1': 8 frames are heard, 6 are to be told"):
-        TokenDataset(rows_of([5, 8]), heard, [target])
+def test_recordings_of_different_lengths_raise_an_error(tmp_path: Path) -> None:
+    store, target = store_of(tmp_path / "a", [5, 8]), store_of(tmp_path / "b", [5, 6])
+    with pytest.raises(UserError, match="clip 'clip1': 8 input frames, 6 target frames"):
+        TokenDataset(rows_of([5, 8]), store, [target])
 
 
 def test_groups_come_from_a_column(tmp_path: Path) -> None:

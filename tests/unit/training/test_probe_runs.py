@@ -12,9 +12,9 @@ import soundfile
 
 from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Clip, Column, Judge, Score, Verdict
-from focalcodec.probes.codec import ProbeCodec
-from focalcodec.probes.table import probe_table, read_cards
-from focalcodec.probes.text import Pieces
+from focalcodec.probes.cards import probe_table, read_cards
+from focalcodec.probes.targets import Pieces
+from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.tokenize.tokenizer import FocalTokenizer
 from focalcodec.training import translator_brain
 from focalcodec.training.ctc_brain import CTCBrain
@@ -211,4 +211,4 @@ def test_codec_of_others_has_no_features(monkeypatch: pytest.MonkeyPatch) -> Non
     codec = ProbeCodec.__new__(ProbeCodec)
     codec.name, codec.coder = "mimi:8", None  # type: ignore[assignment]
     with pytest.raises(UserError, match="use toks"):
-        codec.frozen("qfeats")
+        codec.frozen_part("qfeats")

@@ -1,4 +1,4 @@
-"""Texts and labels of probes, their cards, and the table of many."""
+"""Cards of probes, and the table of many cards."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from focalcodec.cli.main import main
-from focalcodec.errors import UserError
-from focalcodec.probes.cards import make_card, write_card
-from focalcodec.probes.labels import Labels
-from focalcodec.probes.table import probe_table, read_cards
-from focalcodec.probes.text import Pieces, learn_pieces
+from focalcodec.probes.cards import make_card, probe_table, read_cards, write_card
 
-TEXTS = ["THE CAT SAT ON THE MAT", "THE DOG SAT ON THE CAT", "A DOG AND A CAT"]
 COLUMN = {"key": "wer", "title": "WER", "unit": "%", "better": "lower", "judge": "probe"}
 
 
@@ -42,39 +37,6 @@ def card_of(codec: str = "ours", seed: int = 1, wer: float = 10.0, **probe: Any)
     return make_card(about, clips, rows, [COLUMN])
 
 
-def test_texts_come_back(tmp_path: Path) -> None:
-    for model_type in ("bpe", "unigram", "char"):
-        pieces = Pieces(learn_pieces(TEXTS, 20, model_type))
-        assert [pieces.to_text(pieces.to_symbols(text)) for text in TEXTS] == TEXTS
-        assert min(pieces.to_symbols(TEXTS[0])) > 0 and len(pieces.names) == len(pieces)
-
-
-def test_pieces_are_the_same_each_time() -> None:
-    assert learn_pieces(TEXTS, 20) == learn_pieces(iter(TEXTS), 20)
-
-
-def test_wrong_pieces_are_refused_in_one_line() -> None:
-    wrong: list[tuple[list[str], int, str]] = [
-        (TEXTS, 5000, "bpe"), (TEXTS, 3, "bpe"), ([""], 20, "bpe"), (TEXTS, 20, "words")
-    ]  # fmt: skip
-    for texts, size, model_type in wrong:
-        with pytest.raises(UserError) as said:
-            learn_pieces(texts, size, model_type)
-        assert "\n" not in str(said.value)
-
-
-def test_labels_are_those_of_the_training_set() -> None:
-    rows = [{"ID": str(i), "spk_id": name} for i, name in enumerate("babc")]
-    labels = Labels.of(rows, "spk_id")
-    assert labels.names == ["a", "b", "c"] and labels.number(rows[3]) == 2
-    with pytest.raises(UserError, match="clip 'x': spk_id='d' is no answer"):
-        labels.number({"ID": "x", "spk_id": "d"})
-    with pytest.raises(UserError, match="clip 'x' has none"):
-        Labels.of([*rows, {"ID": "x", "spk_id": ""}], "spk_id")
-    with pytest.raises(UserError, match="two are needed"):
-        Labels.of(rows[:1], "spk_id")
-
-
 def test_a_card_weighs_clips_and_splits_groups() -> None:
     card = card_of()
     assert card["figures"]["wer"]["value"] == pytest.approx(2.0)
@@ -98,7 +60,7 @@ def test_table_has_codecs_across_and_seeds_in_a_cell(tmp_path: Path) -> None:
     assert lines[4][1] == "asr, test, de: WER, % ↓"
 
 
-def test_codecs_of_one_name_are_told_apart() -> None:
+def test_codecs_of_one_name_are_distinguished() -> None:
     other = card_of()
     other["codec"]["weights_sha256"] = "bad"
     assert {"ours f00", "ours bad"} <= {
@@ -106,7 +68,7 @@ def test_codecs_of_one_name_are_told_apart() -> None:
     }
 
 
-def test_sets_of_one_name_are_told_apart() -> None:
+def test_sets_of_one_name_are_distinguished() -> None:
     other = card_of(wer=50.0)
     other["set"]["sha256"] = "bad" + other["set"]["sha256"][3:]
     lines = probe_table([card_of(), other]).splitlines()[3:]

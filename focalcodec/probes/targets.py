@@ -1,0 +1,192 @@
+"""What probes predict: symbols of a text for CTC, or the class of a label."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from focalcodec.errors import UserError
+from focalcodec.probes.inputs import check_lengths
+
+Rows = Sequence[Mapping[str, Any]]
+
+BLANK = 0
+MODELS = ("bpe", "unigram", "char")
+_TRAINING: dict[str, Any] = {
+    **{"unk_id": 0, "bos_id": -1, "eos_id": -1, "pad_id": -1},
+    "max_sentence_length": 1 << 20,
+    # With several threads, counts are added in the order in which the threads end.
+    "num_threads": 1,
+    "minloglevel": 2,
+}
+
+
+class Pieces:
+    """Pieces of words (SentencePiece, arXiv 1808.06226): text to symbols and back.
+
+    Symbol 0 is CTC's blank, symbol p + 1 is piece p. `model` comes from `learn_pieces`.
+
+    Example
+    -------
+    >>> pieces = Pieces(learn_pieces(["ONE TWO", "TWO ONE TWO"], vocab_size=12))
+    >>> len(pieces), pieces.to_text(pieces.to_symbols("TWO ONE"))
+    (13, 'TWO ONE')
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __len__(self) -> int:
+        """Return the number of symbols, the blank included."""
+        return self._processor.vocab_size() + 1
+
+    def to_symbols(self, text: str) -> list[int]:
+        """Return the symbols of a text."""
+        return [piece + 1 for piece in self._processor.encode(text)]
+
+    def to_text(self, symbols: Sequence[int]) -> str:
+        """Return the text of symbols, which must not contain blanks."""
+        return self._processor.decode([symbol - 1 for symbol in symbols])
+
+    @property
+    def names(self) -> list[str]:
+        """Each symbol as text, such as "▁ONE"; the blank comes first."""
+        pieces = self._processor
+        return ["<blank>", *(pieces.id_to_piece(p) for p in range(pieces.vocab_size()))]
+
+
+def learn_pieces(
+    texts: Iterable[str],
+    vocab_size: int = 1000,
+    model_type: str = "bpe",
+    character_coverage: float = 1.0,
+) -> bytes:
+    """Learn the pieces of the training texts; the same texts give the same bytes.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Texts of the training set.
+    vocab_size : int
+        Number of pieces, the unknown one included; for "unigram" and "char" the largest number.
+    model_type : {"bpe", "unigram", "char"}
+        Byte-pair encoding, unigram model, or characters.
+    character_coverage : float
+        Share of all characters in the texts that the pieces must cover.
+
+    Raises
+    ------
+    UserError
+        Unknown model type, no texts, or too few of them for this number of pieces.
+    """
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise UserError("no clip of the training set has a text (column wrd); a probe needs texts")
+    if model_type not in MODELS:
+        raise UserError(f"text_model={model_type!r}: not one of {', '.join(MODELS)}")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type=model_type,
+            character_coverage=character_coverage,
+            # The texts may contain fewer different characters or words than this.
+            hard_vocab_limit=model_type == "bpe",
+            **_TRAINING,
+        )
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"vocab_size={vocab_size}: {len(texts)} training texts can't give so many pieces"
+            f" ({reason}); give another number"
+        ) from error
+    return model.getvalue()
+
+
+def decode_greedily(
+    log_probs: Tensor, lengths: Tensor | None = None, blank: int = BLANK
+) -> list[list[int]]:
+    """Decode CTC: take the best symbol of each frame, drop repetitions, then drop blanks.
+
+    `log_probs` is (B, N, V), `lengths` (B,) int64 has the valid frames (None means all). Source:
+    Graves et al., "Connectionist temporal classification" (2006), section 3.2.
+
+    Example
+    -------
+    >>> frames = torch.tensor([[1, 1, 0, 1, 2, 2, 0]])
+    >>> decode_greedily(torch.nn.functional.one_hot(frames).log())
+    [[1, 1, 2]]
+    """
+    lengths = check_lengths(log_probs, lengths)
+    best = log_probs.argmax(dim=2).cpu()  # (B, N)
+    runs = [torch.unique_consecutive(x[:n]) for x, n in zip(best, lengths.tolist(), strict=True)]
+    return [run[run != blank].tolist() for run in runs]
+
+
+class Labels:
+    """Classes of an utterance probe: the values of a manifest column, numbered in sorted order.
+
+    Example
+    -------
+    >>> labels = Labels.of([{"ID": "a", "spk_id": "7"}, {"ID": "b", "spk_id": "31"}], "spk_id")
+    >>> labels.names, labels.number({"ID": "c", "spk_id": "7"})
+    (['31', '7'], 1)
+    """
+
+    def __init__(self, column: str, names: Sequence[str]) -> None:
+        self.column, self.names = column, list(names)
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+
+    @classmethod
+    def of(cls, rows: Rows, column: str) -> Labels:
+        """Return the labels of a training set.
+
+        Raises
+        ------
+        UserError
+            A clip has no label, or all clips have the same.
+        """
+        names = sorted({_value(row, column) for row in rows})
+        if len(names) < 2:
+            raise UserError(f"label={column}: all training clips have {names[0]!r}; two are needed")
+        return cls(column, names)
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self.names)
+
+    def number(self, row: Mapping[str, Any]) -> int:
+        """Return the class of a clip; UserError if the training set does not have its label."""
+        value = _value(row, self.column)
+        if value not in self._numbers:
+            raise UserError(
+                f"clip {row['ID']!r}: {self.column}={value!r} is not a label of the training set;"
+                " take the clip out of the set, or train on it"
+            )
+        return self._numbers[value]
+
+    def check(self, name: str, rows: Rows) -> None:
+        """Raise UserError if a set has labels that the training set does not have."""
+        unknown = [row for row in rows if _value(row, self.column) not in self._numbers]
+        if unknown:
+            raise UserError(
+                f"{name}: {len(unknown)} of {len(rows)} clips have a label that the training set"
+                f" does not have, such as {self.column}={_value(unknown[0], self.column)!r} of clip"
+                f" {unknown[0]['ID']!r}; leave them out of the set, or train on such clips"
+            )
+
+
+def _value(row: Mapping[str, Any], column: str) -> str:
+    value = str(row.get(column) or "")
+    if not value:
+        raise UserError(
+            f"label={column}: clip {row['ID']!r} has none; its manifest has {', '.join(row)}"
+        )
+    return value
