@@ -134,7 +134,7 @@ class ProbeCodec:
 
     def _focal_codec(self, what: str) -> FocalCodec:
         if not isinstance(self.coder, FocalCoder):
-            raise UserError(f"{what}: only FocalCodec has them, not {self.name}; use inputs=toks")
+            raise UserError(f"{what}: only FocalCodec has them, not {self.name}; use toks")
         return self.coder.codec
 
 

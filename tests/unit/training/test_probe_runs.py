@@ -194,7 +194,7 @@ def test_another_codec_in_the_same_folder_is_refused(sets: Path, tmp_path: Path)
 def test_refuses_in_one_line(sets: Path, tmp_path: Path) -> None:
     for options, message in [
         ({"inputs": "sounds"}, "inputs='sounds'"),
-        ({"codec": "opus:6"}, "codec=opus:6"),
+        ({"codec": "original"}, "codec=original"),
         ({"source": "s9"}, "no column 's9'"),
         ({"label": "mood"}, "label=mood"),
         ({"init_from": str(probe_runs.CODEC)}, "init_from"),
