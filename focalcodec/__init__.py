@@ -14,9 +14,14 @@ __all__ = ["FocalCodec", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch when the codec is asked for: the command line's help is there at once."""
+    """Import the codec, and torch with it, when it is first used: the commands start faster."""
     if name == "FocalCodec":
         from focalcodec.codec import FocalCodec
 
         return FocalCodec
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names of the module, those included that are not imported yet."""
+    return sorted({*globals(), *__all__})
