@@ -128,7 +128,7 @@ def test_token_files_of_another_version_of_it(
     assert main(["encode", "a.wav", "a.fct", "--model", "demo"]) == 0
     monkeypatch.setattr("focalcodec.hub.shipped.FOLDER", GOLDEN["tiny_12_5hz"])
     assert main(["decode", "a.fct", "b.wav", "--model", "demo"]) == 1
-    assert "give the demo of then, or --any_model" in capsys.readouterr().err
+    assert "give the demo with those weights, or --any_model" in capsys.readouterr().err
 
 
 # -- the default -----------------------------------------------------------------------------------
