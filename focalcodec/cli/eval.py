@@ -17,11 +17,11 @@ from focalcodec.cli.options import (
 from focalcodec.coders.spec import KINDS, parse_specs
 from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
-from focalcodec.evaluation.bootstrap import RESAMPLES
 from focalcodec.evaluation.clips import TASKS, SetOptions, read_sets, source_name
-from focalcodec.evaluation.compare import compare_cards, comparison_text, read_card
+from focalcodec.evaluation.intervals import RESAMPLES
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
+from focalcodec.evaluation.summary import compare_cards, comparison_text, read_card
 from focalcodec.tokenize.plan import Shard
 
 EXAMPLES = """examples:
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         from focalcodec.report import write_report
 
         print(f"\nreport: {write_report(plan.out)}", file=sys.stderr)
-    return SOME_FAILED if outcome.found.refused else DONE
+    return SOME_FAILED if outcome.loaded.refused else DONE
 
 
 def _options(args: argparse.Namespace, source: str) -> SetOptions:

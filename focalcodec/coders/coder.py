@@ -1,4 +1,4 @@
-"""What the evaluation knows of a codec: audio goes in, something is sent, audio comes out."""
+"""The interface of all codecs: audio in, something to send, audio out."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from focalcodec.nn.masking import fit_lengths
 
 
 class Sent(NamedTuple):
-    """What is sent of a batch.
-
-    `content` is for the coder's own `decode`; `bits` has the number for each clip, and is None
-    where nothing is coded; `toks` are (N,) int64 for each clip of a codec with one stream of
-    tokens, else None.
-    """
+    """What a coder sends for a batch."""
 
     content: Any
+    """Input of the same coder's `decode`."""
     bits: list[int] | None
+    """Number of bits for each clip; None where nothing is coded."""
     toks: list[Tensor] | None = None
+    """(N,) int64 for each clip, if the codec has one stream of tokens."""
 
 
 class Coded(NamedTuple):
-    """A batch that was coded: rec_sig (B, T) at the coder's output rate, lengths (B,) int64."""
+    """A batch after coding; bits and toks as in `Sent`."""
 
     rec_sig: Tensor
+    """(B, T) at the coder's output rate."""
     lengths: Tensor
+    """(B,) int64, samples of each clip."""
     bits: list[int] | None
     toks: list[Tensor] | None
 
 
 class Coder(ABC):
-    """One codec under one name; a clip gives the same alone and in any padded batch.
+    """One codec. A clip gives the same output alone and in any padded batch.
 
     Attributes
     ----------
     source : str
-        Folder, hub repository or program that it is from.
+        Folder, hub repository or program.
     weights_sha256 : str
-        Of the weights; empty where there are none.
+        Hash of the weights; empty if there are none.
     sample_rate_input, sample_rate_output : int
-        Of what it takes and gives, Hz.
+        Rates of the input and the output, Hz.
     kbps : float or None
-        As sent; None where it varies (it is measured then) or where nothing is sent.
+        Constant bitrate; None where it varies (then it is measured) or nothing is sent.
     token_rate, bits : float, int or None
-        Frames of tokens a second, and bits of a frame.
+        Frames of tokens per second, and bits of a frame.
     codebook_size : int or None
-        Of a codec with one stream of tokens.
+        Number of codes, if the codec has one stream of tokens.
     converts : bool
-        Whether it has voice conversion.
+        True if it has voice conversion.
     settings : dict
-        What else its output depends on, JSON-ready.
+        Everything else that its output depends on, JSON-ready.
     """
 
     source = ""
@@ -75,49 +75,34 @@ class Coder(ABC):
 
     @abstractmethod
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
-        """Encode. sig (B, T) at `sample_rate_input`, lengths in samples (B,) int64."""
+        """Encode sig (B, T) at `sample_rate_input`, with lengths (B,) int64 in samples."""
 
     @abstractmethod
     def decode(self, sent: Sent) -> Tensor:
-        """Decode to rec_sig (B, T') at `sample_rate_output`, zero beyond a clip's length."""
+        """Decode to rec_sig (B, T') at `sample_rate_output`, zero after the end of a clip."""
 
     def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
-        """Say `sig` (T,) in the voice of other clips (T',) -> (T'',) at the output rate.
+        """Convert sig (T,) to the voice of other clips (T',); return (T'',) at the output rate.
 
-        Raises
-        ------
-        UserError
-            The codec has no voice conversion.
+        UserError if the codec has no voice conversion.
         """
         raise UserError(f"{self.source}: no voice conversion; leave it out of this task")
 
     @torch.no_grad()
     def code(self, sig: Tensor, sample_rate: int, lengths: Tensor) -> Coded:
-        """Send a batch through the codec and back.
+        """Encode and decode sig (B, T) at a rate in Hz, with lengths (B,) int64 in samples.
 
-        Parameters
-        ----------
-        sig : Tensor
-            (B, T) float.
-        sample_rate : int
-            Of `sig`, Hz.
-        lengths : Tensor
-            (B,) int64, samples of each clip.
-
-        Returns
-        -------
-        Coded
-            Each clip as long as it was.
+        Each clip of the result has the duration of the input.
         """
-        heard, ends = resample(sig, sample_rate, self.sample_rate_input, lengths)
-        sent = self.encode(heard, ends)
+        resampled, ends = resample(sig, sample_rate, self.sample_rate_input, lengths)
+        sent = self.encode(resampled, ends)
         rec_sig = self.decode(sent).float().cpu()
         rate = self.sample_rate_output
         wanted = torch.tensor([resampled_length(n, sample_rate, rate) for n in lengths.tolist()])
         return Coded(fit_lengths(rec_sig, wanted), wanted, sent.bits, sent.toks)
 
     def describe(self) -> dict[str, Any]:
-        """All that its output depends on, and its rates; JSON-ready."""
+        """Return everything that the output depends on, and the rates; JSON-ready."""
         return {
             "source": self.source,
             "weights_sha256": self.weights_sha256,
@@ -132,15 +117,15 @@ class Coder(ABC):
 
 
 class ClipCoder(Coder):
-    """A codec whose result depends on padding, and that is therefore given one clip at a time."""
+    """A codec whose output depends on padding, so it gets one clip at a time."""
 
     @abstractmethod
     def encode_clip(self, sig: Tensor) -> tuple[Any, int, Tensor | None]:
-        """Encode one clip (T,): what `decode_clip` needs, bits sent, toks (N,) or None."""
+        """Encode one clip (T,); return the input of `decode_clip`, bits, and toks (N,) or None."""
 
     @abstractmethod
     def decode_clip(self, content: Any) -> Tensor:
-        """Decode what `encode_clip` gave to (T',)."""
+        """Decode the first result of `encode_clip` to (T',)."""
 
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
         """Encode clip by clip."""
@@ -158,19 +143,19 @@ class ClipCoder(Coder):
 
 
 class Original(Coder):
-    """No codec: the audio as it came in, for the judges' figures of the recordings themselves."""
+    """No codec: the output is the input, for the judges' scores of the recordings themselves."""
 
     source = "original"
     converts = True
 
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
-        """Keep the audio."""
+        """Return the audio itself."""
         return Sent(sig, None)
 
     def decode(self, sent: Sent) -> Tensor:
-        """Give it back."""
+        """Return the audio."""
         return sent.content
 
     def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
-        """Leave the voice as it is: how alike two speakers are without a conversion."""
+        """Keep the voice: the baseline is the similarity of two speakers without conversion."""
         return resample(sig[None], sample_rate, self.sample_rate_output)[0][0]

@@ -1,7 +1,7 @@
-"""Opus and Codec 2 through the ffmpeg program.
+"""Opus and Codec 2, run by the ffmpeg program.
 
-What counts as sent is the codec's own payload: Opus packets without the Ogg container around them;
-Codec 2 frames by the bits of their mode, without the filling up to whole bytes.
+Bitrates count the payload only: Opus packets without the Ogg container, and Codec 2 frames with the
+bits of their mode, without the padding to whole bytes.
 """
 
 from __future__ import annotations
@@ -35,15 +35,8 @@ CODEC2_MODES = {
 class Opus(ClipCoder):
     """Opus (RFC 6716), tuned for speech, variable bitrate, frames of 20 ms.
 
-    Parameters
-    ----------
-    kbps : float
-        Wanted rate in kbit/s, from 6; what it takes is measured.
-
-    Raises
-    ------
-    UserError
-        No such rate, or no ffmpeg with libopus.
+    `kbps` is the target rate, 6 to 256 kbit/s; the real rate is measured. UserError for another
+    rate, or if there is no ffmpeg with libopus.
     """
 
     def __init__(self, kbps: float) -> None:
@@ -54,29 +47,22 @@ class Opus(ClipCoder):
         self.settings = {"kbps": kbps, "application": "voip", "vbr": "on"}
 
     def encode_clip(self, sig: Tensor) -> tuple[bytes, int, None]:
-        """Ogg file, and the bits of its audio packets."""
+        """Return the Ogg file and the bits of its audio packets."""
         options = f"-c:a libopus -b:a {1000 * self.settings['kbps']:.0f}"
         data = _run(_pcm(sig), f"{_raw(16000)} {options} -application voip -vbr on -f ogg")
         packets = list(ogg_packets(data))[2:]  # after its two headers
         return data, 8 * sum(map(len, packets)), None
 
     def decode_clip(self, content: bytes) -> Tensor:
-        """Waveform; the encoder's delay is cut off as the file says."""
+        """Decode; ffmpeg removes the encoder's delay, which the file contains."""
         return _sig(_run(content, "-f ogg -c:a libopus -i pipe:0 -f s16le -ar 16000 -ac 1"))
 
 
 class Codec2(ClipCoder):
-    """Codec 2, 8 kHz. Its output comes late by about 20 ms (700C: 30); it is shifted back.
+    """Codec 2, 8 kHz. Its output is about 20 ms late (700C: 30); it is shifted back.
 
-    Parameters
-    ----------
-    mode : str
-        One of `CODEC2_MODES`: bits a second.
-
-    Raises
-    ------
-    UserError
-        No such mode, or no ffmpeg with libcodec2.
+    `mode` is one of `CODEC2_MODES`, in bits per second. UserError for another mode, or if there is
+    no ffmpeg with libcodec2.
     """
 
     def __init__(self, mode: str) -> None:
@@ -89,38 +75,28 @@ class Codec2(ClipCoder):
         self.frame_samples = round(8000 * seconds)
         self.token_rate = 1 / seconds
         self.kbps = self.bits / seconds / 1000
-        # measured by the envelopes of input and output; 19 to 20 ms, and 30 ms
+        # measured with the envelopes of input and output: 19 to 20 ms, and 30 ms
         self.delay = 240 if mode == "700C" else 160
         self.settings = {"mode": mode, "delay_samples": self.delay}
 
     def encode_clip(self, sig: Tensor) -> tuple[bytes, int, None]:
-        """Frames, and their bits."""
+        """Return the frames and their bits."""
         assert self.bits is not None
-        # whole frames: the encoder drops what is left over
+        # whole frames, because the encoder drops an incomplete last frame
         sig = torch.nn.functional.pad(sig, (0, -len(sig) % self.frame_samples))
         mode = self.settings["mode"]
         data = _run(_pcm(sig), f"{_raw(8000)} -c:a libcodec2 -mode {mode} -f codec2raw")
         return data, len(data) // -(-self.bits // 8) * self.bits, None
 
     def decode_clip(self, content: bytes) -> Tensor:
-        """Waveform."""
+        """Decode, and remove the delay."""
         mode = self.settings["mode"]
         pcm = _run(content, f"-f codec2raw -mode {mode} -i pipe:0 -f s16le -ar 8000 -ac 1")
         return _sig(pcm)[self.delay :]
 
 
 def ogg_packets(data: bytes) -> Iterator[bytes]:
-    """Packets of an Ogg stream (RFC 3533), without its pages.
-
-    Parameters
-    ----------
-    data : bytes
-        One logical stream, whole.
-
-    Yields
-    ------
-    bytes
-        A packet.
+    """Yield the packets of one whole Ogg stream (RFC 3533), without its pages.
 
     Example
     -------
@@ -144,10 +120,10 @@ def ogg_packets(data: bytes) -> Iterator[bytes]:
 
 @cache
 def _ffmpeg(encoder: str) -> tuple[str, str]:
-    """Program and its version, if it has this encoder."""
+    """Return program and version of an ffmpeg with this encoder; UserError if there is none."""
     program = shutil.which("ffmpeg")
     if program is None:
-        raise UserError(f"ffmpeg: not on this machine, and {encoder} needs it; {INSTALL}")
+        raise UserError(f"ffmpeg: not found, and {encoder} needs it; {INSTALL}")
     listing = subprocess.run([program, "-hide_banner", "-encoders"], capture_output=True, text=True)
     if f" {encoder} " not in listing.stdout:
         raise UserError(f"{program}: was built without {encoder}; {INSTALL}")

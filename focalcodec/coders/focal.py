@@ -1,4 +1,4 @@
-"""FocalCodec as a coder, and its decoder alone."""
+"""FocalCodec, whole or only its decoder."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _VOICES_KEPT = 16
 
 
 class FocalCoder(Coder):
-    """The whole codec.
+    """FocalCodec with all its parts.
 
     Parameters
     ----------
     source : str
         Folder of an exported codec, or hub repository.
     revision : str, optional
-        Of a hub repository.
+        Branch, tag or commit of a hub repository.
     device : torch.device
         Where it runs.
     window_seconds : float
-        A longer clip goes in overlapping windows of this length, see `long_audio`.
+        A longer clip is coded in overlapping windows of this length, see `long_audio`.
     """
 
     converts = True
@@ -67,7 +67,7 @@ class FocalCoder(Coder):
         return Sent(self._is_long(sig), bits, clips)
 
     def decode(self, sent: Sent) -> Tensor:
-        """Decode what `encode` gave."""
+        """Decode the result of `encode`."""
         assert sent.toks is not None
         if sent.content:
             blocks = decode_blocks(self.codec, sent.toks[0], window_seconds=self.window_seconds)
@@ -76,9 +76,9 @@ class FocalCoder(Coder):
         return self.codec.decode(pad_sequence(sent.toks, batch_first=True), lengths)
 
     def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
-        """Say one clip in another voice, by the four nearest frames of the voice's clips."""
-        heard, _ = resample(sig[None], sample_rate, self.sample_rate_input)
-        toks = torch.cat([*encode_blocks(self.codec, [heard[0]], self.window_seconds)])
+        """Convert a clip: each frame becomes a mean of the four nearest frames of the voice."""
+        resampled, _ = resample(sig[None], sample_rate, self.sample_rate_input)
+        toks = torch.cat([*encode_blocks(self.codec, [resampled[0]], self.window_seconds)])
         num_samples = resampled_length(len(sig), sample_rate, self.sample_rate_output)
         reference = self._voice(voice, sample_rate)
         blocks = convert_toks(
@@ -87,7 +87,7 @@ class FocalCoder(Coder):
         return torch.cat([*blocks])
 
     def _voice(self, voice: Sequence[Tensor], sample_rate: int) -> ReferenceSet:
-        """Frames of a voice, kept while other clips are converted to it."""
+        """Return the frames of a voice; the last `_VOICES_KEPT` voices stay in memory."""
         key = tuple(hash(clip.numpy().tobytes()) for clip in voice)
         if key not in self._voices:
             self._voices[key] = ReferenceSet.from_sigs(
@@ -113,7 +113,7 @@ class FocalCoder(Coder):
 
 
 class VocoderCoder(FocalCoder):
-    """The decoder on clean feats, without tokens: what stage 2 alone makes of a clip."""
+    """Only encoder and decoder, without tokens: the quality that stage 2 alone reaches."""
 
     converts = False
 
@@ -125,7 +125,7 @@ class VocoderCoder(FocalCoder):
         self.settings = {"vocoder": True, "window_seconds": window_seconds}
 
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
-        """Feats of a padded batch, or of one clip of any length."""
+        """Compute the feats of a padded batch, or of one clip of any length."""
         if self._is_long(sig):
             feats = torch.cat([*feats_blocks(self.codec, [sig[0]], self.window_seconds)])[None]
             return Sent((feats, None), None)
@@ -137,7 +137,7 @@ class VocoderCoder(FocalCoder):
         return Sent(self.codec.encoder(sig.to(device), lengths.to(device)), None)
 
     def decode(self, sent: Sent) -> Tensor:
-        """Waveform of the feats."""
+        """Decode feats to a waveform."""
         feats, lengths = sent.content
         if lengths is None:
             return torch.cat([*vocode_blocks(self.codec, [feats[0]], self.window_seconds)])[None]

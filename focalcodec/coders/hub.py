@@ -1,7 +1,7 @@
-"""Neural codecs of others, through transformers: EnCodec, DAC, Mimi and X-codec2.
+"""Neural codecs of others, from transformers: EnCodec, DAC, Mimi and X-codec2.
 
-Their results depend on padding, so they get one clip at a time. What counts as sent is the tokens,
-fixed-length coded. Weights are from the hub, its offline cache or a local folder.
+Their output depends on padding, so they get one clip at a time. Bitrates count the tokens with
+fixed-length codes. Weights come from the hub, its offline cache or a local folder.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _PATTERNS = ("config.json", "preprocessor_config.json", "model*.safetensors", "m
 
 
 class HubCoder(ClipCoder):
-    """A model of transformers that makes tokens (Q, N), Q of them a frame.
+    """A model of transformers whose tokens are (Q, N): Q streams, N frames.
 
     Parameters
     ----------
     source : str
         Folder, or repository on the hub.
     setting : float or None
-        What the subclass chooses its bitrate by; None for its default.
+        The subclass's choice of the bitrate; None for its default.
     device : torch.device
         Where it runs.
 
     Raises
     ------
     UserError
-        transformers is not installed, no such model, or not one of this class.
+        transformers is not installed, there is no such model, or it is not of this class.
     """
 
     architecture = ""
@@ -66,7 +66,7 @@ class HubCoder(ClipCoder):
         self.settings = {"streams": self.streams, "transformers": metadata.version("transformers")}
 
     def _load(self) -> Any:
-        if importlib.util.find_spec("torchaudio"):  # transformers imports it where it is installed
+        if importlib.util.find_spec("torchaudio"):  # transformers imports it if it is installed
             ensure_torchaudio()
         try:
             import transformers
@@ -84,9 +84,9 @@ class HubCoder(ClipCoder):
                 f"{self.folder}: not a checkpoint of {self.architecture} ({reason})"
             ) from error
         random = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-        if random:  # transformers would go on with random weights
+        if random:  # transformers would continue with random weights
             raise UserError(
-                f"{self.folder}: not a whole checkpoint of {self.architecture}:"
+                f"{self.folder}: not a complete checkpoint of {self.architecture}:"
                 f" {len(random)} of its tensors are missing, such as {random[0]}"
             )
         return model
@@ -101,37 +101,37 @@ class HubCoder(ClipCoder):
         return int(wanted)
 
     def count_streams(self, config: Any) -> int:
-        """Codebooks that are used."""
+        """Return the number of codebooks that are used, Q."""
         return 1
 
     def stream_size(self, config: Any) -> int:
-        """Tokens of one codebook."""
+        """Return the number of codes of one codebook, K."""
         return config.codebook_size
 
     def frame_rate(self, config: Any) -> float:
-        """Frames of tokens a second."""
+        """Return the frames of tokens per second."""
         return config.sampling_rate / config.hop_length
 
     def codebooks(self) -> list[Tensor] | None:
-        """Vectors (K, L) of the tokens of each stream used; None where they are implicit."""
+        """Return the codes (K, L) of each used stream; None where the codec has no table."""
         return None
 
     @abstractmethod
     def to_toks(self, sig: Tensor) -> Tensor:
-        """Tokens (Q, N) of one clip (1, 1, T)."""
+        """Encode one clip (1, 1, T) to toks (Q, N)."""
 
     @abstractmethod
     def to_sig(self, toks: Tensor) -> Tensor:
-        """Waveform (T',) of tokens (Q, N)."""
+        """Decode toks (Q, N) to a waveform (T',)."""
 
     def encode_clip(self, sig: Tensor) -> tuple[Tensor, int, Tensor | None]:
-        """Tokens, and their bits."""
+        """Return toks (Q, N), their bits, and toks (N,) if there is one stream."""
         toks = self.to_toks(sig[None, None].to(self.device))
         assert self.bits is not None
         return toks, toks.shape[1] * self.bits, toks[0] if self.streams == 1 else None
 
     def decode_clip(self, content: Tensor) -> Tensor:
-        """Waveform."""
+        """Decode toks (Q, N)."""
         return self.to_sig(content)
 
 
@@ -141,7 +141,7 @@ class Encodec(HubCoder):
     architecture = "EncodecModel"
 
     def count_streams(self, config: Any) -> int:
-        """Codebooks of the bandwidth."""
+        """Return the number of codebooks of the bandwidth."""
         wanted = config.target_bandwidths[0] if self.setting is None else self.setting
         if wanted not in config.target_bandwidths:
             raise self._refuse_setting(f"{', '.join(f'{x:g}' for x in config.target_bandwidths)}")
@@ -149,15 +149,15 @@ class Encodec(HubCoder):
         return self.model.quantizer.get_num_quantizers_for_bandwidth(wanted)
 
     def codebooks(self) -> list[Tensor]:
-        """Codebooks of the bandwidth."""
+        """Return the codebooks of the bandwidth."""
         return [_vectors(x.codebook.embed) for x in self.model.quantizer.layers[: self.streams]]
 
     def to_toks(self, sig: Tensor) -> Tensor:
-        """Tokens of one clip."""
+        """Encode one clip."""
         return self.model.encode(sig, bandwidth=self.setting).audio_codes[0, 0]
 
     def to_sig(self, toks: Tensor) -> Tensor:
-        """Waveform."""
+        """Decode."""
         return self.model.decode(toks[None, None], [None]).audio_values[0, 0]
 
 
@@ -167,22 +167,22 @@ class Dac(HubCoder):
     architecture = "DacModel"
 
     def count_streams(self, config: Any) -> int:
-        """All, unless the setting says less."""
+        """Return the setting, by default all codebooks."""
         return self._streams_up_to(config.n_codebooks, config.n_codebooks)
 
     def codebooks(self) -> list[Tensor]:
-        """Codebooks that are used, in the narrow space that codes are looked up in."""
+        """Return the used codebooks, in the narrow space of the nearest-code search."""
         used = self.model.quantizer.quantizers[: self.streams]
         return [_vectors(x.codebook.weight) for x in used]
 
     def to_toks(self, sig: Tensor) -> Tensor:
-        """Tokens of one clip, filled up to whole frames as its own feature extractor does."""
+        """Encode one clip, padded to whole frames as its own feature extractor does."""
         hop = self.model.config.hop_length
         sig = pad(sig, (0, -sig.shape[-1] % hop))
         return self.model.encode(sig, n_quantizers=self.streams).audio_codes[0]
 
     def to_sig(self, toks: Tensor) -> Tensor:
-        """Waveform."""
+        """Decode."""
         return self.model.decode(audio_codes=toks[None]).audio_values[0].flatten()
 
 
@@ -192,15 +192,15 @@ class Mimi(HubCoder):
     architecture = "MimiModel"
 
     def count_streams(self, config: Any) -> int:
-        """Eight as in Moshi, unless the setting says otherwise."""
+        """Return the setting, by default eight codebooks as in Moshi."""
         return self._streams_up_to(config.num_quantizers, min(8, config.num_quantizers))
 
     def frame_rate(self, config: Any) -> float:
-        """Frames of tokens a second."""
+        """Return the frames of tokens per second."""
         return float(config.frame_rate)
 
     def codebooks(self) -> list[Tensor]:
-        """Codebooks that are used: the semantic ones, then the acoustic ones."""
+        """Return the used codebooks: first the semantic, then the acoustic ones."""
         quantizer = self.model.quantizer
         layers = [
             *quantizer.semantic_residual_vector_quantizer.layers,
@@ -209,11 +209,11 @@ class Mimi(HubCoder):
         return [_vectors(layer.codebook.embed) for layer in layers[: self.streams]]
 
     def to_toks(self, sig: Tensor) -> Tensor:
-        """Tokens of one clip."""
+        """Encode one clip."""
         return self.model.encode(sig, num_quantizers=self.streams).audio_codes[0]
 
     def to_sig(self, toks: Tensor) -> Tensor:
-        """Waveform."""
+        """Decode."""
         return self.model.decode(toks[None]).audio_values[0, 0]
 
 
@@ -229,21 +229,21 @@ class XCodec2(HubCoder):
         self._extract = Xcodec2FeatureExtractor(hop_length=self.model.config.hop_length)
 
     def count_streams(self, config: Any) -> int:
-        """One."""
+        """Return 1."""
         return self._streams_up_to(1, 1)
 
     def stream_size(self, config: Any) -> int:
-        """Product of the levels of finite scalar quantization."""
+        """Return the product of the levels of finite scalar quantization."""
         return math.prod(config.quantization_levels)
 
     def to_toks(self, sig: Tensor) -> Tensor:
-        """Tokens of one clip."""
+        """Encode one clip."""
         rate = self.sample_rate_input
         inputs = self._extract(audio=sig[0, 0].cpu(), sampling_rate=rate, return_tensors="pt")
         return self.model.encode(**inputs.to(self.device)).audio_codes[0]
 
     def to_sig(self, toks: Tensor) -> Tensor:
-        """Waveform."""
+        """Decode."""
         return self.model.decode(audio_codes=toks[None]).audio_values.flatten()
 
 
@@ -259,13 +259,13 @@ def _find(source: str) -> Path:
         return hub_folder(source, _PATTERNS)
     except UserError as error:
         raise UserError(
-            f"{source}: neither a folder, nor in the hub's cache, nor to be had from the hub;"
-            " without a network, copy its folder from a machine that has one, give CODEC@FOLDER"
+            f"{source}: not a folder, not in the hub's cache, and the hub can't be reached;"
+            " without a network, copy its folder from another machine and give CODEC@FOLDER"
         ) from error
 
 
 def _weights_sha256(folder: Path) -> str:
-    """Hash of a checkpoint's one file, or of the hashes of its several."""
+    """Return the hash of a checkpoint's file, or of the hashes of its files."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(

@@ -1,8 +1,8 @@
-"""The codecs that can be evaluated, by what stands on the command line or in a YAML.
+"""Names of codecs on the command line and in YAMLs, and how they are loaded.
 
-A codec is named `[LABEL=]KIND[:SETTING][@SOURCE]`, or, ours, by its folder or hub repository
-(`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`), or as the package's (`[LABEL=]demo`). The
-label, by default the name itself, is what tables and folders call it.
+A codec is named `[LABEL=]KIND[:SETTING][@SOURCE]`, for example `mimi:8`. FocalCodec is named by its
+folder or hub repository (`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`), or `[LABEL=]demo` for
+the one in the package. Tables and folders show the label; the default is the name itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from focalcodec.long_audio.coding import WINDOW_SECONDS
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """A codec before it is loaded: `kind` is one of `KINDS`, or "" for ours."""
+    """A codec before it is loaded: `kind` is one of `KINDS`, or "" for FocalCodec."""
 
     label: str
     kind: str
@@ -32,7 +32,7 @@ class CodecSpec:
 
     @property
     def folder(self) -> str:
-        """Name of its folder in a run."""
+        """Name of the codec's folder in a run."""
         return safe_file_name(self.label)
 
 
@@ -88,22 +88,9 @@ KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
 
 
 def parse_spec(text: str) -> CodecSpec:
-    """Read the name of a codec; nothing is loaded.
+    """Parse the name of a codec (see the module) without loading it.
 
-    Parameters
-    ----------
-    text : str
-        See the module.
-
-    Returns
-    -------
-    CodecSpec
-        For `load_coder`.
-
-    Raises
-    ------
-    UserError
-        Empty, or a setting that is missing.
+    UserError if the name is empty or a setting is missing.
 
     Example
     -------
@@ -135,12 +122,7 @@ def parse_spec(text: str) -> CodecSpec:
 
 
 def parse_specs(texts: Sequence[str]) -> tuple[CodecSpec, ...]:
-    """Read the names of codecs, and refuse two of one name.
-
-    Raises
-    ------
-    UserError
-        None, or two with one label.
+    """Parse the names of codecs; UserError if there are none, or two have the same label.
 
     Example
     -------
@@ -168,21 +150,16 @@ def load_coder(
     Parameters
     ----------
     spec : CodecSpec
-        Which.
+        From `parse_spec`.
     device : torch.device
         Where it runs.
     window_seconds : float
-        Longer clips go through ours in windows of this length.
-
-    Returns
-    -------
-    Coder
-        Ready.
+        FocalCodec codes longer clips in windows of this length.
 
     Raises
     ------
     UserError
-        It can't be had: what is missing, and how to get it.
+        It can't be loaded: the message says what is missing and how to get it.
 
     Example
     -------

@@ -1,1 +1,1 @@
-"""Codecs side by side on the same clips: coding, judging, result cards, comparison."""
+"""Evaluation of codecs: code the clips of sets, score them with judges, write result cards."""

@@ -1,4 +1,4 @@
-"""The result card: one codec on one set, with everything that its figures depend on."""
+"""Result card: the figures of one codec on one set, and everything that they depend on."""
 
 from __future__ import annotations
 
@@ -15,42 +15,48 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from focalcodec import __version__
 from focalcodec.coders.spec import CodecSpec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
-from focalcodec.evaluation.bootstrap import figure
 from focalcodec.evaluation.clips import ClipSet
-from focalcodec.evaluation.folders import CodecFolder, digest, write_json
-from focalcodec.evaluation.plan import EvaluationPlan, Found, coded_key, score_key
+from focalcodec.evaluation.intervals import figure, jackknife
+from focalcodec.evaluation.plan import (
+    CodecFolder,
+    EvaluationPlan,
+    Loaded,
+    coded_key,
+    digest,
+    score_key,
+    write_json,
+)
 from focalcodec.evaluation.speed import measure_speed
-from focalcodec.evaluation.usage import usage_of
 from focalcodec.files import atomic_path, safe_file_name
-from focalcodec.metrics.codes import coded_bits, kbps
+from focalcodec.metrics.codes import CodeUsage, code_usage, coded_bits, count_codes, kbps
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
+USAGE_INTERVALS = ("usage_reachable", "entropy_reachable")
+_MOST_GROUPS = 200
 
 
 def finish_card(
-    plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec, found: Found
+    plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec, loaded: Loaded
 ) -> dict[str, Any] | None:
-    """Write the card of a codec on a set, with its tokens and transcripts, if all is done.
+    """Write and return the card of a codec on a set, and write its tokens and transcripts.
 
-    Returns
-    -------
-    dict or None
-        The card, or None while other processes are at its clips.
+    Return None, and write nothing, while other processes work on its clips.
     """
     folder = CodecFolder(plan.out, clip_set, spec)
-    coder = found.coders[spec.label]
+    coder = loaded.coders[spec.label]
     coded = folder.coded(coded_key(plan, clip_set, coder))
     judged = {
         judge["name"]: folder.scores(
             safe_file_name(judge["name"]), score_key(plan, clip_set, coder, judge)
         )
-        for judge in found.judges
+        for judge in loaded.judges
     }
     ids = {clip.id for clip in clip_set.clips}
     if any(ids - records.keys() for records in (coded, *judged.values())):
@@ -68,9 +74,9 @@ def finish_card(
         },
         "codec": _codec(clip_set, spec, coder, coded),
         "panel": plan.panel,
-        "columns": _columns(found, clips),
-        "judges": {judge["name"]: judge["describe"] for judge in found.judges},
-        "missing": found.missing,
+        "columns": _columns(loaded, clips),
+        "judges": {judge["name"]: judge["describe"] for judge in loaded.judges},
+        "missing": loaded.missing,
         "figures": figures(clips, plan.seed, plan.bootstrap_samples),
         "splits": _splits(plan, clip_set, clips),
         "clips": clips,
@@ -84,7 +90,7 @@ def finish_card(
         "command": plan.command,
     }
     _write_toks(folder, coded)
-    _write_transcripts(folder, clip_set, found, clips)
+    _write_transcripts(folder, clip_set, loaded, clips)
     write_json(folder.card, card)
     return card
 
@@ -92,19 +98,7 @@ def finish_card(
 def figures(
     clips: Sequence[Mapping[str, Any]], seed: int, bootstrap_samples: int
 ) -> dict[str, dict[str, float]]:
-    """Figure of each column over some clips, with its interval.
-
-    Parameters
-    ----------
-    clips : sequence of mapping
-        Rows of a card's clips.
-    seed, bootstrap_samples : int
-        Of the interval.
-
-    Returns
-    -------
-    dict
-        Columns without a score on any clip have none.
+    """Return the figure and interval of each column, over the clips of a card that have a score.
 
     Example
     -------
@@ -120,8 +114,32 @@ def figures(
     return made
 
 
+def usage_of(
+    coded: Mapping[str, Mapping[str, Any]], coder: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the use of the codebook of a codec with one stream of tokens, None for others.
+
+    `coded` has the clips' records with `toks`, `coder` has `codebook_size`. The result has the
+    fields of `metrics.codes.CodeUsage`, and `intervals` of `USAGE_INTERVALS` if there are at least
+    two clips.
+
+    Example
+    -------
+    >>> use = usage_of({"a": {"toks": [0, 1, 0, 1]}}, {"codebook_size": 16})
+    >>> use["usage_percent"], use["entropy_seen"], use["entropy_codebook"], use["intervals"]
+    (12.5, 100.0, 25.0, {})
+    """
+    clips = [torch.tensor(record["toks"]) for record in coded.values() if record.get("toks")]
+    size = coder["codebook_size"]
+    if not clips or size is None:
+        return None
+    codes, counts = count_codes(clips, size)
+    whole = code_usage(counts, size)
+    return {**asdict(whole), "intervals": _usage_intervals(whole, clips, codes, counts)}
+
+
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and those that its figures depend on."""
+    """Return the versions of Python, this package and the packages that figures depend on."""
     found = {"python": platform.python_version(), "focalcodec": __version__}
     for name in PACKAGES:
         try:
@@ -132,7 +150,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """Machine that a card was made on."""
+    """Describe the machine that computes a card."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -183,16 +201,16 @@ def _codec(
     }
 
 
-def _columns(found: Found, clips: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Columns that have a figure on some clip."""
-    seen = {key for clip in clips for key in clip["scores"]}
-    return [c for judge in found.judges for c in judge["columns"] if c["key"] in seen]
+def _columns(loaded: Loaded, clips: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the columns that at least one clip has a score in."""
+    scored = {key for clip in clips for key in clip["scores"]}
+    return [c for judge in loaded.judges for c in judge["columns"] if c["key"] in scored]
 
 
 def _splits(
     plan: EvaluationPlan, clip_set: ClipSet, clips: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Figures of each language, where there are several."""
+    """Return the figures of each language, if there is more than one."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for clip, row in zip(clip_set.clips, clips, strict=True):
         groups.setdefault(clip.language, []).append(row)
@@ -206,7 +224,7 @@ def _splits(
 
 
 def _speed(plan: EvaluationPlan, spec: CodecSpec, coder: dict[str, Any]) -> dict[str, Any] | None:
-    """Speed of a codec, measured once in a run, on clips of its first set."""
+    """Return the speed of a codec, measured once in a run, on clips of the first set."""
     first = plan.sets[0]
     path = CodecFolder(plan.out, first, spec).path / "records" / "speed.json"
     key = digest(coded_key(plan, first, coder), plan.device)
@@ -222,13 +240,13 @@ def _speed(plan: EvaluationPlan, spec: CodecSpec, coder: dict[str, Any]) -> dict
 
 
 def _write_toks(folder: CodecFolder, coded: Mapping[str, Mapping[str, Any]]) -> None:
-    """Tokens of each clip under the name of its audio file, as `numpy.load` reads them."""
+    """Write the tokens of each clip, by the name of its audio file, for `numpy.load`."""
     files = {clip.id: clip.file for clip in folder.clip_set.clips}
     rows = {files[name]: record["toks"] for name, record in coded.items() if "toks" in record}
     (folder.path / "toks.npz").unlink(missing_ok=True)
     if not rows:
         return
-    # numpy.savez takes no array of the name "file"
+    # numpy.savez can't write an array with the name "file"
     with (
         atomic_path(folder.path / "toks.npz") as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -239,11 +257,11 @@ def _write_toks(folder: CodecFolder, coded: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _write_transcripts(
-    folder: CodecFolder, clip_set: ClipSet, found: Found, clips: Sequence[Mapping[str, Any]]
+    folder: CodecFolder, clip_set: ClipSet, loaded: Loaded, clips: Sequence[Mapping[str, Any]]
 ) -> None:
     judges = [
         judge["name"]
-        for judge in found.judges
+        for judge in loaded.judges
         if any(judge["name"] in c["transcripts"] for c in clips)
     ]
     rows = [
@@ -258,7 +276,7 @@ def _write_transcripts(
 def _entropy_coded(
     clip_set: ClipSet, coder: Mapping[str, Any], coded: Mapping[str, Any]
 ) -> float | None:
-    """Rate after the range coder of token files, kbit/s; None without tokens or the coder."""
+    """Return the bitrate after the entropy coder of token files, kbit/s; None without tokens."""
     clips = [torch.tensor(record["toks"]) for record in coded.values() if "toks" in record]
     if not clips or not coder["bits"]:
         return None
@@ -266,3 +284,21 @@ def _entropy_coded(
         return kbps(sum(coded_bits(clips, coder["bits"])), clip_set.seconds)
     except UserError:  # the coder's package is not installed
         return None
+
+
+def _usage_intervals(
+    whole: CodeUsage, clips: Sequence[Tensor], codes: Tensor, counts: Tensor
+) -> dict[str, tuple[float, float]]:
+    groups = min(len(clips), _MOST_GROUPS)
+    if groups < 2:
+        return {}
+    others = []
+    # Each group of clips is left out once.
+    for first in range(groups):
+        toks = torch.cat([*clips[first::groups]]).long()
+        own = torch.searchsorted(codes, toks).bincount(minlength=len(codes))
+        others.append(code_usage(counts - own, whole.codebook_size))
+    return {
+        name: jackknife(getattr(whole, name), [getattr(other, name) for other in others])
+        for name in USAGE_INTERVALS
+    }

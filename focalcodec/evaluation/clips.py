@@ -1,4 +1,4 @@
-"""What is evaluated: sets of clips, from manifests or folders of audio."""
+"""Sets of clips for an evaluation, from manifests or folders of audio."""
 
 from __future__ import annotations
 
@@ -20,34 +20,35 @@ from focalcodec.tokenize.sources import folder_clips
 
 TASKS = ("resynthesis", "denoising", "conversion")
 KIND_NAMES = ("synthetic", "real", "")
-VOICE_CLIPS = 20  # of the wanted speaker, at most: some minutes
+VOICE_CLIPS = 20  # of the target speaker, at most: some minutes
 
 
 @dataclass(frozen=True)
 class EvalClip:
-    """One clip: what the codec hears (`input`), and what its output is compared with.
-
-    `file` is its name in a run's folders, without a suffix. `target` is the recording of the
-    wanted speaker that the output is compared with, and `voice` are those that the codec may use.
-    `sha256` is that of all its audio files.
-    """
+    """One clip of a set; audio files are paths."""
 
     id: str
     file: str
+    """Its file name in a run's folders, without a suffix."""
     reference: str
+    """Recording that the output is compared with."""
     input: str
+    """Input of the codec; the noisy recording for denoising, else the reference."""
     seconds: float
     sha256: str
+    """Hash of all its audio files."""
     speaker: str = ""
     language: str = "en"
     text: str = ""
     target: str = ""
+    """Conversion: recording of the target speaker that the output's voice is compared with."""
     voice: tuple[str, ...] = ()
+    """Conversion: recordings of the target speaker that the codec may use."""
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips under one name; `kind` is "synthetic", "real" or "" where it is not known."""
+    """A named list of clips; `kind` is "synthetic", "real" or "" where it is unknown."""
 
     name: str
     clips: tuple[EvalClip, ...]
@@ -55,13 +56,13 @@ class ClipSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the list: of ids, audio, texts and languages, not of where the files lie."""
+        """Hash of ids, audio, speakers, languages and texts, but not of the files' places."""
         rows = [[c.id, c.sha256, c.speaker, c.language, c.text] for c in self.clips]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     @property
     def seconds(self) -> float:
-        """Duration of all clips."""
+        """Total duration of the clips."""
         return sum(clip.seconds for clip in self.clips)
 
 
@@ -74,15 +75,15 @@ class SetOptions:
     task : {"resynthesis", "denoising", "conversion"}
         Denoising needs a column `noisy`; conversion needs speakers.
     data_folder : str, optional
-        What `$data_root` stands for in a manifest.
+        Replaces `$data_root` in the paths of a manifest.
     kind : {"synthetic", "real", ""}
-        Of clips whose manifest has no column `kind`.
+        Kind of the clips if the manifest has no column `kind`.
     language : str
-        Of clips whose manifest has no column `language`, ISO 639-1.
+        Language (ISO 639-1) of the clips if the manifest has no column `language`.
     seed : int
-        Of the choice of clips and of pairs.
+        Seed for the choice of clips and of target speakers.
     max_clips : int, optional
-        Take so many, chosen by the seed.
+        Largest number of clips, chosen at random.
     """
 
     task: str = "resynthesis"
@@ -101,22 +102,17 @@ class SetOptions:
 def read_sets(
     source: str | Path, options: SetOptions | None = None, name: str = ""
 ) -> list[ClipSet]:
-    """Sets of a manifest or a folder: one, or one a kind where the manifest has several.
+    """Read the sets of a manifest or a folder: one, or one for each kind in the manifest.
 
     Parameters
     ----------
     source : str or path
-        CSV with ID, duration and wav, and if need be noisy, spk_id, wrd, language and kind; or a
-        folder of audio files, in which the first folder below it is the speaker.
+        CSV with ID, duration and wav, optionally noisy, spk_id, wrd, language and kind; or a
+        folder of audio files, where the first folder below it is the speaker.
     options : SetOptions, optional
-        How it is read.
+        How the source is read.
     name : str
-        Of the set; default the source's.
-
-    Returns
-    -------
-    list of ClipSet
-        Each with at least one clip.
+        Name of the set; by default that of the source.
 
     Raises
     ------
@@ -150,30 +146,13 @@ def read_sets(
 
 
 def source_name(source: str | Path) -> str:
-    """Name of the set of a source.
-
-    Example
-    -------
-    >>> source_name("manifests/test-clean.csv")
-    'test-clean'
-    """
+    """Return the name of a source's set: of a folder, or of a manifest without its suffix."""
     path = Path(source).expanduser()
     return path.resolve().name if path.is_dir() else path.stem
 
 
 def describe_clips(clip_set: ClipSet) -> dict[str, Any]:
-    """Content of a set's `clips.json`.
-
-    Parameters
-    ----------
-    clip_set : ClipSet
-        Set.
-
-    Returns
-    -------
-    dict
-        JSON-ready; paths are relative to the set's folder in a run.
-    """
+    """Return the content of a set's `clips.json`; paths are relative to the set's folder."""
     clips = []
     for clip in clip_set.clips:
         row = {key: value for key, value in asdict(clip).items() if key in _SHOWN}
@@ -210,7 +189,9 @@ def _folder_rows(folder: Path) -> list[dict[str, Any]]:
 
 def _manifest_rows(path: Path, options: SetOptions) -> list[dict[str, Any]]:
     if path.suffix.lower() != ".csv":
-        raise UserError(f"{path}: neither a folder of audio nor a manifest (.csv)")
+        raise UserError(
+            f"{path}: not a folder of audio and not a manifest (.csv); give one of them"
+        )
     rows = read_manifest(path, DATA_ROOT, check_files=False)
     refuse_segments(path, rows, "evaluate whole files, or write the segments to files")
     noisy = options.task == "denoising"
@@ -238,10 +219,10 @@ def _clips(
     clips = []
     for row in rows:
         info = audio_info(row["wav"])
-        # A folder of clean speech is heard as it is: what a denoising codec must leave alone.
-        heard = row.get("noisy", row["wav"]) if options.task == "denoising" else row["wav"]
-        if heard != row["wav"]:
-            _check_lengths(row["wav"], info, heard)
+        # In a folder of clean speech the input is the reference: denoising must not change it.
+        source_wav = row.get("noisy", row["wav"]) if options.task == "denoising" else row["wav"]
+        if source_wav != row["wav"]:
+            _check_lengths(row["wav"], info, source_wav)
         name = safe_file_name(row["ID"])
         while name.lower() in names:
             name += "_"
@@ -251,7 +232,7 @@ def _clips(
                 id=row["ID"],
                 file=name,
                 reference=row["wav"],
-                input=heard,
+                input=source_wav,
                 seconds=info.seconds,
                 sha256="",
                 speaker=row["spk_id"],
@@ -275,14 +256,14 @@ def _check_lengths(wav: str, info: AudioInfo, noisy: str) -> None:
     if abs(seconds - info.seconds) > 0.02:
         raise UserError(
             f"{noisy}: {seconds:.2f} s, its clean recording {wav} {info.seconds:.2f} s;"
-            " they must be of one length"
+            " they must have the same length"
         )
 
 
 def _pairs(source: str | Path, clips: Sequence[EvalClip], seed: int) -> list[EvalClip]:
-    """Give each clip a wanted speaker: one of the others, by the seed and the clip's id.
+    """Give each clip a target speaker: another one, chosen by the seed and the clip's id.
 
-    Of that speaker one clip is kept for the comparison; the voice is made of others.
+    One clip of that speaker is reserved for the comparison; the codec gets others as `voice`.
     """
     by_speaker: dict[str, list[EvalClip]] = defaultdict(list)
     for clip in clips:
@@ -291,7 +272,7 @@ def _pairs(source: str | Path, clips: Sequence[EvalClip], seed: int) -> list[Eva
     if len(targets) < 1 or len(by_speaker) < 2:
         raise UserError(
             f"{source}: {len(by_speaker)} speakers, {len(targets)} of them with two clips;"
-            " conversion needs two speakers, and two clips of the wanted one"
+            " conversion needs two speakers, and two clips of the target speaker"
         )
     paired = []
     for clip in clips:

@@ -1,8 +1,8 @@
-"""The run: code the clips, judge them, write the cards.
+"""The run of an evaluation: code the clips, score them with judges, write the cards.
 
-Every process makes the same plan and does every n-th batch of it, so the result does not depend on
-their number. What is done is kept clip by clip (see `folders`): the same command goes on where it
-was stopped. Whoever finds everything done writes the cards.
+Every process makes the same plan and works on every n-th batch of it, so the result does not depend
+on the number of processes. Results are recorded clip by clip (see `plan`), so the same command
+resumes a stopped run. A process that finds all clips complete writes the cards.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,103 +27,110 @@ from focalcodec.coders.spec import CodecSpec, load_coder
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import finish_card
 from focalcodec.evaluation.clips import ClipSet, EvalClip, describe_clips
-from focalcodec.evaluation.folders import CodecFolder, SetFolder, write_json
-from focalcodec.evaluation.plan import EvaluationPlan, Found, coded_key, score_key
-from focalcodec.evaluation.table import card_tables
+from focalcodec.evaluation.plan import (
+    CodecFolder,
+    EvaluationPlan,
+    Loaded,
+    SetFolder,
+    coded_key,
+    score_key,
+    write_json,
+)
+from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name
 from focalcodec.metrics.judge import Clip, Judge, Verdict
+from focalcodec.processes import Progress, in_processes
 from focalcodec.tokenize.plan import Shard
 
-SAMPLE_RATE = 16000  # at which references are kept and clips are judged, Hz
+SAMPLE_RATE = 16000  # of stored references and of judges' input, Hz
 LoadJudges: TypeAlias = Callable[[str, str], tuple[list[Judge], list[str]]]
 _ALONE = Shard()
 
 
 @dataclass
 class Outcome:
-    """Cards of a run that is done; of one that other processes are at, none."""
+    """Result of `evaluate`."""
 
-    found: Found
+    loaded: Loaded
     cards: list[dict[str, Any]] | None
+    """Cards of a complete run; None while other processes work on it."""
 
 
 def evaluate(
     plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard = _ALONE, jobs: int = 1
 ) -> Outcome:
-    """Run a plan, or go on with it.
+    """Start or resume the run of a plan.
 
     Parameters
     ----------
     plan : EvaluationPlan
-        What is to be done.
+        What the run is to do.
     load_judges : callable
-        (panel, device) -> judges and, for each that is missing, a line that says how to get it.
+        (panel, device) -> judges, and for each missing judge a line that says how to get it.
     shard : Shard
-        Which of the processes this is that torchrun or a user started.
+        Index of this process and number of processes, where torchrun or a user started several.
     jobs : int
-        Processes to start here, instead.
-
-    Returns
-    -------
-    Outcome
-        With the cards, when everything is done.
+        Number of processes to start here, instead of a shard.
 
     Raises
     ------
     UserError
-        No codec can be had, or one fails on a clip.
+        No codec can be loaded, or one fails on a clip.
     """
     if jobs > 1:
-        found = _share_among(plan, load_judges, jobs)
+        loaded = _do_all_shares(plan, load_judges, jobs)
     else:
-        found = do_share(plan, load_judges, shard)
-    if not found.coders:
-        raise UserError("; ".join(found.refused.values()))
+        loaded = do_share(plan, load_judges, shard)
+    if not loaded.coders:
+        raise UserError("; ".join(loaded.refused.values()))
     plan.out.mkdir(parents=True, exist_ok=True)
     with FileLock(plan.out / ".lock"):
         cards = []
         for clip_set in plan.sets:
             for spec in plan.codecs:
-                if spec.label in found.coders:
-                    cards.append(finish_card(plan, clip_set, spec, found))
-    return Outcome(found, None if None in cards else [card for card in cards if card])
+                if spec.label in loaded.coders:
+                    cards.append(finish_card(plan, clip_set, spec, loaded))
+    return Outcome(loaded, None if None in cards else [card for card in cards if card])
 
 
 def print_outcome(plan: EvaluationPlan, outcome: Outcome) -> None:
-    """Print the tables of a run that is done; on standard error, what was left out of it."""
+    """Print the tables of a complete run, and on standard error what it had to skip."""
     if outcome.cards is None:
-        print(f"{plan.out}: this share is done; the last process writes the cards", file=sys.stderr)
+        print(
+            f"{plan.out}: this share is done; the last process writes the cards",
+            file=sys.stderr,
+        )
         return
-    for line in (*outcome.found.refused.values(), *outcome.found.missing):
-        print(f"focalcodec: left out: {line}", file=sys.stderr)
+    for line in (*outcome.loaded.refused.values(), *outcome.loaded.missing):
+        print(f"focalcodec: skipped: {line}", file=sys.stderr)
     print(card_tables(outcome.cards), flush=True)
 
 
-def do_share(plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard) -> Found:
-    """Code and judge the batches of one process."""
-    found = Found()
+def do_share(plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard) -> Loaded:
+    """Code and score the batches of one process."""
+    loaded = Loaded()
     for spec in plan.codecs:
         try:
             coder = load_coder(spec, torch.device(plan.device), plan.window_seconds)
             if plan.task == "conversion" and not coder.converts:
                 raise UserError(f"{spec.label}: has no voice conversion; leave it out of this task")
         except UserError as error:
-            found.refused[spec.label] = str(error)
+            loaded.refused[spec.label] = str(error)
             continue
-        found.coders[spec.label] = coder.describe()
+        loaded.coders[spec.label] = coder.describe()
         for clip_set in plan.sets:
             code_set(plan, clip_set, spec, coder, shard)
     for clip_set in plan.sets:
         write_json(SetFolder(plan.out, clip_set).path / "clips.json", describe_clips(clip_set))
-    judges, found.missing = load_judges(plan.panel, plan.device)
-    found.judges = [describe_judge(judge) for judge in judges]
+    judges, loaded.missing = load_judges(plan.panel, plan.device)
+    loaded.judges = [describe_judge(judge) for judge in judges]
     for clip_set in plan.sets:
-        judge_set(plan, clip_set, found, judges, shard)
-    return found
+        judge_set(plan, clip_set, loaded, judges, shard)
+    return loaded
 
 
 def describe_judge(judge: Judge) -> dict[str, Any]:
-    """Name, columns and description of a judge, JSON-ready."""
+    """Return name, columns and description of a judge, JSON-ready."""
     return {
         "name": judge.name,
         "columns": [{**vars(column), "judge": judge.name} for column in judge.columns],
@@ -139,19 +144,19 @@ def describe_judge(judge: Judge) -> dict[str, Any]:
 def code_set(
     plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec, coder: Coder, shard: Shard
 ) -> None:
-    """Put a process' share of a set through a codec."""
+    """Code a process' share of a set."""
     folder = CodecFolder(plan.out, clip_set, spec, shard.index)
     key = coded_key(plan, clip_set, coder.describe())
     folder.claim(key)
     done = folder.coded(key)
     code = convert_batch if plan.task == "conversion" else code_batch
-    keep_references(plan, clip_set, shard)
+    copy_references(plan, clip_set, shard)
     for batch in _bar(plan.batches(clip_set, shard), f"{clip_set.name}: {spec.label}", shard):
         missing = [clip for clip in batch if clip.id not in done]
         if not missing:
             continue
-        # the whole batch again: rounding depends on a clip's neighbours, and a run that was
-        # stopped is to give, bit by bit, what it would have given
+        # The whole batch is coded again: rounding depends on the other clips of a batch, and a
+        # resumed run must give the same bits as one that was never stopped.
         for clip, (rec_sig, record) in zip(batch, code(coder, batch), strict=True):
             if clip in missing:
                 write_audio(folder.audio(clip), rec_sig, coder.sample_rate_output)
@@ -159,7 +164,7 @@ def code_set(
 
 
 def code_batch(coder: Coder, batch: Sequence[EvalClip]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Resynthesise the input of each clip."""
+    """Code the input of each clip; yield rec_sig (T,) and its record."""
     sigs = [_read(clip.input) for clip in batch]
     lengths = torch.tensor([len(sig) for sig in sigs])
     coded = coder.code(pad_sequence(sigs, batch_first=True), SAMPLE_RATE, lengths)
@@ -173,19 +178,19 @@ def code_batch(coder: Coder, batch: Sequence[EvalClip]) -> Iterator[tuple[Tensor
 def convert_batch(
     coder: Coder, batch: Sequence[EvalClip]
 ) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Convert each clip to its wanted speaker."""
+    """Convert each clip to its target speaker; yield rec_sig (T,) and its record."""
     for clip in batch:
         voice = [_read(path) for path in clip.voice]
         yield coder.convert(_read(clip.input), voice, SAMPLE_RATE), {"bits": None}
 
 
-def keep_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> None:
-    """Write what the outputs are compared with, as it is judged and listened to."""
+def copy_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> None:
+    """Copy the recordings that outputs are compared with, as the judges and listeners get them."""
     folder = SetFolder(plan.out, clip_set, shard.index)
     folder.claim()
-    kept = folder.kept()
+    copied = folder.copied()
     for clip in itertools.chain(*plan.batches(clip_set, shard)):
-        if clip.id in kept:
+        if clip.id in copied:
             continue
         parts = {"reference": clip.reference, "target": clip.target}
         if clip.input != clip.reference:
@@ -193,22 +198,22 @@ def keep_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> No
         for part, source in parts.items():
             if source:
                 write_audio(folder.audio(part, clip), _read(source), SAMPLE_RATE)
-        folder.add_kept(clip)
+        folder.add_copied(clip)
 
 
 # -- judging ---------------------------------------------------------------------------------------
 
 
 def judge_set(
-    plan: EvaluationPlan, clip_set: ClipSet, found: Found, judges: Sequence[Judge], shard: Shard
+    plan: EvaluationPlan, clip_set: ClipSet, loaded: Loaded, judges: Sequence[Judge], shard: Shard
 ) -> None:
-    """Let the judges hear a process' share of a set, each codec's output in turn."""
-    specs = [spec for spec in plan.codecs if spec.label in found.coders]
+    """Score a process' share of a set, codec by codec."""
+    specs = [spec for spec in plan.codecs if spec.label in loaded.coders]
     folders = {spec: CodecFolder(plan.out, clip_set, spec, shard.index) for spec in specs}
     todo: dict[CodecSpec, list[tuple[Judge, str, set[str]]]] = {spec: [] for spec in specs}
     for spec in specs:
-        for judge, about in zip(judges, found.judges, strict=True):
-            key = score_key(plan, clip_set, found.coders[spec.label], about)
+        for judge, about in zip(judges, loaded.judges, strict=True):
+            key = score_key(plan, clip_set, loaded.coders[spec.label], about)
             done = set(folders[spec].scores(safe_file_name(judge.name), key))
             todo[spec].append((judge, key, done))
     for batch in _bar(plan.batches(clip_set, shard), f"{clip_set.name}: judges", shard):
@@ -217,7 +222,7 @@ def judge_set(
             left = [(judge, key, done) for judge, key, done in todo[spec] if not ids <= done]
             if not left:
                 continue
-            clips = [read_clip(plan, clip_set, folders[spec], clip) for clip in batch]
+            clips = [judged_clip(plan, clip_set, folders[spec], clip) for clip in batch]
             for judge, key, done in left:
                 for clip, verdict in zip(batch, judge.score(clips), strict=True):
                     if clip.id not in done:
@@ -226,43 +231,40 @@ def judge_set(
                         )
 
 
-def read_clip(plan: EvaluationPlan, clip_set: ClipSet, folder: CodecFolder, clip: EvalClip) -> Clip:
-    """What a judge is given of a clip: the very files that one can listen to."""
-    kept = SetFolder(plan.out, clip_set)
+def judged_clip(
+    plan: EvaluationPlan, clip_set: ClipSet, folder: CodecFolder, clip: EvalClip
+) -> Clip:
+    """Return the input of a judge: the same files that people listen to."""
+    references = SetFolder(plan.out, clip_set)
     return Clip(
         id=clip.id,
-        ref_sig=_read(kept.audio("reference", clip)),
+        ref_sig=_read(references.audio("reference", clip)),
         rec_sig=_read(folder.audio(clip)),
         sample_rate=SAMPLE_RATE,
         text=clip.text,
         language=clip.language,
-        target_sig=_read(kept.audio("target", clip)) if clip.target else None,
+        target_sig=_read(references.audio("target", clip)) if clip.target else None,
     )
 
 
 # -- processes -------------------------------------------------------------------------------------
 
 
-def _share_among(plan: EvaluationPlan, load_judges: LoadJudges, jobs: int) -> Found:
-    threads = max(1, torch.get_num_threads() // jobs)
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), torch.set_num_threads, (threads,)
-    ) as executor:
-        shares = [
-            executor.submit(do_share, plan, load_judges, Shard(index, jobs))
-            for index in range(jobs)
-        ]
-        try:
-            return [share.result() for share in shares][0]
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"jobs={jobs}: a process was ended from outside (out of memory?); give a smaller"
-                " number; what is done is kept"
-            ) from error
-        except BaseException:
-            for process in active_children():  # they would go on to the end of their shares
-                process.terminate()
-            raise
+def _do_all_shares(plan: EvaluationPlan, load_judges: LoadJudges, jobs: int) -> Loaded:
+    shards = [Shard(index, jobs) for index in range(jobs)]
+    work = partial(_work, plan, load_judges)
+    shares = {shard.index: loaded for shard, loaded in in_processes(_no_setup, work, shards, jobs)}
+    return shares[0]
+
+
+def _work(
+    plan: EvaluationPlan, load_judges: LoadJudges, state: None, shard: Shard, progress: Progress
+) -> Loaded:
+    return do_share(plan, load_judges, shard)
+
+
+def _no_setup() -> None:
+    pass
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:
@@ -277,22 +279,14 @@ def _read(path: str | Path) -> Tensor:
 
 
 def _bar(batches: list[list[EvalClip]], what: str, shard: Shard) -> tqdm:
-    # disable=None: silent where standard error is not a terminal
+    # disable=None: no bar where standard error is not a terminal
     return tqdm(batches, what, unit="batch", disable=None if shard.index == 0 else True)
 
 
 def load_panel_judges(panel: str, device: str) -> tuple[list[Judge], list[str]]:
-    """Judges of a panel that are installed, and what is missing; "none" has none.
+    """Load the installed judges of a panel, and return them with a line for each missing one.
 
-    Raises
-    ------
-    UserError
-        No such panel.
-
-    Example
-    -------
-    >>> load_panel_judges("none", "cpu")
-    ([], [])
+    The panel "none" has no judges. UserError for an unknown panel.
     """
     if panel == "none":
         return [], []

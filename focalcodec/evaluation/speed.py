@@ -1,4 +1,4 @@
-"""How fast a codec is, and the memory that it takes: measured alone, in a process of its own."""
+"""Speed and memory of a codec, measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,22 +23,17 @@ _T = TypeVar("_T")
 
 
 def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> dict[str, Any]:
-    """Real-time factors of encode and decode, and the peak memory.
+    """Measure the speed of encoding and decoding, and the peak memory.
 
-    Batch 1, clips of middle length, after a warm-up; the median over clips and repeats. Resampling
-    to and from the codec's rate is not counted, starting a program (ffmpeg) is.
-
-    Parameters
-    ----------
-    plan, clip_set, spec
-        Codec, and whose clips.
+    Batch 1, clips of medium length, after a warm-up; median over clips and repeats. The time to
+    start a program (ffmpeg) is included, that of resampling to and from the codec's rate is not.
 
     Returns
     -------
     dict
-        `encode_rtf`, `decode_rtf`: seconds of audio per second of computing, as the papers have
-        it, so more is faster. `peak_memory_mb`: of the process, Python and libraries included, or
-        on a GPU what its tensors took there.
+        `encode_rtf`, `decode_rtf`: seconds of audio per second of processing, as in the papers
+        (higher is faster). `peak_memory_mb`: memory of the process with Python and libraries, or
+        on a GPU the memory of its tensors there.
     """
     by_length = sorted(clip_set.clips, key=lambda clip: (clip.seconds, clip.id))
     start = max(0, (len(by_length) - plan.speed_clips) // 2)
@@ -91,11 +86,11 @@ def _timed(work: Callable[[], _T], device: torch.device) -> tuple[_T, float]:
 
 
 def _peak_megabytes(device: torch.device) -> float | None:
-    """Largest memory so far, in 10^6 bytes; None where it can't be told."""
+    """Return the peak memory in 10^6 bytes; None where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     status = Path("/proc/self/status")
-    if status.is_file():  # the resource module's figure begins with that of the parent
+    if status.is_file():  # the resource module's value includes that of the parent process
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
         return next((int(x.split()[1]) * 1024 / 1e6 for x in lines if x.startswith("VmHWM:")), None)
     try:

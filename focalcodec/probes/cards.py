@@ -12,8 +12,8 @@ from typing import Any
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT, figures, hardware, versions
-from focalcodec.evaluation.folders import write_json
-from focalcodec.evaluation.table import column_title, markdown, number
+from focalcodec.evaluation.plan import write_json
+from focalcodec.evaluation.summary import column_title, markdown, number
 
 CARD_NAME = "card.json"
 Row = Mapping[str, Any]

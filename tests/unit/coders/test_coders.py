@@ -1,4 +1,4 @@
-"""Each coder: what it sends and gives back, alone and in a batch."""
+"""What each coder sends and returns, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def batch(*seconds: float) -> tuple[Tensor, Tensor]:
 
 
 def check(coder: Coder) -> None:
-    """A padded batch gives what its clips give alone, as long as they are."""
+    """A padded batch gives the same as its clips alone, with their lengths."""
     sig, lengths = batch(0.5, 0.333)
     both = coder.code(sig, 16000, lengths)
     expected = [round(n * coder.sample_rate_output / 16000) for n in lengths.tolist()]
@@ -47,10 +47,10 @@ def check(coder: Coder) -> None:
     assert both.rec_sig.abs().max() > 0
 
 
-# -- ours ------------------------------------------------------------------------------------------
+# -- FocalCodec ------------------------------------------------------------------------------------
 
 
-def test_ours() -> None:
+def test_focalcodec() -> None:
     coder = load(CODEC)
     check(coder)
     sig, lengths = batch(0.5, 0.333)
@@ -67,13 +67,13 @@ def test_vocoder_and_original() -> None:
 
 @pytest.mark.parametrize("text", [CODEC, f"vocoder:{CODEC}"])
 def test_long_clips_go_in_windows(text: str) -> None:
-    sig, lengths = batch(38.0)  # the least window of this model is 34 s
+    sig, lengths = batch(38.0)  # 34 s is the shortest window of this model
     whole, windows = (load(text, seconds).code(sig, 16000, lengths) for seconds in (60.0, 34.0))
     assert whole.rec_sig.shape == windows.rec_sig.shape and whole.bits == windows.bits
     assert not torch.equal(whole.rec_sig, windows.rec_sig)
 
 
-# -- of others, with random weights ----------------------------------------------------------------
+# -- codecs of others, with random weights ---------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_model_of_transformers(models: Path, text: str, kbps: float, frame_bits:
     assert (coded.toks is not None) == (coder.codebook_size is not None)
 
 
-def test_more_codebooks_say_more(models: Path) -> None:
+def test_more_codebooks_change_the_output(models: Path) -> None:
     sig, lengths = batch(0.5)
     one, all_three = (
         load(f"{x}@{models / 'dac'}").code(sig, 16000, lengths) for x in ("dac:1", "dac")
@@ -154,7 +154,7 @@ def test_more_codebooks_say_more(models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("dac:4", "1 to 3 codebooks"),
         ("mimi:1.5", "1 to 4 codebooks"),
@@ -163,17 +163,17 @@ def test_more_codebooks_say_more(models: Path) -> None:
         ("mimi:many", "mimi:CODEBOOKS"),
     ],
 )
-def test_wrong_setting(models: Path, text: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_wrong_setting(models: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load(f"{text}@{models / text.split(':')[0]}")
 
 
-def test_model_that_is_not_there(models: Path, tmp_path: Path) -> None:
+def test_missing_and_damaged_models(models: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dac: .*give CODEC@FOLDER"):
         load("dac")
     with pytest.raises(UserError, match="no .safetensors"):
         load(f"dac@{tmp_path}")
-    with pytest.raises(UserError, match="not a (whole )?checkpoint of MimiModel"):
+    with pytest.raises(UserError, match="not a (complete )?checkpoint of MimiModel"):
         load(f"mimi@{models / 'dac'}")
     shutil.copytree(models / "dac", tmp_path / "dac")
     (tmp_path / "dac" / "model.safetensors").write_bytes(b"damaged")
@@ -192,7 +192,7 @@ def need(encoder: str) -> None:
 
 
 def lag(sig: Tensor, rec_sig: Tensor, hop: int = 40) -> int:
-    """Samples that the envelope of an output comes late."""
+    """Return the delay of an output's envelope in samples."""
     envelopes = [x.abs().unfold(0, 4 * hop, hop).mean(dim=1) for x in (sig, rec_sig)]
     first, second = (x - x.mean() for x in envelopes)
     best = max(range(-20, 21), key=lambda k: float((first * second.roll(-k))[20:-20].sum()))
@@ -200,7 +200,7 @@ def lag(sig: Tensor, rec_sig: Tensor, hop: int = 40) -> int:
 
 
 def bursts(rate: int) -> Tensor:
-    """Two seconds of a buzz that comes and goes."""
+    """Return two seconds of a buzz that is switched on and off."""
     time = torch.arange(2 * rate) / rate
     buzz = torch.sin(2 * torch.pi * 120 * time * torch.arange(1, 9)[:, None]).sum(dim=0)
     return 0.05 * buzz * (torch.sin(2 * torch.pi * 2.3 * time + 9 * time.square()) > 0)
@@ -225,15 +225,15 @@ def test_codec2(mode: str) -> None:
     sig = bursts(8000)[: 2 * 8000 - 100]
     coded = coder.code(sig[None], 8000, torch.tensor([len(sig)]))
     assert coded.bits is not None
-    assert coded.bits[0] / 2 == pytest.approx(float(mode.rstrip("c")), rel=1e-9), "no filling up"
+    assert coded.bits[0] / 2 == pytest.approx(float(mode.rstrip("c")), rel=1e-9), "no padding"
     assert coded.rec_sig.shape == (1, len(sig)) and coder.sample_rate_output == 8000
     assert abs(lag(sig, coded.rec_sig[0])) <= 120
 
 
-def test_ffmpeg_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     ffmpeg._ffmpeg.cache_clear()
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match="opus:6: ffmpeg: not on this machine.*apt-get install"):
+    with pytest.raises(UserError, match="opus:6: ffmpeg: not found.*apt-get install"):
         load("opus:6")
 
 
@@ -265,7 +265,7 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "message"),
     [
         ([], "none"),
         ([""], "names none"),
@@ -274,12 +274,12 @@ def test_names() -> None:
         (["a=opus:6", "A=dac"], "a name of its own"),
     ],
 )
-def test_wrong_names(texts: list[str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_wrong_names(texts: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         parse_specs(texts)
 
 
 @pytest.mark.parametrize("text", ["opus:5", "codec2:700", "no/such/folder/at/all"])
-def test_codecs_that_there_are_not(text: str) -> None:
+def test_codecs_that_do_not_exist(text: str) -> None:
     with pytest.raises(UserError):
         load(text)

@@ -1,4 +1,4 @@
-"""Small runs that several tests share; as a program, one that takes its time and can be killed."""
+"""Small runs that several tests share; as a program, a slow run that can be killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANGING = ("created", "command", "speed")
 
 
 class FakeJudge(ClipJudge):
-    """Level of the output and difference in level: quick, and different for each codec."""
+    """Level of the output and its difference to the reference: fast, different for each codec."""
 
     name = "level meter"
     columns = (
@@ -62,7 +62,7 @@ def slow_judges(panel: str, device: str) -> tuple[list[Judge], list[str]]:
 
 
 def write_clips(folder: Path, seconds: dict[str, float] | None = None) -> Path:
-    """Noise that swells and fades, two speakers."""
+    """Write noise with a changing level, of two speakers."""
     for seed, (name, length) in enumerate((seconds or SECONDS).items()):
         path = folder / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def small_plan(
 
 
 def read_cards(out: Path) -> dict[str, Any]:
-    """Cards without what no two runs share."""
+    """Read cards without the parts that differ in each run."""
     cards = {path.parent.name: json.loads(path.read_text()) for path in out.rglob("card.json")}
     return {
         name: {key: value for key, value in card.items() if key not in CHANGING}

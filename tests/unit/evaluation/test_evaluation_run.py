@@ -1,4 +1,4 @@
-"""Runs: what they leave, that they go on after a kill, and on any number of processes."""
+"""Runs: their files, resuming after a kill, and any number of processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.clips import SetOptions
 from focalcodec.evaluation.run import evaluate
-from focalcodec.evaluation.table import card_tables
+from focalcodec.evaluation.summary import card_tables
 from focalcodec.tokenize.plan import Shard
 from tests.unit.evaluation.runs import (
     CODEC,
@@ -34,7 +34,6 @@ from tests.unit.evaluation.runs import (
 from tests.unit.small_codecs import golden_codec
 
 ROOT = Path(__file__).parents[3]
-NAMES = ("tiny", "original")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def records(folder: Path, name: str) -> list[str]:
     return [json.loads(line)["id"] for line in lines]
 
 
-# -- what is there ---------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def test_folder_of_a_run(clips: Path, done: Path) -> None:
@@ -118,10 +117,10 @@ def test_real_judge(tmp_path: Path) -> None:
     assert tiny < 0.8 and original == pytest.approx(1.0, abs=1e-3)
 
 
-# -- stopping and going on -------------------------------------------------------------------------
+# -- stopping and resuming -------------------------------------------------------------------------
 
 
-def test_killed_run_goes_on_to_the_same_cards(clips: Path, done: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_the_same_cards(clips: Path, done: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.unit.evaluation.runs", str(clips), str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT)
     folder = tmp_path / "talks" / "tiny"
@@ -132,7 +131,7 @@ def test_killed_run_goes_on_to_the_same_cards(clips: Path, done: Path, tmp_path:
     process.kill()
     process.wait()
     assert 0 < len(records(folder, "scores-level_meter")) < len(SECONDS)
-    # as a kill in the midst of a write would leave it, and one before the audio was there
+    # as after a kill during a write, and after one before the audio was written
     (path,) = folder.glob("records/scores*")
     path.write_text(path.read_text() + '{"key": "00')
     (folder / "audio" / "a_1.flac").unlink()
@@ -147,7 +146,7 @@ def test_killed_run_goes_on_to_the_same_cards(clips: Path, done: Path, tmp_path:
 def test_nothing_is_done_twice(clips: Path, done: Path) -> None:
     class Refusing(FakeJudge):
         def score_clip(self, clip):
-            raise AssertionError("was judged already")
+            raise AssertionError("was scored already")
 
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*.flac")}
     evaluate(small_plan(done, clips), lambda *_: ([Refusing()], fake_judges("", "")[1]))
@@ -156,7 +155,7 @@ def test_nothing_is_done_twice(clips: Path, done: Path) -> None:
         assert sorted(records(done / "talks" / "tiny", name)) == sorted(SECONDS)
 
 
-def test_other_judge_version_or_model_is_done_anew(clips: Path, tmp_path: Path) -> None:
+def test_other_judge_version_or_model_is_computed_again(clips: Path, tmp_path: Path) -> None:
     evaluate(small_plan(tmp_path, clips, ["x=original"]), fake_judges)
     newer = evaluate(
         small_plan(tmp_path, clips, ["x=original"]), lambda *_: ([FakeJudge(version="2")], [])
@@ -188,14 +187,14 @@ def test_other_clips_of_the_same_name_are_not_mixed_up(clips: Path, tmp_path: Pa
     assert levels[1] > 1.8 * levels[0] == 1.8 * levels[2]
 
 
-def test_two_processes_make_the_same(clips: Path, done: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same(clips: Path, done: Path, tmp_path: Path) -> None:
     evaluate(small_plan(tmp_path, clips), fake_judges, jobs=2)
     assert read_cards(tmp_path) == read_cards(done)
     files = sorted((tmp_path / "talks" / "tiny" / "records").glob("coded.*.jsonl"))
     assert [file.name for file in files] == ["coded.0.jsonl", "coded.1.jsonl"]
 
 
-def test_a_process_that_fails_ends_the_others(tmp_path: Path) -> None:
+def test_a_failing_process_ends_the_others(tmp_path: Path) -> None:
     plan = small_plan(tmp_path / "out", write_clips(tmp_path / "talks"))
     (tmp_path / "talks" / "a" / "2.wav").unlink()
     with pytest.raises(UserError, match="2.wav: no such file"):
@@ -228,7 +227,7 @@ def write_manifest(path: Path, clips: Path, **columns: list[str]) -> Path:
     return path
 
 
-def test_denoising_hears_the_noisy_one(clips: Path, tmp_path: Path) -> None:
+def test_denoising_codes_the_noisy_recording(clips: Path, tmp_path: Path) -> None:
     for name in SECONDS:
         sig = read_audio(clips / f"{name}.wav").numpy()
         (tmp_path / "noisy" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -248,10 +247,10 @@ def test_denoising_hears_the_noisy_one(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no column 'noisy'"):
         small_plan(tmp_path, write_manifest(tmp_path / "c.csv", clips), options=options)
     (clean,) = small_plan(tmp_path / "clean", clips, options=options).sets
-    assert all(clip.input == clip.reference for clip in clean.clips), "a folder is heard as it is"
+    assert all(clip.input == clip.reference for clip in clean.clips), "input = reference"
 
 
-def test_languages_and_kinds_have_figures_of_their_own(clips: Path, tmp_path: Path) -> None:
+def test_languages_and_kinds_have_their_own_figures(clips: Path, tmp_path: Path) -> None:
     manifest = write_manifest(
         tmp_path / "m.csv",
         clips,
@@ -276,41 +275,19 @@ def test_languages_and_kinds_have_figures_of_their_own(clips: Path, tmp_path: Pa
     assert "synthetic speech; 95 % intervals" in heads[-1]
 
 
-def test_tables_have_the_codes_used_of_the_whole_set(done: Path) -> None:
-    cards = [json.loads((done / "talks" / name / "card.json").read_text()) for name in NAMES]
-    usage = cards[0]["usage"]
-    low, high = usage["intervals"]["usage_reachable"]
-    (row,) = [line for line in card_tables(cards).splitlines() if "reachable" in line]
-    value, nothing = (cell.strip() for cell in row.strip("|").split("|")[1:])
-    assert value == f"{usage['usage_reachable']:.1f} [{low:.1f}, {high:.1f}]" and not nothing
-    for card in cards:
-        card["usage"] = None
-    assert "reachable" not in card_tables(cards)
-
-
-def test_tables_name_the_clips_in_which_a_recogniser_dreamt(done: Path) -> None:
-    cards = [json.loads((done / "talks" / name / "card.json").read_text()) for name in NAMES]
-    assert "transcripts.csv" not in card_tables(cards)
-    for card in cards:
-        card["columns"] += [{**card["columns"][0], "key": "dwer_ear", "judge": "Ear"}]
-    for clip, value in zip(cards[0]["clips"], (743.0, 100.0), strict=False):
-        clip["scores"]["dwer_ear"] = [value, 7.0]
-    assert "over 100 %, see transcripts.csv: tiny: 1 of 2 by Ear" in card_tables(cards)
-
-
 def test_conversion(clips: Path, tmp_path: Path) -> None:
     options = SetOptions(task="conversion", seed=3)
     codecs = [f"tiny={CODEC}", f"vocoder:{CODEC}", "original"]
     plan = small_plan(tmp_path, clips, codecs, options, task="conversion")
     for clip in plan.sets[0].clips:
         other = "b" if clip.speaker == "a" else "a"
-        heard = [clip.target, *clip.voice]
-        assert {Path(path).parent.name for path in heard} == {other}
+        sources = [clip.target, *clip.voice]
+        assert {Path(path).parent.name for path in sources} == {other}
         assert clip.voice and clip.target not in clip.voice
     again = small_plan(tmp_path, clips, options=options, task="conversion")
     assert again.sets == plan.sets
     outcome = evaluate(plan, fake_judges)
-    assert "no voice conversion" in outcome.found.refused["vocoder:tiny_50hz"]
+    assert "no voice conversion" in outcome.loaded.refused["vocoder:tiny_50hz"]
     assert outcome.cards is not None
     assert [column["key"] for column in outcome.cards[0]["columns"]] == ["distance"]
     assert outcome.cards[1]["figures"]["distance"]["value"] == 0, "original: not converted"

@@ -1,4 +1,4 @@
-"""`focalcodec eval` as it is typed."""
+"""The command `focalcodec eval`."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def test_table_and_exit_codes(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["focalcodec", "eval", "a b"])
     assert run(talks, "out", "--kind", "real", "--codecs", f"tiny={CODEC}", "original") == 0
-    said = capsys.readouterr().out
-    assert "talks: 5 clips, 2.5 s, real speech" in said
-    assert re.search(r"\| kbit/s +\| 0\.65 +\|", said)
-    assert "codes used, % of the reachable" in said
+    printed = capsys.readouterr().out
+    assert "talks: 5 clips, 2.5 s, real speech" in printed
+    assert re.search(r"\| kbit/s +\| 0\.65 +\|", printed)
+    assert "codes used, % of the reachable" in printed
     card = json.loads(Path("out/talks/tiny/card.json").read_text())
     assert card["command"] == "focalcodec eval 'a b'" and card["set"]["kind"] == "real"
-    # one codec can't be had: the others are done, and it is told
+    # one codec can't be loaded: the others are evaluated, and a line says so
     assert run(talks, "out2", "--codecs", "original", "mimi") == 1
-    told = capsys.readouterr().err
-    assert "left out: mimi: kyutai/mimi" in told and len(told.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert "skipped: mimi: kyutai/mimi" in errors and len(errors.splitlines()) == 1
     assert Path("out2/talks/original/card.json").is_file()
     assert run(talks, "out3", "--codecs", "mimi") == 2
 
@@ -57,7 +57,7 @@ def test_kinds_of_single_sets(talks: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["talks"], "SOURCE... OUT"),
         (["talks", "out"], "codecs: none"),
@@ -69,10 +69,10 @@ def test_kinds_of_single_sets(talks: Path) -> None:
         (["talks", "out", "--compare", "a", "b"], "two cards alone"),
     ],
 )
-def test_refusals(talks: Path, capsys: pytest.CaptureFixture, words: list[str], told: str) -> None:
+def test_errors(talks: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
     assert run(*words) == 2
-    said = capsys.readouterr().err
-    assert told in said and len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert message in printed and len(printed.splitlines()) == 1
     assert not Path("out").exists()
 
 

@@ -1,11 +1,10 @@
-"""Code usage of a set, and its intervals."""
+"""Code usage in cards, and its intervals."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from focalcodec.evaluation.usage import jackknife, usage_of
+from focalcodec.evaluation.card import usage_of
 from focalcodec.metrics.codes import CodeUsage
 
 CODER = {"codebook_size": 64}
@@ -17,7 +16,7 @@ def records(random: np.random.Generator, clips: int) -> dict[str, dict[str, list
     return {str(k): {"toks": random.choice(64, 20, p=chances).tolist()} for k in range(clips)}
 
 
-def test_intervals_cover_what_such_sets_show_on_average() -> None:
+def test_intervals_cover_the_mean_of_such_sets() -> None:
     random = np.random.default_rng(0)
     found = [usage_of(records(random, 6), CODER) for _ in range(200)]
     for name in ("usage_reachable", "entropy_reachable"):
@@ -42,10 +41,3 @@ def test_one_clip_has_no_interval_and_no_tokens_no_usage() -> None:
     assert usage_of({"a": {"toks": [1, 2]}}, CODER)["intervals"] == {}
     assert usage_of({"a": {}}, CODER) is None
     assert usage_of({"a": {"toks": [1]}}, {"codebook_size": None}) is None
-
-
-def test_jackknife_of_a_mean_is_its_standard_error() -> None:
-    values = np.random.default_rng(2).normal(size=30)
-    without = [np.delete(values, k).mean() for k in range(30)]
-    low, high = jackknife(values.mean(), without)
-    assert high - low == pytest.approx(2 * 1.96 * values.std(ddof=1) / 30**0.5)

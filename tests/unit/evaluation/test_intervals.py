@@ -1,0 +1,63 @@
+"""Intervals have the coverage that they claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from focalcodec.errors import UserError
+from focalcodec.evaluation import intervals
+from focalcodec.evaluation.intervals import figure, jackknife, paired_difference
+
+CLIPS = 60
+
+
+def test_interval_covers_the_true_rate_in_95_percent() -> None:
+    """Errors of clips of different length, all at a rate of 10 %."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        words = random.integers(5, 40, CLIPS)
+        found = figure(100 * random.binomial(words, 0.1) / words, words, resamples=400)
+        covered += found.low <= 10 <= found.high
+    assert 0.91 < covered / 400 < 0.98
+
+
+def test_interval_narrows_with_the_level_and_the_clips() -> None:
+    values = np.random.default_rng(1).normal(size=400)
+    wide, narrow = figure(values, np.ones(400)), figure(values, np.ones(400), level=0.5)
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+    few = figure(values[:100], np.ones(100))
+    assert few.high - few.low == pytest.approx(2 * (wide.high - wide.low), rel=0.3)
+    assert wide.high - wide.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_clips_have_weights() -> None:
+    assert figure([1.0, 0.0], [1.0, 3.0]).value == 0.25
+    with pytest.raises(UserError, match="weight above 0"):
+        figure([1.0], [0.0])
+    # most draws do not contain the one clip with words: they are ignored
+    assert figure([7.0, 0.0, 0.0], [2.0, 0.0, 0.0]).high == 7.0
+
+
+def test_draws_in_parts_give_nearly_the_same_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, ones = np.random.default_rng(2).normal(size=50), np.ones(50)
+    whole = figure(values, ones)
+    assert figure(values, ones) == whole != figure(values, ones, seed=1)
+    monkeypatch.setattr(intervals, "_DRAWS_AT_ONCE", 1000)
+    parts = figure(values, ones)
+    assert parts.low == pytest.approx(whole.low, abs=0.05)
+
+
+def test_pairing_cancels_the_difficulty_of_clips() -> None:
+    random = np.random.default_rng(3)
+    hard, ones = random.normal(0, 10, CLIPS), np.ones(CLIPS)
+    found = paired_difference((hard + 1 + random.normal(0, 0.5, CLIPS), ones), (hard, ones))
+    assert 0.5 < found.low < found.high < 1.5
+
+
+def test_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(2).normal(size=30)
+    without = [np.delete(values, k).mean() for k in range(30)]
+    low, high = jackknife(values.mean(), without)
+    assert high - low == pytest.approx(2 * 1.96 * values.std(ddof=1) / 30**0.5)
