@@ -17,8 +17,7 @@ from codec_speed import paper_codec
 from tqdm import tqdm
 
 from focalcodec import FocalCodec
-from focalcodec.audio import read_audio
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES, read_audio
 from focalcodec.precision import set_precision
 
 

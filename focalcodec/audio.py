@@ -1,29 +1,38 @@
-"""Audio in and out: read, write, resample, and refuse what is not mono audio in one clear line."""
+"""Mono audio in and out: read, write and resample; every fault is one line that names the file."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, TypeAlias
 
+import numpy as np
 import soundfile
 import soxr
 import torch
 from torch import Tensor
 
-from focalcodec.audio_file import AudioSource, open_audio, read_frames, source_name
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_padding
 
+AudioSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 Channels = Literal["error", "mix", "first"]
 CHANNELS = ("error", "mix", "first")
+# Suffixes of audio that libsndfile reads: no .mat, .raw or .htk.
+AUDIO_SUFFIXES = (
+    *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".nist"),
+    *(".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
+)
+
+
+# -- files -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says: `num_samples` a channel, `sample_rate` in Hz, `channels`."""
+    """Header of a file: `num_samples` a channel, `sample_rate` in Hz, `channels`."""
 
     num_samples: int
     sample_rate: int
@@ -36,20 +45,10 @@ class AudioInfo:
 
 
 def audio_info(path: AudioSource) -> AudioInfo:
-    """Length, rate and channels of an audio file, without decoding more than its last sample.
+    """Length, rate and channels of an audio file; only its last sample is decoded.
 
-    Reading the last sample finds most truncated files: a FLAC header promises as many samples
-    as the whole file had.
-
-    Parameters
-    ----------
-    path : str, path or binary file
-        WAV, FLAC, Ogg or any other format of libsndfile; a file object must be seekable.
-
-    Returns
-    -------
-    AudioInfo
-        At least one sample.
+    Reading the last sample finds most truncated files: the header of a FLAC file gives the number
+    of samples of the whole file. `path` is as in `read_audio`.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def read_audio(
     channels: Channels = "error",
     min_samples: int = 1,
 ) -> Tensor:
-    """Read a mono signal, resampled on the fly; the file stays as it is.
+    """Read a mono signal, resampled on the fly; the file does not change.
 
     Parameters
     ----------
@@ -117,7 +116,7 @@ def read_audio(
         if start < 0 or count < 1 or start + count > file.frames:
             fits = f"do not fit its {file.frames} samples"
             raise UserError(f"{source_name(path)}: start={start}, frames={frames} {fits}")
-        samples = read_frames(file, path, start, count)
+        samples = read_frames(file, path, start, count)  # (count, channels)
         rate = file.samplerate
     sig = torch.from_numpy(samples.mean(axis=1) if channels == "mix" else samples[:, 0].copy())
     if sample_rate is not None and sample_rate != rate:
@@ -130,47 +129,10 @@ def read_audio(
     return sig
 
 
-def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> None:
-    """Refuse a file of several channels unless the policy says what to do with them.
-
-    Parameters
-    ----------
-    path : str or path
-        File that the message names.
-    count : int
-        Channels of the file.
-    channels : str
-        Policy: one of `CHANNELS`.
-
-    Raises
-    ------
-    UserError
-        No such policy, or several channels under the policy "error".
-
-    Example
-    -------
-    >>> check_channels("a.wav", 2, "mix")
-    """
-    if channels not in CHANNELS:
-        raise UserError(f"channels={channels!r}: not one of {', '.join(CHANNELS)}")
-    if count > 1 and channels == "error":
-        raise UserError(
-            f"{path}: {count} channels, mono is expected;"
-            " set channels to 'mix' (their mean) or 'first'"
-        )
-
-
 def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> None:
-    """Write a mono signal; the format follows the suffix, values beyond [-1, 1] are clipped.
+    """Write a mono signal (T,) float, atomically; values beyond [-1, 1] are clipped.
 
-    Parameters
-    ----------
-    path : str or path
-        File to write, `.wav` or `.flac`, 16 bits. Never left half-written.
-    sig : Tensor
-        (T,) float.
-    sample_rate : int
-        Hz.
+    The format follows the suffix, `.wav` or `.flac`, 16 bits.
 
     Raises
     ------
@@ -199,20 +161,127 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
         soundfile.write(temporary, samples, sample_rate)
 
 
-def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
-    """Count the samples after resampling: the nearest number, halves up, one at least.
+def open_audio(source: AudioSource) -> soundfile.SoundFile:
+    """Open a file of any format that libsndfile reads; it has at least one sample.
 
-    Parameters
-    ----------
-    num_samples : int
-        Samples at `from_rate`.
-    from_rate, to_rate : int
-        Hz.
+    Raises
+    ------
+    UserError
+        Missing, empty, not audio, without samples, or a truncated WAV.
 
-    Returns
+    Example
     -------
-    int
-        Samples at `to_rate`.
+    >>> open_audio("no.wav")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no.wav: no such file; check the path
+    """
+    name = source_name(source)
+    if isinstance(source, (str, os.PathLike)):
+        if not Path(source).is_file():
+            raise UserError(f"{name}: no such file; check the path")
+        with open(source, "rb") as file:
+            size, promised = os.stat(source).st_size, _promised_bytes(file)
+    else:
+        promised, size = _promised_bytes(source), source.seek(0, os.SEEK_END)
+        source.seek(0)
+    if size == 0:
+        raise UserError(f"{name}: empty, 0 bytes; copy it again or remove it")
+    try:
+        audio = soundfile.SoundFile(_any_name(source))
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw, without a header
+        raise UserError(
+            f"{name}: not audio that can be read ({_reason(error)}); copy it again, or convert"
+            " it to WAV or FLAC"
+        ) from error
+    # One byte may be missing: some writers count a pad byte that they do not write.
+    problem = "no samples" if audio.frames < 1 else ""
+    if not problem and audio.format == "WAV" and promised > size + 1:
+        problem = f"truncated, {size} of {promised} bytes"
+    if problem:
+        audio.close()
+        raise UserError(f"{name}: {problem}; copy it again or remove it")
+    return audio
+
+
+def read_frames(
+    file: soundfile.SoundFile, source: AudioSource, start: int, count: int
+) -> np.ndarray:
+    """Read exactly `count` samples of all channels from `start`: (count, channels) float32.
+
+    `file` is from `open_audio`, and `source` is what messages name. Raises a `UserError` if the
+    file is truncated or damaged, or has NaN or infinite samples.
+    """
+    name = source_name(source)
+    try:
+        # compressed formats decode again after a seek, which may give other samples
+        if file.tell() != start:
+            file.seek(start)
+        samples = file.read(count, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise UserError(
+            f"{name}: truncated or damaged ({_reason(error)}); copy it again or remove it"
+        ) from error
+    if len(samples) < count:
+        raise UserError(
+            f"{name}: truncated, {start + len(samples)} of {start + count} samples can be read;"
+            " copy it again or remove it"
+        )
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name}: NaN or infinite samples; remove or repair the file")
+    return samples
+
+
+def source_name(source: AudioSource) -> str:
+    """Name of a source in messages: its path, or the name that a file object has.
+
+    Example
+    -------
+    >>> import io
+    >>> source_name("a.wav"), source_name(io.BytesIO())
+    ('a.wav', 'audio in memory')
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return str(source)
+    return str(getattr(source, "name", "audio in memory"))
+
+
+def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> None:
+    """Raise a `UserError` for several channels under "error", or a policy not in `CHANNELS`."""
+    if channels not in CHANNELS:
+        raise UserError(f"channels={channels!r}: not one of {', '.join(CHANNELS)}")
+    if count > 1 and channels == "error":
+        raise UserError(
+            f"{path}: {count} channels, mono is expected;"
+            " set channels to 'mix' (their mean) or 'first'"
+        )
+
+
+def _any_name(source: AudioSource) -> AudioSource | bytes:
+    """What soundfile opens: as text, it takes no name that is not UTF-8."""
+    if isinstance(source, (str, os.PathLike)) and os.name != "nt":
+        return os.fsencode(source)
+    return source
+
+
+def _promised_bytes(file: BinaryIO) -> int:
+    """Size of the file by a WAV's header; libsndfile takes a truncated WAV for a shorter one."""
+    file.seek(0)
+    header = file.read(8)
+    size = int.from_bytes(header[4:8], "little")
+    # A program that writes to a pipe can't know the size and writes the largest number, or none.
+    return 0 if header[:4] != b"RIFF" or size >= 2**32 - 256 else size + 8
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).rstrip(". ")
+
+
+# -- rates -----------------------------------------------------------------------------------------
+
+
+def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
+    """Number of samples after resampling, rates in Hz: the nearest, halves up, at least one.
 
     Example
     -------
@@ -234,7 +303,7 @@ def resample(
     sig : Tensor
         (B, T) float.
     from_rate, to_rate : int
-        Hz.
+        Hz; a `UserError` if one is not a positive integer.
     lengths : Tensor, optional
         (B,) int64, samples of each clip; default all.
 
@@ -244,11 +313,6 @@ def resample(
         (B, T') of the same dtype and device, zero beyond a clip's length.
     lengths : Tensor
         (B,) int64, `resampled_length` of each clip.
-
-    Raises
-    ------
-    UserError
-        A rate is not a positive integer.
 
     Example
     -------
@@ -261,7 +325,7 @@ def resample(
     if from_rate == to_rate:
         return zero_padding(sig, valid_mask(lengths, sig.shape[1])), lengths
     ends = [resampled_length(n, from_rate, to_rate) for n in lengths.tolist()]
-    resampled = torch.zeros(len(sig), max(ends, default=0))
+    resampled = torch.zeros(len(sig), max(ends, default=0))  # (B, T')
     clips = sig.detach().to("cpu", torch.float32).contiguous().numpy()
     for clip, length, end, out in zip(clips, lengths.tolist(), ends, resampled, strict=True):
         samples = soxr.resample(clip[:length], from_rate, to_rate, quality="HQ")[:end]
@@ -270,31 +334,39 @@ def resample(
 
 
 def check_rates(*rates: int) -> None:
-    """Refuse a sample rate that is not a positive integer, in Hz.
-
-    Example
-    -------
-    >>> check_rates(16000, 24000)
-    """
+    """Raise a `UserError` if a sample rate is not a positive integer, in Hz."""
     for rate in rates:
         if not isinstance(rate, int) or rate < 1:
             raise UserError(f"sample rate {rate!r}: give a positive integer, in Hz")
 
 
-def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
-    """Refuse a batch of signals that is not one.
+# -- batches ---------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    sig : Tensor
-        (B, T) float.
-    lengths : Tensor, optional
-        (B,) int64, samples of each clip, each in 1..T. What is beyond them is not looked at.
+
+def check_sig(sig: Tensor) -> None:
+    """Check that sig is a (B, T) batch of float samples, T >= 1, without reading its values.
+
+    Example
+    -------
+    >>> check_sig(torch.zeros(16000))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: sig: (16000,) torch.float32; give floats of shape (batch,...
+    """
+    if sig.dim() != 2 or sig.shape[1] == 0 or not sig.is_floating_point():
+        raise UserError(
+            f"sig: {tuple(sig.shape)} {sig.dtype}; give floats of shape (batch, samples), "
+            "at least one sample"
+        )
+
+
+def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
+    """Check a user's batch, sig (B, T) float and lengths (B,) int64 in 1..T samples, and values.
 
     Raises
     ------
     UserError
-        Wrong shape or dtype, empty, lengths that do not fit, NaN or infinite.
+        Wrong shape or dtype, empty, lengths that do not fit, NaN or infinite within the lengths.
 
     Example
     -------
@@ -311,13 +383,7 @@ def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
     if sig.numel() == 0:
         raise UserError(f"sig: empty, shape {tuple(sig.shape)}; give at least one sample")
     if lengths is not None:
-        if lengths.shape != sig.shape[:1] or lengths.dtype != torch.int64:
-            raise UserError(
-                f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(sig)},),"
-                " in samples"
-            )
-        if bool((lengths < 1).any()) or bool((lengths > sig.shape[1]).any()):
-            raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{sig.shape[1]}")
+        check_lengths(lengths, sig, "samples")
         sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
     bad = ~torch.isfinite(sig).all(dim=1)
     if bool(bad.any()):

@@ -1,4 +1,4 @@
-"""Audio of any length in blocks: what is read, resampled and written never needs to fit memory."""
+"""Audio of any length in blocks: read, resampled and written in little memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import soxr
 import torch
 from torch import Tensor
 
-from focalcodec.audio import Channels, check_channels, check_rates, resampled_length
-from focalcodec.audio_file import AudioSource, open_audio, read_frames, source_name
+from focalcodec.audio import (
+    AudioSource,
+    Channels,
+    check_channels,
+    check_rates,
+    open_audio,
+    read_frames,
+    resampled_length,
+    source_name,
+)
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 
@@ -23,7 +31,7 @@ WRITTEN_FORMATS = ("wav", "flac")
 
 
 class AudioStream:
-    """A recording in blocks: joined, they are what `read_audio` gives, sample for sample.
+    """A recording in blocks (T,) float32: together they are the result of `read_audio`, exactly.
 
     Parameters
     ----------
@@ -79,7 +87,7 @@ class AudioStream:
         self._block = max(1, round(block_seconds * self.source_rate))
 
     def __enter__(self) -> AudioStream:
-        """Give the stream."""
+        """Return the stream."""
         return self
 
     def __exit__(
@@ -92,7 +100,7 @@ class AudioStream:
         self._file.close()
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Give the blocks, (T,) float32, from the beginning."""
+        """Yield the blocks from the beginning."""
         yield from resample_blocks(
             self._blocks(), self.source_rate, self.sample_rate, self.num_samples
         )
@@ -108,21 +116,10 @@ class AudioStream:
 def resample_blocks(
     blocks: Iterable[Tensor], from_rate: int, to_rate: int, num_samples: int
 ) -> Iterator[Tensor]:
-    """Resample a signal block by block, to the same samples as `resample` gives for the whole.
+    """Resample blocks (T,) float32 on the CPU to exactly the samples of `resample` for the whole.
 
-    Parameters
-    ----------
-    blocks : iterable of Tensor
-        (T,) float32 each, on the CPU.
-    from_rate, to_rate : int
-        Hz.
-    num_samples : int
-        Samples of all blocks together.
-
-    Yields
-    ------
-    Tensor
-        (T,) float32; `resampled_length` of `num_samples` in all.
+    Rates are in Hz, and `num_samples` is the number of samples of all blocks; the output has
+    `resampled_length` of it in all.
 
     Example
     -------
@@ -151,28 +148,23 @@ def write_blocks(
     sample_rate: int,
     file_format: str | None = None,
 ) -> int:
-    """Write a mono recording block by block, 16 bits; values beyond [-1, 1] are clipped.
+    """Write blocks (T,) float of a mono recording, 16 bits; values beyond [-1, 1] are clipped.
 
     Parameters
     ----------
     target : str, path or binary file
-        A path is never left half-written; a file object must be seekable.
+        A path is written atomically; a file object must be seekable.
     blocks : iterable of Tensor
         (T,) float each.
     sample_rate : int
         Hz.
     file_format : {"wav", "flac"}, optional
-        Default: by the suffix of a path, "wav" for a file object.
+        Default: by the suffix of a path, "wav" for a file object; else a `UserError`.
 
     Returns
     -------
     int
         Samples written.
-
-    Raises
-    ------
-    UserError
-        A format that is not one of the two.
 
     Example
     -------

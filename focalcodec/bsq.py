@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import project_to_sphere
-from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_padding
 
 LOG_FLOOR = math.log(1e-5)
 
@@ -262,6 +262,21 @@ class BinarySphericalQuantizer(nn.Module):
                 f"[0, {self.codebook_size}); is it the codec that made them?"
             )
         return toks
+
+
+def check_toks(toks: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Check toks (B, N') integer and their lengths (B,) int64, default all; return the lengths.
+
+    Raises a `UserError` if they are not such a batch; the quantizer checks the range of toks.
+    """
+    if toks.dim() != 2 or toks.numel() == 0:
+        raise UserError(f"toks: shape {tuple(toks.shape)}; give (batch, tokens), not empty")
+    if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
+        raise UserError(f"toks: {toks.dtype}; give integers, e.g. torch.int64")
+    if lengths is None:
+        return full_lengths(toks)
+    check_lengths(lengths, toks, "tokens")
+    return lengths
 
 
 def _bit_entropy(logits: Tensor) -> Tensor:

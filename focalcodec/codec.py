@@ -1,4 +1,4 @@
-"""FocalCodec: five exchangeable parts composed into a speech codec with one stream of tokens."""
+"""The codec: five exchangeable parts, one stream of tokens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import resample, resampled_length, validate_sig
-from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.checks import check_num_samples, check_toks
+from focalcodec.bsq import BinarySphericalQuantizer, check_toks
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import (
@@ -26,34 +25,19 @@ from focalcodec.hub.checkpoints import (
 )
 from focalcodec.knn import ReferenceFrames, check_k, convert_feats
 from focalcodec.nn.masking import fit_lengths, full_lengths, valid_mask, zero_padding
-from focalcodec.parts import build_part, check_fit
+from focalcodec.parts import Decoder, RateChanger, build_part, check_fit
 
 
 class FocalCodec(nn.Module):
     """Low-bitrate speech codec (arXiv 2502.04465, section 3).
 
     `sig -> encoder -> feats -> compressor -> lats -> quantizer -> codes, toks` and back
-    `codes -> decompressor -> qfeats -> decoder -> rec_sig`. The step methods take and give
-    tensors; padded positions of what they give are zero, and a clip gives the same values alone
-    and in any padded batch. `encode` and `decode` add resampling and validation.
+    `codes -> decompressor -> qfeats -> decoder -> rec_sig`. The step methods take and return
+    tensors; their outputs are zero on padded positions, and a clip gives the same values alone and
+    in any padded batch. `encode` and `decode` add resampling and validation.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        (sig, lengths) -> (feats, lengths), with `sample_rate`, `hop` and `dim`.
-    compressor : nn.Module
-        (feats, lengths) -> (lats, lengths), with `factor`.
-    quantizer : BinarySphericalQuantizer
-        Between lats, codes and toks.
-    decompressor : nn.Module
-        (codes, lengths) -> (qfeats, lengths), with `factor`.
-    decoder : nn.Module
-        (feats, lengths) -> (rec_sig, lengths), with `hop`.
-
-    Raises
-    ------
-    UserError
-        The parts do not fit together.
+    The parts have the interfaces `Encoder`, `RateChanger` and `Decoder`, see `parts`; parts that do
+    not fit together raise a `UserError`.
 
     Example
     -------
@@ -72,6 +56,8 @@ class FocalCodec(nn.Module):
     (torch.Size([1, 50]), tensor([50]))
     >>> codec.decode(toks, lengths=lengths, num_samples=16000).shape
     torch.Size([1, 16000])
+    >>> codec.convert(torch.randn(1, 4001), reference=torch.randn(90, 80)).shape
+    torch.Size([1, 4001])
     >>> codec.bitrate
     650.0
     """
@@ -79,29 +65,29 @@ class FocalCodec(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        compressor: nn.Module,
+        compressor: RateChanger,
         quantizer: BinarySphericalQuantizer,
-        decompressor: nn.Module,
-        decoder: nn.Module,
+        decompressor: RateChanger,
+        decoder: Decoder,
     ) -> None:
         super().__init__()
         check_fit(encoder, compressor, quantizer, decompressor, decoder)
         self.encoder: Encoder = encoder
-        self.compressor: Any = compressor
+        self.compressor: RateChanger = compressor
         self.quantizer = quantizer
-        self.decompressor: Any = decompressor
-        self.decoder: Any = decoder
+        self.decompressor: RateChanger = decompressor
+        self.decoder: Decoder = decoder
 
     # -- properties ------------------------------------------------------------------------------
 
     @property
     def sample_rate_input(self) -> int:
-        """Sample rate that the encoder hears, Hz."""
+        """Sample rate of the encoder's input, Hz."""
         return self.encoder.sample_rate
 
     @property
     def sample_rate_output(self) -> int:
-        """Sample rate of the decoder's waveform, Hz: one decoder hop for each frame of feats."""
+        """Sample rate of the decoder's output, Hz: one decoder hop for each frame of feats."""
         return self.decoder.hop * self.encoder.sample_rate // self.encoder.hop
 
     @property
@@ -111,12 +97,12 @@ class FocalCodec(nn.Module):
 
     @property
     def token_rate(self) -> float:
-        """Tokens a second, Hz."""
+        """Tokens per second, Hz."""
         return self.encoder.sample_rate / self.encoder.hop / self.compressor.factor
 
     @property
     def bitrate(self) -> float:
-        """Bits a second as sent, without entropy coding."""
+        """Bits per second, without entropy coding."""
         return self.token_rate * self.quantizer.dim
 
     @property
@@ -126,7 +112,7 @@ class FocalCodec(nn.Module):
 
     @property
     def _weight(self) -> Tensor:
-        """Any weight: it tells device and dtype."""
+        """Any weight: it has the device and the dtype."""
         return next(self.compressor.parameters())
 
     # -- one step --------------------------------------------------------------------------------
@@ -164,7 +150,7 @@ class FocalCodec(nn.Module):
         """Decode. feats or qfeats (B, N, D), lengths in frames (B,) -> rec_sig (B, N * hop)."""
         return self.decoder(feats, lengths)[0]
 
-    # -- composed --------------------------------------------------------------------------------
+    # -- several steps ---------------------------------------------------------------------------
 
     def sig_to_toks(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Tokenize. sig (B, T), lengths in samples (B,) int64 -> toks (B, N') int64."""
@@ -184,16 +170,17 @@ class FocalCodec(nn.Module):
         qfeats, frames = self.decompressor(self.toks_to_codes(toks, lengths), lengths)
         return self.feats_to_sig(qfeats, frames)
 
-    # -- for people ------------------------------------------------------------------------------
+    # -- with checks and resampling --------------------------------------------------------------
 
     @torch.no_grad()
     def encode(
         self, sig: Tensor, sample_rate: int | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Audio to tokens: checks, resamples, and gives the tokens of the published models.
+        """Audio to tokens: toks (B, N') int64 in [0, 2^L) and the tokens of each clip, (B,) int64.
 
-        The strided convolutions of WavLM hear no more than T - 80 samples, in whole frames of
-        320; `decode` gives the length back with silence in the place of the rest, at most 25 ms.
+        They are the tokens of the published models, and 0 beyond a clip's length.
+        The strided convolutions of WavLM cover at most T - 80 samples, in whole frames of 320;
+        `decode` restores the length with silence in place of the rest, at most 25 ms.
 
         Parameters
         ----------
@@ -204,13 +191,6 @@ class FocalCodec(nn.Module):
         lengths : Tensor, optional
             (B,) int64, valid samples of each clip at `sample_rate`; default all.
 
-        Returns
-        -------
-        toks : Tensor
-            (B, N') int64 in [0, 2^L); 0 beyond a clip's length.
-        lengths : Tensor
-            (B,) int64, tokens of each clip.
-
         Raises
         ------
         UserError
@@ -220,7 +200,7 @@ class FocalCodec(nn.Module):
         validate_sig(sig, lengths)
         rate = self.sample_rate_input if sample_rate is None else sample_rate
         sig, lengths = resample(sig, rate, self.sample_rate_input, lengths)
-        # at least float32: how much of it a codec of lower precision needs is the encoder's affair
+        # at least float32: the encoder of a codec in lower precision decides which steps need it
         dtype = torch.promote_types(self._weight.dtype, torch.float32)
         sig, lengths = sig.to(self._weight.device, dtype), lengths.to(self._weight.device)
         longest = int(lengths.max())
@@ -237,7 +217,7 @@ class FocalCodec(nn.Module):
         num_samples: int | Tensor | None = None,
         sample_rate: int | None = None,
     ) -> Tensor:
-        """Tokens to audio.
+        """Tokens to audio: rec_sig (B, T), zero beyond a clip's length.
 
         Parameters
         ----------
@@ -246,31 +226,26 @@ class FocalCodec(nn.Module):
         lengths : Tensor, optional
             (B,) int64, tokens of each clip; default all.
         num_samples : int or Tensor, optional
-            Samples to give back at `sample_rate`: those that went into `encode`, one number or
-            (B,) int64. Default: as many as the tokens last.
+            Samples of the output at `sample_rate`: those of the input of `encode`, one number or
+            (B,) int64; T is the largest. Default: the duration of the tokens.
         sample_rate : int, optional
             Rate of the output, Hz; default `sample_rate_output`.
-
-        Returns
-        -------
-        Tensor
-            (B, T), zero beyond a clip's length; T is the largest of `num_samples`.
 
         Raises
         ------
         UserError
-            `toks` are not (B, N'), not integers or out of range; `lengths` or `num_samples` do
-            not fit them.
+            `toks` are not (B, N'), not integers or out of range; `lengths` or `num_samples` do not
+            fit them.
         """
         lengths = check_toks(toks, lengths)
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
-        codes = self.toks_to_codes(toks, lengths)
-        rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))
+        codes = self.toks_to_codes(toks, lengths)  # (B, N', L)
+        rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))  # (B, T)
         rate = self.sample_rate_output if sample_rate is None else sample_rate
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
             return rec_sig
-        return fit_lengths(rec_sig, check_num_samples(self, num_samples, lengths, rate))
+        return fit_lengths(rec_sig, self.check_num_samples(num_samples, lengths, rate))
 
     @torch.no_grad()
     def convert(
@@ -283,15 +258,14 @@ class FocalCodec(nn.Module):
         sample_rate_output: int | None = None,
         search: str = "exact",
     ) -> Tensor:
-        """Voice conversion (section on voice conversion of the paper; kNN-VC, arXiv 2305.18975).
+        """Voice conversion: `sig` with the voice of `reference`, each clip as long as its input.
 
-        Each frame of the qfeats of `sig` is replaced by the mean of its k nearest frames among
-        the feats of the wanted speaker, and the decoder synthesises the result.
+        Each frame of the qfeats is replaced by the mean of its k nearest frames among the feats
+        of the wanted speaker (section on voice conversion of the paper; kNN-VC, arXiv 2305.18975).
+        `sig`, `sample_rate` and `lengths` are as for `encode`.
 
         Parameters
         ----------
-        sig, sample_rate, lengths
-            As for `encode`.
         reference : ReferenceFrames or Tensor
             The wanted speaker's frames: a `ReferenceSet`, or bare feats (R, D).
         k : int
@@ -300,11 +274,6 @@ class FocalCodec(nn.Module):
             Rate of the output, Hz; default that of the codec.
         search : {"exact", "faiss"}
             Compare with all frames of the reference, or search an index of them.
-
-        Returns
-        -------
-        Tensor
-            rec_sig (B, T), each clip as long as its input, zero beyond its length.
 
         Raises
         ------
@@ -335,6 +304,32 @@ class FocalCodec(nn.Module):
         lats, frames = self._sig_to_lats(sig, lengths)
         return self.decoder(*self.decompressor(self.lats_to_codes(lats, frames), frames))
 
+    def check_num_samples(
+        self, num_samples: int | Tensor, lengths: Tensor, sample_rate: int
+    ) -> Tensor:
+        """Samples of each clip, (B,) int64, checked against its tokens, `lengths` (B,) int64.
+
+        `num_samples` is one number or (B,) int64, at `sample_rate`, Hz; a `UserError` if it is
+        neither, is below 1, or gives more tokens than there are.
+        """
+        wanted = torch.as_tensor(num_samples, device=lengths.device)
+        if wanted.dtype != torch.int64 or wanted.shape not in ((), lengths.shape):
+            raise UserError(
+                f"num_samples: {wanted.dtype} {tuple(wanted.shape)}; give an int or int64"
+                f" ({len(lengths)},)"
+            )
+        wanted = wanted.expand_as(lengths)
+        rate = self.sample_rate_input
+        samples = [resampled_length(n, sample_rate, rate) for n in wanted.tolist()]
+        frames = self.encoder.output_lengths(torch.tensor(samples, device=lengths.device))
+        toks = self.compressor.output_lengths(frames)
+        if bool((toks > lengths).any()) or bool((wanted < 1).any()):
+            raise UserError(
+                f"num_samples: {wanted.tolist()} at {sample_rate} Hz make {toks.tolist()} tokens,"
+                f" and there are {lengths.tolist()}; give the number that went into encode"
+            )
+        return wanted
+
     def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.compressor(*self.encoder(sig, lengths))
 
@@ -344,11 +339,7 @@ class FocalCodec(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> FocalCodec:
         """Codec with random weights from a parsed `config.json` of either generation.
 
-        Raises
-        ------
-        UserError
-            A part is not known, its configuration is not one of its own, or the parts do not
-            fit together.
+        Raises a `UserError` for unknown parts, wrong configurations, or parts that do not fit.
         """
         config = upgrade_config(config)
         parts: dict[str, Any] = {
@@ -377,24 +368,17 @@ class FocalCodec(nn.Module):
     ) -> FocalCodec:
         """Codec of the package, of a local folder, or of a hub repository or its offline cache.
 
+        It is in eval mode, on the CPU. Raises a `UserError` if there is no such checkpoint, a
+        file is damaged, or the tensors are those of another model.
+
         Parameters
         ----------
         source : str or path
-            `demo`, local folder, or hub repository such as `lucadellalib/focalcodec_50hz`.
+            `demo`, a local folder, or a hub repository such as `lucadellalib/focalcodec_50hz`.
         revision, token : str, optional
             Branch, tag or commit, and access token, of a hub repository.
         cache_dir : str or path, optional
             Hub cache, default the one of `huggingface_hub`.
-
-        Returns
-        -------
-        FocalCodec
-            In eval mode, on the CPU.
-
-        Raises
-        ------
-        UserError
-            No such checkpoint, a damaged file, or tensors of another model.
         """
         folder = find_checkpoint(source, revision, token, cache_dir)
         config, tensors = read_checkpoint(folder)

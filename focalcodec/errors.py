@@ -1,13 +1,13 @@
-"""The one exception for everything a user can put right."""
+"""The one exception for all errors that a user can correct."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Bad input, told in one line: the file or argument, its value, and the way out.
+    """Bad input, in one line: the file or argument, its value, and the way out.
 
-    Everything in this package that refuses a file, an argument, a configuration or a
-    checkpoint raises it, so that scripts can show the line and leave out the traceback.
+    All of this package raises it for a file, an argument, a configuration or a checkpoint that it
+    can't use, so that scripts can print the line without the traceback.
 
     Example
     -------

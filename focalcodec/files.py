@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files atomically, and their hashes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Temporary path beside `path` that takes its place when the block ends well.
+    """Temporary path beside `path`; it replaces `path` when the block ends without an error.
 
-    The folder is made when it is not there. The suffix is kept, since writers of audio choose
-    the format by it. When the block raises, `path` stays as it was and nothing is left behind.
-
-    Parameters
-    ----------
-    path : str or path
-        File to write.
-
-    Yields
-    ------
-    Path
-        Temporary file in the same folder, not yet there.
+    The folder is made if it is missing. The suffix stays, because it gives the format to writers of
+    audio. If the block raises, `path` does not change and the temporary file is removed.
 
     Example
     -------
@@ -48,26 +38,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file.
-
-    Parameters
-    ----------
-    path : str or path
-        An existing file.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "a").write_bytes(b"")
-    ...     file_sha256(Path(folder) / "a")[:8]
-    'e3b0c442'
-    """
+    """SHA-256 of an existing file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):

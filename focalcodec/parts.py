@@ -1,12 +1,14 @@
-"""The parts a codec is composed of: by name from a configuration, and whether they fit."""
+"""The parts of a codec: what each must have, by name from a configuration, and whether they fit."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders import Encoder
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.mel_encoder import MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
@@ -15,6 +17,40 @@ from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
+
+
+class Part(Protocol):
+    """A compressor, decompressor or decoder, which is an `nn.Module` too."""
+
+    config: dict[str, Any]  # arguments of the class, JSON-ready
+
+    def __call__(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map x (B, N, D) and its valid frames (B,) int64 to the same of the output.
+
+        None means that all frames are valid. The output is zero on padded positions.
+        """
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Valid frames, or samples, of the output for `lengths` valid frames, int64."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """See `nn.Module`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights by name."""
+
+
+class RateChanger(Part, Protocol):
+    """Compressor or decompressor: it divides or multiplies the frame rate by `factor`."""
+
+    factor: int
+
+
+class Decoder(Part, Protocol):
+    """feats (B, N, D) to rec_sig (B, N * hop)."""
+
+    hop: int  # samples per frame
+
 
 PARTS: dict[str, tuple[type[nn.Module], ...]] = {
     "encoder": (WavLM, LogMel, MelEncoder, SpeechEncoder),
@@ -25,22 +61,8 @@ PARTS: dict[str, tuple[type[nn.Module], ...]] = {
 }
 
 
-def build_part(role: str, name: Any, kwargs: dict[str, Any]) -> nn.Module:
-    """Make a part with random weights.
-
-    Parameters
-    ----------
-    role : str
-        A key of `PARTS`.
-    name : str
-        Name of one of its classes.
-    kwargs : dict
-        Arguments of the class.
-
-    Returns
-    -------
-    nn.Module
-        The part.
+def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """Make the part `name`, one of the classes of `PARTS[role]`, with random weights.
 
     Raises
     ------
@@ -57,27 +79,26 @@ def build_part(role: str, name: Any, kwargs: dict[str, Any]) -> nn.Module:
         raise UserError(f"{role}_name={name!r}: give {' or '.join(sorted(classes))}")
     try:
         return classes[name](**kwargs)
-    # all that a constructor raises for an unknown key or a value of the wrong type or size
+    # what a constructor raises for an unknown key or a value of the wrong type or size
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{role}_config: not one of {name} ({reason}); correct it") from error
 
 
 def check_fit(
-    encoder: Any, compressor: Any, quantizer: Any, decompressor: Any, decoder: Any
+    encoder: Encoder,
+    compressor: RateChanger,
+    quantizer: BinarySphericalQuantizer,
+    decompressor: RateChanger,
+    decoder: Decoder,
 ) -> None:
-    """Refuse parts that can't follow each other.
-
-    Parameters
-    ----------
-    encoder, compressor, quantizer, decompressor, decoder : nn.Module
-        See `FocalCodec`; widths are compared where `config` has them.
+    """Check that parts can follow each other; widths are compared where `config` has them.
 
     Raises
     ------
     UserError
-        One part's output width is not the next one's input width, or compressor and
-        decompressor change the frame rate by different factors.
+        One part's output width is not the next one's input width, or compressor and decompressor
+        change the frame rate by different factors.
 
     Example
     -------

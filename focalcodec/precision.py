@@ -1,4 +1,4 @@
-"""Number formats that a codec can run in."""
+"""Number formats of a codec."""
 
 from __future__ import annotations
 
@@ -15,31 +15,26 @@ from focalcodec.wavenext import LinearHead
 PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A spectrum needs more than 8 bits of mantissa, and so does a waveform that someone hears; neither
-# takes more than a few percent of the time. Nor do the means of layers, of which some channels are
-# a hundred times as large as they vary.
+# A spectrum and an output waveform need more than 8 bits of mantissa, and so do means of layers,
+# because some channels are a hundred times as large as their variation. Each takes a few percent
+# of the time at most.
 _ALWAYS_FLOAT32 = (LogMel, LayerMix, ISTFTHead, LinearHead)
 
 
 def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
-    """Change the number format of a codec, in place.
+    """Change the number format of a codec, in place, on the device where it will run.
 
-    Weights are rounded once and activations stay in the same format, the residual stream
+    Weights are rounded once, and all activations have the same format, the residual stream
     included. The log-mel spectrogram and the last step of the decoder stay in float32: toks are
-    int64 and waveforms float32 as ever. Take `weights_sha256` and save before, not after: rounded
-    weights do not come back.
+    int64 and waveforms float32 as before. Call `weights_sha256` and save before, not after: rounded
+    weights can't be restored.
 
     Parameters
     ----------
     codec : FocalCodec
-        On the device where it will run.
+        It is returned.
     precision : {"fp32", "bf16", "fp16"}
         bf16 is fast on GPUs and on CPUs with bfloat16 instructions, and slow on others.
-
-    Returns
-    -------
-    FocalCodec
-        The same codec.
 
     Raises
     ------
@@ -78,7 +73,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype)
     if isinstance(module, nn.Conv1d) and dtype != torch.float32:
-        # the order of `convolve`, in which oneDNN would copy them at every call
+        # stored in the order of `convolve`: oneDNN would copy the weights at every call
         module.weight.data = module.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
     for child in module.children():
         _cast(child, dtype)

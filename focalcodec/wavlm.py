@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from focalcodec.checks import check_sig
+from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.wavlm_attention import Transformer

@@ -22,7 +22,7 @@ from focalcodec.cli.recordings import Recording, decode_recording
 from focalcodec.cli.work import Progress
 from focalcodec.fct import TokenHeader, TokenReader, TokenTable, check_model, read_toks
 from focalcodec.fct.header import HASH_DIGITS
-from focalcodec.hub.shipped import DEMO, has_demo
+from focalcodec.hub.locations import DEMO, has_demo
 
 EXAMPLES = """examples:
   focalcodec decode talk.fct talk.wav

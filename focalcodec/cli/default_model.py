@@ -6,8 +6,7 @@ import argparse
 import sys
 
 from focalcodec.errors import UserError
-from focalcodec.hub.download import hub_folder, hub_problem
-from focalcodec.hub.shipped import DEMO, has_demo
+from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem
 
 DEFAULT_MODEL = "lucadellalib/focalcodec_50hz"
 

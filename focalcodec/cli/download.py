@@ -12,7 +12,7 @@ from focalcodec.cli.default_model import DEFAULT_MODEL
 from focalcodec.cli.main import DONE
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint
-from focalcodec.hub.shipped import is_shipped
+from focalcodec.hub.locations import is_shipped
 
 EXAMPLES = f"""examples:
   focalcodec download

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES
 from focalcodec.errors import UserError
 
 STANDARD = "-"

@@ -14,7 +14,7 @@ from focalcodec.cli.files import AUDIO_SUFFIXES, TOKEN_SUFFIX
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable
-from focalcodec.hub.shipped import is_shipped
+from focalcodec.hub.locations import is_shipped
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec

@@ -15,7 +15,7 @@ from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.codec import FocalCodec
 from focalcodec.device import pick_device
 from focalcodec.hub.fingerprint import weights_sha256
-from focalcodec.hub.shipped import is_shipped
+from focalcodec.hub.locations import is_shipped
 from focalcodec.long_audio.coding import WINDOW_SECONDS, check_window
 from focalcodec.precision import PRECISIONS, set_precision
 

@@ -23,7 +23,7 @@ from focalcodec.coders.coder import ClipCoder
 from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
-from focalcodec.hub.download import hub_folder
+from focalcodec.hub.locations import hub_folder
 
 _PATTERNS = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.index.json")
 

@@ -8,8 +8,15 @@ import soundfile
 import torch
 from torch import Tensor
 
-from focalcodec.audio import Channels, check_channels, read_audio, resample, resampled_length
-from focalcodec.audio_file import open_audio, read_frames
+from focalcodec.audio import (
+    Channels,
+    check_channels,
+    open_audio,
+    read_audio,
+    read_frames,
+    resample,
+    resampled_length,
+)
 from focalcodec.data.batch import Span
 from focalcodec.errors import UserError
 

@@ -11,8 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from focalcodec.audio import audio_info
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES, audio_info
 from focalcodec.data.embedded import embedded_corpus
 from focalcodec.data.manifest import DATA_ROOT
 from focalcodec.data.prepare import (

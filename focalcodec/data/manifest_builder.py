@@ -15,8 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from focalcodec.audio import audio_info, check_channels
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES, audio_info, check_channels
 from focalcodec.data.found import FoundClip, FoundFile, PrepareOptions, SetSource, walk_files
 from focalcodec.data.manifest import write_csv, write_manifest
 from focalcodec.errors import UserError

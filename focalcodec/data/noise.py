@@ -9,8 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from focalcodec.audio import audio_info, read_audio
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES, audio_info, read_audio
 from focalcodec.data.clip_pool import ClipPool, Signal
 from focalcodec.data.prepare import walk_files
 from focalcodec.data.randomness import stable_seed

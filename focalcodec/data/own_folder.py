@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES
 from focalcodec.data.copies import first_copies
 from focalcodec.data.found import (
     FoundClip,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.checks import check_sig
+from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from focalcodec.checks import check_sig
+from focalcodec.audio import check_sig
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding

@@ -17,11 +17,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from focalcodec.checks import check_sig
+from focalcodec.audio import check_sig
 from focalcodec.compat import ensure_torchaudio
 from focalcodec.encoders.layer_mix import LayerMix
 from focalcodec.errors import UserError
-from focalcodec.hub.download import hub_folder
+from focalcodec.hub.locations import hub_folder
 from focalcodec.nn.masking import full_lengths
 
 WAVEFORM_MODELS = ("wavlm", "hubert", "wav2vec2")
@@ -161,7 +161,7 @@ class SpeechEncoder(nn.Module):
         layer, components
             See the class.
         revision, token, cache_dir, local_files_only
-            Of a hub model: see `focalcodec.hub.download.hub_folder`.
+            Of a hub model: see `focalcodec.hub.locations.hub_folder`.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
-from focalcodec.hub.download import hub_folder
+from focalcodec.hub.locations import hub_folder
 from focalcodec.wavlm import WavLM
 
 _LAYER_NAMES = {
@@ -56,7 +56,7 @@ def wavlm_from_transformers(
     layer : int
         Layer whose output is taken, 1 to the model's number of layers.
     revision, token, cache_dir, local_files_only
-        Of a hub model: see `focalcodec.hub.download.hub_folder`.
+        Of a hub model: see `focalcodec.hub.locations.hub_folder`.
 
     Returns
     -------

@@ -22,8 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.hub.download import hub_folder
-from focalcodec.hub.shipped import is_shipped, named_folder, shipped_folder
+from focalcodec.hub.locations import hub_folder, is_shipped, named_folder, shipped_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"

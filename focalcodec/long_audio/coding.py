@@ -1,9 +1,13 @@
 """Audio of any length through a codec in bounded memory.
 
-A recording goes through each part in overlapping windows. Of each window only the frames are kept
-that had their whole context (see `receptive_field`), so the decoder's waveform is that of the whole
-recording, without seams; the compressor's and decompressor's mean over time, and the encoder's
-attention, see the window instead of the whole recording. docs/long_audio.md has measurements.
+A recording goes through each part in overlapping windows. Of each window only those frames are
+kept whose whole context is in the window (see `receptive_field`), so the decoder's waveform is that
+of the whole recording, without seams. The compressor's and decompressor's mean over time, and the
+encoder's attention, see the window instead of the whole recording. docs/long_audio.md has
+measurements.
+
+In all functions here `codec` is in eval mode, and `window_seconds` is the length of a window with
+its context; a window that is shorter than the model's context raises a `UserError`.
 """
 
 from __future__ import annotations
@@ -11,16 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from focalcodec.audio_stream import resample_blocks
-from focalcodec.checks import check_num_samples, check_toks
+from focalcodec.bsq import check_toks
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.long_audio.receptive_field import part_context
-from focalcodec.long_audio.windows import WindowPlan, cut_windows, plan_windows
+from focalcodec.long_audio.receptive_field import Context, part_context
 
 WINDOW_SECONDS = 120.0
 _FADE_SECONDS = 0.5
@@ -38,13 +42,13 @@ def encode_blocks(
     blocks : iterable of Tensor
         (T,) float each, at `codec.sample_rate_input`, such as an `AudioStream`.
     window_seconds : float
-        Length of a window, its context included; at most what the encoder hears. A recording that
-        fits is encoded whole.
+        Length of a window, its context included; at most the encoder's longest input. A recording
+        that fits is encoded whole.
 
     Yields
     ------
     Tensor
-        toks (n,) int64, on the CPU. Joined, there are as many as `codec.encode` gives.
+        toks (n,) int64, on the CPU; together as many as `codec.encode` gives.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def encode_blocks(
     plan = encode_plan(codec, window_seconds)
     empty = True
     for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
-        toks, _ = codec.encode(items[None])
+        toks, _ = codec.encode(items[None])  # (1, N')
         yield toks[0, start // factor : None if stop is None else stop // factor].cpu()
         empty = False
     if empty:
@@ -93,14 +97,14 @@ def decode_blocks(
     toks : Tensor
         (N,) integer.
     num_samples : int, optional
-        Samples to give back at `sample_rate`; default as many as the tokens last.
+        Samples of the output at `sample_rate`; default the duration of the tokens.
     sample_rate : int, optional
         Rate of the output, Hz; default `codec.sample_rate_output`.
     window_seconds : float
         Length of a window, its context included.
     change_feats : callable, optional
-        qfeats (n, D) -> feats (n, D), on the codec's device, frame by frame: what the decoder is
-        to speak instead, such as those of another voice.
+        qfeats (n, D) -> feats (n, D), on the codec's device, frame by frame: the input of the
+        decoder, such as feats of another voice.
 
     Yields
     ------
@@ -115,7 +119,7 @@ def decode_blocks(
     rate = codec.sample_rate_output if sample_rate is None else sample_rate
     lengths = check_toks(toks[None])
     if num_samples is not None:
-        check_num_samples(codec, num_samples, lengths, rate)
+        codec.check_num_samples(num_samples, lengths, rate)
     feats = decompress_blocks(codec, toks, window_seconds)
     if change_feats is not None:
         feats = map(change_feats, feats)
@@ -128,40 +132,21 @@ def decode_blocks(
 def decompress_blocks(
     codec: FocalCodec, toks: Tensor, window_seconds: float = WINDOW_SECONDS
 ) -> Iterator[Tensor]:
-    """Quantized features of any number of tokens.
+    """Quantized features of toks (N,) integer: blocks qfeats (n, D), on the codec's device.
 
     The decompressor's mean over time differs between windows, so their features differ a little:
-    they are faded into each other over half a second.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode.
-    toks : Tensor
-        (N,) integer.
-    window_seconds : float
-        Length of a window, its context included.
-
-    Yields
-    ------
-    Tensor
-        qfeats (n, D), on the codec's device.
-
-    Raises
-    ------
-    UserError
-        A window that is shorter than the model's context.
+    neighbouring windows are cross-faded over half a second.
     """
     plan, fade = _decompress_plan(codec, window_seconds)
     fade = min(fade, plan.size - plan.left - plan.right) * codec.decompressor.factor
     tail: Tensor | None = None
     for items, start, stop in cut_windows([toks.to(codec.device)], plan):
         with torch.no_grad():
-            qfeats = codec.toks_to_qfeats(items[None])[0]
+            qfeats = codec.toks_to_qfeats(items[None])[0]  # (n, D)
         end = (len(items) if stop is None else stop) * codec.decompressor.factor
         kept = qfeats[start * codec.decompressor.factor : end]
         if tail is not None:
-            weight = torch.linspace(0, 1, fade + 2).to(kept)[1:-1, None]
+            weight = torch.linspace(0, 1, fade + 2).to(kept)[1:-1, None]  # (fade, 1)
             kept = torch.cat([torch.lerp(tail, kept[:fade], weight), kept[fade:]])
         tail = qfeats[end : end + fade]
         yield kept
@@ -170,32 +155,16 @@ def decompress_blocks(
 def vocode_blocks(
     codec: FocalCodec, feats: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
 ) -> Iterator[Tensor]:
-    """Waveform of features of any length: the same as that of the whole, up to rounding.
+    """Waveform of features of any length: that of the whole recording, up to rounding.
 
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode.
-    feats : iterable of Tensor
-        feats or qfeats, (n, D) each, on the codec's device.
-    window_seconds : float
-        Length of a window, its context included.
-
-    Yields
-    ------
-    Tensor
-        rec_sig (n * hop,) float32, on the CPU.
-
-    Raises
-    ------
-    UserError
-        A window that is shorter than the model's context.
+    Takes blocks of feats or qfeats (n, D), on the codec's device; yields rec_sig (n * hop,)
+    float32, on the CPU.
     """
     plan = plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
     hop = codec.decoder.hop
     for items, start, stop in cut_windows(feats, plan):
         with torch.no_grad():
-            sig = codec.feats_to_sig(items[None])[0]
+            sig = codec.feats_to_sig(items[None])[0]  # (n * hop,)
         yield sig[start * hop : None if stop is None else stop * hop].float().cpu()
 
 
@@ -203,25 +172,12 @@ def vocode_blocks(
 def feats_blocks(
     codec: FocalCodec, blocks: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
 ) -> Iterator[Tensor]:
-    """Continuous features of a recording of any length: what the encoder gives.
+    """Continuous features of a recording of any length: the encoder's output.
 
-    Parameters
-    ----------
-    codec, blocks, window_seconds
-        As for `encode_blocks`.
-
-    Yields
-    ------
-    Tensor
-        feats (n, D), on the codec's device.
-
-    Raises
-    ------
-    UserError
-        A window that is shorter than the encoder's context.
+    Takes blocks of samples as `encode_blocks` does; yields feats (n, D), on the codec's device.
     """
     hop = codec.encoder.hop
-    # as in `FocalCodec.encode`: what lower precision does with it is the encoder's affair
+    # as in `FocalCodec.encode`: the encoder decides which of its steps need float32
     dtype = torch.promote_types(next(codec.parameters()).dtype, torch.float32)
     longest = encode_window(codec, window_seconds)
     plan = plan_windows(part_context(codec.encoder), _frame_rate(codec), longest)
@@ -230,39 +186,13 @@ def feats_blocks(
 
 
 def encode_window(codec: FocalCodec, window_seconds: float) -> float:
-    """Length of the encoder's windows: what was asked for, or the longest that it hears.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        Its encoder may have `max_seconds`.
-    window_seconds : float
-        Longest window.
-
-    Returns
-    -------
-    float
-        In seconds.
-    """
+    """Length of the encoder's windows, s: `window_seconds`, or its longest input if shorter."""
     limit = codec.encoder.max_seconds
     return window_seconds if limit is None else min(window_seconds, limit)
 
 
 def check_window(codec: FocalCodec, window_seconds: float) -> None:
-    """Refuse a window that is not longer than the context that the model needs.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        Of parts whose receptive field is known.
-    window_seconds : float
-        Length of a window.
-
-    Raises
-    ------
-    UserError
-        It is too short for one of the parts.
-    """
+    """Raise a `UserError` if a window is not longer than the context of each part."""
     encode_plan(codec, window_seconds)
     _decompress_plan(codec, window_seconds)
     plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
@@ -273,29 +203,13 @@ def _frame_rate(codec: FocalCodec) -> float:
 
 
 def encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
-    """Windows of `encode_blocks`, in feats frames.
-
-    Parameters
-    ----------
-    codec, window_seconds
-        As for `encode_blocks`.
-
-    Returns
-    -------
-    WindowPlan
-        See `plan_windows`.
-
-    Raises
-    ------
-    UserError
-        The window is not longer than the context that encoder and compressor need.
-    """
+    """Windows of `encode_blocks`, in feats frames."""
     context = part_context(codec.encoder) + part_context(codec.compressor)
     return plan_windows(context, _frame_rate(codec), encode_window(codec, window_seconds))
 
 
 def _decompress_plan(codec: FocalCodec, window_seconds: float) -> tuple[WindowPlan, int]:
-    """Windows, and how many tokens two of them are faded into each other."""
+    """Windows, and the number of tokens over which two of them are cross-faded."""
     context = part_context(codec.decompressor)
     fade = math.ceil(_FADE_SECONDS * codec.token_rate / context.align) * context.align
     context = replace(context, right=context.right + fade)
@@ -303,9 +217,95 @@ def _decompress_plan(codec: FocalCodec, window_seconds: float) -> tuple[WindowPl
 
 
 def _exactly(blocks: Iterable[Tensor], num_samples: int) -> Iterator[Tensor]:
-    """Cut a signal to its length, or fill it up with silence."""
+    """Cut a signal to its length, or fill it with silence."""
     for block in blocks:
         yield block[:num_samples]
         num_samples -= min(num_samples, len(block))
     if num_samples:
         yield torch.zeros(num_samples)
+
+
+# -- windows over a stream -------------------------------------------------------------------------
+
+
+class WindowPlan(NamedTuple):
+    """Frames of a window; the first `left` and the last `right` are context only."""
+
+    size: int
+    left: int
+    right: int
+
+
+class Window(NamedTuple):
+    """One window of a stream: `items` (n, ...), `per_frame` of them for each frame.
+
+    Of the frames computed from them, those from `start` to `stop` are kept (None: to the end).
+    """
+
+    items: Tensor
+    start: int
+    stop: int | None
+
+
+def plan_windows(context: Context, frame_rate: float, window_seconds: float) -> WindowPlan:
+    """Lay out windows so that each kept frame has its whole context, in frames.
+
+    Parameters
+    ----------
+    context : Context
+        In frames; all three numbers of the plan are multiples of its `align`.
+    frame_rate : float
+        Hz.
+    window_seconds : float
+        Length of a window, context included.
+
+    Raises
+    ------
+    UserError
+        The window is not longer than the context on its two sides.
+
+    Example
+    -------
+    >>> plan_windows(Context(30, 29, align=4), frame_rate=50.0, window_seconds=10.0)
+    WindowPlan(size=500, left=32, right=32)
+    """
+    align = context.align
+    left, right = (math.ceil(n / align) * align for n in (context.left, context.right))
+    finite = 0 < window_seconds < float("inf")
+    size = int(window_seconds * frame_rate) // align * align if finite else 0
+    if size < left + right + align:
+        raise UserError(
+            f"window_seconds={window_seconds:g}: this model needs"
+            f" {(left + right) / frame_rate:.1f} s of context; give"
+            f" {math.ceil((left + right + align) / frame_rate)} or more"
+        )
+    return WindowPlan(size, left, right)
+
+
+def cut_windows(blocks: Iterable[Tensor], plan: WindowPlan, per_frame: int = 1) -> Iterator[Window]:
+    """Cut a stream of blocks (n, ...) into windows; a stream that fits one window is one window.
+
+    `plan` is in frames, `per_frame` the number of items for each. The kept frames of all windows
+    follow each other without a gap.
+
+    Example
+    -------
+    >>> for window in cut_windows([torch.arange(10)], WindowPlan(size=6, left=2, right=1)):
+    ...     print(window.items.tolist(), window.items[window.start : window.stop].tolist())
+    [0, 1, 2, 3, 4, 5] [0, 1, 2, 3, 4]
+    [3, 4, 5, 6, 7, 8] [5, 6, 7]
+    [6, 7, 8, 9] [8, 9]
+    """
+    size, stop = plan.size * per_frame, plan.size - plan.right
+    step = (stop - plan.left) * per_frame
+    start, waiting, count = 0, [], 0
+    for block in blocks:
+        waiting.append(block)
+        count += len(block)
+        # one item more than a window: the last window never has context only
+        while count > size:
+            items = torch.cat(waiting)
+            yield Window(items[:size], start, stop)
+            waiting, count, start = [items[step:].clone()], count - step, plan.left
+    if count:
+        yield Window(torch.cat(waiting), start, None)

@@ -1,8 +1,8 @@
-"""How far each part of a codec sees: what a window of a long recording must hold besides its own.
+"""Receptive field of each part: the context that a window of a long recording must hold.
 
-The reach of convolutions is exact. Attention and the mean over time have no end; attention counts
-with the distance up to which its position bias tells frames apart (`max_distance`, or the window of
-a causal model), once, and the mean over time is taken over the window. Attention without such a
+The reach of convolutions is exact. Attention and the mean over time have no limit. Attention
+counts, once, with the distance up to which its position bias separates frames (`max_distance`, or
+the window of a causal model); the mean over time is taken over the window. Attention without such a
 bias counts as WavLM's, and Whisper's with what leaves room in its windows of 30 s.
 """
 
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
-from torch import nn
-
 from focalcodec.encoders import Encoder
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.mel_encoder import MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.parts import Part
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
@@ -31,14 +30,9 @@ _WHISPER_ATTENTION = 400
 
 @dataclass(frozen=True)
 class Context:
-    """Frames that a frame depends on, besides itself.
+    """Frames that a frame depends on, besides itself: `left` before and `right` after it.
 
-    Attributes
-    ----------
-    left, right : int
-        Frames before and after it.
-    align : int
-        A window must start at a multiple of so many frames to be cut into the same groups.
+    A window must start at a multiple of `align` frames to be cut into the same groups.
 
     Example
     -------
@@ -51,29 +45,16 @@ class Context:
     align: int = 1
 
     def __add__(self, other: Context) -> Context:
-        """Context of one part behind another, in the same frames."""
+        """Context of one part after another, in the same frames."""
         align = math.lcm(self.align, other.align)
         return Context(self.left + other.left, self.right + other.right, align)
 
 
 @singledispatch
-def part_context(part: nn.Module | Encoder) -> Context:
-    """Context of a part, in frames of what it gives (a compressor: of what it takes).
+def part_context(part: Part | Encoder) -> Context:
+    """Context of an encoder, compressor, decompressor or decoder, in frames of feats.
 
-    Parameters
-    ----------
-    part : nn.Module
-        Encoder, compressor, decompressor or decoder.
-
-    Returns
-    -------
-    Context
-        In feats frames; for a decompressor in toks.
-
-    Raises
-    ------
-    UserError
-        A part that is not known.
+    That of a decompressor is in toks. Raises a `UserError` for a part that is not known.
 
     Example
     -------
@@ -164,7 +145,7 @@ def _wavenext(part: WaveNeXt) -> Context:
 
 
 def _focal_reach(config: dict[str, Any]) -> tuple[int, int]:
-    """Frames that one focal block sees before and after a frame, its mean over time left out."""
+    """Frames before and after that one focal block depends on, without its mean over time."""
     kernels = [
         config["focal_window"] + config["focal_factor"] * level
         for level in range(config["focal_level"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from focalcodec.errors import UserError
-from focalcodec.hub.download import hub_folder
+from focalcodec.hub.locations import hub_folder
 
 
 def judge_folder(source: str, patterns: Sequence[str], weights: Sequence[str]) -> tuple[Path, Path]:

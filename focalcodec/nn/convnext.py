@@ -24,11 +24,11 @@ class ConvNeXt(nn.Module):
     dim, ffn_dim : int
         Widths between and inside the blocks.
     kernel_size : int
-        Frames seen by each convolution.
+        Frames of each convolution.
     layerscale_init : float, optional
         Initial scale of each block's output; 1 / num_layers when None.
     causal : bool
-        Look at the past only.
+        Past frames only.
 
     Example
     -------
@@ -64,27 +64,19 @@ class ConvNeXt(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Transform features.
+        """Map x (B, N, input_dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames.
 
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, input_dim).
-        mask : Tensor
-            (B, N) bool, True on valid frames.
-
-        Returns
-        -------
-        Tensor
-            (B, N, dim); padded frames hold values without a meaning.
+        Padded frames of the result hold values without a meaning.
         """
-        x = self.input_norm(self.embedding(x.to(self.embedding.weight.dtype), mask))
+        x = self.input_norm(self.embedding(x.to(self.embedding.weight.dtype), mask))  # (B, N, dim)
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, mask)  # (B, N, dim)
         return self.output_norm(x)
 
 
 class _Block(nn.Module):
+    """Depth-wise convolution, norm, two linear maps with a GELU, LayerScale, residual."""
+
     def __init__(
         self, dim: int, ffn_dim: int, kernel_size: int, scale: float, causal: bool
     ) -> None:
@@ -98,5 +90,6 @@ class _Block(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), scale))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = self.norm(self.dwconv(x, mask))
-        return x + self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        y = self.norm(self.dwconv(x, mask))  # (B, N, dim): each channel over time
+        y = F.gelu(self.pwconv1(y))  # (B, N, ffn_dim): each frame over its channels
+        return x + self.gamma * self.pwconv2(y)

@@ -13,19 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.nn.blocks import by_frames
-from focalcodec.nn.layers import DynamicTanh, MaskedConv1d
+from focalcodec.nn.layers import DynamicTanh, MaskedConv1d, by_frames
 from focalcodec.nn.masking import masked_mean
 
 
 @dataclass(frozen=True)
 class FocalOptions:
-    """What all focal blocks of a model share; the names are those of `config.json`.
+    """Options of all focal blocks of a model; the names are those of `config.json`.
 
-    Example
-    -------
-    >>> FocalOptions(causal=True).with_window(16).window_size
-    16
+    `FocalEncoder` explains them.
     """
 
     focal_window: int = 7
@@ -40,24 +36,19 @@ class FocalOptions:
     window_size: int = 512
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the options as keyword arguments, ready for JSON."""
+        """Keyword arguments, ready for JSON."""
         return asdict(self)
 
     def with_window(self, window_size: int) -> FocalOptions:
-        """Give the same options with another `window_size`."""
+        """The same options with another `window_size`."""
         return replace(self, window_size=window_size)
 
 
 class FocalModulation(nn.Module):
-    """Modulate each frame by its surroundings, from `focal_window` frames to the whole signal.
+    """Modulate each frame by its context, from `focal_window` frames to the whole signal.
 
-    Parameters
-    ----------
-    dim : int
-        Width.
-    options : FocalOptions
-        See there; in a causal model one more convolution, of `window_size` frames, stands for
-        the mean over the whole signal.
+    In a causal model one more convolution, of `window_size` frames, replaces the mean over the
+    whole signal.
 
     Example
     -------
@@ -89,42 +80,30 @@ class FocalModulation(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Modulate.
+        """Map x (B, N, dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames.
 
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, dim).
-        mask : Tensor
-            (B, N) bool, True on valid frames.
-
-        Returns
-        -------
-        Tensor
-            (B, N, dim); padded frames hold values without a meaning.
+        Padded frames of the result hold values without a meaning.
         """
         dim = x.shape[-1]
+        # query and context (B, N, dim), gates (B, N, levels + 1)
         query, context, gates = self.in_proj(x).split([dim, dim, self.num_gates], dim=-1)
         total = torch.zeros_like(context)
         for level, layer in enumerate(self.layers):
-            context = F.gelu(layer.get_submodule("0")(context, mask))
-            total = total + context * gates[..., level, None]
+            # equation 4: each level sees the context of the level before, so it reaches further
+            context = F.gelu(layer.get_submodule("0")(context, mask))  # (B, N, dim)
+            total = total + context * gates[..., level, None]  # equation 5: gated sum
         if not self.causal:
+            # the last level: the mean over all valid frames, (B, 1, dim)
             total = total + F.gelu(masked_mean(context, mask)) * gates[..., -1:]
-        # A convolution of one frame in the published layout: a linear map, and faster as one.
+        # The published layout has a convolution of one frame here: a linear map is faster.
         weight, bias = self.context_proj.weight.squeeze(2), self.context_proj.bias
-        modulator = F.linear(total * self.scale, weight, bias)
+        modulator = F.linear(total * self.scale, weight, bias)  # (B, N, dim)
+        # equation 6: the query times the modulator
         return self.dropout(self.out_proj(self.norm(query * modulator)))
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between, four times as wide inside.
-
-    Example
-    -------
-    >>> FeedForward(4)(torch.randn(2, 5, 4)).shape
-    torch.Size([2, 5, 4])
-    """
+    """Two linear maps with a GELU between them, four times as wide inside."""
 
     def __init__(self, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -133,7 +112,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it to x of shape (B, N, dim)."""
+        """Map x (B, N, dim) to (B, N, dim), frame by frame."""
         return by_frames(self._map, x)
 
     def _map(self, x: Tensor) -> Tensor:
@@ -142,13 +121,6 @@ class FeedForward(nn.Module):
 
 class FocalBlock(nn.Module):
     """Residual block: focal modulation over time, then a feed-forward network per frame.
-
-    Parameters
-    ----------
-    dim : int
-        Width.
-    options : FocalOptions
-        See there.
 
     Example
     -------
@@ -169,7 +141,7 @@ class FocalBlock(nn.Module):
         self.feed_forward_gamma = None if init is None else nn.Parameter(torch.full((dim,), init))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Apply the block to x of shape (B, N, dim); `mask` (B, N) is True on valid frames."""
+        """Map x (B, N, dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames."""
         if self.use_post_norm:
             x = x + _scale(self.modulation_norm(self.modulation(x, mask)), self.modulation_gamma)
             return x + _scale(self.feed_forward_norm(self.feed_forward(x)), self.feed_forward_gamma)

@@ -1,6 +1,8 @@
-"""Small layers shared by the focal codec and the decoders."""
+"""Small layers that the networks share."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -8,25 +10,15 @@ from torch import Tensor, nn
 
 from focalcodec.nn.masking import zero_padding
 
+# Frames whose 4096 hidden channels stay in the cache of a CPU, and below the size (32 MB) from
+# which glibc asks the system for fresh pages every time.
+_CPU_FRAMES = 1024
+
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1
 ) -> Tensor:
-    """`F.conv1d` of frames, (B, N, C) to (B, N', D), without padding.
-
-    Parameters
-    ----------
-    x : Tensor
-        (B, N, C).
-    weight, bias : Tensor
-        As those of `nn.Conv1d`.
-    stride, groups : int
-        As those of `nn.Conv1d`.
-
-    Returns
-    -------
-    Tensor
-        (B, N', D).
+    """`F.conv1d` of frames without padding: x (B, N, C) to (B, N', D), weight (D, C / groups, K).
 
     Example
     -------
@@ -35,33 +27,19 @@ def convolve(
     """
     x = x.transpose(1, 2)
     depthwise = groups > 1 and weight.shape[1] == 1
-    # What follows was measured on CPUs. It trains long kernels up to three times slower, and with
-    # depth-wise ones of 16 channels or fewer it never comes back in bfloat16 (torch 2.13).
+    # Measured on CPUs: conv2d trains long kernels up to three times slower, and does not return
+    # for long depth-wise kernels of 16 channels or fewer in bfloat16 (torch 2.13).
     long = weight.shape[2] > 16 and (depthwise or torch.is_grad_enabled())
     if long or x.device.type != "cpu":
         return F.conv1d(x, weight, bias, stride, groups=groups).transpose(1, 2)
-    # (B, N, C) in memory is a picture of height 1 with its channels last: conv2d takes it without
+    # (B, N, C) in memory is an image of height 1 in channels-last order: conv2d takes it without
     # the copies that conv1d makes before and after, up to ten times faster if depth-wise
     y = F.conv2d(x[:, :, None], weight[:, :, None], bias, (1, stride), groups=groups)
     return y[:, :, 0].transpose(1, 2)
 
 
 def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Tensor:
-    """Frames before and after (B, N, C): zeros, or on the left the first frame again.
-
-    Parameters
-    ----------
-    x : Tensor
-        (B, N, C).
-    left, right : int
-        Frames to add.
-    repeat : bool
-        What stands on the left.
-
-    Returns
-    -------
-    Tensor
-        (B, left + N + right, C).
+    """Add frames before and after x (B, N, C): zeros, or on the left copies of the first frame.
 
     Example
     -------
@@ -73,22 +51,42 @@ def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Te
     return F.pad(x, (0, 0, left, right))
 
 
+def blocks_allowed() -> bool:
+    """Whether to work in blocks: autograd keeps all of them, a traced program has no loops."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def by_frames(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function that maps each frame alone, (B, N, C) to (B, N, D), a block at a time.
+
+    The values are the same; a block needs less memory and stays in the cache.
+
+    Example
+    -------
+    >>> by_frames(torch.nn.Linear(4, 2), torch.zeros(1, 5, 4)).shape
+    torch.Size([1, 5, 2])
+    """
+    size = max(1, _CPU_FRAMES // x.shape[0])
+    if x.device.type != "cpu" or not blocks_allowed() or x.shape[1] <= size:
+        return function(x)
+    return torch.cat([function(block) for block in x.split(size, dim=1)], dim=1)
+
+
 class MaskedConv1d(nn.Conv1d):
-    """Convolution over time that keeps the number of frames and never sees the padding.
+    """Convolution over time that keeps the number of frames and ignores padded frames.
 
     Parameters
     ----------
     in_channels, out_channels : int
         Widths.
     kernel_size : int
-        Frames seen by an output frame.
+        Input frames of one output frame.
     groups : int
         `in_channels` for a depth-wise convolution.
     causal : bool
-        Look at the past only, instead of half past and half future.
+        Past frames only, instead of half past and half future.
     causal_padding : str
-        What stands before the first frame of a causal convolution: "replicate" or "constant"
-        (zeros).
+        Before the first frame of a causal convolution: "replicate" or "constant" (zeros).
 
     Example
     -------
@@ -112,38 +110,18 @@ class MaskedConv1d(nn.Conv1d):
         self.repeat = causal and causal_padding == "replicate"
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Convolve the valid frames.
+        """Map x (B, N, in_channels) to (B, N, out_channels); `mask` (B, N) is True on valid frames.
 
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, in_channels).
-        mask : Tensor
-            (B, N) bool, True on valid frames.
-
-        Returns
-        -------
-        Tensor
-            (B, N, out_channels); padded frames hold values without a meaning.
+        Padded frames of the result hold values without a meaning.
         """
         x = pad_frames(zero_padding(x, mask), self.left, self.right, self.repeat)
         return convolve(x, self.weight, self.bias, groups=self.groups)
 
 
 class Snake(nn.Module):
-    """Periodic activation x + sin(a x)^2 / a, with one learned a per channel.
+    """Periodic activation x + sin(a x)^2 / a, with one learned a for each of `dim` channels.
 
     Source: Ziyin et al., "Neural networks fail to learn periodic functions" (2020), equation 3.
-
-    Parameters
-    ----------
-    dim : int
-        Channels.
-
-    Example
-    -------
-    >>> Snake(2)(torch.zeros(1, 3, 2)).sum().item()
-    0.0
     """
 
     def __init__(self, dim: int) -> None:
@@ -157,14 +135,9 @@ class Snake(nn.Module):
 
 
 class DynamicTanh(nn.Module):
-    """tanh(a x) with one learned scalar a: stands for a norm without any statistics.
+    """tanh(a x) with one learned scalar a, in place of a norm: it needs no statistics.
 
     Source: Zhu et al., "Transformers without normalization" (2025), without its affine part.
-
-    Example
-    -------
-    >>> DynamicTanh()(torch.zeros(1, 3, 2)).sum().item()
-    0.0
     """
 
     def __init__(self) -> None:
@@ -177,20 +150,10 @@ class DynamicTanh(nn.Module):
 
 
 def project_to_sphere(x: Tensor) -> Tensor:
-    """Divide by the Euclidean norm of the last dimension.
+    """Divide x (..., D) by the Euclidean norm of its last dimension; a zero vector stays zero.
 
-    A zero vector stays zero and passes its gradient on unchanged, where dividing by a small
-    constant would give gradients of 1e12.
-
-    Parameters
-    ----------
-    x : Tensor
-        (..., D).
-
-    Returns
-    -------
-    Tensor
-        (..., D), each vector of norm 1, or 0.
+    A zero vector passes its gradient unchanged, where division by a small constant would give
+    gradients of 1e12.
 
     Example
     -------

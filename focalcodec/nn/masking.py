@@ -5,19 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from focalcodec.errors import UserError
+
 
 def full_lengths(x: Tensor) -> Tensor:
-    """Lengths of a batch without padding.
-
-    Parameters
-    ----------
-    x : Tensor
-        (B, N, ...), batch first, time second.
-
-    Returns
-    -------
-    Tensor
-        (B,) int64, every entry N.
+    """Lengths (B,) int64 of a batch x (B, N, ...) without padding: N each.
 
     Example
     -------
@@ -28,19 +20,7 @@ def full_lengths(x: Tensor) -> Tensor:
 
 
 def valid_mask(lengths: Tensor, max_length: int) -> Tensor:
-    """Mask that is True on valid frames.
-
-    Parameters
-    ----------
-    lengths : Tensor
-        (B,) int64, valid frames of each item.
-    max_length : int
-        Frames of the padded batch, N.
-
-    Returns
-    -------
-    Tensor
-        (B, N) bool.
+    """Mask (B, N) bool, True on valid frames, from lengths (B,) int64 and N = `max_length`.
 
     Example
     -------
@@ -52,19 +32,7 @@ def valid_mask(lengths: Tensor, max_length: int) -> Tensor:
 
 
 def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
-    """Set padded frames to exactly zero, NaN included.
-
-    Parameters
-    ----------
-    x : Tensor
-        (B, N) or (B, N, D).
-    mask : Tensor
-        (B, N) bool, True on valid frames.
-
-    Returns
-    -------
-    Tensor
-        Same shape as `x`.
+    """Set padded frames of x (B, N) or (B, N, D) to exactly zero, NaN included; mask (B, N) bool.
 
     Example
     -------
@@ -77,19 +45,9 @@ def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def fit_lengths(x: Tensor, lengths: Tensor) -> Tensor:
-    """Cut each item to its length, or fill it up with zeros.
+    """Cut each item of x (B, T) to its length (B,) int64, or fill it with zeros: (B, longest).
 
-    Parameters
-    ----------
-    x : Tensor
-        (B, T), zero beyond what each item has.
-    lengths : Tensor
-        (B,) int64.
-
-    Returns
-    -------
-    Tensor
-        (B, longest of `lengths`).
+    x must be zero beyond the valid samples of each item.
 
     Example
     -------
@@ -103,24 +61,22 @@ def fit_lengths(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over time of valid frames only.
-
-    Parameters
-    ----------
-    x : Tensor
-        (B, N, D).
-    mask : Tensor
-        (B, N) bool, True on valid frames.
-
-    Returns
-    -------
-    Tensor
-        (B, 1, D).
+    """Mean over time of the valid frames of x (B, N, D), mask (B, N) bool: (B, 1, D).
 
     Example
     -------
     >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
     tensor([[[3.]]])
     """
-    total = zero_padding(x, mask).sum(dim=1, keepdim=True)
+    total = zero_padding(x, mask).sum(dim=1, keepdim=True)  # (B, 1, D)
     return total / mask.sum(dim=1).clamp(min=1)[:, None, None]
+
+
+def check_lengths(lengths: Tensor, x: Tensor, unit: str) -> None:
+    """Raise a `UserError` if `lengths` are not (B,) int64 in 1..T for x (B, T)."""
+    if lengths.shape != x.shape[:1] or lengths.dtype != torch.int64:
+        raise UserError(
+            f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(x)},), in {unit}"
+        )
+    if bool((lengths < 1).any()) or bool((lengths > x.shape[1]).any()):
+        raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{x.shape[1]}")

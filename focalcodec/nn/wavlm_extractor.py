@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.nn.blocks import blocks_allowed
-from focalcodec.nn.layers import convolve, pad_frames
+from focalcodec.nn.layers import blocks_allowed, convolve, pad_frames
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
 
 # Bytes of samples, of the whole batch, that go through the convolutions at once. On a CPU the
@@ -24,21 +23,10 @@ _BLOCK_BYTES = {"cpu": 2**17, "other": 2**24}
 
 
 def conv_lengths(lengths: Tensor, kernel_size: int, stride: int, causal: bool = False) -> Tensor:
-    """Count the frames that a strided convolution gives.
+    """Frames that a strided convolution gives for inputs of `lengths` frames, int64 of any shape.
 
-    Parameters
-    ----------
-    lengths : Tensor
-        int64, any shape; an input shorter than the kernel is padded to it.
-    kernel_size, stride : int
-        Of the convolution.
-    causal : bool
-        The input is padded on the left by `kernel_size` - 1.
-
-    Returns
-    -------
-    Tensor
-        int64, same shape.
+    An input shorter than the kernel is padded to it; a causal convolution pads `kernel_size` - 1
+    frames on the left.
 
     Example
     -------
@@ -50,18 +38,7 @@ def conv_lengths(lengths: Tensor, kernel_size: int, stride: int, causal: bool = 
 
 
 class TimeNorm(nn.Module):
-    """Normalise each channel over the valid frames, as a group norm of one channel a group.
-
-    Parameters
-    ----------
-    channels : int
-        Channels.
-
-    Example
-    -------
-    >>> TimeNorm(1)(torch.tensor([[[1.0], [3.0]]])).squeeze().round().tolist()
-    [-1.0, 1.0]
-    """
+    """Normalise each channel over the valid frames: a group norm with one channel a group."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -69,30 +46,19 @@ class TimeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map (B, N, D) to (B, N, D); `mask` is (B, N) bool, True on valid frames."""
+        """Map (B, N, D) to (B, N, D); `mask` (B, N) bool is True on valid frames."""
         if mask is None:
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        centred = x - masked_mean(x, mask)
-        variance = masked_mean(centred.square(), mask)
+        centred = x - masked_mean(x, mask)  # (B, N, D)
+        variance = masked_mean(centred.square(), mask)  # (B, 1, D)
         return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
 
 
 class ConvLayer(nn.Module):
     """Strided convolution without bias, normalisation, GELU.
 
-    Parameters
-    ----------
-    in_channels, out_channels, kernel_size, stride : int
-        Of the convolution.
-    norm : {"layer", "time", None}
-        LayerNorm over channels, `TimeNorm`, or none.
-    causal : bool
-        Pad on the left only, repeating the first frame.
-
-    Example
-    -------
-    >>> ConvLayer(1, 4, 10, 5, norm="layer")(torch.zeros(1, 100, 1))[0].shape
-    torch.Size([1, 19, 4])
+    `norm` is "layer" (LayerNorm over channels), "time" (`TimeNorm`) or None; `causal` pads on the
+    left only, with copies of the first frame.
     """
 
     def __init__(
@@ -112,21 +78,11 @@ class ConvLayer(nn.Module):
             self.norm = nn.LayerNorm(out_channels) if norm == "layer" else TimeNorm(out_channels)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Convolve.
+        """Map x (B, N, C), zeros on padded frames, to (B, N', C') likewise, and its lengths.
 
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, C), zeros on padded frames.
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None is all valid.
-
-        Returns
-        -------
-        tuple of Tensor and (Tensor or None)
-            (B, N', C') with zeros on padded frames, and its lengths.
+        `lengths` (B,) int64 are the valid frames; None is all valid.
         """
-        y = self._convolve(x)
+        y = self._convolve(x)  # (B, N', C')
         mask = None
         if lengths is not None:
             lengths = self.output_lengths(lengths)
@@ -139,7 +95,7 @@ class ConvLayer(nn.Module):
         return (y if mask is None else zero_padding(y, mask)), lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Count the frames that come out of as many, int64 of any shape."""
+        """Frames for inputs of `lengths` frames, int64 of any shape."""
         kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
         return conv_lengths(lengths, kernel_size, stride, self.causal)
 
@@ -153,10 +109,10 @@ class ConvLayer(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """The stack of strided convolutions.
+    """The stack of strided convolutions: sig (B, T) to (B, N, C).
 
-    Without gradients it runs in blocks of time, so that a long clip needs the memory of a short
-    one and what a layer gives the next one is still in the cache.
+    Without gradients it runs in blocks of time: a long clip takes the memory of a short one, and
+    each layer's input is still in the cache.
 
     Parameters
     ----------
@@ -199,7 +155,7 @@ class FeatureExtractor(nn.Module):
         self.receptive_field = 1 + sum(reach)
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Map (B, T), zeros on padded samples, to (B, N, C) with its lengths."""
+        """Map sig (B, T), zeros on padded samples, to (B, N, C) and its lengths."""
         block = _BLOCK_BYTES.get(sig.device.type, _BLOCK_BYTES["other"])
         block //= sig.shape[0] * sig.element_size()
         if not self.frame_by_frame or not blocks_allowed() or sig.shape[1] <= block:
@@ -212,7 +168,7 @@ class FeatureExtractor(nn.Module):
         return zero_padding(x, valid_mask(lengths, x.shape[1])), lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Count the frames of as many samples, int64 of any shape."""
+        """Frames for clips of `lengths` samples, int64 of any shape."""
         for layer in self._convs:
             lengths = layer.output_lengths(lengths)
         return lengths
@@ -222,9 +178,9 @@ class FeatureExtractor(nn.Module):
         return cast(list[ConvLayer], list(self.layers))
 
     def _blocks(self, sig: Tensor, lengths: Tensor | None, size: int) -> Iterator[Tensor]:
-        """Frames in blocks of `size`, each from exactly the samples that its frames see."""
-        # The first frames of a causal block would see a repeated sample in the place of the
-        # past, so they are computed for nothing and thrown away.
+        """Frames in blocks of `size`, each from exactly the samples that they depend on."""
+        # The first frames of a causal block depend on samples before it: the block starts early,
+        # and these frames are computed and dropped.
         past = -(-(self.receptive_field - 1) // self.hop) if self.causal else 0
         future = 1 if self.causal else self.receptive_field
         num_frames = int(self.output_lengths(torch.tensor(sig.shape[1])))
@@ -232,12 +188,12 @@ class FeatureExtractor(nn.Module):
             last = min(first + size, num_frames) - 1
             warm_up = min(past, first)
             start = (first - warm_up) * self.hop
-            block = sig[:, start : last * self.hop + future]
+            block = sig[:, start : last * self.hop + future]  # (B, samples)
             here = None if lengths is None else (lengths - start).clamp(0, block.shape[1])
             yield self._convolve(block, here)[0][:, warm_up:]
 
     def _convolve(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        x = sig[:, :, None]
+        x = sig[:, :, None]  # (B, T, 1)
         for layer in self.layers:
-            x, lengths = layer(x, lengths)
+            x, lengths = layer(x, lengths)  # fewer frames, C channels
         return x, lengths

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from focalcodec.audio_file import AUDIO_SUFFIXES, AudioSource
+from focalcodec.audio import AUDIO_SUFFIXES, AudioSource
 from focalcodec.data.found import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.errors import UserError

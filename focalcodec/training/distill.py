@@ -12,7 +12,7 @@ from torch import Tensor
 
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.hub.shipped import named_folder
+from focalcodec.hub.locations import named_folder
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import LOSS_KEY, CodecBrain
 from focalcodec.training.feature_picture import feature_figure

@@ -25,7 +25,7 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.hub.fingerprint import describe_encoder
-from focalcodec.hub.shipped import is_shipped
+from focalcodec.hub.locations import is_shipped
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config

@@ -13,7 +13,7 @@ from torch import nn
 
 from focalcodec.codec import FocalCodec
 from focalcodec.hub.fingerprint import describe_encoder
-from focalcodec.hub.shipped import named_folder
+from focalcodec.hub.locations import named_folder
 from focalcodec.training.warm_start import (
     Source,
     gives_feats_of,

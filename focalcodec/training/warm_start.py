@@ -23,7 +23,7 @@ from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import CONFIG_NAME, PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder, is_described
-from focalcodec.hub.shipped import named_folder
+from focalcodec.hub.locations import named_folder
 from focalcodec.training import trained_run
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,8 @@ def gives_feats_of(encoder: Any, source: Source) -> bool:
         return True
     # Runs of two versions may have described one encoder by two hashes: compare the encoder itself.
     alike = all(trained_on[key] == teacher[key] for key in ("name", "config"))
-    return hasattr(encoder, "teacher") and alike and is_described(source.encoder, teacher)
+    distilled = getattr(encoder, "teacher", None) is not None
+    return distilled and alike and is_described(source.encoder, teacher)
 
 
 def initialise(modules: Mapping[str, nn.Module], source: Source, names: Sequence[str]) -> None:

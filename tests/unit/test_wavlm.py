@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from focalcodec.errors import UserError
-from focalcodec.nn.relative_attention import chunk_mask
-from focalcodec.nn.wavlm_attention import relative_buckets
+from focalcodec.nn.wavlm_attention import chunk_mask, relative_buckets
 from focalcodec.wavlm import WavLM
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

@@ -8,16 +8,16 @@ import pytest
 import torch
 from test_wavlm import VARIANTS, tiny
 
-from focalcodec.nn import blocks, relative_attention, wavlm_extractor
-from focalcodec.nn.relative_attention import Surroundings, attend, chunk_mask
+from focalcodec.nn import layers, wavlm_attention, wavlm_extractor
+from focalcodec.nn.wavlm_attention import Surroundings, attend, chunk_mask
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks so small that a second of audio has many, and clips end in the middle of one."""
     monkeypatch.setitem(wavlm_extractor._BLOCK_BYTES, "cpu", 12000)
-    monkeypatch.setitem(relative_attention._BLOCK_LOGITS, "cpu", 300)
-    monkeypatch.setattr(blocks, "_CPU_FRAMES", 7)
+    monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", 300)
+    monkeypatch.setattr(layers, "_CPU_FRAMES", 7)
 
 
 def plain_attention(query, key, value, gate, around):
@@ -49,7 +49,7 @@ def heads(batch, num_frames, requires_grad=False):
 def test_attention_in_blocks_is_plain_attention(monkeypatch, budget, causal, padded):
     if causal == (4, 2) and not padded:
         pytest.skip("a window shorter than a chunk leaves its first queries without keys")
-    monkeypatch.setitem(relative_attention._BLOCK_LOGITS, "cpu", budget)
+    monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", budget)
     query, key, value, gate, bias = heads(2, 37, requires_grad=True)
     mask = torch.arange(37) < torch.tensor([[37], [20]]) if padded else None
     around = Surroundings(bias, mask, *(causal or (None, None)))
@@ -66,7 +66,7 @@ def test_attention_in_blocks_is_plain_attention(monkeypatch, budget, causal, pad
 @pytest.mark.parametrize("causal", [None, (4, 9)])
 def test_attention_of_one_clip_in_float32_without_gradients(monkeypatch, causal):
     """Takes the products of oneDNN where it is there: the same as those of `@`."""
-    monkeypatch.setitem(relative_attention._BLOCK_LOGITS, "cpu", 37 * 5)
+    monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", 37 * 5)
     tensors = [tensor.float() for tensor in heads(1, 37)]
     around = Surroundings(tensors.pop(), None, *(causal or (None, None)))
     with torch.no_grad():

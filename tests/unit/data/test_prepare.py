@@ -12,8 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from focalcodec.audio import read_audio
-from focalcodec.audio_file import AUDIO_SUFFIXES
+from focalcodec.audio import AUDIO_SUFFIXES, read_audio
 from focalcodec.data.clip_audio import read_clip
 from focalcodec.data.prepare import (
     FoundClip,

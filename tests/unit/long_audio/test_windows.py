@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from focalcodec import UserError
+from focalcodec.long_audio.coding import WindowPlan, cut_windows, plan_windows
 from focalcodec.long_audio.receptive_field import Context
-from focalcodec.long_audio.windows import WindowPlan, cut_windows, plan_windows
 
 
 @given(

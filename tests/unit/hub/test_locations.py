@@ -18,7 +18,7 @@ from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
 from focalcodec.cli.main import main
 from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.fct import read_toks
-from focalcodec.hub import download
+from focalcodec.hub import locations
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.training.distill import load_student
 from focalcodec.training.experiment import _with_whole_paths
@@ -32,7 +32,7 @@ OTHER = str(GOLDEN["tiny_12_5hz"])
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with a small codec called demo; a folder of that name lies where commands run."""
-    monkeypatch.setattr("focalcodec.hub.shipped.FOLDER", GOLDEN["tiny_50hz"])
+    monkeypatch.setattr("focalcodec.hub.locations.FOLDER", GOLDEN["tiny_50hz"])
     (tmp_path / "here" / "demo").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     torch.manual_seed(0)
@@ -42,7 +42,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("focalcodec.hub.shipped.FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr("focalcodec.hub.locations.FOLDER", tmp_path / "nothing")
 
 
 def same_weights(codec: FocalCodec) -> bool:
@@ -126,7 +126,7 @@ def test_token_files_of_another_version_of_it(
     demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["encode", "a.wav", "a.fct", "--model", "demo"]) == 0
-    monkeypatch.setattr("focalcodec.hub.shipped.FOLDER", GOLDEN["tiny_12_5hz"])
+    monkeypatch.setattr("focalcodec.hub.locations.FOLDER", GOLDEN["tiny_12_5hz"])
     assert main(["decode", "a.fct", "b.wav", "--model", "demo"]) == 1
     assert "give the demo with those weights, or --any_model" in capsys.readouterr().err
 
@@ -204,10 +204,10 @@ def test_default_of_a_package_without_demo(
 def test_the_hub_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     hub_api = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub_api, "HfApi", lambda: SimpleNamespace(model_info=wait_for_ever))
-    assert download.hub_problem("x/y", seconds=0.05) == "no answer within 0.05 s"
+    assert locations.hub_problem("x/y", seconds=0.05) == "no answer within 0.05 s"
     answers = SimpleNamespace(model_info=lambda *args, **kwargs: None)
     monkeypatch.setattr(hub_api, "HfApi", lambda: answers)
-    assert download.hub_problem("x/y") == ""
+    assert locations.hub_problem("x/y") == ""
 
 
 def wait_for_ever(*args: object, **kwargs: object) -> None:

@@ -1,0 +1,175 @@
+"""Where models are: in the package, in a folder, or on the Hugging Face hub and in its cache.
+
+This module is the only one that downloads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from focalcodec.errors import UserError
+
+# -- the codec of the package ----------------------------------------------------------------------
+
+DEMO = "demo"
+FOLDER = Path(__file__).parents[1] / "models" / DEMO
+
+
+def is_shipped(source: str | os.PathLike[str]) -> bool:
+    """Whether a model's name is that of the codec that comes with the package.
+
+    The name always means this codec, wherever a command is run; a folder called demo is `./demo`,
+    or a `Path`.
+
+    Example
+    -------
+    >>> is_shipped("demo"), is_shipped("./demo"), is_shipped(Path("demo"))
+    (True, False, False)
+    """
+    return isinstance(source, str) and source == DEMO
+
+
+def has_demo() -> bool:
+    """Whether this installation has the codec of the package."""
+    return any(FOLDER.glob("*.safetensors"))
+
+
+def shipped_folder(revision: str | None = None) -> Path:
+    """Folder of the codec of the package.
+
+    Raises
+    ------
+    UserError
+        This installation lacks it, or a revision is given: the package's version decides.
+
+    Example
+    -------
+    >>> shipped_folder("v2")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: demo: comes with the package, without revisions; leave out v2
+    """
+    if revision is not None:
+        raise UserError(f"{DEMO}: comes with the package, without revisions; leave out {revision}")
+    if not has_demo():
+        raise UserError(
+            f"{DEMO}: not in this installation ({FOLDER}); install focalcodec again, or give the"
+            " folder of a codec or a hub repository"
+        )
+    return FOLDER
+
+
+def named_folder(source: str | os.PathLike[str]) -> Path:
+    """Path that a model's name may mean: of `demo`, or of a folder, which need not exist.
+
+    Example
+    -------
+    >>> named_folder("demo") == FOLDER, named_folder("results/codec").name
+    (True, 'codec')
+    """
+    return FOLDER if is_shipped(source) else Path(source).expanduser()
+
+
+# -- the hub ---------------------------------------------------------------------------------------
+
+
+def hub_folder(
+    name: str,
+    patterns: Sequence[str],
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Folder in the local cache with files of one commit of a repository on the hub.
+
+    Downloads what is missing. Without a network, or with `HF_HUB_OFFLINE=1`, only the cache is
+    used, and at once: some of the files may then be missing.
+
+    Parameters
+    ----------
+    name : str
+        Repository, owner/name.
+    patterns : sequence of str
+        Files to have, as shell patterns.
+    revision, token : str, optional
+        Branch, tag or commit, and access token.
+    cache_dir : str or path, optional
+        Default the cache of `huggingface_hub`.
+    local_files_only : bool
+        Use the cache only.
+
+    Raises
+    ------
+    UserError
+        Neither the hub nor the cache has the repository or the revision.
+
+    Example
+    -------
+    >>> hub_folder("no/model", ["*"], local_files_only=True)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/model: no such folder, not in the hub's cache, and the hub...
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+            allow_patterns=list(patterns),
+            local_files_only=local_files_only,
+        )
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise _refusal(name, revision, error) from error
+    return Path(folder)
+
+
+def hub_problem(name: str, seconds: float = 5.0) -> str:
+    """Why the hub can't give a repository now, in one line; empty where it can.
+
+    `seconds` is the longest wait for the answer.
+
+    Example
+    -------
+    >>> hub_problem("no/model") == ""  # in this test the hub can't be reached
+    False
+    """
+    from huggingface_hub import HfApi
+
+    problems = [f"no answer within {seconds:g} s"]
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(name, timeout=seconds)
+            problems.append("")
+        # whatever the reason, a wrong proxy included, the model can't be downloaded
+        except Exception as error:
+            problems.append(_reason(error))
+
+    # in a thread, because nothing limits the look-up of the address or the later trials
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return problems[-1]
+
+
+def _reason(error: Exception) -> str:
+    # the first sentence says what was wrong; then huggingface_hub advises on its own settings
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+
+
+def _refusal(name: str, revision: str | None, error: Exception) -> UserError:
+    where, option = ("", "") if revision is None else (f" at {revision}", f" --revision {revision}")
+    return UserError(
+        f"{name}: no such folder, not in the hub's cache{where}, and the hub gave none"
+        f" ({_reason(error)}); check name and network, or give a local folder: for a codec, on a"
+        f" machine with a network, focalcodec download {name}{option} --to FOLDER makes one, for"
+        " --model FOLDER"
+    )
