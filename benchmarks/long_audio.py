@@ -24,7 +24,7 @@ from tqdm import tqdm
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream, write_blocks
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, encode_blocks
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.audio import audio_info
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.data.mixtures import MixtureMaker
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ import torch
 
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
-from focalcodec.data.prepare import read_prepared
+from focalcodec.data.manifest import read_prepared
 
 
 def agreement(codec: FocalCodec, rows: Sequence[dict[str, Any]]) -> tuple[float, float]:

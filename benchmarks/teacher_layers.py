@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from focalcodec.data.clip_audio import read_clip
-from focalcodec.data.found import walk_files
+from focalcodec.data.clips import read_clip
+from focalcodec.data.corpus import walk_files
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.whisper_packages import whisper_base
 

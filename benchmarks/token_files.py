@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.fct import TokenHeader, TokenTable, header_for, read_toks, write_toks
 from focalcodec.hub.fingerprint import weights_sha256
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from focalcodec.cli.main import main
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.tokenize import TokenStore
 from tests.unit.small_codecs import GOLDEN, golden_codec
 from tests.unit.tokenize.corpora import files_of

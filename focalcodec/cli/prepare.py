@@ -9,8 +9,9 @@ from pathlib import Path
 
 from focalcodec.cli.main import DONE
 from focalcodec.cli.options import add_channels_option, positive_float
+from focalcodec.data.corpus import PrepareOptions
+from focalcodec.data.manifest import prepared_how, read_prepared
 from focalcodec.data.own_folder import OWN_OPTIONS, REPORT_NAME, prepare_own
-from focalcodec.data.prepare import PrepareOptions, prepared_how, read_prepared
 from focalcodec.data.shares import SPLIT_BY, ShareOptions
 
 EXAMPLES = """examples:

@@ -1,8 +1,8 @@
-"""Other voices out of those that there are, and the same clips in noise and rooms.
+"""Augmented copies of clips: other voices, and noisy partners.
 
 Resampling by a random rate shifts pitch and formants with the tempo, as a shorter or longer vocal
 tract does (speed perturbation, Ko et al., Interspeech 2015); a shift of pitch keeps the tempo.
-What is drawn depends on the seed, the clip and the copy, and on nothing else.
+Draws depend on the seed, the clip and the number of the copy only.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ import torch
 from torch import Tensor
 
 from focalcodec.audio import resample
-from focalcodec.data.clip_pool import ClipPool, Signal
-from focalcodec.data.noise import NoiseSource, noise_source
+from focalcodec.data.noise import ClipPool, NoiseSource, Signal, noise_source
 from focalcodec.data.randomness import stable_seed
 from focalcodec.data.reverb import RoomPool, reverberate
 from focalcodec.errors import UserError
 
 PEAK = 0.99
-# Of the phase vocoder. Measured at -3 semitones, Whisper tiny.en: 0.128 s (librosa's default at
-# 16 kHz) 31 % of the words wrong, 0.064 s 8 %, 0.032 s 4 %.
+# Window of the phase vocoder. Words that Whisper tiny.en gets wrong at -3 semitones: 31 % with
+# 0.128 s (librosa's default at 16 kHz), 8 % with 0.064 s, 4 % with 0.032 s.
 _WINDOW_SECONDS = 0.032
 
 
 @dataclass(frozen=True)
 class Augmented:
-    """A copy of a clip, (T,) float32 both: `noisy` is the same in noise, or None."""
+    """A copy of a clip, (T,) float32 both: `noisy` is the copy in noise, or None."""
 
     clean: Tensor
     noisy: Tensor | None
@@ -40,18 +39,18 @@ class Augmented:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a clip: drawn without its audio.
+    """The changes to a clip, drawn without its audio.
 
     Parameters
     ----------
     semitones : float
-        By which the pitch is shifted, at the same tempo; 0: not.
+        Shift of the pitch at the same tempo; 0 for none.
     new_rate : int
-        Rate that the clip is resampled to and then played as if nothing had happened, Hz.
+        The clip is resampled to this rate, Hz, but played at its old one.
     peak_db : float
         Highest sample, dB of full scale.
     noisy : bool
-        Whether there is a noisy partner.
+        Whether the copy has a noisy partner.
     """
 
     semitones: float
@@ -61,22 +60,22 @@ class Plan:
 
 
 class Augmenter:
-    """(row, copy) -> another voice saying the same, and for some clips a noisy partner.
+    """(row, copy) -> the same text in another voice, and for some clips a noisy partner.
 
     Parameters
     ----------
     rows : sequence of mapping
-        The set: `ID`, `spk_id`, `wav` (whole path). Babble comes from it.
+        The set: `ID`, `spk_id`, `wav` (full path). Babble comes from it.
     sample_rate : int
         Hz.
     seed : int
-        Of all draws.
+        Seed of all draws.
     speed : (float, float)
-        Range of the speed, drawn evenly; 1.1 is 10 % faster, and higher by as much.
+        Range of the speed, uniform; 1.1 is 10 % faster, with a pitch 10 % higher.
     semitones : (float, float)
         Range of the shift of pitch.
     pitch_share : float
-        Share of the copies whose pitch is shifted in place of their speed.
+        Share of the copies whose pitch is shifted instead of their speed.
     peak_db : (float, float)
         Range of a copy's highest sample, dB of full scale.
     noisy_share : float
@@ -86,18 +85,18 @@ class Augmenter:
     snr_db : (float, float)
         Range of the ratio of the speech's power to the noise's.
     reverb_share : float
-        Share of the noisy partners that are in a room, too.
+        Share of the noisy partners that are also in a room.
     rooms : int
-        Rooms to draw from.
+        Number of rooms to draw from.
 
     Raises
     ------
     UserError
-        A range or share that is none.
+        A bad range or share.
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.corpus import embedded_corpus
     >>> wav = str(next(embedded_corpus("LibriSpeech").glob("test-real/91/1/*-0000.flac")))
     >>> row = {"ID": "a", "spk_id": "91", "wav": wav}
     >>> made = Augmenter([row], sample_rate=16000, seed=0, noisy_share=1.0)(row, 1)
@@ -139,27 +138,19 @@ class Augmenter:
             "peak_db": list(self.peak_db),
             "noisy_share": noisy_share,
         }
-        """What all copies depend on beside the clips, JSON-ready."""
+        """Everything that shapes the copies except the clips, JSON-ready."""
         if noisy_share:
-            # Nothing but the noisy partners needs the packages of noise and rooms.
+            # Only noisy partners need the packages of noise and rooms.
             self.noise: NoiseSource = noise_source(noise_folder, "", self.pool, babble_share)
             self.rooms = RoomPool(rooms, 1, sample_rate, seed) if reverb_share else None
             self.content |= {"noise": self.noise.content, "snr_db": list(self.snr_db)}
             self.content |= {"reverb_share": reverb_share, "rooms": rooms}
 
     def plan(self, row: Mapping[str, Any], copy: int) -> Plan:
-        """What becomes of a clip; no audio is read.
-
-        Parameters
-        ----------
-        row : mapping
-            The clip.
-        copy : int
-            Number of the copy.
-        """
+        """Draw the changes to copy number `copy` of a clip; no audio is read."""
         rng = self._generator("plan", row, copy)
         by_pitch = rng.random() < self.pitch_share
-        # All are drawn in any case: one share does not change what the others draw.
+        # Both are always drawn, so that one share does not change the other draws.
         speed, semitones = rng.uniform(*self.speed), rng.uniform(*self.semitones)
         return Plan(
             semitones=float(semitones) if by_pitch else 0.0,
@@ -169,20 +160,10 @@ class Augmenter:
         )
 
     def __call__(self, row: Mapping[str, Any], copy: int) -> Augmented:
-        """Make a copy of a clip.
+        """Make copy number `copy` of a clip.
 
-        Parameters
-        ----------
-        row : mapping
-            The clip.
-        copy : int
-            Number of the copy.
-
-        Returns
-        -------
-        Augmented
-            As long as the clip, or as `resampled_length` to the plan's rate. Of a pair that would
-            peak above full scale both are scaled down.
+        Its length is the clip's, or `resampled_length` at the plan's rate. If the noisy partner
+        would exceed full scale, both are scaled down.
 
         Raises
         ------
@@ -214,21 +195,9 @@ class Augmenter:
 
 
 def change_voice(sig: Signal, sample_rate: int, plan: Plan) -> Signal:
-    """Change speed or pitch, and the level.
+    """Change speed or pitch, and the level, of a signal (T,), T > 0: (T',) with the plan's peak.
 
-    Parameters
-    ----------
-    sig : array
-        (T,) at least one sample.
-    sample_rate : int
-        Hz.
-    plan : Plan
-        What to change.
-
-    Returns
-    -------
-    array
-        (T',) that peaks where the plan says; silence stays silence.
+    Silence stays silence.
 
     Example
     -------
@@ -246,11 +215,11 @@ def change_voice(sig: Signal, sample_rate: int, plan: Plan) -> Signal:
 
 
 def _shift_pitch(sig: Signal, sample_rate: int, semitones: float) -> Signal:
-    # Imported here: it takes seconds, and speeds do without.
+    # Imported here because it takes seconds, and changes of speed do not need it.
     import librosa
 
     window = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
-    # A window of zeros behind the end, or short clips could not be transformed.
+    # A window of zeros after the end, because short clips could not be transformed otherwise.
     padded = np.pad(sig, (0, window))
     shifted = librosa.effects.pitch_shift(
         padded, sr=sample_rate, n_steps=semitones, n_fft=window, hop_length=window // 4

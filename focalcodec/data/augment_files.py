@@ -1,7 +1,7 @@
 """Augmented copies of a corpus on disk, as further splits in LibriSpeech's tree.
 
 <root>/<split>-aug<k>/<speaker>a<k>/<chapter>/{<clip>.flac, <speaker>a<k>-<chapter>.trans.txt}
-<root>/<split>-aug<k>-noisy/...: the noisy partners of some of them, under the same names
+<root>/<split>-aug<k>-noisy/...: noisy partners of some of them, under the same names
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from focalcodec.audio import write_audio
 from focalcodec.data.augment import Augmenter
+from focalcodec.data.corpus import walk_files
 from focalcodec.data.librispeech_tree import NOISY_SUFFIX, find_clips
 from focalcodec.data.manifest import write_csv
-from focalcodec.data.prepare import walk_files
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
@@ -31,8 +31,7 @@ SAMPLE_RATE = 16000
 ABOUT_NAME = "augment.json"
 SKIPPED_NAME = "skipped.csv"
 MakeAugmenter: TypeAlias = Callable[..., Augmenter]
-"""An `Augmenter` with its options, called with rows, sample_rate and seed."""
-
+"""An `Augmenter` with its options set, called with rows, sample_rate and seed."""
 _logger = logging.getLogger(__name__)
 
 
@@ -43,11 +42,11 @@ class CopyPart:
     Parameters
     ----------
     data_root : Path
-        Of the corpus.
+        Root of the corpus.
     root : Path
-        Where the copy goes: the corpus, or another folder.
+        Root of the copy: the corpus, or another folder.
     split : str
-        That is copied.
+        Split to copy.
     copy : int
         Number of the copy, from 1.
     """
@@ -63,7 +62,7 @@ class CopyPart:
         return f"{self.split}-aug{self.copy}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Clips of the split, with whole paths, by ID."""
+        """Rows of the split's clips, with full paths, sorted by ID."""
         if not (self.data_root / self.split).is_dir():
             raise UserError(f"data_folder {self.data_root}: no folder {self.split!r}")
         clips = find_clips(self.data_root, walk_files(self.data_root, self.split))
@@ -82,19 +81,19 @@ class CopyPart:
         return sorted(rows, key=lambda row: row["ID"])
 
     def chapter(self, row: Mapping[str, Any], suffix: str = "") -> Path:
-        """Folder that the copy of a clip is in; another speaker's, for it is another voice."""
+        """Folder of the copy of a clip; of a new speaker, because the voice is another one."""
         speaker = f"{row['spk_id']}a{self.copy}"
         return self.root / f"{self.name}{suffix}" / speaker / row["chapter"]
 
     def clip_id(self, row: Mapping[str, Any]) -> str:
-        """ID of the copy of a clip: LibriSpeech's begin with the speaker."""
+        """ID of the copy of a clip; LibriSpeech's IDs begin with the speaker."""
         name, speaker = row["ID"], row["spk_id"]
         if name.startswith(speaker):
             return f"{speaker}a{self.copy}{name[len(speaker) :]}"
         return f"{name}a{self.copy}"
 
     def write(self, augmenter: Augmenter, row: Mapping[str, Any]) -> None:
-        """Write the files of one clip, unless they are there."""
+        """Write the files of one clip, unless they exist."""
         file = f"{self.clip_id(row)}.flac"
         files = [self.chapter(row) / file]
         if augmenter.plan(row, self.copy).noisy:
@@ -114,28 +113,28 @@ def write_copy(
     jobs: int = 1,
     max_broken_share: float = 0.05,
 ) -> None:
-    """Write one copy of a split, unless it is there.
+    """Write one copy of a split; files that exist are kept.
 
-    The same seed gives the same bytes, however many processes there are. A clip that can't be
-    read is left out, and listed in the copy's `skipped.csv`.
+    The same seed gives the same bytes for any number of processes. A clip that can't be read is
+    left out, and listed in the copy's `skipped.csv`.
 
     Parameters
     ----------
     part : CopyPart
-        What is written, and where.
+        What to write, and where.
     make_augmenter : callable
         (rows=, sample_rate=, seed=) -> Augmenter.
     seed : int
-        Of the copies.
+        Seed of the copies.
     jobs : int
         Processes.
     max_broken_share : float
-        More broken clips than this share are an error.
+        A larger share of broken clips is an error.
 
     Raises
     ------
     UserError
-        The copy is of other clips or options; too many broken clips.
+        The copy has other clips or options; too many broken clips.
     """
     rows = part.rows()
     setup = partial(make_augmenter, rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
@@ -149,18 +148,18 @@ def write_copy(
     if broken:
         lines = [{"path": row["wav"], "reason": problems[row["ID"]]} for row in broken]
         write_csv(report, ["path", "reason"], lines)
-        told = f"{len(broken)} of {len(rows)} clips are broken, listed in {report}"
+        problem = f"{len(broken)} of {len(rows)} clips are broken, listed in {report}"
         if len(broken) > max_broken_share * len(rows):
             raise UserError(
-                f"{told}; first: {lines[0]['reason']}; repair them, or raise"
+                f"{problem}; first: {lines[0]['reason']}; repair them, or raise"
                 f" max_broken_share={max_broken_share}"
             )
-        _logger.warning(f"{told}; left out")
+        _logger.warning(f"{problem}; left out")
     _write_transcripts(part, [row for row in rows if not problems[row["ID"]]])
 
 
 def _claim(part: CopyPart, augmenter: Augmenter, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to go on with copies that were made of something else."""
+    """Check that copies on disk were made from the same clips with the same options."""
     sizes = (f"{row['ID']} {Path(row['wav']).stat().st_size}" for row in rows)
     content = {**augmenter.content, "clips": f"{len(rows)}, {stable_seed(*sizes):016x}"}
     path = part.root / part.name / ABOUT_NAME
@@ -173,7 +172,7 @@ def _claim(part: CopyPart, augmenter: Augmenter, rows: Sequence[Mapping[str, Any
                     f" {content.get(key)}; take another output_folder, or delete this split"
                 )
     elif path.parent.exists():
-        raise UserError(f"{path.parent}: clips that were not made here; take another output_folder")
+        raise UserError(f"{path.parent}: clips of unknown origin; take another output_folder")
     else:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -191,7 +190,7 @@ def _write_clip(
 
 
 def _write_transcripts(part: CopyPart, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write LibriSpeech's file of each chapter, of the clips that have a transcript."""
+    """Write LibriSpeech's transcript file of each chapter."""
     chapters: dict[Path, list[str]] = defaultdict(list)
     for row in rows:
         for suffix in ("", NOISY_SUFFIX):

@@ -1,6 +1,6 @@
-"""Batches balanced over groups, such as languages: how much of each, and in which order.
+"""Batches balanced over groups, such as languages: how many clips of each, and in which order.
 
-How large a share temperature gives to small groups: Arivazhagan et al., "Massively Multilingual
+The temperature that raises the share of small groups: Arivazhagan et al., "Massively Multilingual
 Neural Machine Translation in the Wild", 2019, section 4.2.
 """
 
@@ -13,19 +13,7 @@ import torch
 
 
 def group_codes(groups: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Give numbers to groups.
-
-    Parameters
-    ----------
-    groups : sequence of str
-        Group of each clip.
-
-    Returns
-    -------
-    names : list of str
-        Of the groups, sorted.
-    codes : np.ndarray
-        (clips,) int64, place of each clip's group in `names`.
+    """Number the groups: their sorted names, and (clips,) int64, the place of each clip's group.
 
     Example
     -------
@@ -38,22 +26,10 @@ def group_codes(groups: Sequence[str]) -> tuple[list[str], np.ndarray]:
 
 
 def group_quotas(counts: np.ndarray, total: int, temperature: float) -> np.ndarray:
-    """Clips that each group has in an epoch.
+    """Clips of each group in an epoch of `total` clips: (G,) int64, from counts (G,) int64.
 
-    Parameters
-    ----------
-    counts : np.ndarray
-        (G,) int64, clips of each group in the corpus.
-    total : int
-        Clips in the epoch.
-    temperature : float
-        Shares are proportional to counts^(1 / temperature): 1 leaves them as the corpus has
-        them, infinity makes all groups alike.
-
-    Returns
-    -------
-    np.ndarray
-        (G,) int64; their sum is `total`.
+    Shares are proportional to counts^(1 / temperature): 1 keeps the corpus' shares, infinity makes
+    all groups equal.
 
     Example
     -------
@@ -73,8 +49,8 @@ def cyclic_draws(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a group's clips for one epoch.
 
-    Epoch after epoch reads on in one endless round of the group's clips, in an order that the
-    seed gives. So each clip comes floor or ceil times in an epoch and over the whole run alike.
+    The epochs read on in one endless round of the group's clips, in an order that the seed gives.
+    So the numbers of draws of any two clips differ by one at most, in an epoch and in a whole run.
 
     Parameters
     ----------
@@ -85,16 +61,14 @@ def cyclic_draws(
     epoch : int
         Epoch, counted from 0.
     seed : int
-        Of the round.
+        Seed of the round.
     generator : torch.Generator, optional
-        Shuffles the epoch's clips, each round by itself; default leaves them as they are.
+        Shuffles the epoch's clips, each round by itself; default keeps their order.
 
     Returns
     -------
-    drawn : np.ndarray
-        (quota,) int64, indices of clips.
-    draws : np.ndarray
-        (quota,) int64, how often the clip was drawn before.
+    drawn, draws : np.ndarray
+        (quota,) int64, indices of clips, and how often each was drawn before.
 
     Example
     -------
@@ -114,20 +88,19 @@ def cyclic_draws(
 
 
 def spread(codes: np.ndarray, sizes: Sequence[int], generator: torch.Generator) -> np.ndarray:
-    """Spread groups evenly over blocks: each block has of each group what its size says.
+    """Spread groups evenly over blocks: each block has each group's share, rounded up or down.
 
-    The clips of a group keep their order. A block's count of a group is its exact share rounded
-    up or down.
+    The clips of a group keep their order.
 
     Parameters
     ----------
     codes : np.ndarray
         (n,) int64, group of each clip.
     sizes : sequence of int
-        Clips of the blocks, in order: all alike, but for the first and the last, which may be
-        smaller. Their sum is n.
+        Clips of the blocks, in order: equal, except the first and the last, which may be smaller.
+        Their sum is n.
     generator : torch.Generator
-        Says which blocks get the clips that can't be divided.
+        Decides which blocks get the clips that can't be divided.
 
     Returns
     -------
@@ -143,7 +116,7 @@ def spread(codes: np.ndarray, sizes: Sequence[int], generator: torch.Generator) 
     left = np.bincount(codes)
     counts = np.zeros((len(sizes), len(left)), np.int64)
     whole = list(range(len(sizes)))
-    # The smaller blocks are filled first, then the others deal out what is left like cards.
+    # The smaller blocks are filled first, then the others get the rest, one clip after the other.
     for block in sorted({0, len(sizes) - 1}):
         if sizes[block] < max(sizes):
             counts[block] = _sample(left, sizes[block], generator)
@@ -156,7 +129,7 @@ def spread(codes: np.ndarray, sizes: Sequence[int], generator: torch.Generator) 
 
 
 def _sample(counts: np.ndarray, size: int, generator: torch.Generator) -> np.ndarray:
-    """Systematic sample of clips that lie in a row, group after group: how many of each."""
+    """Systematic sample of `size` clips in a row, group after group: (G,), clips of each."""
     phase = float(torch.rand((), generator=generator, dtype=torch.float64))
     ends = np.concatenate([[0], np.cumsum(counts)])
     marks = np.floor(ends * size / ends[-1] + phase).astype(np.int64)
@@ -165,7 +138,7 @@ def _sample(counts: np.ndarray, size: int, generator: torch.Generator) -> np.nda
 
 
 def _deal(counts: np.ndarray, blocks: int, generator: torch.Generator) -> np.ndarray:
-    """Deal clips that lie in a row, group after group: (blocks, groups), how many each gets."""
+    """Deal clips in a row, group after group: (blocks, G), clips of each group for each block."""
     ends = np.concatenate([[0], np.cumsum(counts)])
     dealt = (ends[None] - np.arange(blocks)[:, None] + blocks - 1) // blocks
     shuffled = torch.randperm(blocks, generator=generator).numpy()

@@ -1,20 +1,21 @@
-"""Clips as training reads them: resampled on the fly, broken ones left out and reported."""
+"""Clips as training reads them: one at a time from a manifest, joined into padded batches."""
 
 from __future__ import annotations
 
 import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from focalcodec.audio import Channels
-from focalcodec.data.batch import Span
-from focalcodec.data.clip_audio import read_clip
+from focalcodec.data.clips import Span, read_clip
 from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.errors import UserError
 
@@ -22,24 +23,138 @@ _logger = logging.getLogger(__name__)
 
 
 class Mixed(NamedTuple):
-    """A clip as it is heard and as it was said: (T,) float32 both, at the dataset's rate."""
+    """A mixture and its clean speech, (T,) float32 both, at the dataset's rate."""
 
     noisy: Tensor
     clean: Tensor
 
 
 Mixer: TypeAlias = Callable[[Mapping[str, Any], int], Mixed]
-"""Makes a clip's mixture anew: (row of the manifest, how often it was drawn before)."""
+"""Makes a new mixture of a clip: (row of the manifest, how often it was drawn before)."""
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AudioBatch:
+    """Padded clips. Move the batch with `.to(device)`.
+
+    Parameters
+    ----------
+    id, wav, spk_id, wrd : list of str
+        ID, path, speaker and transcript of each clip.
+    sig : Tensor
+        (B, T) float32, zero after the end of a clip.
+    lengths : Tensor
+        (B,) int64, samples of each clip; 0 if only cached features were read.
+    feats : list of Tensor or None
+        (N, D) of each clip that the cache has.
+    span : list of (int, int) or None
+        Part of the file that is the clip; None for the whole file. Empty: whole files.
+    channels : list of {"error", "mix", "first"}
+        How a clip's file with several channels is read. Empty: refused.
+    group : list of str
+        Group of each clip, e.g. its language, or "". Empty: no groups.
+    mixture : AudioBatch, optional
+        The model's input for the same clips, noisy or overlapped, aligned with `sig` sample by
+        sample; its `wav` are the noisy files.
+    """
+
+    id: list[str]
+    wav: list[str]
+    spk_id: list[str]
+    wrd: list[str]
+    sig: Tensor
+    lengths: Tensor
+    feats: list[Tensor | None]
+    span: list[Span | None] = field(default_factory=list)
+    channels: list[Channels] = field(default_factory=list)
+    group: list[str] = field(default_factory=list)
+    mixture: AudioBatch | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the defaults: whole files, one channel, no group."""
+        if not self.span:
+            object.__setattr__(self, "span", [None] * len(self.id))
+        if not self.channels:
+            object.__setattr__(self, "channels", ["error"] * len(self.id))
+        if not self.group:
+            object.__setattr__(self, "group", [""] * len(self.id))
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.id)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> AudioBatch:
+        """Copy of the batch with its tensors on a device."""
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> AudioBatch:
+        """Copy of the batch in page-locked memory; the data loader calls it."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> AudioBatch:
+        return replace(
+            self,
+            sig=move(self.sig),
+            lengths=move(self.lengths),
+            feats=[None if x is None else move(x) for x in self.feats],
+            mixture=None if self.mixture is None else self.mixture._map(move),
+        )
+
+
+def pad_collate(items: Sequence[dict[str, Any] | None]) -> AudioBatch | None:
+    """Join items of `AudioDataset`; None items (broken clips) are left out.
+
+    Returns
+    -------
+    AudioBatch or None
+        None if no clip is left: the trainer skips such a step.
+
+    Example
+    -------
+    >>> names = {"id": "a", "wav": "a.flac", "spk_id": "", "wrd": "", "feats": None}
+    >>> items = [{**names, "sig": torch.ones(2)}, None, {**names, "sig": torch.ones(3)}]
+    >>> batch = pad_collate(items)
+    >>> batch.sig.tolist(), batch.lengths.tolist()
+    ([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], [2, 3])
+    """
+    kept = [item for item in items if item is not None]
+    if not kept:
+        return None
+    batch = _join(kept)
+    if kept[0].get("mixture") is None:
+        return batch
+    return replace(batch, mixture=_join([{**item, **item["mixture"]} for item in kept]))
+
+
+def _join(items: Sequence[dict[str, Any]]) -> AudioBatch:
+    return AudioBatch(
+        id=[item["id"] for item in items],
+        wav=[item["wav"] for item in items],
+        spk_id=[item["spk_id"] for item in items],
+        wrd=[item["wrd"] for item in items],
+        sig=pad_sequence([item["sig"] for item in items], batch_first=True),  # (B, T)
+        lengths=torch.tensor([len(item["sig"]) for item in items], dtype=torch.int64),  # (B,)
+        feats=[item["feats"] for item in items],
+        span=[item.get("span") for item in items],
+        channels=[item.get("channels", "error") for item in items],
+        group=[item.get("group", "") for item in items],
+    )
+
+
+# -- clips -----------------------------------------------------------------------------------------
 
 
 class AudioDataset(Dataset[dict[str, Any] | None]):
-    """Clips of a manifest, files or parts of them, mono, at one sample rate.
+    """Clips of a manifest, files or parts of files, mono, at one sample rate.
 
-    An item is a dict: `id`, `wav` (path), `spk_id`, `wrd`, `span` (start and stop where the row
-    has them, else None), `channels`, `group`, `sig` (T,) float32 and `feats` (N, D) where a cache
-    has them, else None. `mixture` is a dict with `wav`, `sig` and `feats` of the clip as it is
-    heard, or None: it is read from the column `noisy`, or made by the mixer. A clip whose file
-    turns out to be broken gives None, which `pad_collate` leaves out, and a line in the report.
+    An item is a dict: `id`, `wav` (path), `spk_id`, `wrd`, `span` (start and stop, or None),
+    `channels`, `group`, `sig` (T,) float32 and `feats` (N, D) if a cache has them, else None.
+    `mixture` is a dict with `wav`, `sig` and `feats` of the model's input, read from the column
+    `noisy` or made by the mixer, or None. A clip whose file is broken gives None, which
+    `pad_collate` leaves out, and a line in the report.
 
     Parameters
     ----------
@@ -50,28 +165,28 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
     max_seconds : float, optional
         Leave out longer clips.
     channels : {"error", "mix", "first"}
-        Stereo files are broken, or are read as their mean or first channel, of rows without a
-        column `channels`, which says so of the clip.
+        Stereo files count as broken, or are read as their mean or first channel; a row's own
+        column `channels` comes first.
     report : str or path, optional
-        CSV file that broken clips are listed in (path, reason).
+        CSV file that lists broken clips (path, reason).
     cache : FeatureCache, optional
-        Where `feats` may be.
+        Where `feats` may be stored.
     with_sig : bool
         False leaves `sig` empty, (0,), and the file unread, for clips whose `feats` are cached.
     group_by : str, optional
         Column whose value is a clip's `group`, e.g. language.
     mixer : Mixer, optional
-        Makes the mixtures of clips whose rows have no column `noisy`. Its part `clean` is `sig`.
+        Makes the mixtures of clips whose rows have no column `noisy`. Its `clean` is `sig`.
 
     Raises
     ------
     UserError
-        No clips, or all of them longer than `max_seconds`; no column `group_by`; a mixer and a
-        cache, since mixtures that are new each time can't be kept.
+        No clips, or all of them longer than `max_seconds`; no column `group_by`; a mixer together
+        with a cache, since mixtures that are new each time can't be stored.
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.corpus import embedded_corpus
     >>> wav = str(next(embedded_corpus("LibriSpeech").glob("test-real/91/1/*-0000.flac")))
     >>> row = {"ID": "a", "duration": 6.0, "wav": wav, "spk_id": "91", "wrd": ""}
     >>> dataset = AudioDataset([row], sample_rate=8000, group_by="spk_id")
@@ -134,22 +249,19 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
         return None if self.group_by is None else [str(row[self.group_by]) for row in self.rows]
 
     def __len__(self) -> int:
-        """Clips."""
+        """Number of clips."""
         return len(self.rows)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any] | None:
-        """Clip, or None where its file is broken.
+        """Read a clip; None if its file is broken.
 
-        Parameters
-        ----------
-        index : int or (int, int)
-            Place in the manifest, and how often the clip was drawn before, default 0: a mixer
-            makes another mixture each time.
+        `index` is the place in the manifest, or that and how often the clip was drawn before: a
+        mixer makes another mixture each time.
         """
         place, draw = index if isinstance(index, tuple) else (index, 0)
         row = self.rows[place]
         try:
-            heard, said = self._read(row, draw)
+            mixture, clean = self._read(row, draw)
         except UserError as error:
             if self.report is not None:
                 report_broken(self.report, row["wav"], str(error))
@@ -158,33 +270,33 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
         group = "" if self.group_by is None else str(row[self.group_by])
         item = {"id": row["ID"], **names, "span": _span(row), "group": group}
         item["channels"] = self._channels(row)
-        return {**item, **said, "mixture": heard}
+        return {**item, **clean, "mixture": mixture}
 
     def _read(
         self, row: Mapping[str, Any], draw: int
     ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-        """Wav, sig and feats of a clip as it is heard, None without a mixture, and as it was said.
+        """Wav, sig and feats of the mixture, or None, and of the clean clip.
 
-        Both have the same samples: features of one are predicted from those of the other.
+        Both have the same samples, because feats of one are predicted from feats of the other.
         """
         if "noisy" not in row and self.mixer is None:
             return None, self._read_file(row, row["wav"])
         if "noisy" in row:
-            heard, said = (self._read_file(row, row[name]) for name in ("noisy", "wav"))
+            mixture, clean = (self._read_file(row, row[name]) for name in ("noisy", "wav"))
         else:
             assert self.mixer is not None
             mixed = self.mixer(row, draw)
-            heard, said = (
+            mixture, clean = (
                 {"wav": row["wav"], "sig": sig, "feats": None} for sig in (mixed.noisy, mixed.clean)
             )
-        samples = [len(part["sig"]) for part in (heard, said)]
-        # What the cache has was not read, and has no samples.
+        samples = [len(part["sig"]) for part in (mixture, clean)]
+        # Clips that the cache has were not read, and have no samples.
         if samples[0] != samples[1] and all(samples):
             raise UserError(
-                f"{heard['wav']}: {samples[0]} samples at {self.sample_rate} Hz, its clean"
+                f"{mixture['wav']}: {samples[0]} samples at {self.sample_rate} Hz, its clean"
                 f" recording {row['wav']} {samples[1]}; they must be of one length"
             )
-        return heard, said
+        return mixture, clean
 
     def _read_file(self, row: Mapping[str, Any], wav: str) -> dict[str, Any]:
         span, channels = _span(row), self._channels(row)
@@ -203,16 +315,7 @@ def _span(row: Mapping[str, Any]) -> Span | None:
 
 
 def report_broken(report: Path, wav: str, reason: str) -> None:
-    """List a broken clip in a CSV report, once.
-
-    Parameters
-    ----------
-    report : Path
-        CSV file with the columns path and reason; begun when it is not there.
-    wav : str
-        Path of the clip.
-    reason : str
-        What is wrong with it.
+    """Add a broken clip to a CSV report (path, reason), unless it is listed; create the file.
 
     Example
     -------
@@ -226,7 +329,7 @@ def report_broken(report: Path, wav: str, reason: str) -> None:
     <BLANKLINE>
     """
     report.parent.mkdir(parents=True, exist_ok=True)
-    # Appended to, a line at a time, since the loader's workers report side by side.
+    # Appended line by line, not rewritten, because the loader's workers report at the same time.
     encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     with report.open("a+", **encoding) as file:
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, kept on disk between epochs."""
+"""Features of a frozen encoder: computed once for each clip, then read from disk."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from focalcodec.audio import Channels
-from focalcodec.data.batch import Span
+from focalcodec.data.clips import Span, read_clip
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.hub.fingerprint import tensors_sha256
+
+if TYPE_CHECKING:
+    from focalcodec.data.dataset import AudioBatch
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class _Encoder(Protocol):
-    """What the cache must know of an encoder."""
+    """What the cache needs of an encoder."""
 
     sample_rate: int
     hop: int
@@ -36,71 +39,81 @@ class _Encoder(Protocol):
     def state_dict(self) -> Mapping[str, Tensor]: ...
 
 
-def encoder_key(encoder: _Encoder, options: Mapping[str, Any] | None = None) -> str:
-    """Digest of all that shapes an encoder's features: class, configuration, weights, options.
+@torch.no_grad()
+def batch_feats(
+    encoder: nn.Module, batch: AudioBatch, cache: FeatureCache | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the features of a batch, from the cache or the encoder.
+
+    A batch with one clip that is not cached is encoded as a whole. So a run that was killed while
+    it filled the cache gives the same bits after it is resumed.
 
     Parameters
     ----------
     encoder : nn.Module
-        With `config`.
-    options : mapping, optional
-        Whatever else changes them, JSON-ready, e.g. precision and channel policy.
+        Frozen, in eval mode: (sig, lengths) -> (feats, lengths).
+    batch : AudioBatch
+        On the encoder's device; or the `mixture` of a batch.
+    cache : FeatureCache, optional
+        Where new features are stored.
 
     Returns
     -------
-    str
-        64 hexadecimal digits.
+    feats : Tensor
+        (B, N, D), zero after the end of a clip.
+    lengths : Tensor
+        (B,) int64, frames of each clip.
     """
-    head = [type(encoder).__name__, dict(encoder.config), dict(options or {})]
-    return tensors_sha256(head, encoder.state_dict())
+    cached = [x for x in batch.feats if x is not None]
+    if len(cached) == len(batch):
+        return pad_feats(cached)
+    sig, lengths = batch.sig, batch.lengths  # (B, T), (B,)
+    if bool((lengths == 0).any()):
+        rate: int = encoder.sample_rate  # type: ignore[assignment]
+        clips = zip(batch.wav, batch.span, batch.channels, strict=True)
+        whole = [read_clip(wav, rate, span, channels) for wav, span, channels in clips]
+        sig, lengths = (x.to(batch.sig.device) for x in pad_feats(whole))
+    feats, frames = encoder(sig, lengths)  # (B, N, D), (B,)
+    if cache is None:
+        return feats, frames
+    ends = zip(batch.wav, feats, frames.tolist(), batch.span, batch.channels, strict=True)
+    return pad_feats([cache.put(wav, x[:end], span, mix) for wav, x, end, span, mix in ends])
 
 
-def cache_bytes(seconds: float, sample_rate: int, hop: int, dim: int, dtype: str) -> int:
-    """Bytes that the features of so much audio take.
-
-    Parameters
-    ----------
-    seconds : float
-        Audio.
-    sample_rate, hop, dim : int
-        The encoder's: Hz, samples, and width of the features.
-    dtype : str
-        One of `DTYPES`.
-
-    Returns
-    -------
-    int
-        Bytes.
+def pad_feats(feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Join (N, D) features of several clips: (B, N, D), zero-padded, and lengths (B,) int64.
 
     Example
     -------
-    >>> cache_bytes(585 * 3600, 16000, 320, 1024, "float32") / 1e9
-    431.3088
+    >>> feats, lengths = pad_feats([torch.ones(2, 4), torch.ones(3, 4)])
+    >>> feats.shape, lengths
+    (torch.Size([2, 3, 4]), tensor([2, 3]))
     """
-    return round(seconds * sample_rate / hop * dim * DTYPES[dtype].itemsize)
+    lengths = torch.tensor([len(x) for x in feats], dtype=torch.int64, device=feats[0].device)
+    return torch.nn.utils.rnn.pad_sequence(list(feats), batch_first=True), lengths
 
 
 class FeatureCache:
-    """Features of clips on disk: one file a clip, in a folder for each encoder.
+    """Features of clips on disk: one file per clip, in one folder per encoder.
 
-    A clip is known by its file's path, size and time of change, and by its part of the file; an
-    entry that can't be read, or whose checksum is wrong, counts as not there.
+    The key of a clip is its file's path, size and time of change, and its part of the file. An
+    entry that can't be read, or whose checksum is wrong, counts as missing.
 
     Parameters
     ----------
     folder : str or path
-        Of the cache; several encoders and runs may share it.
+        Folder of the cache; several encoders and runs may share it.
     encoder : nn.Module
         Frozen encoder with `sample_rate`, `hop`, `dim` and `config`.
     dtype : {"float32", "float16"}
-        On disk. float16 takes half the space and rounds to 11 bits.
+        On disk. float16 needs half the space and rounds to 11 bits.
     options : mapping, optional
         Whatever else changes the features, JSON-ready, e.g. precision and channel policy.
 
     Raises
     ------
     UserError
-        `dtype` is neither.
+        Another `dtype`.
 
     Example
     -------
@@ -133,16 +146,10 @@ class FeatureCache:
     def get(
         self, wav: str | Path, span: Span | None = None, channels: Channels = "error"
     ) -> Tensor | None:
-        """Features of a clip, (N, D) float32; None when the cache has no sound entry.
+        """Return the features of a clip, (N, D) float32; None if there is no valid entry.
 
-        Parameters
-        ----------
-        wav : str or path
-            File of the clip.
-        span : (int, int), optional
-            Part of the file that is the clip; default all of it.
-        channels : {"error", "mix", "first"}
-            What was done with several channels.
+        `span` is the part of the file that is the clip (default all of it), `channels` how several
+        channels were read.
         """
         try:
             with safe_open(self._entry(wav, span, channels), framework="pt") as file:
@@ -159,24 +166,13 @@ class FeatureCache:
         span: Span | None = None,
         channels: Channels = "error",
     ) -> Tensor:
-        """Keep a clip's features.
-
-        Parameters
-        ----------
-        wav : str or path
-            File of the clip.
-        feats : Tensor
-            (N, D), without padding.
-        span : (int, int), optional
-            Part of the file that is the clip; default all of it.
-        channels : {"error", "mix", "first"}
-            What was done with several channels.
+        """Store a clip's features (N, D), without padding; `span` and `channels` as in `get`.
 
         Returns
         -------
         Tensor
-            (N, D) float32 as `get` will give it, on the device of `feats`: rounded, so that the
-            epoch that fills the cache sees what the later ones see.
+            (N, D) float32 as `get` will return it, on the device of `feats`: rounded to `dtype`,
+            so the epoch that fills the cache has the same input as later ones.
         """
         stored = feats.detach().to("cpu", DTYPES[self.dtype]).contiguous()
         with atomic_path(self._entry(wav, span, channels)) as temporary:
@@ -184,35 +180,25 @@ class FeatureCache:
         return stored.float().to(feats.device)
 
     def describe_cost(self, seconds: float) -> str:
-        """One line on the space that a corpus takes, to be shown before a run fills it.
-
-        Parameters
-        ----------
-        seconds : float
-            Audio in the corpus.
-
-        Returns
-        -------
-        str
-            Sentence with size, folder and free space.
+        """Return one line on the disk space for so many seconds of audio: size, folder, free space.
 
         Raises
         ------
         UserError
-            More than is free, what is cached already counted in.
+            The features do not fit, what is cached already included.
         """
-        need = cache_bytes(seconds, self.sample_rate, self.hop, self.dim, self.dtype)
+        needed = cache_bytes(seconds, self.sample_rate, self.hop, self.dim, self.dtype)
         place = self.folder
         while not place.exists():
             place = place.parent
         free = shutil.disk_usage(place).free
-        held = sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
+        stored = sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
         line = (
             f"feature cache: {seconds / 3600:.2f} h x {self.sample_rate / self.hop:g} frames/s x"
-            f" {self.dim} x {self.dtype} = {need / 1e9:.3f} GB in {self.folder},"
-            f" {held / 1e9:.3f} GB there, {free / 1e9:.1f} GB free"
+            f" {self.dim} x {self.dtype} = {needed / 1e9:.3f} GB in {self.folder},"
+            f" {stored / 1e9:.3f} GB there, {free / 1e9:.1f} GB free"
         )
-        if need - held > free:
+        if needed - stored > free:
             raise UserError(f"{line}; too much: use float16, another folder, or no cache")
         return line
 
@@ -220,35 +206,31 @@ class FeatureCache:
         path = Path(wav).absolute()
         status = path.stat()
         clip = (str(path), status.st_size, status.st_mtime_ns, *(span or ()))
-        if channels == "first":  # mix and error are one: of a mono file, and error has no other
+        # "mix" and "error" share entries: they agree on mono files, and "error" has no others.
+        if channels == "first":
             clip = (*clip, channels)
         name = hashlib.sha256(repr(clip).encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
 
-def pad_feats(feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Join features of several clips.
+def encoder_key(encoder: _Encoder, options: Mapping[str, Any] | None = None) -> str:
+    """Return a digest (64 hexadecimal digits) of everything that shapes an encoder's features.
 
-    Parameters
-    ----------
-    feats : sequence of Tensor
-        (N, D) each.
+    That is its class, `config`, weights, and `options` (JSON-ready, e.g. precision).
+    """
+    head = [type(encoder).__name__, dict(encoder.config), dict(options or {})]
+    return tensors_sha256(head, encoder.state_dict())
 
-    Returns
-    -------
-    feats : Tensor
-        (B, N, D), zero beyond a clip's length.
-    lengths : Tensor
-        (B,) int64, frames of each clip.
+
+def cache_bytes(seconds: float, sample_rate: int, hop: int, dim: int, dtype: str) -> int:
+    """Return the bytes of the features of so much audio, for an encoder's rate (Hz), hop and width.
 
     Example
     -------
-    >>> feats, lengths = pad_feats([torch.ones(2, 4), torch.ones(3, 4)])
-    >>> feats.shape, lengths
-    (torch.Size([2, 3, 4]), tensor([2, 3]))
+    >>> cache_bytes(585 * 3600, 16000, 320, 1024, "float32") / 1e9
+    431.3088
     """
-    lengths = torch.tensor([len(x) for x in feats], dtype=torch.int64, device=feats[0].device)
-    return torch.nn.utils.rnn.pad_sequence(list(feats), batch_first=True), lengths
+    return round(seconds * sample_rate / hop * dim * DTYPES[dtype].itemsize)
 
 
 def _crc32(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Clips in the trees of LibriSpeech and LibriTTS, which corpora built on them keep.
+"""Clips in the trees of LibriSpeech and LibriTTS, which corpora derived from them keep.
 
 LibriSpeech: `<split>/<speaker>/<chapter>/<clip>.flac` with `<speaker>-<chapter>.trans.txt`.
 LibriTTS: `<split>/<speaker>/<chapter>/<clip>.wav` with `<clip>.normalized.txt`.
@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from focalcodec.audio import AUDIO_SUFFIXES, audio_info
-from focalcodec.data.embedded import embedded_corpus
-from focalcodec.data.manifest import DATA_ROOT
-from focalcodec.data.prepare import (
+from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
     SetSource,
     check_data_folder,
+    embedded_corpus,
 )
+from focalcodec.data.manifest import DATA_ROOT
 from focalcodec.errors import UserError
 
 TREE = "<split>/<speaker>/<chapter>/<clip>.flac"
@@ -30,24 +30,15 @@ EMBEDDED_SPLITS = {
     "test-real": ["test-real"],
 }
 NOISY_SUFFIX = "-noisy"
-"""Of the split that has noisy partners of a split's clips, under the same names."""
+"""Suffix of the split with the noisy partners of a split's clips, under the same names."""
 _CLIP_TEXTS = (".normalized.txt", ".original.txt")
 
 
 def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
-    """Clips of either tree with their speakers and transcripts.
+    """Find the clips of either tree with speakers and transcripts, in the files' order.
 
-    Parameters
-    ----------
-    data_root : Path
-        Folder that holds the splits.
-    files : list of FoundFile
-        Files of the splits.
-
-    Returns
-    -------
-    list of FoundClip
-        In the files' order; those without a transcript have an empty `wrd`.
+    `data_root` is the folder that holds the splits, `files` are the files of the splits. `wrd` is
+    empty for clips without a transcript.
 
     Raises
     ------
@@ -56,8 +47,7 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
-    >>> from focalcodec.data.prepare import walk_files
+    >>> from focalcodec.data.corpus import walk_files
     >>> root = embedded_corpus("LibriSpeech")
     >>> clip = find_clips(root, walk_files(root, "test-real"))[-1]
     >>> clip.id, clip.spk_id, clip.wrd.split()[0]
@@ -86,23 +76,12 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
 def with_noisy(data_root: Path, source: SetSource) -> SetSource:
     """Give the clips of a set the column `noisy`: the noisy partner, or the clip itself.
 
-    Parameters
-    ----------
-    data_root : Path
-        Folder that holds the splits.
-    source : SetSource
-        From `librispeech_sets`.
-
-    Returns
-    -------
-    SetSource
-        The same clips. The partner of `<split>/7/1/a.flac` is `<split>-noisy/7/1/a.flac`; a pair
-        of different lengths counts as broken.
+    The partner of `<split>/7/1/a.flac` is `<split>-noisy/7/1/a.flac`; a pair of different lengths
+    counts as broken. `source` comes from `librispeech_sets`.
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
-    >>> from focalcodec.data.prepare import walk_files
+    >>> from focalcodec.data.corpus import walk_files
     >>> root = embedded_corpus("LibriSpeech")
     >>> source = with_noisy(root, SetSource(["test-real"], find_clips))
     >>> clip = source.find(root, walk_files(root, "test-real"))[-1]
@@ -110,9 +89,9 @@ def with_noisy(data_root: Path, source: SetSource) -> SetSource:
     True
     """
     partners = [f"{split}{NOISY_SUFFIX}" for split in source.folders]
-    there = [split for split in partners if (data_root / split).is_dir()]
-    find = partial(_find_pairs, partners=there)
-    return SetSource([*source.folders, *there], find, {**source.details, "noisy": True})
+    found = [split for split in partners if (data_root / split).is_dir()]
+    find = partial(_find_pairs, partners=found)
+    return SetSource([*source.folders, *found], find, {**source.details, "noisy": True})
 
 
 def _find_pairs(
@@ -122,18 +101,18 @@ def _find_pairs(
     pairs = []
     for clip in find_clips(data_root, [file for file in files if file.path not in noisy]):
         split, _, rest = clip.wav.partition("/")
-        heard, problem = f"{split}{NOISY_SUFFIX}/{rest}", ""
-        if heard in noisy:
-            problem = _unlike(data_root / clip.wav, data_root / heard)
+        partner, problem = f"{split}{NOISY_SUFFIX}/{rest}", ""
+        if partner in noisy:
+            problem = _other_length(data_root / clip.wav, data_root / partner)
         else:
-            heard = clip.wav
-        extra = {**clip.extra, "noisy": f"{DATA_ROOT}/{heard}"}
+            partner = clip.wav
+        extra = {**clip.extra, "noisy": f"{DATA_ROOT}/{partner}"}
         pairs.append(replace(clip, extra=extra, problem=problem))
     return pairs
 
 
-def _unlike(clean: Path, noisy: Path) -> str:
-    """What is wrong with a pair; nothing where both have one length."""
+def _other_length(clean: Path, noisy: Path) -> str:
+    """What is wrong with a pair; "" if both have one length."""
     try:
         lengths = [audio_info(path).num_samples for path in (clean, noisy)]
     except UserError as error:
@@ -152,24 +131,19 @@ def named_sets(
     te_splits: Sequence[str] = (),
     extra_sets: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Sequence[str]]:
-    """Splits of each set, as a recipe's YAML names them, without the empty ones.
+    """Return the splits of each set that is not empty, from the keys of a recipe's YAML.
 
     Parameters
     ----------
     tr_splits, dev_splits, te_splits : sequence of str
-        Of the sets train, valid and test.
+        Splits of the sets train, valid and test.
     extra_sets : mapping of str to sequence of str, optional
         Further sets by name.
-
-    Returns
-    -------
-    dict of str to sequence of str
-        At least one set.
 
     Raises
     ------
     UserError
-        No split at all, one that is named twice, or what is not a list.
+        No split at all, a split twice in a set, or a value that is not a list.
 
     Example
     -------
@@ -195,22 +169,17 @@ def named_sets(
 def librispeech_sets(
     data_folder: str | Path | None, save_folder: str | Path, sets: Mapping[str, Sequence[str]]
 ) -> tuple[Path, dict[str, SetSource]]:
-    """Where the clips of each set are.
+    """Return the data root and the source of each set, for `prepare_sets`.
 
     Parameters
     ----------
     data_folder : str or path, optional
-        Folder that holds the splits. None: the embedded mini corpus, with its own splits where
-        it has not all of those named; a line says so.
+        Folder that holds the splits. None: the embedded mini corpus, with its own splits if it does
+        not have all of those named; a line reports it.
     save_folder : str or path
-        Where manifests go: not into the data folder.
+        Folder for manifests: not inside the data folder.
     sets : mapping of str to sequence of str
         From `named_sets`.
-
-    Returns
-    -------
-    (Path, dict of str to SetSource)
-        Data root, and what `prepare_sets` makes manifests of.
 
     Raises
     ------
@@ -232,12 +201,12 @@ def librispeech_sets(
 
 def _check_split(root: Path, name: str, split: str) -> None:
     if not (root / split).is_dir():
-        there = sorted(p.name for p in root.iterdir() if p.is_dir())
-        nested = next((p for p in there if (root / p / split).is_dir()), None)
-        hint = f"did you mean {root / nested}" if nested else f"there are: {', '.join(there)}"
+        folders = sorted(p.name for p in root.iterdir() if p.is_dir())
+        nested = next((p for p in folders if (root / p / split).is_dir()), None)
+        hint = f"did you mean {root / nested}" if nested else f"there are: {', '.join(folders)}"
         raise UserError(
             f"data_folder {root}: no folder {split!r} (split of {name!r});"
-            f" expected {root}/{TREE}; {hint or 'nothing'}"
+            f" expected {root}/{TREE}; {hint}"
         )
 
 

@@ -1,12 +1,14 @@
-"""Manifests: CSV files in SpeechBrain's columns that say what a set consists of.
+"""Manifests: CSV files in SpeechBrain's columns that list the clips of a set.
 
-Paths begin with `$data_root`, so that the data folder and the manifests can both be moved.
+Paths begin with `$data_root`, so the data folder and the manifests can both be moved. A prepared
+folder holds `<set>.csv` for each set and `sets.json`, which names the sets and the data root.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from focalcodec.files import atomic_path
 DATA_ROOT = "$data_root"
 REQUIRED_COLUMNS = ("ID", "duration", "wav")
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd", "sample_rate", "num_samples")
+SETS_NAME = "sets.json"
 _NUMBERS: dict[str, type] = {
     **{"duration": float, "sample_rate": int, "num_samples": int},
     **{"start": int, "stop": int},
@@ -23,17 +26,20 @@ _NUMBERS: dict[str, type] = {
 _FILES = ("wav", "noisy")
 
 
+# -- manifests -------------------------------------------------------------------------------------
+
+
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a manifest, or nothing.
+    """Write a manifest; the file is never half-written.
 
     Parameters
     ----------
     path : str or path
-        CSV file to write; never left half-written.
+        CSV file.
     rows : iterable of mapping
-        One a clip, with `COLUMNS` and any others that all rows have. `wav` is relative to the
-        data root, with forward slashes; further paths begin with `DATA_ROOT`. A clip that is
-        part of a file has `start` and `stop`: its first sample and the one behind its last.
+        One per clip, with `COLUMNS` and any others that all rows have. `wav` is relative to the
+        data root, with forward slashes; paths in other columns begin with `DATA_ROOT`. A clip that
+        is part of a file has `start` (first sample) and `stop` (the sample after its last).
 
     Example
     -------
@@ -52,24 +58,8 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_csv(path: str | Path, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV file in UTF-8, or nothing.
-
-    Parameters
-    ----------
-    path : str or path
-        File to write; never left half-written.
-    columns : list of str
-        Names, in order.
-    rows : iterable of mapping
-        Values by name.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_csv(f"{folder}/a.csv", ["path", "reason"], [{"path": "x", "reason": "y"}])
-    """
-    # File names that are not UTF-8 must survive the way there and back: surrogateescape.
+    """Write a CSV file in UTF-8 with these columns; the file is never half-written."""
+    # Names of files that are not UTF-8 must come back as they were: surrogateescape.
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -89,22 +79,22 @@ def read_manifest(
     path : str or path
         CSV file.
     data_root : str or path
-        Folder that takes the place of `$data_root`.
+        Folder that replaces `$data_root`.
     check_files : bool
-        Refuse a manifest whose audio files are not there.
+        Raise if audio files are missing.
 
     Returns
     -------
     list of dict
-        One a clip, in the manifest's order: numbers as numbers, `wav` and all else that begins
-        with `$data_root/` as the whole path, `spk_id` and `wrd` empty where the manifest has
-        none. `start` and `stop` (samples at the file's rate) are there for parts of files.
+        One per clip, in the manifest's order: numbers as numbers, every value that begins with
+        `$data_root/` as the full path, `spk_id` and `wrd` empty if there is no such column. Parts
+        of files have `start` and `stop` (samples at the file's rate).
 
     Raises
     ------
     UserError
-        No such manifest, no rows, missing columns, a broken line, an ID twice, a start without
-        a stop behind it, missing audio (of `wav` and `noisy`).
+        No such manifest, no rows, missing columns, a broken line, an ID twice, a `stop` that is not
+        after `start`, missing audio (of `wav` and `noisy`).
     """
     path = Path(path)
     if not path.is_file():
@@ -138,21 +128,7 @@ def read_manifest(
 
 
 def refuse_segments(path: str | Path, rows: Iterable[Mapping[str, Any]], way_out: str) -> None:
-    """Refuse rows that are parts of files, for what reads whole files only.
-
-    Parameters
-    ----------
-    path : str or path
-        Manifest, to be named.
-    rows : iterable of mapping
-        Its rows.
-    way_out : str
-        What to do instead.
-
-    Raises
-    ------
-    UserError
-        A row with `start`.
+    """Raise if a row is part of a file, for code that reads whole files only.
 
     Example
     -------
@@ -192,8 +168,8 @@ def _parse_row(where: str, raw: dict[Any, Any], data_root: str) -> dict[str, Any
 
 def _check_segment(where: str, row: Mapping[str, Any]) -> None:
     if ("start" in row) != ("stop" in row):
-        there, missing = ("start", "stop") if "start" in row else ("stop", "start")
-        raise UserError(f"{where}: column {there} without {missing}; a part of a file needs both")
+        given, missing = ("start", "stop") if "start" in row else ("stop", "start")
+        raise UserError(f"{where}: column {given} without {missing}; a part of a file needs both")
     if "start" not in row:
         return
     samples = row["stop"] - row["start"]
@@ -205,11 +181,90 @@ def _check_segment(where: str, row: Mapping[str, Any]) -> None:
 
 
 def _check_files(path: Path, rows: list[dict[str, Any]]) -> None:
-    # Many segments may be of one file.
+    # Many segments can be of one file.
     files = list(dict.fromkeys(row[name] for row in rows for name in _FILES if name in row))
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(files)} audio files are not there, first"
+            f"{path}: {len(missing)} of {len(files)} audio files are missing, first"
             f" {missing[0]}; check the data folder, or prepare again"
         )
+
+
+# -- prepared folders ------------------------------------------------------------------------------
+
+
+def write_sets(folder: Path, data_root: str | Path, names: Sequence[str], how: str = "") -> None:
+    """Write `sets.json` into a folder of manifests, unless it has this content already.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the manifests.
+    data_root : str or path
+        What `$data_root` means in them.
+    names : sequence of str
+        Names of the sets.
+    how : str
+        How the clips were split into sets, for people; "" if the corpus has its own splits.
+    """
+    about = {"data_root": str(data_root), "sets": list(names)} | ({"split": how} if how else {})
+    text, path = json.dumps(about, indent=2) + "\n", folder / SETS_NAME
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def is_prepared(folder: str | Path) -> bool:
+    """Whether a folder holds manifests that a preparation made."""
+    return (Path(folder).expanduser() / SETS_NAME).is_file()
+
+
+def read_prepared(folder: str | Path) -> dict[str, list[dict[str, Any]]]:
+    """Read the rows of each set of a prepared folder; see `read_manifest`.
+
+    Raises
+    ------
+    UserError
+        Not a prepared folder, or a manifest or audio file is missing.
+
+    Example
+    -------
+    >>> read_prepared("no/manifests")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/manifests/sets.json: no such file; run the preparation \
+(skip_prep off) first
+    """
+    place, root = Path(folder).expanduser(), prepared_root(folder)
+    return {name: read_manifest(place / f"{name}.csv", root) for name in prepared_names(folder)}
+
+
+def prepared_names(folder: str | Path) -> list[str]:
+    """Names of the sets of a prepared folder."""
+    return _read_sets(folder)["sets"]
+
+
+def prepared_root(folder: str | Path) -> Path:
+    """Data root of a prepared folder."""
+    return Path(_read_sets(folder)["data_root"]).expanduser()
+
+
+def prepared_how(folder: str | Path) -> str:
+    """How the clips of a prepared folder were split; "" if the corpus has its own splits."""
+    return _read_sets(folder)["split"]
+
+
+def _read_sets(folder: str | Path) -> dict[str, Any]:
+    path = Path(folder).expanduser() / SETS_NAME
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        names = [str(name) for name in about["sets"]]
+        root, how = str(about["data_root"]), str(about.get("split", ""))
+        return {"data_root": root, "sets": names, "split": how}
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: no such file; run the preparation (skip_prep off) first"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not as the preparation writes it; prepare again") from error

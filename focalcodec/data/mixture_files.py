@@ -1,4 +1,4 @@
-"""Mixtures on disk in LibriMix's tree: made by several processes, taken up where one stopped.
+"""Mixtures on disk in LibriMix's tree, made by several processes; a stopped run can resume.
 
 <root>/wav16k/<mode>/<split>/{s1,s2,...,noise,mix_clean,mix_single,mix_both}/<id>.wav
 <root>/wav16k/<mode>/metadata/mixture_<split>_<mixture>.csv
@@ -52,13 +52,13 @@ class TreePart:
     Parameters
     ----------
     root : Path
-        Of the tree, e.g. `Libri2Mix`.
+        Root of the tree, e.g. `Libri2Mix`.
     split : str
         LibriMix's name, e.g. "train-100".
-    modes : sequence of str
-        Of min and max.
-    mixtures : sequence of str
-        Of mix_clean, mix_single and mix_both: what is written beside s1, s2, ... and noise.
+    modes : sequence of {"min", "max"}
+        Modes to write.
+    mixtures : sequence of {"mix_clean", "mix_single", "mix_both"}
+        Mixtures to write beside s1, s2, ... and noise.
     """
 
     root: Path
@@ -67,7 +67,7 @@ class TreePart:
     mixtures: Sequence[str] = MIXTURES
 
     def __post_init__(self) -> None:
-        """Refuse names that LibriMix does not have."""
+        """Check the names of modes and mixtures."""
         for mode in self.modes:
             check_mode(mode)
         for name in self.mixtures:
@@ -83,11 +83,11 @@ class TreePart:
         return self.mode_folder(mode) / self.split / name / f"{mixture_id(ids)}.wav"
 
     def names(self, num_speakers: int) -> list[str]:
-        """Signals that are written of each mixture."""
+        """Names of the signals that are written for each mixture."""
         return [*(f"s{k + 1}" for k in range(num_speakers)), "noise", *self.mixtures]
 
     def write(self, maker: MixtureMaker, row: Mapping[str, Any]) -> dict[str, int]:
-        """Write the files of one mixture that are not there; its samples in each mode."""
+        """Write the files of one mixture unless they exist; return its samples in each mode."""
         ids = maker.ids(row, 0)
         names = self.names(maker.num_speakers)
         files = [self.file(mode, name, ids) for mode in self.modes for name in names]
@@ -105,18 +105,18 @@ class TreePart:
 
 @dataclass(frozen=True)
 class ToDisk:
-    """That a preparation writes its mixtures, and how.
+    """Options of a preparation that writes its mixtures to disk.
 
     Parameters
     ----------
     mixer : callable
         (rows=, sample_rate=, seed=) -> MixtureMaker.
     seed : int
-        Of the mixtures.
+        Seed of the mixtures.
     jobs : int
         Processes.
     folder : str or path, optional
-        Where `Libri<N>Mix` goes; default below the manifests.
+        Parent folder of `Libri<N>Mix`; default the folder of the manifests.
     modes, mixtures : sequence of str, optional
         See `TreePart`; default those that the preparation reads.
     """
@@ -132,20 +132,20 @@ class ToDisk:
 def write_mixtures(
     part: TreePart, make_mixer: MakeMixer, rows: Rows, seed: int, jobs: int = 1
 ) -> None:
-    """Write a mixture for each clip of a set, unless it is there.
+    """Write a mixture for each clip of a set, unless its files exist.
 
-    The same seed gives the same bytes, however many processes there are.
+    The same seed gives the same bytes for any number of processes.
 
     Parameters
     ----------
     part : TreePart
-        What is written, and where.
+        What to write, and where.
     make_mixer : callable
         (rows=, sample_rate=, seed=) -> MixtureMaker.
     rows : sequence of mapping
         The set, from `read_manifest`; each clip is the first speaker of one mixture.
     seed : int
-        Of the mixtures.
+        Seed of the mixtures.
     jobs : int
         Processes.
 
@@ -166,7 +166,7 @@ def write_mixtures(
 
 
 def _claim(part: TreePart, maker: MixtureMaker, rows: Rows) -> None:
-    """Refuse to go on with mixtures that were made of something else."""
+    """Check that mixtures in the tree were made from the same clips with the same options."""
     clips = stable_seed(*sorted(f"{row['ID']} {row.get('num_samples')}" for row in rows))
     content = {**maker.content, "clips": f"{len(rows)}, {clips:016x}"}
     for mode in part.modes:
@@ -181,7 +181,7 @@ def _claim(part: TreePart, maker: MixtureMaker, rows: Rows) -> None:
                     )
         elif (part.mode_folder(mode) / part.split).exists():
             raise UserError(
-                f"{part.mode_folder(mode) / part.split}: mixtures that were not made here; take"
+                f"{part.mode_folder(mode) / part.split}: mixtures of unknown origin; take"
                 " another folder"
             )
         else:
@@ -203,7 +203,7 @@ def _write_metadata(
     mixture: str,
     samples: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """LibriMix's table of a mixture, with paths below the tree's root."""
+    """Write LibriMix's table of a mixture, with paths below the tree's root."""
     speakers = 1 if mixture == "mix_single" else maker.num_speakers
     columns = {mixture: "mixture_path"}
     columns |= {f"s{k}": f"source_{k}_path" for k in range(1, speakers + 1)}

@@ -1,8 +1,8 @@
 """Mixtures of speech and noise as LibriMix makes them (arXiv 2005.11262), new ones at each draw.
 
-Each speaker is brought to a random loudness, noise to a lower one; all begin together; the mixture
-ends with the shortest (min) or the longest (max). A mixture that peaks above 0.9 is scaled down as
-a whole. What is drawn depends on the seed, the clip and the draw, and on nothing else.
+Each speaker gets a random loudness, noise a lower one; all begin together; the mixture ends with
+the shortest (min) or the longest (max) speaker. A mixture with a peak above 0.9 is scaled down as a
+whole. Draws depend on the seed, the clip and the number of the draw only.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from focalcodec.data.clip_pool import ClipPool, Signal
 from focalcodec.data.dataset import Mixed
-from focalcodec.data.loudness import set_loudness
-from focalcodec.data.noise import NoiseSource, noise_source
+from focalcodec.data.noise import ClipPool, NoiseSource, Signal, loudness_gain, noise_source
 from focalcodec.data.randomness import stable_seed
 from focalcodec.data.reverb import RoomPool, reverberate
 from focalcodec.errors import UserError
@@ -34,27 +32,22 @@ PEAK = 0.9
 def mixture_and_target(
     num_speakers: int, mixture: str | None = None, target: str | None = None
 ) -> tuple[str, str]:
-    """What is heard and what is aimed at, by LibriMix's names of their folders.
+    """Names of the input and the target, which are LibriMix's names of their folders.
 
     Parameters
     ----------
     num_speakers : int
         1 or more.
     mixture : str, optional
-        mix_single: the first speaker and noise; mix_both: all speakers and noise; mix_clean: all
-        speakers. Default: mix_single for one speaker, else mix_both.
+        Input. mix_single: the first speaker and noise; mix_both: all speakers and noise;
+        mix_clean: all speakers. Default: mix_single for one speaker, else mix_both.
     target : str, optional
-        s1: the first speaker alone; mix_clean: all speakers. Default: whoever is in the mixture.
-
-    Returns
-    -------
-    (str, str)
-        Mixture and target.
+        s1: the first speaker alone; mix_clean: all speakers. Default: the speakers of the mixture.
 
     Raises
     ------
     UserError
-        A name that is none, or speakers that are aimed at but not heard.
+        An unknown name, or a target with speakers that are not in the mixture.
 
     Example
     -------
@@ -79,32 +72,22 @@ def mixture_and_target(
 
 
 def check_mode(mode: str) -> None:
-    """Refuse a mode that LibriMix does not have.
-
-    Parameters
-    ----------
-    mode : str
-        min or max.
-
-    Raises
-    ------
-    UserError
-        Another one.
-    """
+    """Raise `UserError` unless the mode is min or max."""
     if mode not in MODES:
         raise UserError(f"mode={mode!r}: not one of {', '.join(MODES)}")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a mixture is made of: signals (T,) of one length, at their final levels.
+    """The parts of a mixture: signals (T,) of one length, at their final levels.
 
-    `said` are the speakers as they are aimed at, `heard` the same with late reverberation;
+    `early` are the speakers with the direct path and early reflections only, for targets;
+    `reverberant` the same with late reverberation, for inputs. Without a room both are equal.
     `shortest` is the length of the shortest speaker.
     """
 
-    said: tuple[Signal, ...]
-    heard: tuple[Signal, ...]
+    early: tuple[Signal, ...]
+    reverberant: tuple[Signal, ...]
     noise: Signal
     shortest: int
 
@@ -113,24 +96,26 @@ class Sources:
         if name == "noise":
             return self.noise
         if name == "mix_clean":
-            return np.sum(self.said, axis=0)
+            return np.sum(self.early, axis=0)
         if name == "mix_single":
-            return self.heard[0] + self.noise
+            return self.reverberant[0] + self.noise
         if name == "mix_both":
-            return np.sum(self.heard, axis=0) + self.noise
-        return self.said[int(name[1:]) - 1]
+            return np.sum(self.reverberant, axis=0) + self.noise
+        return self.early[int(name[1:]) - 1]
 
     def cut(self, mode: str) -> Sources:
-        """The same; in mode min it ends with the shortest speaker."""
+        """Cut all signals at the end of the shortest speaker in mode min; none in mode max."""
         if mode == "max":
             return self
         end = self.shortest
-        said, heard = (tuple(sig[:end] for sig in group) for group in (self.said, self.heard))
-        return Sources(said, heard, self.noise[:end], end)
+        early, reverberant = (
+            tuple(sig[:end] for sig in group) for group in (self.early, self.reverberant)
+        )
+        return Sources(early, reverberant, self.noise[:end], end)
 
 
 class MixtureMaker:
-    """A `Mixer`: (row, draw) -> what is heard and what is aimed at.
+    """A `Mixer`: (row, draw) -> input and target.
 
     Parameters
     ----------
@@ -140,7 +125,7 @@ class MixtureMaker:
     sample_rate : int
         Hz.
     seed : int
-        Of all draws.
+        Seed of all draws.
     num_speakers, mixture, target
         See `mixture_and_target`.
     mode : {"min", "max"}
@@ -150,21 +135,21 @@ class MixtureMaker:
     babble_share : float
         Share of the generated noise that is babble, 0 to 1.
     snr_db : (float, float), optional
-        Range of the ratio of all speakers' power to the noise's, in place of the noise's loudness.
+        Range of the ratio of all speakers' power to the noise's; replaces the noise's loudness.
     reverb_share : float
         Share of the mixtures that are in a room, 0 to 1. Targets keep the direct path and 50 ms
         of reflections.
     rooms : int
-        Rooms to draw from.
+        Number of rooms to draw from.
 
     Raises
     ------
     UserError
-        An option that is none, or too few speakers.
+        A value out of range, or too few speakers.
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.corpus import embedded_corpus
     >>> wav = str(next(embedded_corpus("LibriSpeech").glob("test-real/91/1/*-0000.flac")))
     >>> row = {"ID": "a", "spk_id": "91", "wav": wav}
     >>> maker = MixtureMaker([row], sample_rate=16000, seed=0)
@@ -214,10 +199,10 @@ class MixtureMaker:
             "reverb_share": reverb_share,
             "rooms": rooms if reverb_share else 0,
         }
-        """What all signals depend on beside the set, JSON-ready."""
+        """Everything that shapes the signals except the set, JSON-ready."""
 
     def __call__(self, row: Mapping[str, Any], draw: int) -> Mixed:
-        """Mixture and target of a clip, (T,) float32, sample by sample in line."""
+        """Make input and target of a clip, (T,) float32 both, aligned sample by sample."""
         sources = self.sources(row, draw).cut(self.mode)
         noisy, clean = (sources.signal(name) for name in (self.mixture, self.target))
         return Mixed(torch.from_numpy(noisy).float(), torch.from_numpy(clean).float())
@@ -227,32 +212,27 @@ class MixtureMaker:
         return tuple(clip["ID"] for clip in self._speakers(row, self._generator(row, draw)))
 
     def sources(self, row: Mapping[str, Any], draw: int) -> Sources:
-        """All that a mixture is made of, as long as its longest speaker.
+        """Make all parts of a mixture, as long as its longest speaker.
 
-        Parameters
-        ----------
-        row : mapping
-            The clip: the first speaker.
-        draw : int
-            How often it was drawn before.
+        `row` is the clip of the first speaker, `draw` how often it was drawn before.
         """
         rng = self._generator(row, draw)
         rows = self._speakers(row, rng)
         clips = [self.pool.read(clip) for clip in rows]
         lengths = [len(clip) for clip in clips]
-        said, heard = self._in_a_room(clips, rng)
-        for place, sig in enumerate(said):
-            gain = set_loudness(sig, self.sample_rate, rng.uniform(*SPEECH_LUFS), PEAK)
+        early, reverberant = self._in_a_room(clips, rng)
+        for place, sig in enumerate(early):
+            gain = loudness_gain(sig, self.sample_rate, rng.uniform(*SPEECH_LUFS), PEAK)
             padding = (0, max(lengths) - len(sig))
-            said[place] = np.pad(gain * sig, padding)
-            heard[place] = np.pad(gain * heard[place], padding)
-        speech = np.sum(heard, axis=0)
+            early[place] = np.pad(gain * sig, padding)
+            reverberant[place] = np.pad(gain * reverberant[place], padding)
+        speech = np.sum(reverberant, axis=0)
         noise = self.noise(max(lengths), rng, [clip["spk_id"] for clip in rows])
         noise = noise * self._noise_gain(noise, speech, rng)
         highest = np.abs(speech + noise).max()
         scale = PEAK / highest if highest > PEAK else 1.0
-        said, heard = ([scale * sig for sig in group] for group in (said, heard))
-        return Sources(tuple(said), tuple(heard), scale * noise, min(lengths))
+        early, reverberant = ([scale * sig for sig in group] for group in (early, reverberant))
+        return Sources(tuple(early), tuple(reverberant), scale * noise, min(lengths))
 
     def _generator(self, row: Mapping[str, Any], draw: int) -> np.random.Generator:
         return np.random.default_rng(stable_seed(self.seed, "mixture", row["ID"], draw))
@@ -263,23 +243,24 @@ class MixtureMaker:
         rows = [row]
         while len(rows) < self.num_speakers:
             other = self.pool.draw(rng, [clip["spk_id"] for clip in rows])
-            assert other is not None, "counted when the maker was made"
+            assert other is not None, "the constructor counts the speakers"
             rows.append(other)
         return rows
 
     def _in_a_room(
         self, clips: list[Signal], rng: np.random.Generator
     ) -> tuple[list[Signal], list[Signal]]:
+        """Clips with early reflections, and with all of them; as they are outside of rooms."""
         if self.rooms is None or rng.random() >= self.reverb_share:
             return list(clips), list(clips)
         responses = self.rooms.draw(rng)
-        said = [reverberate(x, r.early, r.lead) for x, r in zip(clips, responses, strict=True)]
-        heard = [reverberate(x, r.whole, r.lead) for x, r in zip(clips, responses, strict=True)]
-        return said, heard
+        pairs = list(zip(clips, responses, strict=True))
+        early = [reverberate(x, response.early, response.lead) for x, response in pairs]
+        return early, [reverberate(x, response.whole, response.lead) for x, response in pairs]
 
     def _noise_gain(self, noise: Signal, speech: Signal, rng: np.random.Generator) -> float:
         if self.snr_db is None:
-            return set_loudness(noise, self.sample_rate, rng.uniform(*NOISE_LUFS), PEAK)
+            return loudness_gain(noise, self.sample_rate, rng.uniform(*NOISE_LUFS), PEAK)
         power = float(np.mean(noise**2))
         lowest, highest = self.snr_db
         wanted = float(np.mean(speech**2)) / 10 ** (rng.uniform(lowest, highest) / 10)
@@ -287,4 +268,4 @@ class MixtureMaker:
 
 
 MakeMixer: TypeAlias = Callable[..., MixtureMaker]
-"""A `MixtureMaker` with its options, called with rows, sample_rate and seed."""
+"""A `MixtureMaker` with its options set, called with rows, sample_rate and seed."""

@@ -1,20 +1,27 @@
-"""Noise to mix with speech: recordings of a folder, such as WHAM!'s, or made of random numbers."""
+"""Noise to mix with speech: recordings, such as WHAM!'s, coloured noise, or babble; and its level.
+
+Babble is the sum of other voices of the set. Levels are set by loudness, ITU-R BS.1770.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from focalcodec.audio import AUDIO_SUFFIXES, audio_info, read_audio
-from focalcodec.data.clip_pool import ClipPool, Signal
-from focalcodec.data.prepare import walk_files
+from focalcodec.data.clips import read_clip
+from focalcodec.data.corpus import walk_files
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import need
+from focalcodec.packages import need
+
+Signal: TypeAlias = npt.NDArray[np.float64]
 
 INSTALL = 'pip install -e ".[mixtures]"'
 WHAM_SPLITS = {"train": "tr", "valid": "cv"}
@@ -22,29 +29,74 @@ WHAM_SPLITS = {"train": "tr", "valid": "cv"}
 
 BABBLE_VOICES = (4, 8)
 COLOURS = (0.0, 2.0)  # exponents of 1/f^x: white to brown
+_BLOCK_SECONDS = 0.4  # of the loudness measure; a shorter signal has no block
+
+
+class ClipPool:
+    """The clips of a set by speaker; draws do not depend on the order of the rows.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        From `read_manifest`.
+    sample_rate : int
+        Rate of `read`, Hz.
+
+    Example
+    -------
+    >>> rows = [{"ID": "a", "spk_id": "1"}, {"ID": "b", "spk_id": "2"}]
+    >>> pool = ClipPool(rows, 16000)
+    >>> pool.draw(np.random.default_rng(0), ["2"])["ID"]
+    'a'
+    >>> pool.draw(np.random.default_rng(0), ["1", "2"]) is None
+    True
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self._by_speaker: dict[str, list[Mapping[str, Any]]] = {}
+        for row in sorted(rows, key=lambda row: row["ID"]):
+            self._by_speaker.setdefault(row["spk_id"], []).append(row)
+        self.speakers = sorted(self._by_speaker)
+
+    def draw(self, rng: np.random.Generator, without: Collection[str]) -> Mapping[str, Any] | None:
+        """Draw a clip of any speaker except some; None if there is no other speaker."""
+        others = [name for name in self.speakers if name not in without]
+        if not others:
+            return None
+        clips = self._by_speaker[others[rng.integers(len(others))]]
+        return clips[rng.integers(len(clips))]
+
+    def read(self, row: Mapping[str, Any]) -> Signal:
+        """Read the signal (T,) of a clip."""
+        span = (row["start"], row["stop"]) if "start" in row else None
+        channels: Any = row.get("channels") or "error"
+        return read_clip(row["wav"], self.sample_rate, span, channels).numpy().astype(np.float64)
+
+
+# -- sources of noise ------------------------------------------------------------------------------
 
 
 class NoiseSource(Protocol):
-    """Draws noise of any length; `content` tells noises from others, in one line."""
+    """Draws noise of any length; `content` is one line that identifies the source."""
 
     content: str
 
     def __call__(
         self, num_samples: int, rng: np.random.Generator, speakers: Collection[str]
     ) -> Signal:
-        """Noise (num_samples,) in which none of these speakers is heard."""
+        """Draw noise (num_samples,) without the voices of these speakers."""
 
 
 class NoiseFolder:
-    """Random parts of the recordings in a folder; of several channels the first.
+    """Random parts of the recordings in a folder and all folders below it; their first channel.
 
     Parameters
     ----------
     folder : str or path
-        Searched with all folders below it. Where it has WHAM!'s folders tr, cv and tt, give the
-        one that is meant.
+        If it has WHAM!'s folders tr, cv and tt, give one of these.
     sample_rate : int
-        Rate of what is drawn, Hz.
+        Rate of the noise, Hz.
 
     Raises
     ------
@@ -53,7 +105,7 @@ class NoiseFolder:
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.corpus import embedded_corpus
     >>> noise = NoiseFolder(embedded_corpus("LibriSpeech") / "test-real", 16000)
     >>> noise(8000, np.random.default_rng(0), ()).shape
     (8000,)
@@ -76,7 +128,7 @@ class NoiseFolder:
     def __call__(
         self, num_samples: int, rng: np.random.Generator, speakers: Collection[str]
     ) -> Signal:
-        """A part of a recording, which is repeated where it is too short."""
+        """Draw a part of a recording, which is repeated if it is too short."""
         path = self.files[rng.integers(len(self.files))]
         info = audio_info(path)
         wanted = math.ceil(num_samples * info.sample_rate / self.sample_rate)
@@ -90,14 +142,14 @@ class GeneratedNoise:
     """Coloured noise, or the babble of other speakers of the set.
 
     Coloured noise has a spectrum of 1/f^x, x from 0 (white) to 2 (brown). Babble is the sum of 4
-    to 8 voices of the same power; where the set has no other speakers there is none.
+    to 8 voices of the same power; a set without other speakers has none.
 
     Parameters
     ----------
     pool : ClipPool
         Voices.
     babble_share : float
-        How often it is babble, 0 to 1.
+        Share of the noise that is babble, 0 to 1.
 
     Example
     -------
@@ -117,7 +169,7 @@ class GeneratedNoise:
     def __call__(
         self, num_samples: int, rng: np.random.Generator, speakers: Collection[str]
     ) -> Signal:
-        """Noise of either kind."""
+        """Draw noise of either kind."""
         others = set(self.pool.speakers) - set(speakers)
         if rng.random() < self.babble_share and others:
             return self._babble(num_samples, rng, speakers)
@@ -139,24 +191,24 @@ class GeneratedNoise:
         return babble / np.sqrt(BABBLE_VOICES[1])
 
 
+def noise_source(
+    noise_folder: str | Path | None, split: str, pool: ClipPool, babble_share: float
+) -> NoiseSource:
+    """Return the noise of a folder, or generated noise (`GeneratedNoise`) if it is None.
+
+    If the folder has a folder named `split` (WHAM!'s tr, cv or tt), only that is used.
+    """
+    if noise_folder is None:
+        return GeneratedNoise(pool, babble_share)
+    folder = Path(noise_folder).expanduser()
+    part = folder / split
+    return NoiseFolder(part if split and part.is_dir() else folder, pool.sample_rate)
+
+
 def extend(sig: Signal, num_samples: int, sample_rate: int, fade_seconds: float = 0.5) -> Signal:
-    """Cut a signal, or repeat it with cross-fades of equal power.
+    """Cut a signal (T,), T > 0, to (num_samples,), or repeat it with cross-fades of equal power.
 
-    Parameters
-    ----------
-    sig : array
-        (T,) at least one sample.
-    num_samples : int
-        Wanted.
-    sample_rate : int
-        Hz.
-    fade_seconds : float
-        Length of a cross-fade; at most half the signal.
-
-    Returns
-    -------
-    array
-        (num_samples,).
+    A cross-fade takes `fade_seconds`, at most half of the signal.
 
     Example
     -------
@@ -172,29 +224,46 @@ def extend(sig: Signal, num_samples: int, sample_rate: int, fade_seconds: float 
     return extended[:num_samples]
 
 
-def noise_source(
-    noise_folder: str | Path | None, split: str, pool: ClipPool, babble_share: float
-) -> NoiseSource:
-    """Noise of a folder, of WHAM!'s part for a set where it has that, or generated.
+# -- loudness --------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    noise_folder : str, path or None
-        Folder of recordings; None: generated noise.
-    split : str
-        Folder below it that is taken where it is there: tr, cv or tt.
-    pool : ClipPool
-        Voices of the babble.
-    babble_share : float
-        See `GeneratedNoise`.
 
-    Raises
-    ------
-    UserError
-        See `NoiseFolder`.
+@functools.cache
+def _meter(sample_rate: int) -> Any:
+    return need("pyloudnorm", INSTALL).Meter(sample_rate, block_size=_BLOCK_SECONDS)
+
+
+def measure_loudness(sig: Signal, sample_rate: int) -> float:
+    """Integrated loudness of a signal (T,) in LUFS; minus infinity for silence.
+
+    A signal shorter than 0.4 s is measured as if it were repeated.
+
+    Example
+    -------
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+    >>> round(measure_loudness(tone, 16000), 1), round(measure_loudness(tone / 10, 16000), 1)
+    (-3.1, -23.1)
     """
-    if noise_folder is None:
-        return GeneratedNoise(pool, babble_share)
-    folder = Path(noise_folder).expanduser()
-    part = folder / split
-    return NoiseFolder(part if split and part.is_dir() else folder, pool.sample_rate)
+    shortest = math.ceil(_BLOCK_SECONDS * sample_rate)
+    if len(sig) < shortest:
+        sig = np.resize(sig, shortest)
+    with np.errstate(divide="ignore"):
+        return float(_meter(sample_rate).integrated_loudness(sig))
+
+
+def loudness_gain(sig: Signal, sample_rate: int, wanted: float, peak: float = 0.9) -> float:
+    """Factor that brings a signal (T,) to a loudness in LUFS; 1 for silence.
+
+    If the result would reach 1 or more, the factor brings the signal to `peak` instead.
+
+    Example
+    -------
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+    >>> round(loudness_gain(tone, 16000, -23.0), 2), round(loudness_gain(tone, 16000, 0.0), 2)
+    (0.1, 0.9)
+    """
+    measured = measure_loudness(sig, sample_rate)
+    if not math.isfinite(measured):
+        return 1.0
+    gain = 10 ** ((wanted - measured) / 20)
+    highest = float(np.abs(sig).max())
+    return gain if gain * highest < 1 else peak / highest

@@ -1,4 +1,4 @@
-"""Any folder of audio: its clips, and the sets for training that they are shared out to."""
+"""Any folder of audio: its clips, split into sets for training, validation and test."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from focalcodec.audio import AUDIO_SUFFIXES
-from focalcodec.data.copies import first_copies
-from focalcodec.data.found import (
+from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
     PrepareOptions,
@@ -18,36 +17,25 @@ from focalcodec.data.found import (
     check_data_folder,
     path_ids,
 )
-from focalcodec.data.manifest_builder import Row, build_manifests
-from focalcodec.data.prepare import SETS_NAME, prepared_how, write_sets
-from focalcodec.data.shares import SETS, ShareOptions, share_out
+from focalcodec.data.manifest import SETS_NAME, prepared_how, write_sets
+from focalcodec.data.prepare import Row, build_manifests
+from focalcodec.data.shares import SETS, ShareOptions, first_copies, share_out
 from focalcodec.errors import UserError
 
 OWN_OPTIONS = PrepareOptions(channels="mix", segment_seconds=30.0)
-"""What a folder is prepared with where nothing is said: recordings come as they come."""
+"""Default options of a folder: stereo is mixed, long recordings are cut."""
 
 REPORT_NAME = "skipped.csv"
 _logger = logging.getLogger(__name__)
-_LONGEST_TEXT = 100_000  # characters; the reader of CSV files takes no longer ones
+_LONGEST_TEXT = 100_000  # characters: the limit of the reader of CSV files is 131072
 
 
 def find_clips(data_root: Path, files: Sequence[FoundFile], language: str = "") -> list[FoundClip]:
-    """Clips of a folder: every audio file below it.
+    """Find the clips of a folder: every audio file below it, in the files' order.
 
-    Parameters
-    ----------
-    data_root : Path
-        The folder.
-    files : sequence of FoundFile
-        Files below it.
-    language : str
-        Of all clips, ISO 639-1; a column of its own where it is given.
-
-    Returns
-    -------
-    list of FoundClip
-        In the files' order. The speaker is the first folder below the root, "" for files in the
-        root itself; the transcript is what `<clip>.txt` beside the clip says.
+    The speaker is the first folder below the root, "" for files in the root itself; the transcript
+    is the text of `<clip>.txt` beside the clip. `language` (ISO 639-1, of all clips) makes a column
+    of its own if it is given.
 
     Raises
     ------
@@ -56,8 +44,7 @@ def find_clips(data_root: Path, files: Sequence[FoundFile], language: str = "") 
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
-    >>> from focalcodec.data.prepare import walk_files
+    >>> from focalcodec.data.corpus import embedded_corpus, walk_files
     >>> root = embedded_corpus("LibriSpeech") / "test-real"
     >>> clip = find_clips(root, walk_files(root, ""))[0]
     >>> clip.id, clip.spk_id
@@ -89,9 +76,9 @@ def prepare_own(
     shares: ShareOptions | None = None,
     language: str = "",
 ) -> None:
-    """Make `train.csv`, `valid.csv` and `test.csv` of any folder of audio, and `sets.json`.
+    """Make `train.csv`, `valid.csv`, `test.csv` and `sets.json` for any folder of audio.
 
-    Nothing is done where they were made of the same files with the same options. Broken files are
+    Manifests that were made from the same files with the same options are kept. Broken files are
     listed in `skipped.csv`.
 
     Parameters
@@ -99,17 +86,17 @@ def prepare_own(
     folder : str or path
         Any tree with audio files; only read.
     save_folder : str or path
-        Where the manifests go.
+        Folder for the manifests.
     skip_prep : bool
-        Return at once: the manifests are there.
+        Return at once: the manifests exist.
     max_broken_share : float
-        More broken files than this share stop the preparation.
+        A larger share of broken files stops the preparation.
     options : PrepareOptions
-        What to accept, but for `max_broken_share`.
+        Which files to accept; its `max_broken_share` is not used.
     shares : ShareOptions, optional
-        How clips are shared out to the sets.
+        How clips are split into sets.
     language : str
-        Of all clips, ISO 639-1; makes a column of its own.
+        ISO 639-1, of all clips; makes a column of its own.
 
     Raises
     ------
@@ -130,7 +117,7 @@ def prepare_own(
     def share(rows: list[Row]) -> dict[str, list[Row]]:
         nonlocal how
         sets, how = share_out(rows, _find_copies(root, rows), shares, str(root))
-        # Cut off from here on, the folder is not a prepared one, and is made again.
+        # If the preparation stops from here on, the folder is not prepared, and is made again.
         (save / SETS_NAME).unlink(missing_ok=True)
         return sets
 
@@ -141,7 +128,7 @@ def prepare_own(
 
 
 def _check_folders(folder: str | Path, save_folder: str | Path) -> tuple[Path, Path]:
-    """Both folders; the first absolute, since the manifests are used from elsewhere."""
+    """Both folders; the first absolute, because the manifests are used from other folders."""
     root, save = Path(folder).expanduser().absolute(), Path(save_folder).expanduser()
     if not root.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of audio")
@@ -164,7 +151,7 @@ def _find_copies(root: Path, rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _how_before(save: Path) -> str | None:
-    """How a folder's clips were shared out; None where it is not prepared, or not wholly."""
+    """How a folder's clips were split; None if it is not prepared, or only in part."""
     try:
         return prepared_how(save)
     except UserError:
@@ -176,15 +163,15 @@ def _is_audio(path: str) -> bool:
 
 
 def _readable(name: str) -> str:
-    """A name as pictures and tables can show it, also if it is not UTF-8."""
+    """A name that pictures and tables can show even if it is not UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _read_text(path: Path) -> str:
-    """Transcript in one line; "" of what is none."""
+    """Transcript in one line; "" if it can't be read or is too long."""
     try:
         text = " ".join(path.read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as error:
-        _logger.warning(f"{path}: no transcript that can be read ({error}); left out")
+        _logger.warning(f"{path}: transcript can't be read ({error}); left out")
         return ""
     return text if len(text) <= _LONGEST_TEXT else ""

@@ -1,13 +1,25 @@
-"""From a corpus to the manifests of its sets: what each dataset's preparation is built of."""
+"""From a corpus to the manifests of its sets: the base of each dataset's preparation.
+
+Manifests are made again when, and only when, files or options have changed.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-from focalcodec.data.found import (
+from tqdm import tqdm
+
+from focalcodec.audio import AUDIO_SUFFIXES, audio_info, check_channels
+from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
     PrepareOptions,
@@ -15,29 +27,14 @@ from focalcodec.data.found import (
     check_data_folder,
     walk_files,
 )
-from focalcodec.data.manifest import read_manifest
-from focalcodec.data.manifest_builder import Row, build_manifest, build_manifests
+from focalcodec.data.manifest import write_csv, write_manifest, write_sets
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path
+from focalcodec.files import atomic_path, file_sha256
 
-__all__ = [
-    "FoundClip",
-    "FoundFile",
-    "PrepareOptions",
-    "SetSource",
-    "check_data_folder",
-    "is_prepared",
-    "prepare_sets",
-    "prepare_shares",
-    "prepared_how",
-    "prepared_names",
-    "prepared_root",
-    "read_prepared",
-    "walk_files",
-    "write_sets",
-]
+Row = dict[str, Any]
 
-SETS_NAME = "sets.json"
+_FORMAT = 2  # of the manifest and of its key: a new number remakes all manifests
+_logger = logging.getLogger(__name__)
 
 
 def prepare_sets(
@@ -48,23 +45,23 @@ def prepare_sets(
     skip_prep: bool = False,
     num_threads: int = 8,
 ) -> None:
-    """Make `<name>.csv` for each set, and `sets.json`, which says what there is.
+    """Make `<name>.csv` for each set, and `sets.json`, which names the sets.
 
-    A set that was made from the same files with the same options is kept. The data folder is only
-    read.
+    Broken clips are left out and listed in `<name>.skipped.csv`. A set that was made from the same
+    files with the same options is kept. The data folder is only read.
 
     Parameters
     ----------
     data_root : str or path
         Root of the corpus.
     save_folder : str or path
-        Where manifests go.
+        Folder for the manifests.
     sets : mapping of str to SetSource
         Sets by name: "train", "valid", "test", and any others.
     options : PrepareOptions
-        What to accept.
+        Which clips to accept.
     skip_prep : bool
-        Return at once: the manifests are there.
+        Return at once: the manifests exist.
     num_threads : int
         Threads that read headers.
 
@@ -77,9 +74,17 @@ def prepare_sets(
         return
     root, folder = check_data_folder(data_root, save_folder), Path(save_folder).expanduser()
     for name, source in sets.items():
-        build_manifest(folder / f"{name}.csv", root, source, options, num_threads)
-    # As given: a relative root stays one, so that both folders can be moved together.
+        report = folder / f"{name}.skipped.csv"
+        all_to_one = partial(_all_to, name)
+        build_manifests(
+            [folder / f"{name}.csv"], root, source, options, all_to_one, report, num_threads
+        )
+    # As given: a relative root stays one, so both folders can be moved together.
     write_sets(folder, data_root, list(sets))
+
+
+def _all_to(name: str, rows: list[Row]) -> dict[str, list[Row]]:
+    return {name: rows}
 
 
 def prepare_shares(
@@ -90,18 +95,18 @@ def prepare_shares(
     options: PrepareOptions,
     how: str,
 ) -> None:
-    """Make `train.csv`, `valid.csv` and `test.csv` of one source, as `prepare_sets` does of three.
+    """Make `train.csv`, `valid.csv` and `test.csv` from one source, as `prepare_sets` from three.
 
     Parameters
     ----------
     data_root, save_folder, options
         As `prepare_sets`.
     source : SetSource
-        All clips; its details must tell how they are shared out.
+        All clips; its details must say how they are split.
     share_out : callable
-        Rows of all clips -> those of each set.
+        Rows of all clips -> rows of each set.
     how : str
-        How they were shared out, for people.
+        How they were split, for people.
 
     Raises
     ------
@@ -115,85 +120,243 @@ def prepare_shares(
     write_sets(folder, data_root, names, how)
 
 
-def write_sets(folder: Path, data_root: str | Path, names: Sequence[str], how: str = "") -> None:
-    """Write `sets.json`, unless that is what it says.
+def build_manifests(
+    manifests: Sequence[Path],
+    data_root: Path,
+    source: SetSource,
+    options: PrepareOptions,
+    share_out: Callable[[list[Row]], Mapping[str, list[Row]]],
+    report: Path,
+    num_threads: int = 8,
+    remake: bool = False,
+) -> bool:
+    """Make the manifests that share the clips of one source.
+
+    A sidecar, `<manifest>.json`, holds the key: options, folders, details, and a digest of names,
+    sizes and times of the files. If the key or a manifest differs, all are made again.
 
     Parameters
     ----------
-    folder : Path
-        Folder of the manifests.
-    data_root : str or path
-        What `$data_root` stands for in them.
-    names : sequence of str
-        Of the sets.
-    how : str
-        How clips were shared out to them, for people.
-    """
-    about = {"data_root": str(data_root), "sets": list(names)} | ({"split": how} if how else {})
-    text, path = json.dumps(about, indent=2) + "\n", folder / SETS_NAME
-    if not path.is_file() or path.read_bytes() != text.encode():
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-
-def is_prepared(folder: str | Path) -> bool:
-    """Whether a folder holds manifests that `prepare_sets` made."""
-    return (Path(folder).expanduser() / SETS_NAME).is_file()
-
-
-def read_prepared(folder: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows of each set of a folder.
-
-    Parameters
-    ----------
-    folder : str or path
-        That `prepare_sets` wrote.
+    manifests : sequence of Path
+        CSV files to make, in one folder.
+    data_root : Path
+        Root of the corpus; only read.
+    source : SetSource
+        Where the clips are.
+    options : PrepareOptions
+        Which clips to accept.
+    share_out : callable
+        Rows of whole files -> rows of each manifest, by its stem; these may be parts of files.
+    report : Path
+        CSV file that lists broken clips, which are left out.
+    num_threads : int
+        Threads that read headers.
+    remake : bool
+        Make the manifests in any case.
 
     Returns
     -------
-    dict of str to list of dict
-        See `read_manifest`.
+    bool
+        True if the manifests were made, False if they were kept.
 
     Raises
     ------
     UserError
-        Not such a folder, or a manifest or audio file that is not there.
+        No clips, an ID twice, or too many broken clips.
+    """
+    files = [file for folder in source.folders for file in walk_files(data_root, folder)]
+    key = _key(source, options, files)
+    if not remake and all(_is_current(manifest, key) for manifest in manifests):
+        return False
+    clips = source.find(data_root, files)
+    _check_found(clips, data_root, source.folders)
+    rows, broken = _check_clips(clips, data_root, options, num_threads, report.name.split(".")[0])
+    _report_broken(report, broken, len(clips), options.max_broken_share)
+    sets = share_out(rows)
+    for manifest in manifests:
+        cut = cut_long(sets[manifest.stem], options.segment_seconds)
+        write_manifest(manifest, cut)
+        content = {"key": key, **_summarise(manifest, cut), "sha256": file_sha256(manifest)}
+        with atomic_path(_sidecar(manifest)) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return True
+
+
+def _key(source: SetSource, options: PrepareOptions, files: list[FoundFile]) -> dict[str, Any]:
+    found = repr([(file.path, file.size, file.modified_ns) for file in files])
+    return {
+        "format": _FORMAT,
+        "folders": list(source.folders),
+        "details": json.loads(json.dumps(dict(source.details))),
+        "options": vars(options),
+        "files": len(files),
+        "bytes": sum(file.size for file in files),
+        "digest": hashlib.sha256(found.encode()).hexdigest(),
+    }
+
+
+def _summarise(manifest: Path, rows: list[Row]) -> dict[str, Any]:
+    without = sum(not row["wrd"] for row in rows)
+    if 0 < without < len(rows):
+        _logger.warning(f"{manifest}: {without} of {len(rows)} clips have no transcript; kept")
+    seconds = round(sum(row["duration"] for row in rows), 3)
+    _logger.info(f"{manifest}: {len(rows)} clips, {seconds / 3600:.2f} h")
+    return {"clips": len(rows), "seconds": seconds, "without_transcript": without}
+
+
+def _sidecar(manifest: Path) -> Path:
+    return manifest.with_name(manifest.name + ".json")
+
+
+def _is_current(manifest: Path, key: dict[str, Any]) -> bool:
+    if not manifest.is_file() or not _sidecar(manifest).is_file():
+        return False
+    try:
+        sidecar = json.loads(_sidecar(manifest).read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(sidecar, dict):
+        return False
+    if sidecar.get("key") != key:
+        _logger.info(f"{manifest}: made with other options or files; making it again")
+        return False
+    if sidecar.get("sha256") != file_sha256(manifest):
+        _logger.warning(
+            f"{manifest}: changed since it was made; making it again (skip_prep keeps edits)"
+        )
+        return False
+    return True
+
+
+def _check_found(clips: list[FoundClip], data_root: Path, folders: Sequence[str]) -> None:
+    if not clips:
+        raise UserError(
+            f"{data_root}: no clips in {', '.join(folders)}; audio files"
+            f" ({', '.join(AUDIO_SUFFIXES)}) must lie as the recipe's README shows"
+        )
+    seen: dict[str, str] = {}
+    for clip in clips:
+        first = seen.setdefault(clip.id, clip.wav)
+        if first != clip.wav:
+            raise UserError(
+                f"{data_root}: ID {clip.id!r} twice, {first} and {clip.wav}; remove one of them"
+            )
+
+
+def _check_clips(
+    clips: list[FoundClip], data_root: Path, options: PrepareOptions, num_threads: int, name: str
+) -> tuple[list[Row], list[dict[str, str]]]:
+    """Rows of whole files, and path and reason of each broken clip."""
+    check = partial(_check_clip, data_root=data_root, options=options)
+    rows, broken = [], []
+    with ThreadPool(num_threads) as pool:
+        results = pool.imap(check, clips, chunksize=16)
+        # disable=None: no bar if standard error is not a terminal, where it would fill the log
+        bar = tqdm(results, name, len(clips), disable=None, unit="clip")
+        for clip, result in zip(clips, bar, strict=True):
+            if isinstance(result, str):
+                broken.append({"path": clip.wav, "reason": result})
+            else:
+                rows.append(result)
+    return rows, broken
+
+
+def _check_clip(clip: FoundClip, data_root: Path, options: PrepareOptions) -> Row | str:
+    if clip.problem:
+        return clip.problem
+    path = data_root / clip.wav
+    try:
+        info = audio_info(path)
+        check_channels(path, info.channels, options.channels)
+        if info.seconds < options.min_seconds:
+            raise UserError(
+                f"{path}: {info.seconds:.3f} s, shorter than min_seconds={options.min_seconds}"
+            )
+    except UserError as error:
+        return str(error)
+    row = {
+        "ID": clip.id,
+        "duration": round(info.seconds, 6),
+        "wav": clip.wav,
+        "spk_id": clip.spk_id,
+        "wrd": clip.wrd,
+        "sample_rate": info.sample_rate,
+        "num_samples": info.num_samples,
+        **clip.extra,
+    }
+    # Training refuses several channels unless the manifest says how to read them.
+    return row if options.channels == "error" else {**row, "channels": options.channels}
+
+
+def _report_broken(
+    report: Path, broken: list[dict[str, str]], num_clips: int, max_broken_share: float
+) -> None:
+    if not broken:
+        report.unlink(missing_ok=True)
+        return
+    write_csv(report, ["path", "reason"], broken)
+    line = f"{len(broken)} of {num_clips} clips are broken, listed in {report}"
+    if len(broken) > max_broken_share * num_clips or len(broken) == num_clips:
+        raise UserError(
+            f"{line}; first: {broken[0]['reason']}; repair them, or raise"
+            f" max_broken_share={max_broken_share}"
+        )
+    _logger.warning(f"{line}; left out")
+
+
+# -- segments --------------------------------------------------------------------------------------
+
+
+def cut_long(rows: Sequence[Row], segment_seconds: float | None) -> list[Row]:
+    """Cut rows that are longer than a segment into equal segments.
+
+    IDs of segments end in a number. If one row has `start` and `stop`, all get them.
 
     Example
     -------
-    >>> read_prepared("no/manifests")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: no/manifests/sets.json: not there; run the preparation \
-(skip_prep off) first
+    >>> row = {"ID": "a", "duration": 5.0, "sample_rate": 4, "num_samples": 20, "wrd": "YES"}
+    >>> [(x["ID"], x["start"], x["stop"]) for x in cut_long([row], 2)]
+    [('a_0000', 0, 6), ('a_0001', 6, 13), ('a_0002', 13, 20)]
     """
-    place, root = Path(folder).expanduser(), prepared_root(folder)
-    return {name: read_manifest(place / f"{name}.csv", root) for name in prepared_names(folder)}
+    limit = math.inf if segment_seconds is None else segment_seconds
+    used = {row["ID"] for row in rows}
+    cut = []
+    for row in rows:
+        count = math.ceil(row["num_samples"] / row["sample_rate"] / limit)
+        if count < 2:
+            cut.append(row)
+            continue
+        first = row.get("start", 0)
+        edges = [first + row["num_samples"] * place // count for place in range(count + 1)]
+        name = row["ID"]
+        # A file can have the name of another file's segment.
+        while any(f"{name}_{place:04d}" in used for place in range(count)):
+            name += "_"
+        segments = [
+            segment_row(row, f"{name}_{place:04d}", *edge)
+            for place, edge in enumerate(itertools.pairwise(edges))
+        ]
+        used.update(x["ID"] for x in segments)
+        cut += segments
+    if any("start" in row for row in cut):
+        cut = [row if "start" in row else {**row, **_whole(row)} for row in cut]
+    return cut
 
 
-def prepared_names(folder: str | Path) -> list[str]:
-    """Names of the sets of a folder that `prepare_sets` wrote."""
-    return _read_sets(folder)["sets"]
+def _whole(row: Row) -> dict[str, int]:
+    return {"start": 0, "stop": row["num_samples"]}
 
 
-def prepared_root(folder: str | Path) -> Path:
-    """Data root of a folder that `prepare_sets` wrote."""
-    return Path(_read_sets(folder)["data_root"]).expanduser()
+def segment_row(row: Row, name: str, start: int, stop: int) -> Row:
+    """Row of a part of a file, with the ID `name`; without the transcript, which is of the whole.
 
-
-def prepared_how(folder: str | Path) -> str:
-    """How clips were shared out to the sets of a folder; "" where the corpus has its own."""
-    return _read_sets(folder)["split"]
-
-
-def _read_sets(folder: str | Path) -> dict[str, Any]:
-    path = Path(folder).expanduser() / SETS_NAME
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        names = [str(name) for name in about["sets"]]
-        root, how = str(about["data_root"]), str(about.get("split", ""))
-        return {"data_root": root, "sets": names, "split": how}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not there; run the preparation (skip_prep off) first") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not as the preparation writes it; prepare again") from error
+    Example
+    -------
+    >>> row = {"ID": "a", "sample_rate": 4, "num_samples": 20, "wrd": "YES"}
+    >>> segment_row(row, "a_end", 18, 20)["duration"]
+    0.5
+    """
+    samples = stop - start
+    seconds = round(samples / row["sample_rate"], 6)
+    span = {"num_samples": samples, "start": start, "stop": stop}
+    return {**row, "ID": name, "duration": seconds, "wrd": "", **span}

@@ -1,4 +1,4 @@
-"""Randomness that depends on what is drawn for, not on who draws it or when."""
+"""Random draws that depend on what is drawn, not on the process, the worker or the time."""
 
 from __future__ import annotations
 
@@ -8,48 +8,24 @@ import torch
 
 
 def stable_seed(*parts: int | str) -> int:
-    """Seed that is the same in every process and Python version.
-
-    Parameters
-    ----------
-    *parts : int or str
-        What the randomness is for.
-
-    Returns
-    -------
-    int
-        In [0, 2^63).
+    """Return a seed in [0, 2^63), the same for the same parts in every process and Python version.
 
     Example
     -------
     >>> stable_seed(0, "order") == stable_seed(0, "order") != stable_seed(1, "order")
     True
     """
-    # File names, which IDs are made of, need not be UTF-8.
+    # IDs are made from file names, which need not be UTF-8.
     text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
     digest = hashlib.sha256(text).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def clip_generator(seed: int, epoch: int, clip_id: str) -> torch.Generator:
-    """Make the generator for one clip in one epoch, e.g. for its random crop.
+    """Make the generator (CPU) of one clip in one epoch, e.g. for its random crop.
 
-    Draws do not depend on the clip's place in the batch, on the worker or on the number of
-    processes, and a resumed run draws what an uninterrupted one does.
-
-    Parameters
-    ----------
-    seed : int
-        Of the run.
-    epoch : int
-        Epoch.
-    clip_id : str
-        ID of the clip in the manifest.
-
-    Returns
-    -------
-    torch.Generator
-        On the CPU.
+    Draws do not depend on the clip's place in the batch, the worker or the number of processes,
+    and a resumed run draws what an uninterrupted one does.
 
     Example
     -------

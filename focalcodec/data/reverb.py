@@ -1,4 +1,4 @@
-"""Reverberation: impulse responses of shoebox rooms, drawn by a seed."""
+"""Reverberation: impulse responses of random shoebox rooms."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from focalcodec.data.clip_pool import Signal
-from focalcodec.data.noise import INSTALL
+from focalcodec.data.noise import INSTALL, Signal
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import need
+from focalcodec.packages import need
 
 ROOM_METRES = ((3.0, 10.0), (3.0, 8.0), (2.5, 4.0))
 REVERBERATION_SECONDS = (0.2, 0.6)  # RT60 by Sabine's formula
@@ -36,20 +35,20 @@ class Response:
 
 
 class RoomPool:
-    """So many rooms; a room is made when it is first drawn, and kept.
+    """A number of rooms; a room is made when it is first drawn, and kept.
 
-    Room k is the same in every process: it depends on the seed and k alone.
+    Room k depends only on the seed and k, so it is the same in every process.
 
     Parameters
     ----------
     rooms : int
-        How many.
+        Number of rooms.
     places : int
-        Of speakers in each room.
+        Number of speakers in each room.
     sample_rate : int
         Hz.
     seed : int
-        Of the rooms.
+        Seed of the rooms.
 
     Raises
     ------
@@ -76,7 +75,7 @@ class RoomPool:
         return self.room(int(rng.integers(self.rooms)))
 
     def room(self, index: int) -> list[Response]:
-        """Responses from each place of one of the rooms."""
+        """Responses from each place of room `index`."""
         if index not in self._made:
             self._made[index] = self._make(index)
         return self._made[index]
@@ -110,7 +109,7 @@ class RoomPool:
 
 def _walls(size: Signal, seconds: float) -> tuple[float, int]:
     """Absorption of the walls and order of the image sources for an RT60."""
-    # A large room can't be as dry as that whatever its walls: take what it can be.
+    # A large room can't be that dry, whatever its walls: take the shortest RT60 it can have.
     surface = 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
     driest = 24 * math.log(10) / _SOUND_METRES_PER_SECOND * math.prod(size) / surface
     return need("pyroomacoustics", INSTALL).inverse_sabine(max(seconds, 1.1 * driest), size)
@@ -127,21 +126,9 @@ def _response(samples: Signal, distance: float, sample_rate: int) -> Response:
 
 
 def reverberate(sig: Signal, response: Signal, lead: int) -> Signal:
-    """Signal as heard in a room, in line with what was said, and of the same length.
+    """Convolve a signal (T,) with a response (L,): (T,), aligned with the signal.
 
-    Parameters
-    ----------
-    sig : array
-        (T,).
-    response : array
-        (L,), from a `Response`.
-    lead : int
-        Of that response.
-
-    Returns
-    -------
-    array
-        (T,).
+    `response` and `lead` come from a `Response`.
 
     Example
     -------

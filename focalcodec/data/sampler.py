@@ -1,4 +1,4 @@
-"""Which clips make which batch: a pure function of seed and epoch, on any number of processes."""
+"""The batches of an epoch: a pure function of seed and epoch, for any number of processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SORTINGS = ("random", "ascending", "descending", "bucketed")
 class EpochBatchSampler(Sampler[list[Any]]):
     """Batches of clip indices, for `DataLoader(batch_sampler=...)`.
 
-    Global batches are formed first, from seed and epoch alone, and each is then dealt out to
-    the ranks: the clips of all ranks at step k are those of batch k of a single process. Every
-    rank needs a clip, so a last batch with fewer clips than ranks joins the one before it;
-    `drop_last=True` makes batches the same for any number of processes.
+    Global batches are formed first, from seed and epoch only, and each is then divided among the
+    ranks: the clips of all ranks at step k are those of batch k of a single process. Every rank
+    needs a clip, so a last batch with fewer clips than ranks joins the one before it; with
+    `drop_last=True` batches are the same for any number of processes.
 
     Parameters
     ----------
@@ -33,37 +33,36 @@ class EpochBatchSampler(Sampler[list[Any]]):
     batch_size : int, optional
         Clips in a global batch.
     max_batch_seconds : float, optional
-        Instead of `batch_size`: the seconds of a global batch, padding counted, are at most
-        this.
+        Instead of `batch_size`: limit of the seconds of a global batch, padding included.
     sorting : {"random", "ascending", "descending", "bucketed"}
-        Order of the clips. "bucketed" puts clips of like duration (within a quarter of an
+        Order of the clips. "bucketed" puts clips of similar duration (within a quarter of an
         octave) together, in random order.
     seed : int
-        Of the run.
+        Seed of the run.
     world_size, rank : int
-        Processes, and which of them this is.
+        Number of processes, and the number of this one.
     drop_last : bool
-        Leave out the last batch of each epoch when it is not full (with `batch_size`).
+        Leave out the last batch of each epoch if it is not full (with `batch_size`).
     passes : int
-        How often an epoch goes over all clips.
+        Passes over all clips in an epoch.
     groups : sequence of str, optional
         Group of each clip, e.g. its language. In random and bucketed order each batch of
-        `batch_size` clips has of each group its share of the epoch, and each bucket its share of
-        the bucket, as near as whole clips allow; with `max_batch_seconds` on the average.
+        `batch_size` clips has each group's share of the epoch (in a bucket: of the bucket), as
+        nearly as whole clips allow; with `max_batch_seconds` on average.
     temperature : float
-        1 leaves the groups' shares as the corpus has them; above it, small groups get more, up
-        to all alike at infinity. The epoch stays as long: each clip of a group comes floor or
+        1 keeps the groups' shares of the corpus; higher values give more to small groups, until
+        all are equal at infinity. The epoch keeps its length: the clips of a group come floor or
         ceil times, and those left out come first in the next epoch.
     pure : bool
         No batch has clips of two groups.
     with_draws : bool
         Batches hold (index, how often the clip was drawn before) instead of the index. Both
-        depend on seed, epoch and place alone, so that a resumed run draws what it would have.
+        depend on seed, epoch and place only, so a resumed run draws the same.
 
     Raises
     ------
     UserError
-        No clips, fewer than a batch needs, options that do not fit together, or clips beyond
+        No clips, fewer than a batch needs, options that exclude each other, or clips longer than
         `max_batch_seconds`.
 
     Example
@@ -125,7 +124,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
                 f"{clips} clips are too few for batch_size={self.batch_size} on"
                 f" {self.world_size} processes; lower one of them"
             )
-        # Room for a clip of each process in every batch, whichever the clips.
+        # Any batch must have room for one clip of each process.
         least_seconds = float(self.durations.max()) * self.world_size
         if self.max_batch_seconds is not None and least_seconds > self.max_batch_seconds:
             raise UserError(
@@ -193,7 +192,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
         return group_quotas(np.bincount(self._codes), total, self.temperature)
 
     def _draw(self, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Clips of the epoch, and how often each was drawn before."""
+        """Clips of the epoch, and how often each was drawn before: (clips,) int64 both."""
         clips = len(self.durations)
         if self._codes is None:
             order = np.tile(np.arange(clips), self.passes)
@@ -225,7 +224,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
     def _spread(
         self, codes: np.ndarray, keys: np.ndarray, order: np.ndarray, generator: torch.Generator
     ) -> np.ndarray:
-        """Places of the clips with the groups spread evenly, in each bucket by itself."""
+        """Places of the clips with the groups spread evenly in each bucket."""
         starts = np.concatenate([[0], np.flatnonzero(np.diff(keys)) + 1, [len(keys)]]).tolist()
         parts = []
         for begin, end in zip(starts[:-1], starts[1:], strict=True):
@@ -235,7 +234,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
                 assert self.max_batch_seconds is not None
                 longest = float(self.durations[order[begin:end]].max())
                 size, head = max(1, int(self.max_batch_seconds / longest)), 0
-            # Where a bucket ends within a batch, the next one's clips fill it up.
+            # If a bucket ends within a batch, clips of the next bucket fill it up.
             whole, tail = divmod(end - begin - head, size)
             sizes = [n for n in (head, *[size] * whole, tail) if n]
             parts.append(begin + spread(codes[begin:end], sizes, generator))
@@ -267,11 +266,11 @@ class EpochBatchSampler(Sampler[list[Any]]):
     # -- iteration and resume --------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Batches of the present epoch, those already done included."""
+        """Batches of the current epoch, including those already done."""
         return len(self._bounds)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        """Batches of this rank that are not done yet."""
+        """Yield the batches of this rank that are not done yet."""
         order, draws = self._order, self._draws
         for begin, end in self._bounds[self.position :].tolist():
             own = slice(begin + self.rank, end, self.world_size)
@@ -279,46 +278,30 @@ class EpochBatchSampler(Sampler[list[Any]]):
             yield list(zip(batch, draws[own].tolist(), strict=True)) if self.with_draws else batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Turn to an epoch. Turning to the present one keeps the position, as a resume needs.
-
-        Parameters
-        ----------
-        epoch : int
-            Epoch.
-        """
+        """Go to the start of an epoch; the current epoch keeps its position, as a resume needs."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
             self._make_batches()
 
     def advance(self, num_batches: int = 1) -> None:
-        """Count batches as done: the next iteration begins behind them, without loading them.
+        """Count batches as done: the next iteration begins after them, without loading them.
 
-        The trainer calls it after each step, since only it knows which of the batches that the
-        loader's workers fetched ahead were used.
-
-        Parameters
-        ----------
-        num_batches : int
-            Batches done since the last call.
+        The trainer calls it after each step, because only the trainer knows which of the batches
+        that the loader's workers fetched ahead were used.
         """
         self.position += num_batches
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, position, and what the order depends on; plain numbers and strings."""
+        """Epoch, position, and everything that shapes the order; plain numbers and strings."""
         return {"epoch": self.epoch, "position": self.position, "key": self._key()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to where a state was taken.
-
-        Parameters
-        ----------
-        state : dict
-            From `state_dict`, of a run with any number of processes.
+        """Go to the position of a `state_dict`, of a run with any number of processes.
 
         Raises
         ------
         UserError
-            Within an epoch, when the clips or an option that shapes its batches have changed.
+            Within an epoch, if the clips or an option that shapes its batches have changed.
         """
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self._make_batches()
@@ -329,7 +312,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
         elif changed and self.position > 0:
             name = changed[0]
             raise UserError(
-                f"resume in the midst of epoch {self.epoch}: {name} was {before.get(name)},"
+                f"resume in the middle of epoch {self.epoch}: {name} was {before.get(name)},"
                 f" is {now.get(name)}; set it back, or start from the end of an epoch"
             )
 

@@ -1,44 +1,49 @@
-"""Which clips of one folder are for training, which for validation and which for the test."""
+"""Split the clips of one folder into sets for training, validation and test."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import TypeAlias
 
-from focalcodec.data.manifest_builder import Row, part
+from focalcodec.data.prepare import Row, segment_row
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
+from focalcodec.files import file_sha256
 
 SETS = ("train", "valid", "test")
 SPLIT_BY = ("auto", "speaker", "file")
 _logger = logging.getLogger(__name__)
-_SHORTEST_PART = 1.0  # seconds, of a part that is a set or the least of it
+_SHORTEST_PART = 1.0  # seconds, of the smallest set that is part of a file
+_PEEK = 4096  # bytes in the middle, which differ in all files but true copies and silence
 
-Group: TypeAlias = "tuple[str, str]"  # what its name is of, and the name
+Group: TypeAlias = "tuple[str, str]"  # ("speaker" or "file", name)
 
 
 @dataclass(frozen=True)
 class ShareOptions:
-    """How clips are shared out.
+    """How clips are split.
 
     Parameters
     ----------
     split_by : {"auto", "speaker", "file"}
-        What never is in two sets. "auto" takes speakers where there are so many that the smaller
-        share is that of one speaker or more, else files.
+        What is never in two sets. "auto" takes speakers if there are so many that the smaller share
+        is one speaker or more, else files.
     valid_share, test_share : float
-        Of the seconds.
+        Shares of the seconds.
     seed : int
-        Of the order.
+        Seed of the order.
 
     Raises
     ------
     UserError
-        A value that is none.
+        A value out of range.
 
     Example
     -------
@@ -55,7 +60,7 @@ together below 1
     seed: int = 1986
 
     def __post_init__(self) -> None:
-        """Refuse values that are none before any file is looked at."""
+        """Check the values before any file is read."""
         if self.split_by not in SPLIT_BY:
             raise UserError(f"split_by={self.split_by!r}: not one of {', '.join(SPLIT_BY)}")
         if not (self.smallest > 0 and self.valid_share + self.test_share < 1):
@@ -66,33 +71,33 @@ together below 1
 
     @property
     def smallest(self) -> float:
-        """The smaller of both shares."""
+        """The smaller share."""
         return min(self.valid_share, self.test_share)
 
 
 def share_out(
     rows: Sequence[Row], copies: Mapping[str, str], options: ShareOptions, where: str
 ) -> tuple[dict[str, list[Row]], str]:
-    """Share whole files out to the three sets.
+    """Split whole files into the three sets.
 
-    A hash of its name orders the groups: the same folder always gives the same sets, and files
-    that are added later hardly move others.
+    Groups (speakers or files) are ordered by a hash of their name: the same folder always gives
+    the same sets, and files that are added later move few others.
 
     Parameters
     ----------
     rows : sequence of dict
-        One a file, as `build_manifests` makes them.
+        One per file, as `build_manifests` makes them.
     copies : mapping of str to str
-        Files with the bytes of another one, from `first_copies`: never in two sets.
+        Files with the same bytes as another file, from `first_copies`: never in two sets.
     options : ShareOptions
-        How.
+        How to split.
     where : str
-        The folder, to be named.
+        The folder, for messages.
 
     Returns
     -------
     sets : dict of str to list of dict
-        "train", "valid" and "test", none of them empty. With fewer than three files these are
+        "train", "valid" and "test", none of them empty. With fewer than three files the sets are
         parts of files: one stretch of time each.
     how : str
         What was split by and why, for people.
@@ -102,7 +107,7 @@ def share_out(
     UserError
         Too few speakers, or too little audio.
     """
-    # Copies count for nothing: a set of nothing else would be none.
+    # Copies do not count: a set must not hold only copies.
     firsts = [row for row in rows if row["wav"] not in copies]
     speakers = len({row["spk_id"] for row in firsts} - {""})
     needed = math.ceil(1 / options.smallest)
@@ -125,7 +130,7 @@ def share_out(
 
 
 def _group(row: Row, by_speaker: bool) -> Group:
-    """What a row must stay together with; a file of no speaker stands for itself."""
+    """What a row must stay together with; a file without a speaker is its own group."""
     return ("speaker", row["spk_id"]) if by_speaker and row["spk_id"] else ("file", row["wav"])
 
 
@@ -153,18 +158,18 @@ def _place(
 ) -> dict[str, list[Row]]:
     """Rows of each set.
 
-    A copy is where the first of its kind is; if its speaker is elsewhere, it is left out. Speakers
-    who share a file are not made one: a jingle or silence in all folders would make one of all.
+    A copy goes where the first file with its bytes is; if its speaker is in another set, it is left
+    out. Speakers who share a file stay separate: a jingle in all folders would join them all.
     """
-    homes = {row["wav"]: chosen.get(_group(row, by_speaker)) for row in rows}
+    set_of = {row["wav"]: chosen.get(_group(row, by_speaker)) for row in rows}
     sets: dict[str, list[Row]] = {name: [] for name in SETS}
     left_out = 0
     for row in rows:
         wav = row["wav"]
-        home = homes[copies.get(wav, wav)]
-        assert home is not None  # of a first copy
-        if homes[wav] in (None, home):
-            sets[home].append(row)
+        name = set_of[copies.get(wav, wav)]
+        assert name is not None  # the first of its copies has a set
+        if set_of[wav] in (None, name):
+            sets[name].append(row)
         else:
             left_out += 1
     if left_out:
@@ -173,21 +178,21 @@ def _place(
 
 
 def _fill(groups: Sequence[tuple[Group, float]], target: float, most: int) -> list[Group]:
-    """Groups from the beginning whose seconds are nearest the target: one at least."""
-    taken: list[Group] = []
+    """First groups whose seconds sum up nearest to the target; at least one, at most `most`."""
+    selected: list[Group] = []
     filled = 0.0
     for name, seconds in groups:
         if seconds > target:
-            continue  # it would be the whole set; where it stays, others are heard too
-        if len(taken) == most or abs(filled + seconds - target) >= abs(filled - target):
+            continue  # it would be the whole set; without it the set has several groups
+        if len(selected) == most or abs(filled + seconds - target) >= abs(filled - target):
             break
-        taken.append(name)
+        selected.append(name)
         filled += seconds
-    return taken or [min(groups, key=lambda group: group[1])[0]]
+    return selected or [min(groups, key=lambda group: group[1])[0]]
 
 
 def _by_time(rows: Sequence[Row], options: ShareOptions, where: str) -> dict[str, list[Row]]:
-    """The beginning of each file for training, then validation, its end for the test."""
+    """Cut each file: first training, then validation, its end for the test."""
     sets: dict[str, list[Row]] = {name: [] for name in SETS}
     for row in rows:
         total, end = row["num_samples"], 1 - options.test_share
@@ -196,7 +201,7 @@ def _by_time(rows: Sequence[Row], options: ShareOptions, where: str) -> dict[str
             sets["train"].append(row)
             continue
         for name, start, stop in zip(SETS, edges, edges[1:], strict=False):
-            sets[name].append(part(row, f"{row['ID']}_{name}", start, stop))
+            sets[name].append(segment_row(row, f"{row['ID']}_{name}", start, stop))
     if not sets["test"]:
         least = _SHORTEST_PART / options.smallest
         raise UserError(
@@ -205,3 +210,61 @@ def _by_time(rows: Sequence[Row], options: ShareOptions, where: str) -> dict[str
             f" {least:g} s or more"
         )
     return sets
+
+
+# -- files with the same bytes ---------------------------------------------------------------------
+
+
+def first_copies(
+    data_root: str | Path, paths: Sequence[str], num_threads: int = 8
+) -> dict[str, str]:
+    """Find files with the same bytes: for each further copy, the first of them by name.
+
+    Sizes are compared first, then some bytes of the middle; only files that agree in both are
+    hashed. So a corpus of different recordings is hardly read.
+
+    Parameters
+    ----------
+    data_root : str or path
+        Folder.
+    paths : sequence of str
+        Readable files below it.
+    num_threads : int
+        Threads that read.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name, content in (("a", b"same"), ("b", b"different"), ("c", b"same")):
+    ...         _ = Path(folder, name).write_bytes(content)
+    ...     first_copies(folder, ["c", "b", "a"])
+    {'c': 'a'}
+    """
+    root = Path(data_root)
+    alike = [sorted(paths)]
+    with ThreadPool(num_threads) as pool:
+        for look in (_size, _middle, file_sha256):
+            alike = [same for some in alike for same in _alike(pool, root, some, look)]
+    return {path: same[0] for same in alike for path in same[1:]}
+
+
+def _alike(
+    pool: ThreadPool, root: Path, paths: Sequence[str], look: Callable[[Path], Hashable]
+) -> Iterable[list[str]]:
+    """Groups of two or more paths with the same look."""
+    found = defaultdict(list)
+    looks = pool.imap(look, (root / path for path in paths), chunksize=16)
+    for path, value in zip(paths, looks, strict=True):
+        found[value].append(path)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _middle(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size // 2 - _PEEK // 2))
+        return hashlib.sha256(file.read(_PEEK)).digest()

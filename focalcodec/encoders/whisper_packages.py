@@ -19,8 +19,8 @@ from torch import Tensor
 
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import check_sha256, package_folder
 from focalcodec.metrics.whisper import MODELS
+from focalcodec.packages import check_sha256, package_folder
 
 MIX = Path(__file__).parents[1] / "models" / "whisper_base_mix.safetensors"
 _FLOATS = {0: np.float32, 4: np.float16}

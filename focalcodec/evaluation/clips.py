@@ -121,7 +121,7 @@ def read_sets(
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.corpus import embedded_corpus
     >>> (found,) = read_sets(embedded_corpus("LibriSpeech") / "test-real")
     >>> found.name, len(found.clips), found.clips[0].speaker
     ('test-real', 7, '91')

@@ -12,12 +12,7 @@ from typing import Any
 import torch
 
 from focalcodec.metrics.judge import Clip, Column, SignalJudge, at_rate
-from focalcodec.metrics.packages import (
-    check_sha256,
-    need_beside_torchaudio,
-    package_folder,
-    versions,
-)
+from focalcodec.packages import check_sha256, need_beside_torchaudio, package_folder, versions
 
 INSTALL = "pip install distillmos==0.9.1 xls-r-sqa==0.1.0"
 SAMPLE_RATE = 16000

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from focalcodec.metrics.judge import Clip, Column, SignalJudge, at_rate
-from focalcodec.metrics.packages import check_sha256, need, package_folder, versions
+from focalcodec.packages import check_sha256, need, package_folder, versions
 
 INSTALL = "pip install speechmos==0.0.1.1 onnxruntime requests"
 SAMPLE_RATE = 16000

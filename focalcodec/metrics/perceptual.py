@@ -11,7 +11,7 @@ import warnings
 from torch import Tensor
 
 from focalcodec.metrics.judge import Clip, Column, SignalJudge, at_rate, fit
-from focalcodec.metrics.packages import need, need_beside_torchaudio, package_folder, versions
+from focalcodec.packages import need, need_beside_torchaudio, package_folder, versions
 
 SAMPLE_RATE = 16000
 PESQ_INSTALL = "pip install torchmetrics==1.9.0 pesq==0.0.4"

@@ -13,8 +13,8 @@ import librosa
 import torch
 from torch import Tensor, nn
 
-from focalcodec.metrics.packages import check_sha256, package_folder, versions
 from focalcodec.metrics.similarity import SAMPLE_RATE, SimilarityJudge
+from focalcodec.packages import check_sha256, package_folder, versions
 
 INSTALL = "pip install --no-deps Resemblyzer==0.1.4"
 SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.metrics.judge import Clip, Column, SignalJudge, at_rate, fit
-from focalcodec.metrics.packages import versions
+from focalcodec.packages import versions
 
 SAMPLE_RATE = 16000
 RESOLUTIONS = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))  # transform, hop, window

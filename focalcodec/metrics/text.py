@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from focalcodec.metrics.packages import need
+from focalcodec.packages import need
 
 INSTALL = "pip install jiwer==4.0.0 transformers"
 NORMALISER = "Whisper's: English without its table of spellings, basic for other languages"

@@ -20,7 +20,7 @@ from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
 from focalcodec.metrics.hub_weights import judge_folder
 from focalcodec.metrics.judge import Clip, Column, SignalJudge, at_rate
-from focalcodec.metrics.packages import need_beside_torchaudio, package_folder, versions
+from focalcodec.packages import need_beside_torchaudio, package_folder, versions
 
 SOURCE = "k2-fsa/TTS_eval_models"
 WEIGHTS = "mos/utmos22_strong_step7459_v1.pt"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from focalcodec.files import file_sha256
 from focalcodec.metrics.hub_weights import judge_folder
-from focalcodec.metrics.packages import need_beside_torchaudio, package_folder, versions
 from focalcodec.metrics.similarity import SAMPLE_RATE, SimilarityJudge
+from focalcodec.packages import need_beside_torchaudio, package_folder, versions
 
 SOURCE = "microsoft/wavlm-base-sv"
 INSTALL = "pip install transformers"

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import check_sha256, need, package_folder, versions
 from focalcodec.metrics.text import NORMALISER
 from focalcodec.metrics.transcript_judge import TranscriptJudge
+from focalcodec.packages import check_sha256, need, package_folder, versions
 
 WHISPER = "pip install faster-whisper==1.2.1 jiwer==4.0.0 transformers"
 

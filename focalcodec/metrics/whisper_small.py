@@ -14,9 +14,9 @@ import torch
 
 from focalcodec.files import file_sha256
 from focalcodec.metrics.hub_weights import judge_folder
-from focalcodec.metrics.packages import need_beside_torchaudio, package_folder, versions
 from focalcodec.metrics.text import INSTALL, NORMALISER
 from focalcodec.metrics.transcript_judge import SAMPLE_RATE, TranscriptJudge
+from focalcodec.packages import need_beside_torchaudio, package_folder, versions
 
 SOURCE = "openai/whisper-small"
 WINDOW = 30 * SAMPLE_RATE  # samples: longer clips are heard piece by piece, with time stamps

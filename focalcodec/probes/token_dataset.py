@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from focalcodec.data.batch import AudioBatch, pad_collate
-from focalcodec.data.dataset import AudioDataset
+from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
 from focalcodec.errors import UserError
 from focalcodec.tokenize.store import TokenStore
 

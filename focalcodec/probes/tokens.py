@@ -22,7 +22,7 @@ from focalcodec.coders.coder import Sent
 from focalcodec.coders.focal import FocalCoder, VocoderCoder
 from focalcodec.coders.hub import HubCoder
 from focalcodec.coders.spec import load_coder, parse_spec
-from focalcodec.data.clip_audio import read_clip
+from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
 from focalcodec.tokenize.plan import ModelIdentity, Shard, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus

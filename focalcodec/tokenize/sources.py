@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from focalcodec.audio import AUDIO_SUFFIXES, AudioSource
-from focalcodec.data.found import path_ids, walk_files
+from focalcodec.data.corpus import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.errors import UserError
 
@@ -153,7 +153,7 @@ def open_corpus(
 
     Example
     -------
-    >>> from focalcodec.data.embedded import embedded_corpus
+    >>> from focalcodec.data.corpus import embedded_corpus
     >>> source = open_corpus(str(embedded_corpus("LibriSpeech") / "test-real"))
     >>> source.clips[0].id, source.clips[0].location
     ('91/1/91-1-0000', '$data_root/91/1/91-1-0000.flac')

@@ -26,8 +26,7 @@ from speechbrain.utils.checkpoints import (
 )
 from torch import Tensor, nn
 
-from focalcodec.data.encode import batch_feats
-from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.feature_cache import FeatureCache, batch_feats
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.training.distributed import (

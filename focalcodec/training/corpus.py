@@ -7,16 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from focalcodec.data.manifest import read_manifest
+from focalcodec.data.corpus import SetSource, check_data_folder
+from focalcodec.data.manifest import is_prepared, prepared_root, read_manifest, read_prepared
 from focalcodec.data.own_folder import OWN_OPTIONS, find_clips, prepare_own
-from focalcodec.data.prepare import (
-    SetSource,
-    check_data_folder,
-    is_prepared,
-    prepare_sets,
-    prepared_root,
-    read_prepared,
-)
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.errors import UserError
 
 Rows = Sequence[dict[str, Any]]

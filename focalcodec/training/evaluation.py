@@ -11,8 +11,8 @@ from typing import Any
 
 from focalcodec.coders.spec import parse_specs
 from focalcodec.compat import ensure_torchaudio
-from focalcodec.data.prepare import prepared_names, prepared_root
-from focalcodec.data.whole_files import write_whole_files
+from focalcodec.data.clips import write_whole_files
+from focalcodec.data.manifest import prepared_names, prepared_root
 from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
 from focalcodec.evaluation.clips import ClipSet, SetOptions, read_sets

@@ -11,8 +11,7 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from torch.utils.data import DataLoader
 
-from focalcodec.data.batch import AudioBatch, pad_collate
-from focalcodec.data.dataset import AudioDataset
+from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError

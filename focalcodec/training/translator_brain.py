@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.audio import resample, write_audio
-from focalcodec.data.clip_audio import read_clip
+from focalcodec.data.clips import read_clip
 from focalcodec.data.manifest import DATA_ROOT, write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from focalcodec.data.prepare import FoundClip, FoundFile, SetSource
+from focalcodec.data.corpus import FoundClip, FoundFile, SetSource
 from focalcodec.errors import UserError
 
 FOLDER, DEMOGRAPHICS = "AudioWAV", "VideoDemographics.csv"

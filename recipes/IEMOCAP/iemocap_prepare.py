@@ -13,14 +13,8 @@ from iemocap_tree import iemocap_sets
 from ravdess import ravdess_source
 from toy_emotions import toy_sets
 
-from focalcodec.data.manifest_builder import Row
-from focalcodec.data.prepare import (
-    PrepareOptions,
-    SetSource,
-    check_data_folder,
-    prepare_sets,
-    prepare_shares,
-)
+from focalcodec.data.corpus import PrepareOptions, SetSource, check_data_folder
+from focalcodec.data.prepare import Row, prepare_sets, prepare_shares
 from focalcodec.data.shares import ShareOptions, share_out
 from focalcodec.errors import UserError
 

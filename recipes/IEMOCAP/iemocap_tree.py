@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from focalcodec.data.prepare import FoundClip, FoundFile, SetSource
+from focalcodec.data.corpus import FoundClip, FoundFile, SetSource
 from focalcodec.errors import UserError
 
 # Excitement counts as happiness: the four classes have 5531 clips, of 10039.

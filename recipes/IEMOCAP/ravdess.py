@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from focalcodec.data.prepare import FoundClip, FoundFile, SetSource
+from focalcodec.data.corpus import FoundClip, FoundFile, SetSource
 from focalcodec.errors import UserError
 
 EMOTIONS = {"01": "neutral", "03": "happy", "04": "sad", "05": "angry"}

@@ -16,10 +16,9 @@ import torch
 from tqdm import tqdm
 
 from focalcodec.audio import read_audio, write_audio
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import FoundClip, FoundFile, SetSource, embedded_corpus, walk_files
 from focalcodec.data.librispeech_tree import EMBEDDED_SPLITS
 from focalcodec.data.librispeech_tree import find_clips as find_embedded
-from focalcodec.data.prepare import FoundClip, FoundFile, SetSource, walk_files
 
 SAMPLE_RATE = 16000
 SEMITONES, SPEED = 4.0, 1.3

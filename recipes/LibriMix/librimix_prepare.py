@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from focalcodec.audio import audio_info
+from focalcodec.data.corpus import FoundClip, FoundFile, PrepareOptions, SetSource, walk_files
 from focalcodec.data.librispeech_tree import find_clips, librispeech_sets, named_sets
-from focalcodec.data.manifest import DATA_ROOT
+from focalcodec.data.manifest import DATA_ROOT, read_prepared
 from focalcodec.data.mixture_files import (
     RATE_FOLDER,
     ToDisk,
@@ -25,15 +26,7 @@ from focalcodec.data.mixture_files import (
 )
 from focalcodec.data.mixtures import check_mode, mixture_and_target
 from focalcodec.data.noise import WHAM_SPLITS
-from focalcodec.data.prepare import (
-    FoundClip,
-    FoundFile,
-    PrepareOptions,
-    SetSource,
-    prepare_sets,
-    read_prepared,
-    walk_files,
-)
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.errors import UserError
 
 

@@ -13,7 +13,7 @@ from demo_tree import DemoClip
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import need
+from focalcodec.packages import need
 
 INSTALL = 'pip install -e ".[demo-corpus]"'
 SAMPLE_RATE = 16000

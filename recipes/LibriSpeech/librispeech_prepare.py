@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from focalcodec.audio import Channels
+from focalcodec.data.corpus import PrepareOptions, SetSource
 from focalcodec.data.librispeech_tree import librispeech_sets, named_sets, with_noisy
-from focalcodec.data.manifest_builder import Row
-from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, prepare_shares
+from focalcodec.data.prepare import Row, prepare_sets, prepare_shares
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 
@@ -51,7 +51,7 @@ def prepare_librispeech(
     skip_prep : bool
         Return at once: the manifests are there.
     channels, min_seconds, max_broken_share
-        See `focalcodec.data.prepare.PrepareOptions`.
+        See `focalcodec.data.corpus.PrepareOptions`.
     shares : sequence of float, optional
         Of train, valid and test, such as [0.8, 0.1, 0.1]: the clips of `tr_splits` are shared out
         to the three at random, so that each set has all speakers. There are no other sets then.

@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from focalcodec.data.embedded import embedded_corpus
-from focalcodec.data.prepare import (
+from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
     PrepareOptions,
     SetSource,
     check_data_folder,
-    prepare_sets,
+    embedded_corpus,
 )
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.errors import UserError
 
 SETS = {"train": "train", "dev": "valid", "test": "test"}

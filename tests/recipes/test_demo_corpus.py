@@ -18,8 +18,8 @@ import pytest
 import soundfile
 import torch
 
+from focalcodec.data.corpus import walk_files
 from focalcodec.data.librispeech_tree import find_clips
-from focalcodec.data.prepare import walk_files
 from focalcodec.errors import UserError
 
 av = pytest.importorskip("av")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from tests.unit.small_encoders import WHISPER

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from focalcodec.data.prepare import prepared_how, read_prepared
+from focalcodec.data.manifest import prepared_how, read_prepared
 from focalcodec.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "IEMOCAP"

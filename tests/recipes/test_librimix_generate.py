@@ -14,8 +14,8 @@ import pytest
 import speechbrain as sb
 import torch
 
-from focalcodec.data.batch import AudioBatch
-from focalcodec.data.prepare import read_prepared
+from focalcodec.data.dataset import AudioBatch
+from focalcodec.data.manifest import read_prepared
 from focalcodec.errors import UserError
 from focalcodec.training.config import read_tree
 from focalcodec.training.quantizer import QuantizerBrain

@@ -14,10 +14,9 @@ import torch
 
 from focalcodec.audio import read_audio
 from focalcodec.data.dataset import AudioDataset
-from focalcodec.data.manifest import read_manifest
+from focalcodec.data.manifest import prepared_root, read_manifest, read_prepared
 from focalcodec.data.mixture_files import ToDisk
 from focalcodec.data.mixtures import MixtureMaker
-from focalcodec.data.prepare import prepared_root, read_prepared
 from focalcodec.errors import UserError
 from tests.recipes.librimix import PAIRS, load, write_librispeech, write_mixture, write_tree
 from tests.unit.data.voices import voice, write_voices

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from focalcodec.data.dataset import AudioDataset
-from focalcodec.data.prepare import read_prepared
+from focalcodec.data.manifest import read_prepared
 from focalcodec.errors import UserError
 from tests.unit.data.voices import write_voices
 

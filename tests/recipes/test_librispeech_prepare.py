@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from focalcodec.data.manifest import read_manifest
-from focalcodec.data.prepare import read_prepared
+from focalcodec.data.manifest import read_manifest, read_prepared
 from focalcodec.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "LibriSpeech"

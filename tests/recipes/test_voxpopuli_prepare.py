@@ -18,8 +18,8 @@ import pytest
 import soundfile
 
 from focalcodec.audio import read_audio
-from focalcodec.data.embedded import embedded_corpus
-from focalcodec.data.prepare import read_prepared
+from focalcodec.data.corpus import embedded_corpus
+from focalcodec.data.manifest import read_prepared
 from focalcodec.errors import UserError
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "VoxPopuli"

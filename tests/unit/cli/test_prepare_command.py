@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from focalcodec.cli.main import main
-from focalcodec.data.prepare import read_prepared
+from focalcodec.data.manifest import read_prepared
 
 
 def write_clip(path: Path, seconds: float = 1.0, channels: int = 1) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from focalcodec.cli.main import main
 from focalcodec.cli.tokenize import parse_special
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
 from focalcodec.tokenize import TokenStore
 from tests.unit.small_codecs import GOLDEN

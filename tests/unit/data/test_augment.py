@@ -11,7 +11,7 @@ import torch
 
 from focalcodec.audio import resampled_length
 from focalcodec.data.augment import Augmenter, Plan, change_voice
-from focalcodec.data.clip_pool import ClipPool
+from focalcodec.data.noise import ClipPool
 from focalcodec.errors import UserError
 from tests.unit.data.voices import RATE, write_voices
 

@@ -15,8 +15,8 @@ import soundfile
 from focalcodec.audio import audio_info
 from focalcodec.data.augment import Augmenter
 from focalcodec.data.augment_files import CopyPart, write_copy
+from focalcodec.data.corpus import walk_files
 from focalcodec.data.librispeech_tree import find_clips
-from focalcodec.data.prepare import walk_files
 from focalcodec.errors import UserError
 from tests.unit.data.voices import write_voices
 
@@ -99,7 +99,7 @@ def test_other_options_or_clips_are_refused(made: Path, corpus: Path, tmp_path: 
     with pytest.raises(UserError, match="made with clips=12"):
         write_copy(CopyPart(larger, made, "train", 1), MAKE, seed=1)
     write_voices(tmp_path / "out", "train-aug1")
-    with pytest.raises(UserError, match="not made here"):
+    with pytest.raises(UserError, match="of unknown origin"):
         write_copy(CopyPart(larger, tmp_path / "out", "train", 1), MAKE, seed=1)
 
 

@@ -10,11 +10,9 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from focalcodec.data.batch import pad_collate
-from focalcodec.data.dataset import AudioDataset
-from focalcodec.data.embedded import embedded_corpus
-from focalcodec.data.encode import batch_feats
-from focalcodec.data.feature_cache import FeatureCache, cache_bytes, encoder_key
+from focalcodec.data.corpus import embedded_corpus
+from focalcodec.data.dataset import AudioDataset, pad_collate
+from focalcodec.data.feature_cache import FeatureCache, batch_feats, cache_bytes, encoder_key
 from focalcodec.data.randomness import clip_generator
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.encoders.logmel import LogMel
@@ -176,5 +174,5 @@ def test_cost_is_told_before(tmp_path):
 def test_embedded_corpus_is_found_or_refused():
     assert (embedded_corpus("LibriSpeech") / "train-mini").is_dir()
     assert (embedded_corpus("VoxPopuli") / "transcribed_data" / "en" / "asr_dev.tsv").is_file()
-    with pytest.raises(UserError, match="the embedded corpus is not there"):
+    with pytest.raises(UserError, match="the embedded corpus is missing"):
         embedded_corpus("TIMIT")

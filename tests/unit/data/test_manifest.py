@@ -69,7 +69,7 @@ def test_users_own_csv_with_three_columns(tmp_path):
         ("ID,duration,wav\na,nan,x\n", "line 2: duration=nan"),
         ("ID,duration,wav,num_samples\na,1,x,1.5\n", "num_samples='1.5' is not a number"),
         ("ID,duration,wav\na,1,x\nb,1,y\na,1,z\n", "line 4: ID 'a' is on line 2 already"),
-        ("ID,duration,wav\na,1,$data_root/x\n", "1 of 1 audio files are not there, first .*x"),
+        ("ID,duration,wav\na,1,$data_root/x\n", "1 of 1 audio files are missing, first .*x"),
         ("ID,duration,wav\n" + "a" * 200000 + ",1,x\n", "not a CSV file"),
         ("ID,duration,wav,start\na,1,x,0\n", "column start without stop"),
         ("ID,duration,wav,stop\na,1,x,9\n", "column stop without start"),
@@ -113,7 +113,7 @@ def test_all_paths_are_below_the_data_root(tmp_path):
     assert read["s2"] == f"{tmp_path}/s2.flac"
     assert read["note"] == "in $data_root/x"
     (tmp_path / "n.flac").unlink()
-    with pytest.raises(UserError, match="1 of 2 audio files are not there, first .*n.flac"):
+    with pytest.raises(UserError, match="1 of 2 audio files are missing, first .*n.flac"):
         read_manifest(tmp_path / "m.csv", tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_segments_are_numbers(tmp_path):
     read = read_manifest(tmp_path / "m.csv", tmp_path)
     assert [(row["start"], row["stop"]) for row in read] == [(0, 24000), (24000, 48000)]
     (tmp_path / "a.flac").unlink()
-    with pytest.raises(UserError, match="1 of 1 audio files are not there"):
+    with pytest.raises(UserError, match="1 of 1 audio files are missing"):
         read_manifest(tmp_path / "m.csv", tmp_path)
 
 

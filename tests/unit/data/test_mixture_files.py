@@ -122,7 +122,7 @@ def test_other_seed_clips_or_options_are_refused(
 
 def test_trees_of_others_are_not_written_into(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "wav16k" / "min" / "dev").mkdir(parents=True)
-    with pytest.raises(UserError, match="not made here"):
+    with pytest.raises(UserError, match="of unknown origin"):
         write_mixtures(TreePart(tmp_path, "dev", ["min"]), MAKE, rows, seed=1)
 
 

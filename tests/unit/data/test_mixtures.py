@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from focalcodec.data.dataset import AudioDataset
-from focalcodec.data.loudness import measure_loudness
 from focalcodec.data.mixtures import MixtureMaker, mixture_and_target
+from focalcodec.data.noise import measure_loudness
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from tests.unit.data.voices import RATE, voice, write_voices
@@ -49,7 +49,7 @@ def test_loudness_is_librimixs(rows: list[dict[str, Any]]) -> None:
     speech, noise = [], []
     for draw in range(40):
         sources = maker.sources(rows[draw % 6], draw)
-        speech.append(measure_loudness(sources.said[0], RATE))
+        speech.append(measure_loudness(sources.early[0], RATE))
         noise.append(measure_loudness(sources.noise, RATE))
     assert min(speech) >= -33.01 and max(speech) <= -24.99
     assert min(noise) >= -38.01 and max(noise) <= -29.99
@@ -61,7 +61,9 @@ def test_loudness_is_librimixs(rows: list[dict[str, Any]]) -> None:
 def test_snr_is_as_asked(rows: list[dict[str, Any]], snr: float, reverb_share: float) -> None:
     options = {"snr_db": [snr, snr], "mode": "max", "reverb_share": reverb_share, "rooms": 1}
     sources = make(rows, num_speakers=2, **options).sources(rows[1], 0)
-    assert ratio_db(np.sum(sources.heard, axis=0), sources.noise) == pytest.approx(snr, abs=0.01)
+    assert ratio_db(np.sum(sources.reverberant, axis=0), sources.noise) == pytest.approx(
+        snr, abs=0.01
+    )
 
 
 def test_snr_is_drawn_from_its_range(rows: list[dict[str, Any]]) -> None:
@@ -69,7 +71,7 @@ def test_snr_is_drawn_from_its_range(rows: list[dict[str, Any]]) -> None:
     found = []
     for draw in range(30):
         sources = maker.sources(rows[0], draw)
-        found.append(ratio_db(sources.heard[0], sources.noise))
+        found.append(ratio_db(sources.reverberant[0], sources.noise))
     assert -0.01 <= min(found) < 2 and 8 < max(found) <= 10.01
 
 
@@ -99,7 +101,7 @@ def test_silence_gives_no_nan(tmp_path: Path) -> None:
 
 def test_signals_are_sums_of_sources(rows: list[dict[str, Any]]) -> None:
     sources = make(rows, num_speakers=3).sources(rows[0], 0)
-    one, two, three = sources.said
+    one, two, three = sources.early
     assert np.allclose(sources.signal("s2"), two)
     assert np.allclose(sources.signal("mix_clean"), one + two + three)
     assert np.allclose(sources.signal("mix_single"), one + sources.noise)
@@ -121,11 +123,11 @@ def test_target_is_in_line_with_mixture_and_clip(
 
 def test_reverberation_is_heard_but_its_tail_is_not_aimed_at(rows: list[dict[str, Any]]) -> None:
     sources = make(rows, reverb_share=1.0, rooms=1).sources(rows[0], 0)
-    tail = sources.heard[0] - sources.said[0]
-    assert np.mean(tail**2) > 0.01 * np.mean(sources.said[0] ** 2)
+    tail = sources.reverberant[0] - sources.early[0]
+    assert np.mean(tail**2) > 0.01 * np.mean(sources.early[0] ** 2)
     early = int(0.05 * RATE)
     assert not np.allclose(tail[early:], 0) and np.abs(tail[: early // 2]).max() < 1e-6
-    assert np.allclose(sources.signal("mix_single"), sources.heard[0] + sources.noise)
+    assert np.allclose(sources.signal("mix_single"), sources.reverberant[0] + sources.noise)
 
 
 def test_modes_end_with_the_shortest_and_the_longest(rows: list[dict[str, Any]]) -> None:
@@ -235,9 +237,9 @@ def test_what_is_heard_and_aimed_at(rows: list[dict[str, Any]]) -> None:
     assert mixed.noisy.equal(mixed.clean)
     sources = maker.sources(rows[0], 0).cut("min")
     single = make(rows, num_speakers=2, mixture="mix_single")(rows[0], 0)
-    assert np.allclose(single.clean.numpy(), sources.said[0], atol=1e-6)
+    assert np.allclose(single.clean.numpy(), sources.early[0], atol=1e-6)
     first = make(rows, num_speakers=2, target="s1")(rows[0], 0)
-    assert np.allclose(first.clean.numpy(), sources.said[0], atol=1e-6)
+    assert np.allclose(first.clean.numpy(), sources.early[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from focalcodec.data.clip_pool import ClipPool
-from focalcodec.data.noise import GeneratedNoise, NoiseFolder, extend
+from focalcodec.data.noise import ClipPool, GeneratedNoise, NoiseFolder, extend
 from focalcodec.errors import UserError
 from tests.unit.data.voices import RATE, voice, write_voices
 

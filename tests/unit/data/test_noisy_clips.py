@@ -8,10 +8,8 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from focalcodec.data.batch import AudioBatch, pad_collate
-from focalcodec.data.dataset import AudioDataset, Mixed
-from focalcodec.data.encode import batch_feats
-from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.dataset import AudioBatch, AudioDataset, Mixed, pad_collate
+from focalcodec.data.feature_cache import FeatureCache, batch_feats
 from focalcodec.data.randomness import clip_generator
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.encoders.logmel import LogMel

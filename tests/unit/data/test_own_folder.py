@@ -13,21 +13,12 @@ import pytest
 import soundfile
 import torch
 
-from focalcodec.data.batch import pad_collate
-from focalcodec.data.copies import first_copies
-from focalcodec.data.dataset import AudioDataset
-from focalcodec.data.encode import batch_feats
-from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.corpus import PrepareOptions, walk_files
+from focalcodec.data.dataset import AudioDataset, pad_collate
+from focalcodec.data.feature_cache import FeatureCache, batch_feats
+from focalcodec.data.manifest import SETS_NAME, prepared_how, prepared_root, read_prepared
 from focalcodec.data.own_folder import OWN_OPTIONS, find_clips, prepare_own
-from focalcodec.data.prepare import (
-    SETS_NAME,
-    PrepareOptions,
-    prepared_how,
-    prepared_root,
-    read_prepared,
-    walk_files,
-)
-from focalcodec.data.shares import SETS, ShareOptions
+from focalcodec.data.shares import SETS, ShareOptions, first_copies
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 

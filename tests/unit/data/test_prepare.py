@@ -13,19 +13,10 @@ import soundfile
 import torch
 
 from focalcodec.audio import AUDIO_SUFFIXES, read_audio
-from focalcodec.data.clip_audio import read_clip
-from focalcodec.data.prepare import (
-    FoundClip,
-    FoundFile,
-    PrepareOptions,
-    SetSource,
-    is_prepared,
-    prepare_sets,
-    prepared_names,
-    prepared_root,
-    read_prepared,
-    walk_files,
-)
+from focalcodec.data.clips import read_clip
+from focalcodec.data.corpus import FoundClip, FoundFile, PrepareOptions, SetSource, walk_files
+from focalcodec.data.manifest import is_prepared, prepared_names, prepared_root, read_prepared
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
 
@@ -168,7 +159,7 @@ def test_moved_corpus_is_found_again(root, tmp_path):
     prepare(root, save)
     manifest = state(save)["train.csv"]
     shutil.move(root, moved)
-    with pytest.raises(UserError, match=r"3 of 3 audio files are not there, first .*a\.wav"):
+    with pytest.raises(UserError, match=r"3 of 3 audio files are missing, first .*a\.wav"):
         read_prepared(save)
     prepare(moved, save)
     assert prepared_root(save) == moved and len(read_prepared(save)["train"]) == 3

@@ -141,7 +141,7 @@ def test_changed_knob_is_refused_within_an_epoch_and_honoured_between(change):
     first = EpochBatchSampler(**options)
     first.advance()
     changed = EpochBatchSampler(**{**options, **change})
-    with pytest.raises(UserError, match="resume in the midst of epoch 0"):
+    with pytest.raises(UserError, match="resume in the middle of epoch 0"):
         changed.load_state_dict(first.state_dict())
     first.advance(4)
     changed.load_state_dict(first.state_dict())

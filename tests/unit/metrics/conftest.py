@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.audio import read_audio
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Clip, Judge
 from focalcodec.metrics.panels import panel

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from focalcodec import packages
 from focalcodec.errors import UserError
-from focalcodec.metrics import packages
 from focalcodec.metrics.text import (
     character_errors,
     normalise_words,

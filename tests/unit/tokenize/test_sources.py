@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from focalcodec.audio import write_audio
-from focalcodec.data.embedded import embedded_corpus
+from focalcodec.data.corpus import embedded_corpus
 from focalcodec.data.manifest import write_manifest
 from focalcodec.errors import UserError
 from focalcodec.tokenize.sources import open_corpus

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from focalcodec.data.manifest import write_manifest
-from focalcodec.data.prepare import write_sets
+from focalcodec.data.manifest import write_manifest, write_sets
 from tests.unit.training import tiny
 
 ROOT = Path(__file__).parents[3]

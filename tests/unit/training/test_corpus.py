@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from focalcodec.data.corpus import PrepareOptions, SetSource
 from focalcodec.data.librispeech_tree import find_clips
-from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.errors import UserError
 from focalcodec.training.corpus import prepare_corpus, read_corpus
 from tests.unit.training import tiny

@@ -11,8 +11,7 @@ import speechbrain as sb
 import torch
 from torch.utils.data import DataLoader
 
-from focalcodec.data.batch import AudioBatch, pad_collate
-from focalcodec.data.dataset import AudioDataset
+from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from tests.unit.training import tiny

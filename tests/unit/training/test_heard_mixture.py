@@ -12,7 +12,7 @@ import torch
 from speechbrain.augment.time_domain import SpeedPerturb
 
 from focalcodec.audio import read_audio
-from focalcodec.data.batch import AudioBatch
+from focalcodec.data.dataset import AudioBatch
 from focalcodec.training.quantizer import QuantizerBrain
 from focalcodec.training.vocoder import VocoderBrain
 from tests.unit.training import tiny

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from focalcodec.data.corpus import PrepareOptions, SetSource
 from focalcodec.data.dataset import Mixed
-from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets, read_prepared
+from focalcodec.data.manifest import read_prepared
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.training.loaders import Loaders
@@ -45,8 +47,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     tiny.write_corpus(folder / "corpus", it=[0.2] * 4, en=[0.3] * 12)
 
     def find(root: Path, files: Any) -> Any:
+        from focalcodec.data.corpus import FoundClip
         from focalcodec.data.librispeech_tree import find_clips
-        from focalcodec.data.prepare import FoundClip
 
         return [
             FoundClip(clip.wav, clip.wav, extra={"language": clip.wav.split("/")[0]})

@@ -15,11 +15,11 @@ import torch
 from ruamel.yaml import YAML
 from torch.utils.data import DataLoader
 
-from focalcodec.data.batch import AudioBatch, pad_collate
-from focalcodec.data.dataset import AudioDataset
+from focalcodec.data.corpus import PrepareOptions, SetSource
+from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
 from focalcodec.data.librispeech_tree import find_clips
 from focalcodec.data.manifest import read_manifest
-from focalcodec.data.prepare import PrepareOptions, SetSource, prepare_sets
+from focalcodec.data.prepare import prepare_sets
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.training import experiment
 from focalcodec.training.brain import CodecBrain

@@ -8,11 +8,9 @@ import soundfile
 import torch
 
 from focalcodec.audio import read_audio
-from focalcodec.data.batch import pad_collate
-from focalcodec.data.clip_audio import read_clip
-from focalcodec.data.dataset import AudioDataset
-from focalcodec.data.encode import batch_feats
-from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.clips import read_clip
+from focalcodec.data.dataset import AudioDataset, pad_collate
+from focalcodec.data.feature_cache import FeatureCache, batch_feats
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 

@@ -1,4 +1,4 @@
-"""What a preparation finds in a corpus: its files, and the clips that they are."""
+"""What a preparation finds in a corpus: its files, its clips, and the options to accept them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 from focalcodec.audio import CHANNELS, Channels
 from focalcodec.errors import UserError
 
+_EMBEDDED = Path(__file__).resolve().parents[2] / "corpus"
+
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of the corpus: `path` relative to the data root, with forward slashes."""
+    """A file of the corpus: `path` is relative to the data root, with forward slashes."""
 
     path: str
     size: int
@@ -24,10 +26,10 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class FoundClip:
-    """A clip of the corpus before its audio file was looked into; `wav` as `FoundFile.path`.
+    """A clip of the corpus before its audio file is opened; `wav` as `FoundFile.path`.
 
-    `extra` has further columns of the manifest; paths in it begin with `DATA_ROOT`. `problem` says
-    what is wrong with a clip that is known to be broken: its file is not looked into.
+    `extra` has further columns of the manifest; paths in it begin with `DATA_ROOT`. A clip with a
+    `problem` counts as broken, and its file is not opened.
     """
 
     id: str
@@ -40,14 +42,14 @@ class FoundClip:
 
 @dataclass(frozen=True)
 class SetSource:
-    """What one set is made of.
+    """Where the clips of one set come from.
 
     Parameters
     ----------
     folders : sequence of str
         Folders below the data root; "" is the root itself.
     find : callable
-        (data_root, files of the folders) -> clips: what a preparation knows of its tree.
+        (data_root, files of the folders) -> clips: the part that knows the corpus' tree.
     details : mapping
         Whatever else decides which clips are found, JSON-ready: the manifest is made again when
         it changes.
@@ -60,7 +62,7 @@ class SetSource:
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What every corpus can be prepared with; part of the key of a manifest.
+    """Options of every preparation; part of the key of a manifest.
 
     Parameters
     ----------
@@ -69,16 +71,16 @@ class PrepareOptions:
     min_seconds : float
         Shorter clips count as broken.
     max_broken_share : float
-        More broken clips than this share of a set stop the preparation.
+        A larger share of broken clips in a set stops the preparation.
     segment_seconds : float, optional
-        A longer file is cut into equal segments of at most this length. That takes no more than
-        its header: to look for pauses, ten thousand hours would have to be decoded, and a codec
-        learns nothing wrong from a word that is cut.
+        A longer file is cut into equal segments of at most this length. Only its header is read:
+        to find pauses, thousands of hours would have to be decoded, and a codec does not suffer
+        from a word that is cut.
 
     Raises
     ------
     UserError
-        A value that is none.
+        A value out of range.
     """
 
     channels: Channels = "error"
@@ -87,7 +89,7 @@ class PrepareOptions:
     segment_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that are none before any file is looked at."""
+        """Check the values before any file is read."""
         if self.channels not in CHANNELS:
             raise UserError(f"channels={self.channels!r}: not one of {', '.join(CHANNELS)}")
         if not self.min_seconds >= 0:
@@ -99,20 +101,42 @@ class PrepareOptions:
             raise UserError(f"segment_seconds={self.segment_seconds}: give {shortest:g} or more")
 
 
+def embedded_corpus(dataset: str) -> Path:
+    """Return the folder of the small corpus inside the repository, in the layout of a dataset.
+
+    Parameters
+    ----------
+    dataset : {"LibriSpeech", "VoxPopuli"}
+        Name of the layout. The folder serves as `data_folder` of that dataset's preparation.
+
+    Raises
+    ------
+    UserError
+        The package is installed without the repository, or there is no such dataset.
+
+    Example
+    -------
+    >>> embedded_corpus("LibriSpeech").name
+    'LibriSpeech'
+    """
+    folder = _EMBEDDED / dataset
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: the embedded corpus is missing; run from a clone of the repository,"
+            " or name your own with --data_folder"
+        )
+    return folder
+
+
 def check_data_folder(data_folder: str | Path, save_folder: str | Path) -> Path:
-    """Refuse a data folder that is not there, or that we would write into.
+    """Return the root of the corpus, `~` expanded, after checking that we only read from it.
 
     Parameters
     ----------
     data_folder : str or path
-        Root of the corpus; read only.
+        Root of the corpus.
     save_folder : str or path
-        Where manifests go.
-
-    Returns
-    -------
-    Path
-        The data folder, `~` expanded.
+        Folder for manifests.
 
     Raises
     ------
@@ -138,26 +162,16 @@ def check_data_folder(data_folder: str | Path, save_folder: str | Path) -> Path:
 
 
 def walk_files(data_root: Path, folder: str) -> list[FoundFile]:
-    """All files below a folder, sorted, hidden ones left out; links are followed but back up.
+    """List all files in a folder below the data root, at any depth, sorted by path.
 
-    Parameters
-    ----------
-    data_root : Path
-        Root of the corpus.
-    folder : str
-        Folder below it.
-
-    Returns
-    -------
-    list of FoundFile
-        Sorted by path.
+    Hidden files and folders are left out. Links are followed, except those to a parent folder.
     """
     found = []
     for parent, folders, names in os.walk(data_root / folder, followlinks=True):
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and not _leads_back(os.path.join(parent, name))
+            if not name.startswith(".") and not _links_to_parent(os.path.join(parent, name))
         ]
         relative = Path(parent).relative_to(data_root).as_posix()
         for name in names:
@@ -168,8 +182,8 @@ def walk_files(data_root: Path, folder: str) -> list[FoundFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def _leads_back(folder: str) -> bool:
-    """Whether a folder is a link to one that it lies in, which would be walked without end."""
+def _links_to_parent(folder: str) -> bool:
+    """Whether a folder is a link to one that contains it: the walk would not end."""
     path = Path(folder)
     return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
@@ -178,22 +192,14 @@ def _status(path: str) -> os.stat_result:
     try:
         return os.stat(path)
     except OSError:
-        # A link that leads nowhere is told of when the file is read, not passed over.
+        # A broken link is kept: reading it later gives an error that names the file.
         return os.lstat(path)
 
 
 def path_ids(paths: Sequence[str]) -> list[str]:
-    """IDs of files by their paths.
+    """Make IDs of files from their paths, which must differ.
 
-    Parameters
-    ----------
-    paths : sequence of str
-        Paths; all differ.
-
-    Returns
-    -------
-    list of str
-        Paths without their suffix where that leaves no doubt which is meant, else with it.
+    An ID is the path without its suffix, or with it if two files would have the same ID.
 
     Example
     -------

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from focalcodec import packages
 from focalcodec.errors import UserError
-from focalcodec.metrics import packages
-from focalcodec.metrics.packages import check_sha256, package_folder
 from focalcodec.metrics.panels import PANELS, load_panel, panel
 from focalcodec.metrics.resemblyzer import ResemblyzerJudge
 from focalcodec.metrics.whisper import MODELS, WhisperJudge
+from focalcodec.packages import check_sha256, package_folder
 
-CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 
 def test_another_file_than_the_known_one_is_refused(tmp_path: Path) -> None:

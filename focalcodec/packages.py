@@ -1,4 +1,4 @@
-"""What judges need of installed packages: modules, files with a known hash, versions."""
+"""Optional packages: import one, find its folder, check its files, name its version."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from focalcodec.files import file_sha256
 
 
 def need(module: str, install: str) -> Any:
-    """Import a module that a judge is made of.
+    """Import an optional module.
 
     Parameters
     ----------
     module : str
         Name, with dots.
     install : str
-        Command that installs it.
-
-    Returns
-    -------
-    module
-        Imported.
+        Command that installs it, for the error.
 
     Raises
     ------
@@ -46,54 +41,14 @@ def need(module: str, install: str) -> Any:
 
 
 def need_beside_torchaudio(module: str, install: str) -> Any:
-    """Import a module that imports torchaudio where it is installed.
-
-    Parameters
-    ----------
-    module : str
-        Name, with dots.
-    install : str
-        Command that installs it.
-
-    Returns
-    -------
-    module
-        Imported.
-
-    Raises
-    ------
-    UserError
-        It, or something that it imports, is not installed.
-
-    Example
-    -------
-    >>> need_beside_torchaudio("torch", "pip install torch").__name__
-    'torch'
-    """
+    """Import an optional module that imports torchaudio if that is installed; see `need`."""
     if util.find_spec("torchaudio") is not None:
         ensure_torchaudio()
     return need(module, install)
 
 
 def package_folder(package: str, install: str) -> Path:
-    """Folder of an installed package, which is not imported: it may be there for its files only.
-
-    Parameters
-    ----------
-    package : str
-        Name without dots.
-    install : str
-        Command that installs it.
-
-    Returns
-    -------
-    Path
-        Folder.
-
-    Raises
-    ------
-    UserError
-        Not installed.
+    """Return the folder of an installed package without importing it; `UserError` if missing.
 
     Example
     -------
@@ -107,26 +62,12 @@ def package_folder(package: str, install: str) -> Path:
 
 
 def check_sha256(path: Path, sha256: str, install: str) -> Path:
-    """Refuse a file that is not there or is another than the one whose figures are known.
-
-    Parameters
-    ----------
-    path : Path
-        File.
-    sha256 : str
-        64 hexadecimal digits.
-    install : str
-        Command that brings it.
-
-    Returns
-    -------
-    Path
-        The same.
+    """Return `path` if the file exists and has this SHA-256 (64 hexadecimal digits).
 
     Raises
     ------
     UserError
-        No such file, or another hash.
+        No such file, or another hash: the figures of other weights are not comparable.
 
     Example
     -------
@@ -144,17 +85,7 @@ def check_sha256(path: Path, sha256: str, install: str) -> Path:
 
 
 def versions(packages: Sequence[str]) -> str:
-    """Name and version of distributions, for `describe`.
-
-    Parameters
-    ----------
-    packages : sequence of str
-        Names as on the package index.
-
-    Returns
-    -------
-    str
-        Such as "jiwer 4.0.0, torch 2.13.0"; "?" for a module without a distribution.
+    """Return names and versions of distributions in one line; "?" for one that has no version.
 
     Example
     -------
