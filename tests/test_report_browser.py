@@ -1,6 +1,6 @@
-"""The report's page in a browser: it plays, sorts, filters, and asks nothing of the network.
+"""The report's page in a browser: it plays, sorts, filters, and uses no network.
 
-Needs `pip install -e ".[dev]"` and a Chromium that is installed; playwright downloads none here.
+Needs `pip install -e ".[dev]"` and an installed Chromium; playwright downloads none here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.unit.report.made_up_run import (
     OURS,
     SECONDS,
     THEIRS,
-    add_clips_unheard,
+    add_clips_without_output,
     write_run,
 )
 
@@ -31,7 +31,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 FIRST, SECOND = "#set0 .version >> nth=0", "#set0 .version >> nth=1"
 PLAYING = "() => [...document.querySelectorAll('audio')].filter((each) => !each.paused).length"
 TIME = "(each) => each.querySelector('audio').currentTime"
-# Of an element's text against the page's background, as WCAG 2 has it.
+# Contrast of an element's text and the page's background, as defined by WCAG 2.
 CONTRAST = """(element) => {
   const light = (colour) => {
     const [r, g, b] = colour.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255)
@@ -42,7 +42,7 @@ CONTRAST = """(element) => {
     .map(light).sort((x, y) => y - x);
   return (a + 0.05) / (b + 0.05);
 }"""
-# Width of the ring around what has the focus, px.
+# Width of the ring around the focused element, px.
 OUTLINE = """() => {
   const style = getComputedStyle(document.activeElement);
   return style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth);
@@ -55,7 +55,7 @@ OpenPage = Callable[..., Any]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(tmp_path_factory.mktemp("browser") / "run")
-    add_clips_unheard(run / "made", 60)
+    add_clips_without_output(run / "made", 60)
     return write_report(run, max_clips=2)
 
 
@@ -72,16 +72,16 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any, report: Path) -> Iterator[OpenPage]:
-    """Open the report; at the end there must be no complaint and no request but for the file."""
-    contexts, complaints, requests = [], [], []
+    """Open the report; check at the end for console messages and for requests of other files."""
+    contexts, messages, requests = [], [], []
 
     def opened(fragment: str = "", **options: Any) -> Any:
         context = browser.new_context(**options)
         context.set_default_timeout(5000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(report.as_uri() + fragment)
         return page
@@ -89,13 +89,13 @@ def open_page(browser: Any, report: Path) -> Iterator[OpenPage]:
     yield opened
     for context in contexts:
         context.close()
-    assert not complaints
-    asked = {url.partition("#")[0] for url in requests if not url.startswith("data:")}
-    assert asked == {report.as_uri()}
+    assert not messages
+    requested = {url.partition("#")[0] for url in requests if not url.startswith("data:")}
+    assert requested == {report.as_uri()}
 
 
 def column(page: Any, number: int, set_number: int = 1) -> list[str]:
-    """Texts of a column of the table of every clip."""
+    """Return the texts of a column of the table of all clips."""
     cells = page.locator(f"#set{set_number}-table tbody tr > :nth-child({number})")
     return [text.split("\n")[0].strip() for text in cells.all_inner_texts()]
 
@@ -117,7 +117,7 @@ def test_only_one_plays(open_page: OpenPage) -> None:
     page.wait_for_function("(each) => !each.matches('.playing')", arg=second.element_handle())
 
 
-def test_a_sound_ends(open_page: OpenPage) -> None:
+def test_audio_ends(open_page: OpenPage) -> None:
     page = open_page()
     first = page.locator(FIRST)
     first.locator(".play").click()
@@ -159,7 +159,7 @@ def test_number_keys_choose_the_version(open_page: OpenPage) -> None:
     page.wait_for_selector(f"#set0 .version.playing[data-name='{THEIRS}']")
     focused = page.evaluate("() => document.activeElement.getAttribute('aria-label')")
     assert focused.startswith(f"Pause {THEIRS}")
-    assert page.locator("#set0 .version >> nth=2").evaluate(TIME) >= 0.2, "from the same moment on"
+    assert page.locator("#set0 .version >> nth=2").evaluate(TIME) >= 0.2, "from the same position"
     page.keyboard.press("p")
     assert page.evaluate(PLAYING) == 0
 
@@ -178,7 +178,7 @@ def test_sorting(open_page: OpenPage) -> None:
     assert seconds.get_attribute("aria-sort") == "descending"
     falling = [float(text) for text in column(page, 5)]
     assert falling == sorted(falling, reverse=True) and falling[0] == 61.0
-    # Numbers as numbers, and clips without a figure last, whichever way.
+    # Numbers are sorted as numbers; clips without a score come last in both directions.
     ours = heads.filter(has_text=OURS)
     for way, expected in (("ascending", ["2.0", "4.0", "6.0", "8.0", "–"]), ("descending", None)):
         ours.locator("button").click()
@@ -250,7 +250,7 @@ def test_wide_page_has_no_sideways_scroll(open_page: OpenPage) -> None:
     assert scrolled <= inner
 
 
-def test_light_and_dark_can_be_read(open_page: OpenPage) -> None:
+def test_contrast_in_light_and_dark(open_page: OpenPage) -> None:
     grounds = []
     page = open_page()
     for scheme in ("light", "dark"):

@@ -1,4 +1,4 @@
-"""The report: one HTML page, on its own, from the folder of an evaluation run."""
+"""Report of an evaluation: one HTML page, without other files, from the folder of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts the page together: figures, sound and pictures into one file that needs no other."""
+"""Writes the page: figures, audio and pictures in one HTML file that needs no other file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from tqdm import tqdm
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.report.images import Picture, code_map
-from focalcodec.report.listening import Choice, Listening, choose_clips, listen, token_bits
-from focalcodec.report.plots import Plot, Point, rank_plot, rate_plot
+from focalcodec.report.clips import (
+    Choice,
+    Listening,
+    Picture,
+    choose_clips,
+    listening,
+    token_bits,
+)
+from focalcodec.report.plots import Plot, Point, code_map, rank_plot, rate_plot
 from focalcodec.report.run_folder import CodecRun, SetRun, read_run
 from focalcodec.report.tables import (
     Heading,
@@ -32,8 +38,8 @@ from focalcodec.report.tables import (
     rows,
 )
 
-MAX_CLIPS = 6  # a set; five versions of a clip of five seconds take about 0.7 MB
-MOST_BITS = 18  # of a token: beyond, a map of the codes is larger than the page
+MAX_CLIPS = 6  # in each set; five versions of a clip of five seconds take about 0.7 MB
+MOST_BITS = 18  # of a token; for more, a map of the codes is larger than the page
 TASKS = {
     "resynthesis": "Speech resynthesis",
     "denoising": "Denoising",
@@ -44,7 +50,7 @@ KINDS = {"real": "real people", "synthetic": "synthetic voices", "": "voices of 
 
 @dataclass(frozen=True)
 class Usage:
-    """Use of a codec's codes on a set."""
+    """Usage of a codec's codes on a set."""
 
     codec: CodecRun
     facts: dict[str, Any]
@@ -55,7 +61,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page shows of a set."""
+    """The part of the page about one set."""
 
     run: SetRun
     title: str
@@ -75,27 +81,22 @@ def write_report(
     out: str | os.PathLike[str] | None = None,
     max_clips: int = MAX_CLIPS,
 ) -> Path:
-    """Write the report of an evaluation: one HTML file that asks nothing of the network.
+    """Write the report of an evaluation, one HTML file that needs no network; return its path.
 
     Parameters
     ----------
     run_folder : str or path
         Output folder of an evaluation.
     out : str or path, optional
-        File to write; default `report.html` in the run's folder.
+        File to write; by default `report.html` in the run's folder.
     max_clips : int
-        Clips of each set that can be heard on the page. It has the figures of all of them.
-
-    Returns
-    -------
-    Path
-        The file.
+        Number of clips of each set with audio on the page. The figures are of all clips.
 
     Raises
     ------
     UserError
-        The folder is not one of an evaluation, a file in it is damaged, `max_clips` is negative,
-        or Jinja2 is not installed.
+        The folder is not from an evaluation, a file in it is damaged, `max_clips` is negative, or
+        Jinja2 is not installed.
     """
     folder = Path(run_folder)
     path = Path(out) if out is not None else folder / "report.html"
@@ -124,7 +125,7 @@ def _sections(runs: Sequence[SetRun], max_clips: int) -> list[Section]:
                 languages=language_rows(run, some),
                 plots=_plots(run, some),
                 choice=choice,
-                clips=tuple(listen(run, index, some, bar.update) for index in choice.indices),
+                clips=tuple(listening(run, index, some, bar.update) for index in choice.indices),
                 usages=tuple(u for codec in run.codecs if (u := _usage(run, codec))),
                 scores=clip_scores(run, some),
             )
@@ -159,18 +160,18 @@ def _usage(run: SetRun, codec: CodecRun) -> Usage | None:
         return None
     counts = np.bincount(toks, minlength=2**bits)
     seen = int((counts > 0).sum())
-    share = f"{seen:,} of {counts.size:,} codes of {codec.name} seen"
+    share = f"{seen:,} of {counts.size:,} codes of {codec.name} are used"
     return Usage(
         codec=codec,
         facts={**(codec.card.get("usage") or {}), "seen": seen, "size": counts.size},
         tokens=int(toks.size),
         plot=rank_plot(counts, f"Histogram of code use by rank: {share}"),
-        map=code_map(counts, f"Map of the codes, the darker the more often seen: {share}"),
+        map=code_map(counts, f"Map of the codes, darker means used more often: {share}"),
     )
 
 
 def _published() -> dict[str, Any]:
-    """Figures of the papers, with a plot for each of their judges: never on an axis of ours."""
+    """Return the figures of the papers with plots of their own, because their judges differ."""
     text = (resources.files("focalcodec.report") / "published.json").read_text(encoding="utf-8")
     facts = json.loads(text)
     plots = []
@@ -252,6 +253,6 @@ def _render(context: dict[str, Any]) -> str:
 
 
 def _content_hash(content: str) -> str:
-    """As a content security policy wants it: nothing but this very text is run."""
+    """Return the hash for the content security policy, so that only this text runs."""
     digest = hashlib.sha256(content.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"

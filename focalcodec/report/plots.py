@@ -1,4 +1,4 @@
-"""Geometry of the plots: where ticks, points and labels go. The template draws them as SVG."""
+"""Geometry of the plots, which the template draws as SVG, and the map of codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from focalcodec.report.clips import Picture, picture
 from focalcodec.report.run_folder import Ints
 
 WIDTH, HEIGHT = 420, 300
@@ -18,7 +20,7 @@ LINE = 12  # px
 
 @dataclass(frozen=True)
 class Point:
-    """A codec at its bitrate; without one (`kbps` None) it is a line across the plot."""
+    """A codec at its bitrate; without a bitrate (`kbps` None) it is a line across the plot."""
 
     name: str
     kbps: float | None
@@ -30,7 +32,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis, px, and what is written there."""
+    """A position on an axis in px, and its text."""
 
     at: float
     text: str
@@ -38,7 +40,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Label:
-    """Words beside a point: where they start (or end), and whether a thin line leads there."""
+    """Text beside a point: its start (or end) in px, and whether a thin line connects them."""
 
     text: str
     x: float
@@ -49,7 +51,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point with its interval, px."""
+    """A point with its interval in px."""
 
     x: float
     y: float
@@ -61,7 +63,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """All that the template draws: `lines` go across, `path` is a curve's outline."""
+    """Content of a plot; `lines` are horizontal, `path` is the outline of a curve."""
 
     alt: str
     x_title: str
@@ -74,7 +76,7 @@ class Plot:
 
 
 class Axis:
-    """Numbers to px, linear or logarithmic.
+    """Linear or logarithmic map from numbers to px.
 
     Example
     -------
@@ -91,27 +93,13 @@ class Axis:
         return math.log10(value) if self._log else value
 
     def __call__(self, value: float) -> float:
-        """Px of a number, to a tenth."""
+        """Return the position of a number in px, rounded to a tenth."""
         share = (self._scaled(value) - self._low) / (self._high - self._low)
         return round(self._start + share * (self._end - self._start), 1)
 
 
 def rate_plot(points: Sequence[Point], y_title: str, alt: str) -> Plot | None:
-    """Figure against bitrate.
-
-    Parameters
-    ----------
-    points : sequence of Point
-        Codecs that one judge heard on one set.
-    y_title : str
-        The judge's figure, its unit, and which way is better.
-    alt : str
-        What the plot shows.
-
-    Returns
-    -------
-    Plot or None
-        None without two codecs of a known bitrate.
+    """Plot a judge's figures on one set against bitrate; None without two codecs with a bitrate.
 
     Example
     -------
@@ -148,19 +136,9 @@ def rate_plot(points: Sequence[Point], y_title: str, alt: str) -> Plot | None:
 
 
 def rank_plot(counts: Ints, alt: str) -> Plot:
-    """Tokens of each code, most used code first, on a logarithmic scale.
+    """Plot counts (K,) of the tokens of each code as a staircase, most used code first.
 
-    Parameters
-    ----------
-    counts : array
-        (K,) tokens of each code, at least one of them above 0.
-    alt : str
-        What the plot shows.
-
-    Returns
-    -------
-    Plot
-        A staircase with a corner for each distinct count.
+    At least one count must be above 0; the scale is logarithmic.
 
     Example
     -------
@@ -189,8 +167,27 @@ def rank_plot(counts: Ints, alt: str) -> Plot:
     )
 
 
+def code_map(counts: Ints, alt: str) -> Picture:
+    """Draw counts (2^L,) as PNG, one pixel for each code: first bits down, last bits across.
+
+    White codes were never used, the most used is black, on a logarithmic scale.
+
+    Example
+    -------
+    >>> picture = code_map(np.array([0, 1, 2, 9, 0, 0, 0, 1]), "eight codes")
+    >>> picture.width, picture.height
+    (4, 2)
+    """
+    bits = counts.size.bit_length() - 1
+    grid = counts.reshape(2 ** (bits // 2), -1)
+    shade = np.log1p(grid) / np.log1p(max(1, int(counts.max())))
+    # A code that was used once is darker than one that was never used.
+    grey = np.where(grid > 0, 200 - np.round(200 * shade), 255).astype(np.uint8)
+    return picture(Image.fromarray(grey), "PNG", alt)
+
+
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, evenly spaced.
+    """Return evenly spaced round numbers, the first at most `low`, the last at least `high`.
 
     Example
     -------
@@ -211,21 +208,9 @@ def place_labels(
     places: Sequence[tuple[float, float]],
     bars: Sequence[tuple[float, float, float]] = (),
 ) -> tuple[Label, ...]:
-    """Words beside points so that they cover neither each other nor a point, if that can be.
+    """Place labels beside points (x, y) so that they cover no point, bar or label, if possible.
 
-    Parameters
-    ----------
-    names : sequence of str
-        One a point; the first have the first choice.
-    places : sequence of (x, y)
-        Points, px.
-    bars : sequence of (x, top, bottom)
-        Intervals, which no words are to cover either.
-
-    Returns
-    -------
-    tuple of Label
-        One a point.
+    Bars are intervals (x, top, bottom) in px. The first names choose their place first.
 
     Example
     -------

@@ -1,7 +1,7 @@
-"""What an evaluation left in its folder, read and checked.
+"""Reads and checks the folder of an evaluation run.
 
-A run is `SET/clips.json`, `SET/reference/*.flac`, and for each codec `SET/CODEC/card.json`,
-`SET/CODEC/audio/*.flac` under the reference's file names and, where there is one stream of
+A run has `SET/clips.json`, `SET/reference/*.flac`, and for each codec `SET/CODEC/card.json`,
+`SET/CODEC/audio/*.flac` with the file names of the references and, if there is one stream of
 tokens, `SET/CODEC/toks.npz` with an array for each clip's id.
 """
 
@@ -13,12 +13,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from focalcodec.errors import UserError
+from focalcodec.evaluation.intervals import Figure
+from focalcodec.metrics.judge import Column
 
 FORMAT = 1
 Ints = npt.NDArray[np.int64]
@@ -26,11 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """A clip of a set.
-
-    `ref` is the path of the recording that outputs are compared with; `input` of what the codecs
-    heard where that is another one (denoising), `target` of the wanted speaker (conversion).
-    """
+    """A clip of a set."""
 
     id: str
     speaker: str
@@ -38,69 +36,51 @@ class ClipEntry:
     text: str
     seconds: float
     ref: Path
+    """Recording that outputs are compared with."""
     input: Path | None = None
+    """Input of the codecs, if it is not the reference (denoising)."""
     target: Path | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A set's figure with its 95 % interval, over `count` clips."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Column:
-    """A judge's figure: as `focalcodec.metrics.judge.Column`, read from a card."""
-
-    key: str
-    title: str
-    unit: str
-    better: str
+    """Recording of the target speaker (conversion)."""
 
 
 @dataclass(frozen=True)
 class CodecRun:
-    """What one codec made of a set.
-
-    `scores[key][clip]` and `transcripts[clip][judge]` hold what a clip has,
-    `languages[language][key]` the figures of each language where there are several; `card` is
-    the whole card.
-    """
+    """Results of one codec on one set."""
 
     name: str
     folder: Path
     card: dict[str, Any]
+    """The whole card."""
     columns: tuple[Column, ...]
     figures: dict[str, Figure]
     languages: dict[str, dict[str, Figure]]
+    """Figures by language and key, if there is more than one language."""
     scores: dict[str, dict[str, float]]
+    """Scores by key and clip."""
     transcripts: dict[str, dict[str, str]]
+    """Transcripts by clip and judge."""
 
     @property
     def codec(self) -> dict[str, Any]:
-        """The card's account of the codec."""
+        """The card's description of the codec."""
         return self.card["codec"]
 
     @property
     def kbps(self) -> float | None:
-        """As sent, kbit/s; None where nothing is sent."""
-        return number(self.codec.get("kbps"))
+        """Bitrate as sent, kbit/s; None where nothing is sent."""
+        return finite(self.codec.get("kbps"))
 
     @property
     def has_toks(self) -> bool:
-        """Whether its tokens are one stream, and kept."""
+        """True if its tokens are one stream and are stored."""
         return (self.folder / "toks.npz").is_file()
 
     def audio(self, clip: ClipEntry) -> Path:
-        """Path of its output for a clip."""
+        """Return the path of its output for a clip."""
         return self.folder / "audio" / clip.ref.name
 
     def toks(self, clip: ClipEntry) -> Ints | None:
-        """Tokens (N,) of a clip, None where there are none."""
+        """Return the tokens (N,) of a clip; None if there are none."""
         path = self.folder / "toks.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -108,12 +88,12 @@ class CodecRun:
                     return None
                 return arrays[clip.id].reshape(-1).astype(np.int64)
         except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{path}: no tokens can be read ({error}); evaluate again") from error
+            raise UserError(f"{path}: damaged ({error}); evaluate again") from error
 
 
 @dataclass(frozen=True)
 class SetRun:
-    """A set of clips and the codecs that were judged on it."""
+    """A set of clips and the codecs that were evaluated on it."""
 
     name: str
     task: str
@@ -124,41 +104,21 @@ class SetRun:
 
     @property
     def seconds(self) -> float:
-        """Of all clips."""
+        """Total duration of the clips."""
         return sum(clip.seconds for clip in self.clips)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Of all codecs, in the order of the first card that has them."""
+        """Columns of all codecs, in the order of the first card that has them."""
         found = {column.key: column for codec in self.codecs for column in codec.columns}
         return tuple(found.values())
 
 
 def read_run(folder: Path) -> tuple[SetRun, ...]:
-    """Read every set of a run that has at least one card.
+    """Read all sets with a card in the output folder of an evaluation.
 
-    Parameters
-    ----------
-    folder : Path
-        Output folder of an evaluation.
-
-    Returns
-    -------
-    tuple of SetRun
-        Sets by name, real speech first; codecs with tokens first, then by bitrate.
-
-    Raises
-    ------
-    UserError
-        Not a folder, no set with a card, a file of another format or one that is damaged.
-
-    Example
-    -------
-    >>> read_run(Path("no_such_folder"))
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: no_such_folder: no such folder; give the output folder of an \
-evaluation
+    Sets are sorted by name, real speech first; codecs with tokens come first, then by bitrate.
+    UserError if there is no such set, or a file is damaged or has another format.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the output folder of an evaluation")
@@ -173,14 +133,8 @@ evaluation
     return tuple(sorted(sets, key=lambda each: (order.get(each.kind, 1), each.name)))
 
 
-def number(value: Any) -> float | None:
-    """Finite number, or None for anything else that JSON can hold.
-
-    Example
-    -------
-    >>> number(1), number(None), number(float("nan"))
-    (1.0, None, None)
-    """
+def finite(value: Any) -> float | None:
+    """Return a finite number, or None for any other JSON value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
@@ -222,10 +176,10 @@ def _clip(folder: Path, clip: dict[str, Any]) -> ClipEntry:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Path of a listed file. Nothing outside a run goes into a page, whoever wrote the list."""
+    """Return the path of a listed file. Files outside the run must not get into a page."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"{folder / 'clips.json'}: {name!r} leaves the set's folder")
+        raise UserError(f"{folder / 'clips.json'}: {name!r} leaves the set's folder; remove it")
     return folder / path
 
 
@@ -239,7 +193,7 @@ def _read_codec(path: Path) -> CodecRun:
         scores: dict[str, dict[str, float]] = {}
         for clip in card["clips"]:
             for key, score in clip["scores"].items():
-                if (value := number(score[0])) is not None:
+                if (value := finite(score[0])) is not None:
                     scores.setdefault(key, {})[str(clip["id"])] = value
         return CodecRun(
             name=str(card["codec"]["name"]),
@@ -259,7 +213,8 @@ def _read_codec(path: Path) -> CodecRun:
 
 
 def _column(column: dict[str, Any]) -> Column:
-    return Column(*(str(column[name]) for name in ("key", "title", "unit", "better")))
+    key, title, unit, better = (str(column[name]) for name in ("key", "title", "unit", "better"))
+    return Column(key, title, unit, cast(Any, better))
 
 
 def _figures(figures: dict[str, Any]) -> dict[str, Figure]:
@@ -267,7 +222,7 @@ def _figures(figures: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _figure(figure: dict[str, Any] | None) -> Figure | None:
-    value, low, high = (number((figure or {}).get(name)) for name in ("value", "low", "high"))
+    value, low, high = (finite((figure or {}).get(name)) for name in ("value", "low", "high"))
     if value is None or figure is None:
         return None
     count = int(figure.get("count") or 0)
@@ -291,5 +246,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, why: object) -> UserError:
-    told = f"no {why}" if isinstance(why, KeyError) else str(why)
-    return UserError(f"{path}: not what an evaluation writes ({told}); evaluate again")
+    reason = f"no {why}" if isinstance(why, KeyError) else str(why)
+    return UserError(f"{path}: damaged or not from an evaluation ({reason}); evaluate again")

@@ -1,4 +1,4 @@
-"""Figures as they are printed: tables of sets, of clips, of codecs."""
+"""Tables of the page: figures of sets, scores of clips."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from focalcodec.report.run_folder import Column, Figure, SetRun, number
+from focalcodec.evaluation.intervals import Figure
+from focalcodec.metrics.judge import Column
+from focalcodec.report.run_folder import SetRun, finite
 
 BAR_WIDTH = 88  # px
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -15,13 +17,14 @@ WORDS = {"lower": "lower is better", "higher": "higher is better"}
 
 @dataclass(frozen=True)
 class Heading:
-    """A judge's column: words for the eye and for the ear."""
+    """Header of a judge's column."""
 
     key: str
     title: str
     unit: str
     arrow: str
     better: str
+    """The arrow in words, for screen readers."""
     decimals: int
 
     @property
@@ -33,7 +36,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure with its interval, and the same on a bar whose ends the column shares, px."""
+    """A figure with its interval, as text and in px on a bar with one scale for the column."""
 
     value: str
     interval: str
@@ -45,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A codec's figures, None where there is none."""
+    """The figures of a codec; None where there is none."""
 
     name: str
     ours: bool
@@ -54,7 +57,7 @@ class Row:
 
 
 def decimal_places(values: Iterable[float]) -> int:
-    """Decimals that suit a column: three figures or so of its largest value.
+    """Return the decimals for a column: about three digits of its largest value.
 
     Example
     -------
@@ -66,7 +69,7 @@ def decimal_places(values: Iterable[float]) -> int:
 
 
 def headings(run: SetRun) -> tuple[Heading, ...]:
-    """Columns of a set that have a figure or a score."""
+    """Return the headers of a set's columns with a figure or a score."""
     found = []
     for column in run.columns:
         values = [
@@ -93,22 +96,7 @@ def _heading(column: Column, values: list[float]) -> Heading:
 
 
 def rows(run: SetRun, columns: tuple[Heading, ...], language: str = "") -> tuple[Row, ...]:
-    """A set's table: codecs down, judges across.
-
-    Parameters
-    ----------
-    run : SetRun
-        A set.
-    columns : tuple of Heading
-        Its columns.
-    language : str
-        Only its clips; default all.
-
-    Returns
-    -------
-    tuple of Row
-        One a codec.
-    """
+    """Return a set's table, of all clips or of one language: codecs down, columns across."""
     figures = [
         codec.languages.get(language, {}) if language else codec.figures for codec in run.codecs
     ]
@@ -130,7 +118,7 @@ def rows(run: SetRun, columns: tuple[Heading, ...], language: str = "") -> tuple
 def language_rows(
     run: SetRun, columns: tuple[Heading, ...]
 ) -> tuple[tuple[str, tuple[Row, ...]], ...]:
-    """Each language of a set that has several, with its table as `rows` makes it."""
+    """Return each language of a set with several, and its table as from `rows`."""
     languages = sorted({language for codec in run.codecs for language in codec.languages})
     return tuple((language, rows(run, columns, language)) for language in languages)
 
@@ -154,27 +142,23 @@ def _cell(figure: Figure | None, column: Heading, all_figures: Sequence[Figure])
 
 
 def figure_text(value: Any, decimals: int | None = None) -> str:
-    """Print a number of a card; an empty text where there is none.
+    """Format a number of a card; "" if it is not a finite number.
 
     Example
     -------
     >>> figure_text(0.65), figure_text(None), figure_text(6), figure_text(1234.5, 0)
     ('0.65', '', '6', '1,234')
     """
-    found = number(value)
+    found = finite(value)
     if found is None:
         return ""
     return f"{found:.3g}" if decimals is None else f"{found:,.{decimals}f}"
 
 
 def clip_scores(run: SetRun, columns: tuple[Heading, ...]) -> dict[str, Any]:
-    """Scores of every clip, for the page's sorting and choosing.
+    """Return the scores of all clips for the script of the page, which sorts by them.
 
-    Returns
-    -------
-    dict
-        For each key: `decimals`, `title`, and `rows`, for each clip its score under each codec
-        (None where it has none).
+    Each key has `title`, `decimals`, and `rows`: for each clip the score of each codec, or None.
     """
     return {
         column.key: {
@@ -184,7 +168,7 @@ def clip_scores(run: SetRun, columns: tuple[Heading, ...]) -> dict[str, Any]:
                 [
                     None
                     if (score := codec.scores.get(column.key, {}).get(clip.id)) is None
-                    # Six figures are more than a page shows; the card has them all.
+                    # Six digits are more than a page shows; the card has all of them.
                     else float(f"{score:.6g}")
                     for codec in run.codecs
                 ]
@@ -196,7 +180,7 @@ def clip_scores(run: SetRun, columns: tuple[Heading, ...]) -> dict[str, Any]:
 
 
 def merged(mappings: Iterable[dict[str, Any] | None]) -> dict[str, str]:
-    """One mapping of several, different values side by side.
+    """Merge mappings, with different values side by side.
 
     Example
     -------

@@ -1,6 +1,6 @@
 "use strict";
 
-// One clip at a time: `current` is the version that plays or played last.
+// Only one version plays at a time: `current` is the one that plays or played last.
 let current = null;
 
 function audioOf(version) {
@@ -15,9 +15,9 @@ function showTime(version) {
   const audio = audioOf(version);
   const seek = version.querySelector(".seek");
   seek.value = audio.currentTime;
-  const told = `${clock(audio.currentTime)} of ${clock(Number(seek.max))} seconds`;
+  const position = `${clock(audio.currentTime)} of ${clock(Number(seek.max))} seconds`;
   version.querySelector(".time").textContent = `${clock(audio.currentTime)} / ${clock(Number(seek.max))} s`;
-  seek.setAttribute("aria-valuetext", told);
+  seek.setAttribute("aria-valuetext", position);
 }
 
 function seekTo(version, seconds) {
@@ -40,7 +40,7 @@ function play(version, from) {
     seekTo(version, from);
   }
   audioOf(version).play().catch((error) => {
-    // A pause that comes before the sound is no fault.
+    // A pause before the audio has started is not an error.
     if (error.name !== "AbortError") {
       version.querySelector(".time").textContent = "this browser can’t play FLAC";
     }
@@ -147,7 +147,7 @@ function setUpClip(clip) {
   });
 }
 
-const PAGE = 50; // rows of a long table that are shown at once
+const PAGE = 50; // rows of a long table that are shown at first
 const order = new Intl.Collator("en", { numeric: true });
 
 function setUpTable(form) {
@@ -179,7 +179,7 @@ function setUpTable(form) {
   function compare(a, b) {
     const [x, y] = [valueOf(a, sorted.column), valueOf(b, sorted.column)];
     if (x === null || y === null) {
-      return (x === null) - (y === null); // clips without a figure are last, either way
+      return (x === null) - (y === null); // clips without a score come last in both directions
     }
     const found = typeof x === "number" ? x - y : order.compare(x, y);
     return (sorted.down ? -found : found) || a.index - b.index;
@@ -266,7 +266,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a.listen");
   if (link) {
-    // After the browser has moved there, also when it is there already.
+    // After the browser has moved to the target, also if the address does not change.
     setTimeout(openTarget);
   }
 });

@@ -1,4 +1,4 @@
-"""Folder of an evaluation that never was: its sounds are tones and its figures are made up."""
+"""Folder of an invented evaluation: its audio is tones, its figures are made up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 SAMPLE_RATE = 16000
 SECONDS = 1.2
 BITS = 4
-NASTY_TEXT = '<script>alert(1)</script> "quoted" & said'
+NASTY_TEXT = '<script>alert(1)</script> "quoted" & more'
 NASTY_SPEAKER = 'O\'Neil "Bo" <b>'
 OURS, THEIRS = "focal 50 Hz", "R&D codec"
 COLUMNS = (
@@ -35,19 +35,19 @@ def clip_ids(set_name: str) -> list[str]:
 
 
 def write_run(folder: Path) -> Path:
-    """Two sets of four clips, two codecs, two judges."""
+    """Write two sets of four clips, with two codecs and two judges."""
     for seed, (set_name, kind) in enumerate(SETS.items()):
         _write_set(folder / set_name, kind, seed)
     return folder
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Put other values into a JSON file."""
+    """Change values of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def add_clips_unheard(set_folder: Path, count: int) -> None:
-    """Lengthen a set's list by clips that no codec was given."""
+def add_clips_without_output(set_folder: Path, count: int) -> None:
+    """Add clips to a set's list that no codec has coded."""
     clips = json.loads((set_folder / "clips.json").read_text())["clips"]
     more = [
         {"id": f"more-{n}", "seconds": 2 + n, "text": f"word{n}", "ref": f"reference/more-{n}.flac"}
@@ -57,7 +57,7 @@ def add_clips_unheard(set_folder: Path, count: int) -> None:
 
 
 def write_tone(path: Path, pitch: float, seconds: float = SECONDS) -> None:
-    """A tone that swells, FLAC."""
+    """Write a tone that rises and falls in level, as FLAC."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time = np.arange(round(SAMPLE_RATE * seconds)) / SAMPLE_RATE
     swell = 0.2 * np.sin(np.pi * time / seconds)

@@ -1,4 +1,4 @@
-"""A page's elements, for tests that ask about them."""
+"""Tree of a page's elements, for tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
-# What a browser would end a paragraph for.
+# Tags at which a browser ends a paragraph.
 BLOCKS = frozenset("details div dl figure form h2 h3 ol p section table ul".split())
 
 
@@ -32,11 +32,11 @@ class Element:
 
     @property
     def hidden(self) -> bool:
-        """Whether screen readers pass it over."""
+        """True if screen readers skip it."""
         return any(each["aria-hidden"] == "true" for each in (self, *self.ancestors))
 
     def all(self, *tags: str) -> list[Element]:
-        """Elements within, in the page's order; of any kind where no tag is given."""
+        """Return the elements inside, in the page's order; with these tags if any are given."""
         found = []
         for part in self.parts:
             if isinstance(part, Element):
@@ -82,7 +82,7 @@ class _Builder(HTMLParser):
 
 
 def parse(page: str) -> Element:
-    """Tree of a page in which every element is closed where it should be."""
+    """Return the tree of a page, and check that every element is closed correctly."""
     builder = _Builder()
     builder.feed(page)
     builder.close()

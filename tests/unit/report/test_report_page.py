@@ -1,4 +1,4 @@
-"""The report's page, read as text: complete, sound, of one piece, and true to its run."""
+"""The text of the report's page: valid, complete, without other files, and correct for its run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.unit.report.made_up_run import (
     OURS,
     SETS,
     THEIRS,
-    add_clips_unheard,
+    add_clips_without_output,
     clip_ids,
     edit,
     write_run,
 )
 from tests.unit.report.markup import Element, parse
 
-HEARD = 2  # clips of each set, of four
+LISTEN = 2  # clips with audio in each set of four
 ADDRESSES = ("src", "href", "srcset", "poster", "data", "action", "formaction", "xlink:href")
 
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def text(run: Path) -> str:
     out = run.parent / "page" / "page.html"
     out.parent.mkdir()
-    assert write_report(run, out, max_clips=HEARD) == out
+    assert write_report(run, out, max_clips=LISTEN) == out
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
     return out.read_text(encoding="utf-8")
 
@@ -61,14 +61,14 @@ def sections(page: Element) -> dict[str, Element]:
     return {each.all("h2")[0].text: each for each in page.all("section") if each["class"] == "set"}
 
 
-def assert_sound(page: Element) -> None:
-    """What holds for every page, whatever run it shows."""
+def assert_valid(page: Element) -> None:
+    """Check what is true for the page of any run."""
     elements = page.all()
     ids = [each["id"] for each in elements if each["id"]]
     assert len(ids) == len(set(ids))
-    aims = [each["href"][1:] for each in elements if each["href"].startswith("#")]
-    aims += [name for each in elements for name in each["aria-labelledby"].split()]
-    assert aims and set(aims) <= set(ids)
+    targets = [each["href"][1:] for each in elements if each["href"].startswith("#")]
+    targets += [name for each in elements for name in each["aria-labelledby"].split()]
+    assert targets and set(targets) <= set(ids)
     assert all(each["alt"].strip() for each in page.all("img"))
     for drawing in page.all("svg"):
         assert drawing.hidden or (drawing["role"] == "img" and drawing["aria-label"].strip())
@@ -84,8 +84,8 @@ def assert_sound(page: Element) -> None:
             assert name not in each.attrs or re.match(r"data:|#", each[name]), (each.tag, name)
 
 
-def test_page_is_sound(page: Element, text: str) -> None:
-    assert_sound(page)
+def test_page_is_valid(page: Element, text: str) -> None:
+    assert_valid(page)
     assert text.startswith("<!DOCTYPE html>")
     assert page.all("html")[0]["lang"] == "en"
     assert page.all("title")[0].text == page.all("h1")[0].text == "Speech resynthesis: run"
@@ -108,7 +108,7 @@ def test_page_loads_nothing(page: Element) -> None:
         assert f"{directive} 'sha256-{base64.b64encode(digest).decode()}'" in policy
 
 
-def test_data_is_text(page: Element) -> None:
+def test_data_is_escaped(page: Element) -> None:
     assert len(page.all("script")) == 1 + len(SETS)
     assert not page.all("b")
     for section in sections(page).values():
@@ -134,7 +134,7 @@ def test_column_title_cannot_end_the_scores(copied: Path) -> None:
     assert scores["dwer_ear"]["title"].startswith(title)
 
 
-def test_figures_bear_judge_and_interval(page: Element) -> None:
+def test_figures_have_judge_and_interval(page: Element) -> None:
     for section in sections(page).values():
         table = section.all("table")[0]
         heads = [each.text for each in table.all("thead")[0].all("th")]
@@ -160,7 +160,7 @@ def test_each_language_has_its_figures(copied: Path) -> None:
         french = {"dwer_ear": {"value": 12.5, "low": 10.0, "high": 15.0, "count": 1}}
         edit(card, splits={"language": {"en": half, "fr": french}})
     page = parse(write_report(copied, max_clips=0).read_text(encoding="utf-8"))
-    assert_sound(page)
+    assert_valid(page)
     for section in sections(page).values():
         english, french = (each for each in section.all("details") if each["class"] == "language")
         assert [cell.text for cell in french.all("tbody")[0].all("tr")[0].all("td")][1:] == [
@@ -172,7 +172,7 @@ def test_each_language_has_its_figures(copied: Path) -> None:
         assert english.all("summary")[0].text.startswith("Figures of en : 3 clips")
 
 
-def test_scores_of_every_clip(page: Element) -> None:
+def test_scores_of_all_clips(page: Element) -> None:
     for number, (name, section) in enumerate(sections(page).items()):
         rows = section.one(class_="clips").all("tbody")[0].all("tr")
         assert [row.all("th")[0].text.split()[0] for row in rows] == clip_ids(name)
@@ -183,7 +183,7 @@ def test_scores_of_every_clip(page: Element) -> None:
         assert sortable[:7] == ["clip", "speaker", "language", "text", "seconds", "0", "1"]
 
 
-def test_synthetic_and_real_are_apart(page: Element) -> None:
+def test_synthetic_and_real_are_separate(page: Element) -> None:
     found = sections(page)
     assert list(found) == ["spoken", "made"], "real people first"
     assert "real people: 4 clips" in found["spoken"].text
@@ -195,30 +195,30 @@ def test_synthetic_and_real_are_apart(page: Element) -> None:
         assert "Published" not in section.text
 
 
-def test_heard_clips_are_counted(page: Element) -> None:
+def test_clips_with_audio_are_chosen_by_rule(page: Element) -> None:
     for section in sections(page).values():
         assert "2 of 4 clips, evenly spaced from the best to the worst by dWER, Ear" in section.text
-        assert len(section.all("audio")) == HEARD * 3
+        assert len(section.all("audio")) == LISTEN * 3
         rasters = [each for each in section.all("img") if each["class"] == "raster"]
-        assert len(rasters) == HEARD and all("4 bits each" in each["alt"] for each in rasters)
+        assert len(rasters) == LISTEN and all("4 bits each" in each["alt"] for each in rasters)
         best, worst = (each["id"] for each in section.all("details") if each["class"] == "clip")
         assert best.endswith("clip1") and worst.endswith("clip0")
 
 
-def test_sound_is_the_judged_one(page: Element, run: Path) -> None:
+def test_audio_is_that_of_the_judges(page: Element, run: Path) -> None:
     section = sections(page)["spoken"]
     by_label = {each["aria-label"]: each["src"] for each in section.all("audio")}
     for label, path in (
         ("Reference, clip spoken-1", "reference/spoken-1.flac"),
         (f"{OURS}, clip spoken-0", f"{OURS}/audio/spoken-0.flac"),
     ):
-        sound = base64.b64decode(by_label[label].removeprefix("data:audio/flac;base64,"))
-        assert sound == (run / "spoken" / path).read_bytes()
+        audio = base64.b64decode(by_label[label].removeprefix("data:audio/flac;base64,"))
+        assert audio == (run / "spoken" / path).read_bytes()
 
 
 def test_provenance(page: Element) -> None:
-    for told in ("Tongue: pip install tongue", "2026-01-02", "panel offline", "50 bootstrap"):
-        assert told in page.text
+    for expected in ("Tongue: pip install tongue", "2026-01-02", "panel offline", "50 bootstrap"):
+        assert expected in page.text
     how = page.one(id="how").text
     assert "0" * 64 in how and "2.13.0" in how and "weights sha256" in how
 
@@ -226,13 +226,13 @@ def test_provenance(page: Element) -> None:
 def test_cards_of_earlier_versions_have_the_same_page(copied: Path, text: str) -> None:
     for card in copied.glob("*/*/card.json"):
         card.write_text(card.read_text().replace('"transcripts": {', '"heard": {'))
-    assert write_report(copied, max_clips=HEARD).read_text(encoding="utf-8") == text
+    assert write_report(copied, max_clips=LISTEN).read_text(encoding="utf-8") == text
 
 
-def test_same_run_same_bytes(run: Path, copied: Path, text: str) -> None:
+def test_same_run_gives_same_bytes(run: Path, copied: Path, text: str) -> None:
     for card in reversed(sorted(copied.rglob("*.json"))):
         card.rename(card.with_suffix(".tmp")).rename(card)
-    assert write_report(copied, max_clips=HEARD).read_text(encoding="utf-8") == text
+    assert write_report(copied, max_clips=LISTEN).read_text(encoding="utf-8") == text
 
 
 def no_scores(run: Path) -> None:
@@ -289,14 +289,14 @@ def one_clip(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "expected"),
     [
         (no_scores, "all: pip install them"),
         (no_judges, "no judge"),
         (no_toks, "Listen"),
-        (no_usage_and_speed, "codes were seen"),
-        (usage_of_the_reachable, "show 1,234 codes: 90.0 % [80.0, 95.2] of these were used"),
-        (usage_of_the_reachable, "the entropy is 97.5 % of what they would have"),
+        (no_usage_and_speed, "codes were used"),
+        (usage_of_the_reachable, "use 1,234 codes: 90.0 % [80.0, 95.2] of these were used"),
+        (usage_of_the_reachable, "the entropy is 97.5 % of the entropy of such tokens"),
         (no_audio, "Listen"),
         (one_codec, OURS),
         (no_rate, "Rates and speed"),
@@ -304,24 +304,26 @@ def one_clip(run: Path) -> None:
         (one_clip, "The only clip."),
     ],
 )
-def test_less_is_still_a_page(copied: Path, spoil: Callable[[Path], None], told: str) -> None:
+def test_incomplete_runs_give_a_page(
+    copied: Path, spoil: Callable[[Path], None], expected: str
+) -> None:
     spoil(copied)
     page = parse(write_report(copied, max_clips=1).read_text(encoding="utf-8"))
-    assert_sound(page)
-    assert told in page.text
+    assert_valid(page)
+    assert expected in page.text
     assert not re.search(r"\b(nan|None(?!\.)|Undefined|inf)\b", page.one(id="content").text)
 
 
-def test_long_sets_and_no_sound(copied: Path) -> None:
-    add_clips_unheard(copied / "made", 60)
+def test_long_sets_without_audio(copied: Path) -> None:
+    add_clips_without_output(copied / "made", 60)
     page = parse(write_report(copied, max_clips=0).read_text(encoding="utf-8"))
-    assert_sound(page)
+    assert_valid(page)
     assert not page.all("audio")
     assert "synthetic voices: 64 clips" in page.text
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         ("made/clips.json", b"{", "made/clips.json"),
         ("made/clips.json", b'{"name": "made", "clips": [{"id": "a"}]}', "made/clips.json"),
@@ -336,17 +338,17 @@ def test_long_sets_and_no_sound(copied: Path) -> None:
         ("made/reference/made-0.flac", None, "made-0.flac"),
     ],
 )
-def test_damage_is_named(copied: Path, name: str, content: bytes | None, told: str) -> None:
+def test_damage_is_named(copied: Path, name: str, content: bytes | None, expected: str) -> None:
     path = copied / name
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         write_report(copied)
     assert str(copied) in str(caught.value) and "\n" not in str(caught.value)
     assert not (copied / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", ["../secret.flac", "/etc/secret.flac"])
-def test_no_file_from_elsewhere(copied: Path, name: str) -> None:
+def test_no_file_from_outside_the_run(copied: Path, name: str) -> None:
     clips = json.loads((copied / "made/clips.json").read_text())["clips"]
     edit(copied / "made/clips.json", clips=[{**clips[0], "ref": name}])
     with pytest.raises(UserError, match="leaves the set's folder"):

@@ -1,19 +1,37 @@
-"""The clips that a page lets one hear: which ones, their sound, pictures and transcripts."""
+"""Clips on the page: which ones, with their audio, spectrograms, tokens and transcripts.
+
+Pictures are small and grey, embedded as data addresses. Dark means much and light means little, as
+in phonetics; a dark page inverts them.
+"""
 
 from __future__ import annotations
 
+import base64
 import difflib
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
+from focalcodec.audio import read_audio
 from focalcodec.errors import UserError
-from focalcodec.report.images import Picture, data_uri, log_mel, spectrogram, token_raster
 from focalcodec.report.run_folder import ClipEntry, CodecRun, Ints, SetRun
 from focalcodec.report.tables import Heading
+
+SAMPLE_RATE = 16000  # spectrograms end at 8 kHz, whatever the output rate of a codec
+MELS = 80
+WINDOW = 400  # samples: 25 ms
+MOST_COLUMNS = 900
+DYNAMIC_RANGE = 70.0  # dB
+QUALITY = 62
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -26,7 +44,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A judge's transcript, compared with the true text where that is known."""
+    """A judge's transcript, compared with the text of the clip where this is known."""
 
     judge: str
     words: tuple[Word, ...]
@@ -34,7 +52,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Version:
-    """A clip as it was recorded or as a codec gave it back."""
+    """A recording of a clip, or a codec's output."""
 
     name: str
     ours: bool
@@ -48,7 +66,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Listening:
-    """A clip with its versions, the reference first; `index` is its place in the set."""
+    """A clip with its versions, the reference first; `index` is its position in the set."""
 
     index: int
     clip: ClipEntry
@@ -57,28 +75,17 @@ class Listening:
 
 @dataclass(frozen=True)
 class Choice:
-    """Clips to hear, by their place in the set, and in words how they were chosen."""
+    """Positions of the clips to listen to, and a sentence on how they were chosen."""
 
     indices: tuple[int, ...]
-    told: str
+    description: str
 
 
 def choose_clips(run: SetRun, columns: tuple[Heading, ...], most: int) -> Choice:
-    """Choose clips without a hand in it: evenly from the best to the worst.
+    """Choose at most `most` clips by rule: evenly spaced from the best to the worst, both included.
 
-    Parameters
-    ----------
-    run : SetRun
-        A set.
-    columns : tuple of Heading
-        Its columns; the first that orders the first codec's clips is the one to go by.
-    most : int
-        Clips at most.
-
-    Returns
-    -------
-    Choice
-        Best first, both ends included; all clips, in the set's order, where they are few.
+    They are ranked by the first column that ranks the first codec's clips. Small sets are shown
+    completely, in their own order.
     """
     count = len(run.clips)
     if count <= most:
@@ -90,59 +97,41 @@ def choose_clips(run: SetRun, columns: tuple[Heading, ...], most: int) -> Choice
         if column.arrow and len(ranked) >= most and len(set(scores.values())) > 1:
             worst = max if column.arrow == "↓" else min
             ranked.sort(key=lambda index: scores[run.clips[index].id], reverse=worst is min)
-            told = (
+            text = (
                 f"{most} of {count} clips, evenly spaced from the best to the worst"
-                f" by {column.title} of {codec.name}; both ends are here."
+                f" by {column.title} of {codec.name}, both included."
             )
-            return Choice(tuple(ranked[place] for place in _spaced(len(ranked), most)), told)
-    told = f"{most} of {count} clips, evenly spaced through the set's list."
-    return Choice(tuple(_spaced(count, most)), told)
+            return Choice(tuple(ranked[place] for place in _spaced(len(ranked), most)), text)
+    text = f"{most} of {count} clips, evenly spaced in the list of the set."
+    return Choice(tuple(_spaced(count, most)), text)
 
 
 def _spaced(count: int, most: int) -> list[int]:
     return [round(place) for place in np.linspace(0, count - 1, most)] if most else []
 
 
-def listen(
+def listening(
     run: SetRun, index: int, columns: tuple[Heading, ...], done: Callable[[], object]
 ) -> Listening:
-    """Sound and pictures of one clip.
+    """Return the audio, pictures and results of one clip; `done` is called after each version.
 
-    Parameters
-    ----------
-    run : SetRun
-        A set.
-    index : int
-        Place of the clip.
-    columns : tuple of Heading
-        The set's.
-    done : callable
-        Called after each version.
-
-    Returns
-    -------
-    Listening
-        Codecs whose audio was not kept are left out.
-
-    Raises
-    ------
-    UserError
-        The reference is not there, or a file is not FLAC.
+    Codecs whose audio was deleted are skipped. UserError if there is no reference, or a file is not
+    FLAC.
     """
     clip = run.clips[index]
     if not clip.ref.is_file():
-        raise UserError(f"{clip.ref}: not there; evaluate again")
+        raise UserError(f"{clip.ref}: missing; evaluate again")
     top = float(log_mel(clip.ref, clip.seconds).max())
     about = f"{clip.seconds:.1f} seconds, 0 to 8 kHz"
     versions = [
         _recording("Reference", f"Spectrogram of the reference, {about}", clip.ref, clip, top)
     ]
     if clip.input is not None:
-        alt = f"Spectrogram of what the codecs were given, {about}"
+        alt = f"Spectrogram of the codecs' input, {about}"
         versions.append(_recording("Input", alt, clip.input, clip, top))
     if clip.target is not None:
-        alt = f"Spectrogram of another recording of the wanted speaker, {about}"
-        versions.append(_recording("Wanted voice", alt, clip.target, clip, top))
+        alt = f"Spectrogram of another recording of the target speaker, {about}"
+        versions.append(_recording("Target voice", alt, clip.target, clip, top))
     done()
     for codec in run.codecs:
         path = codec.audio(clip)
@@ -189,7 +178,7 @@ def _raster(codec: CodecRun, clip: ClipEntry) -> Picture | None:
 
 
 def token_bits(codec: CodecRun, toks: Ints) -> int:
-    """Bits of a codec's token: as its card has it, or as many as these need."""
+    """Return the bits of a token: from the card, or as many as these tokens need."""
     return max(int(codec.codec.get("bits") or 0), int(toks.max()).bit_length(), 1)
 
 
@@ -209,41 +198,107 @@ def _transcripts(codec: CodecRun, clip: ClipEntry) -> tuple[Transcript, ...]:
     return tuple(Transcript(judge, compare_words(clip.text, text)) for judge, text in found.items())
 
 
-def compare_words(text: str, heard: str) -> tuple[Word, ...]:
-    """Words of a transcript against those of the true text, for the eye.
+def compare_words(text: str, transcript: str) -> tuple[Word, ...]:
+    """Compare the words of a transcript with the text of the clip ("" if unknown), for display.
 
-    Case and punctuation do not count. The judges' figures have their own normaliser; this has not.
-
-    Parameters
-    ----------
-    text : str
-        What is said; "" where it is not known.
-    heard : str
-        What was heard.
-
-    Returns
-    -------
-    tuple of Word
-        In order, what is missing before what was heard instead.
+    Case and punctuation are ignored; unlike the judges' figures, nothing else is normalised.
+    Missing words come before the other words in their place.
 
     Example
     -------
     >>> [(word.text, word.kind) for word in compare_words("A COLD HEART", "a gold heart.")]
     [('a', 'same'), ('COLD', 'missing'), ('gold', 'other'), ('heart.', 'same')]
     """
-    said, got = text.split(), heard.split()
-    if not said:
+    expected, got = text.split(), transcript.split()
+    if not expected:
         return tuple(Word(word, "same") for word in got)
     words: list[Word] = []
-    matcher = difflib.SequenceMatcher(a=_plain(said), b=_plain(got), autojunk=False)
+    matcher = difflib.SequenceMatcher(a=_plain(expected), b=_plain(got), autojunk=False)
     for action, a, a_end, b, b_end in matcher.get_opcodes():
         if action == "equal":
             words += [Word(word, "same") for word in got[b:b_end]]
         else:
-            words += [Word(word, "missing") for word in said[a:a_end]]
+            words += [Word(word, "missing") for word in expected[a:a_end]]
             words += [Word(word, "other") for word in got[b:b_end]]
     return tuple(words)
 
 
 def _plain(words: list[str]) -> list[str]:
     return [re.sub(r"[^\w']", "", word).casefold() for word in words]
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a data address, with its size in pixels and a description."""
+
+    src: str
+    width: int
+    height: int
+    alt: str
+
+
+def data_uri(content: bytes, mime: str) -> str:
+    """Return content as a data address, which needs no file.
+
+    Example
+    -------
+    >>> data_uri(b"a", "text/plain")
+    'data:text/plain;base64,YQ=='
+    """
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def log_mel(path: Path, seconds: float) -> Floats:
+    """Return a log-mel power spectrogram (80, columns) float32 in dB, low bands first.
+
+    The columns span `seconds` (a shorter file is padded with silence), one for every 10 ms, fewer
+    for long clips.
+    """
+    sig = read_audio(path, SAMPLE_RATE, channels="mix").numpy()
+    num_samples = max(WINDOW, round(seconds * SAMPLE_RATE))
+    sig = librosa.util.fix_length(sig, size=num_samples)
+    hop = max(SAMPLE_RATE // 100, -(-num_samples // MOST_COLUMNS))
+    power = librosa.feature.melspectrogram(
+        y=sig, sr=SAMPLE_RATE, n_fft=1024, win_length=WINDOW, hop_length=hop, n_mels=MELS
+    )
+    return (10 * np.log10(np.maximum(power, 1e-10))).astype(np.float32)
+
+
+def spectrogram(mel: Floats, top: float, alt: str) -> Picture:
+    """Draw mel (bands, columns) in dB as lossy WebP: `top` dB is black, `DYNAMIC_RANGE` less white.
+
+    Pictures that are compared need the same `top`.
+    """
+    loudness = np.clip((mel - top) / DYNAMIC_RANGE + 1, 0, 1)
+    grey = np.round(255 * (1 - loudness[::-1])).astype(np.uint8)
+    return picture(Image.fromarray(grey), "WEBP", alt)
+
+
+def token_raster(toks: Ints, bits: int, alt: str) -> Picture:
+    """Draw the bits of toks (N,) as PNG, one pixel for each: time to the right, 1 is black.
+
+    The first bit is at the top.
+
+    Example
+    -------
+    >>> raster = token_raster(np.array([5, 2]), 3, "two tokens")
+    >>> raster.width, raster.height
+    (2, 3)
+    """
+    places = np.arange(bits - 1, -1, -1)
+    ones = (toks[None, :] >> places[:, None]) & 1
+    return picture(Image.fromarray((255 * (1 - ones)).astype(np.uint8)).convert("1"), "PNG", alt)
+
+
+def picture(image: Image.Image, kind: str, alt: str) -> Picture:
+    """Encode an image as WEBP (lossy) or PNG."""
+    buffer = io.BytesIO()
+    if kind == "WEBP":
+        image.save(buffer, kind, quality=QUALITY, method=6)
+    else:
+        image.save(buffer, kind, optimize=True)
+    src = data_uri(buffer.getvalue(), f"image/{kind.lower()}")
+    return Picture(src, image.width, image.height, alt)
