@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -46,7 +46,7 @@ def in_processes(
     jobs: int,
     progress: Progress | None = None,
     on_death: Callable[[Item, int | None], Result] | None = None,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Work on items in several processes; yield each item with its result.
 
     `setup`, `work`, items and results must be picklable (functions of a module, `partial` of them)

@@ -1,4 +1,4 @@
-"""`python -m focalcodec` as a shell meets it: pipes, exit codes, and what a kill leaves."""
+"""`python -m focalcodec` as a process: pipes, exit codes, and the files after a signal."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def test_encode_into_decode() -> None:
         encode = start("encode", "-", "-", "--model", MODEL, stdin=sound)
     words = ("decode", "-", "-", "--model", MODEL, "--sample_rate", "original")
     decode = start(*words, stdin=encode.stdout)
-    heard, problems = decode.communicate()
+    rec_audio, problems = decode.communicate()
     assert (encode.wait(), decode.returncode, problems) == (0, 0, b"")
     assert encode.stderr is not None and encode.stderr.read() == b"", "no bar in a pipe"
-    info = soundfile.info(io.BytesIO(heard))
+    info = soundfile.info(io.BytesIO(rec_audio))
     assert (info.frames, info.samplerate, info.channels) == (22050, 44100, 1)
     assert main(["resynth", "a.wav", "c.wav", "--model", MODEL, "--sample_rate", "original"]) == 0
-    assert Path("c.wav").read_bytes() == heard
+    assert Path("c.wav").read_bytes() == rec_audio
 
 
-def test_a_pipe_whose_reader_has_gone() -> None:
+def test_the_reader_of_the_pipe_has_ended() -> None:
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run(
@@ -82,9 +82,9 @@ def test_a_pipe_whose_reader_has_gone() -> None:
 @pytest.mark.parametrize("number, jobs", [(signal.SIGTERM, "1"), (signal.SIGINT, "2")])
 def test_a_run_that_is_stopped_leaves_whole_files(number: int, jobs: str) -> None:
     words = ["resynth", "in", "out", "--model", MODEL, "--jobs", jobs]
-    # a shell starts what it puts in the background, such as these tests, deaf to Ctrl-C
-    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = start(*words, start_new_session=True, preexec_fn=hear)
+    # a shell starts background jobs, such as these tests, with Ctrl-C ignored
+    obey = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = start(*words, start_new_session=True, preexec_fn=obey)
     while not list(Path().glob("out/[!.]*.wav")) and process.poll() is None:
         time.sleep(0.005)
     os.killpg(process.pid, number)  # as a terminal or a scheduler does
@@ -94,5 +94,5 @@ def test_a_run_that_is_stopped_leaves_whole_files(number: int, jobs: str) -> Non
     left = [path.name for path in Path("out").iterdir()]
     assert 0 < len(left) < CLIPS and not any(name.startswith(".") for name in left)
     assert all(audio_info(Path("out", name)).num_samples == 32000 for name in left)
-    assert main(words[:-2]) == 0, "goes on where it was"
+    assert main(words[:-2]) == 0, "the same command resumes"
     assert len(list(Path("out").iterdir())) == CLIPS

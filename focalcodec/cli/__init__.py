@@ -1,1 +1,1 @@
-"""The command line: one module a command."""
+"""The command line: `main` has the table of commands, and imports only the one that runs."""

@@ -1,4 +1,4 @@
-"""`focalcodec info`: what a model, a token file or a recording is."""
+"""`focalcodec info`: descriptions of models, token files and recordings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
-from focalcodec.cli.files import AUDIO_SUFFIXES, TOKEN_SUFFIX
+from focalcodec.audio import AUDIO_SUFFIXES
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
+from focalcodec.cli.models import DEFAULT_MODEL, choose_model
+from focalcodec.cli.paths import TOKEN_SUFFIX
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable
 from focalcodec.hub.locations import is_shipped
@@ -25,25 +26,31 @@ EXAMPLES = """examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `run` reads."""
+def add_info_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `focalcodec info`."""
     parser.epilog = EXAMPLES
     parser.add_argument(
         "things",
         nargs="*",
         metavar="THING",
-        help="model folders, models on the hub, demo, token files, audio files"
-        f" (default: {DEFAULT_MODEL}; demo where that can't be had)",
+        help="model folder, repository on the hub, demo, token file or audio file"
+        f" (default: {DEFAULT_MODEL}; demo if that is not available)",
     )
-    parser.add_argument("--revision", help="branch, tag or commit of a model on the hub")
+    parser.add_argument("--revision", help="branch, tag or commit of a repository on the hub")
     parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="token frequencies that encode was given"
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="file of token frequencies (.fcf), if encode had one; without it, such a token file"
+        " is not checked to its end",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per line, for programs"
+    )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Describe."""
+def run_info(args: argparse.Namespace) -> int:
+    """Describe each thing; an error in one does not stop the others."""
     table = None if args.table is None else TokenTable.load(args.table)
     failed = 0
     for thing in args.things or [_default(args.revision)]:
@@ -61,27 +68,10 @@ def run(args: argparse.Namespace) -> int:
 def describe(
     thing: str, revision: str | None = None, table: TokenTable | None = None
 ) -> dict[str, Any]:
-    """Describe a model, a token file or a recording.
+    """Describe a model, a token file or a recording, ready for JSON.
 
-    Parameters
-    ----------
-    thing : str
-        Path, name on the hub, or `demo`.
-    revision : str, optional
-        Of a model on the hub.
-    table : TokenTable, optional
-        The one that a token file was written with, where there was one: without it the end of
-        the file is not checked.
-
-    Returns
-    -------
-    dict
-        JSON-ready; `kind` is "model", "tokens" or "audio".
-
-    Raises
-    ------
-    UserError
-        It can't be read; a token file is truncated or corrupted.
+    `kind` is "model", "tokens" or "audio". `UserError` if the thing can't be read, or a token file
+    is truncated or corrupted.
 
     Example
     -------

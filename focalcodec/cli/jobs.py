@@ -1,20 +1,36 @@
-"""Many files, one after the other or in several processes, with a bar and an exit code."""
+"""Work on many files, in one or several processes, with a progress bar and an exit code.
+
+A command gives two functions of its module, which worker processes import:
+
+* `setup(args) -> state` loads what all files need, once in each process. Its `UserError` ends the
+  run.
+* `work(state, job, progress) -> None` writes the output of one file, and calls `progress(seconds)`
+  as audio is done. Its errors are reported in one line, and the other files continue.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
+import soundfile
+import torch
 from tqdm import tqdm
 
 from focalcodec.audio import audio_info
-from focalcodec.cli.files import Job
 from focalcodec.cli.main import DONE, SOME_FAILED
-from focalcodec.cli.pool import run_in_processes
-from focalcodec.cli.work import Setup, Work, attempt
+from focalcodec.cli.paths import Job
 from focalcodec.errors import UserError
+from focalcodec.processes import Progress, in_processes
+
+State = TypeVar("State")
+Work: TypeAlias = Callable[[State, Job, Progress], None]
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
@@ -22,74 +38,103 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elaps
 def run_jobs(
     args: argparse.Namespace,
     jobs: Sequence[Job],
-    setup: Setup,
-    work: Work,
+    setup: Callable[[argparse.Namespace], State],
+    work: Work[State],
     seconds: Callable[[Path], float] | None = None,
     prepare: Callable[[argparse.Namespace], None] | None = None,
 ) -> int:
-    """Make all files whose targets are not there yet.
+    """Write all outputs that do not exist yet, and return the exit code.
 
     Parameters
     ----------
     args : argparse.Namespace
-        With what `options.add_job_options` added: `jobs`, `overwrite`, `quiet`.
+        With `jobs`, `overwrite` and `quiet` of `options.add_job_options`.
     jobs : sequence of Job
-        From `files.plan_jobs`.
+        From `paths.plan_jobs`.
     setup, work : callable
-        Of the command's module, see `work`.
+        See above.
     seconds : callable, optional
-        Duration of a source, for the bar; default that of an audio file.
+        Path of a source -> its duration, for the bar. Default: an audio file's.
     prepare : callable, optional
-        Called once, where there is work, before `setup` is in any process.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 1 when a file failed.
-
-    Raises
-    ------
-    UserError
-        From `setup` or `prepare`.
+        Called once before any `setup`, if there is work.
     """
-    todo, there = _share_out(args, jobs)
+    todo, existing = _split_existing(args, jobs)
     if not todo:
         return DONE
     if prepare is not None:
         prepare(args)
-    failed: list[Job] = []
+    failed = 0
     with _bar(args, todo, seconds or _audio_seconds) as bar:
-
-        def finish(job: Job, problem: str) -> None:
-            if problem:
-                failed.append(job)
-                with bar.external_write_mode(file=sys.stderr):
-                    _say(f"error: {problem}")
-
-        count = min(args.jobs, len(todo))
-        if count > 1:
-            run_in_processes(args, todo, setup, work, count, bar.update, finish)
-        else:
-            state = setup(args)
-            for job in todo:
-                finish(job, attempt(work, state, job, bar.update))
+        results = in_processes(
+            partial(setup, args),
+            partial(attempt, work),
+            todo,
+            args.jobs,
+            progress=bar.update,
+            on_death=_death_problem,
+        )
+        with closing(results):
+            for _, problem in results:
+                if problem:
+                    failed += 1
+                    with bar.external_write_mode(file=sys.stderr):
+                        _say(f"error: {problem}")
     if len(jobs) > 1 and not args.quiet:
-        done = len(todo) - len(failed)
-        _say(f"{done} done, {len(there)} skipped, {len(failed)} failed")
+        _say(f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed")
     return SOME_FAILED if failed else DONE
 
 
-def _share_out(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """Jobs to do, and those whose targets are there and stay."""
+def attempt(work: Work[State], state: State, job: Job, progress: Progress) -> str:
+    """Work on one file; return its problem in one line, or an empty string.
+
+    Example
+    -------
+    >>> def work(state, job, progress):
+    ...     raise UserError("sig: empty")
+    >>> attempt(work, None, Job(Path("a.wav"), None), print)
+    'a.wav: sig: empty'
+    """
+    try:
+        work(state, job, progress)
+    except UserError as error:
+        return str(error) if job.name in str(error) else f"{job.name}: {error}"
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _os_problem(job, error)
+    except soundfile.SoundFileError as error:
+        reason = str(getattr(error, "error_string", error)).rstrip(". ")
+        return f"{job.target}: can't be written ({reason}); check folder and disk"
+    except (MemoryError, torch.OutOfMemoryError):
+        return f"{job.name}: not enough memory; give a smaller --window_seconds"
+    except Exception:
+        # A bug in this program: the other files continue, and the report needs the whole traceback.
+        return f"{job.name}: not expected, please report it:\n{traceback.format_exc()}"
+    return ""
+
+
+def _os_problem(job: Job, error: OSError) -> str:
+    place = Path(error.filename) if isinstance(error.filename, str) else job.target
+    if place is not None and place.name.startswith("."):  # the temporary file next to the target
+        place = job.target
+    return f"{place or f'{job.name} to standard output'}: {error.strerror or error}"
+
+
+def _death_problem(job: Job, code: int | None) -> str:
+    return f"{job.name}: its process ended with exit code {code} (out of memory?)"
+
+
+def _split_existing(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs to do, and jobs whose outputs exist and are kept."""
     todo: list[Job] = []
-    there: list[Job] = []
+    existing: list[Job] = []
     for job in jobs:
         kept = not args.overwrite and job.target is not None and job.target.is_file()
-        (there if kept else todo).append(job)
-    if there and not args.quiet:
-        names = f"{there[0].target}" + (f" and {len(there) - 1} more" if there[1:] else "")
-        _say(f"skipped, for it is there already: {names} (--overwrite makes it anew)")
-    return todo, there
+        (existing if kept else todo).append(job)
+    if existing and not args.quiet:
+        names = f"{existing[0].target}" + (f" and {len(existing) - 1} more" if existing[1:] else "")
+        _say(f"skipped, because it exists: {names} (--overwrite replaces it)")
+    return todo, existing
 
 
 def _audio_seconds(path: Path) -> float:
@@ -103,7 +148,7 @@ def _bar(args: argparse.Namespace, jobs: Sequence[Job], seconds: Callable[[Path]
         try:
             total += seconds(job.source) if job.source else 0.0
         except (UserError, OSError):
-            continue  # it will be told when its turn comes
+            continue  # it is reported when the file is read
     return tqdm(desc=args.command, total=total, disable=not shown, bar_format=_BAR)
 
 

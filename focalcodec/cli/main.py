@@ -1,7 +1,7 @@
-"""Entry point of `focalcodec`: picks the command, and makes its end one that a script can trust.
+"""Entry point of `focalcodec`: the table of commands, the command line, and exit codes.
 
 Exit codes: 0 all done; 1 some files failed, each with a line on standard error, and the others are
-done; 2 nothing was done, for the model or the arguments are wrong; 130 or 143 interrupted.
+done; 2 nothing was done, because the model or the arguments are wrong; 130 or 143 interrupted.
 """
 
 from __future__ import annotations
@@ -11,43 +11,45 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
+from typing import NamedTuple
 
 from focalcodec import __version__
 from focalcodec.errors import UserError
 
+
+class Command(NamedTuple):
+    """A command NAME is `add_NAME_arguments(parser)` and `run_NAME(args) -> exit code` in a module.
+
+    The module is imported only when the command runs, so the others may import what they need.
+    """
+
+    module: str  # in focalcodec.cli
+    summary: str
+
+
 COMMANDS = {
-    "encode": "audio files, folders or standard input to token files (.fct)",
-    "decode": "token files to audio",
-    "resynth": "audio through the codec and back to audio",
-    "convert": "the words of one recording in the voice of another",
-    "tokenize": "a whole corpus to the tokens that a speech language model reads",
-    "prepare": "any folder of audio to the training, validation and test sets of a recipe",
-    "eval": "codecs side by side on the same clips, judged, or two results compared",
-    "probes": "what probes found in the tokens of several codecs, as one table",
-    "info": "what a model, a token file or a recording is",
-    "export": "the runs of both training stages to one model folder",
-    "download": "a model from the hub, for use without a network",
+    "encode": Command("coding", "encode audio as token files (.fct)"),
+    "decode": Command("coding", "decode token files to audio"),
+    "resynth": Command("coding", "encode audio and decode it again, to listen to the codec"),
+    "convert": Command("convert", "convert recordings to the voice of another speaker"),
+    "tokenize": Command("corpora", "tokenize a whole corpus for a speech language model"),
+    "prepare": Command("corpora", "make the sets of a recipe from any folder of audio"),
+    "eval": Command("evaluate", "evaluate codecs on the same clips, or compare two results"),
+    "probes": Command("evaluate", "show the results of probes of several codecs as one table"),
+    "info": Command("info", "describe models, token files and recordings"),
+    "export": Command("models", "join the runs of both training stages into a model folder"),
+    "download": Command("models", "download a model, for use without a network"),
 }
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
 INTERRUPTED, TERMINATED = 128 + 2, 128 + 15
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments, default those of the process.
-
-    Returns
-    -------
-    int
-        Exit code.
+    """Run one command and return its exit code; without `argv`, the command of this process.
 
     Example
     -------
@@ -56,36 +58,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
-        with _leaving_on_sigterm():
-            code = import_module(f"focalcodec.cli.{args.command}").run(args)
+        with _exit_on_sigterm():
+            code = _function("run_{}", args.command)(args)
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _refuse(str(error))
+        return _print_error(str(error))
     except KeyboardInterrupt:
         print("focalcodec: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output has gone: the interpreter must not complain while it ends
+        # The reader of our output has closed the pipe: Python must not report that at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        return _refuse(f"{where}{error.strerror or error}")
+        return _print_error(f"{where}{error.strerror or error}")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Read a command line, and leave as argparse does when it is wrong.
-
-    Parameters
-    ----------
-    words : sequence of str
-        Arguments without the program's name.
-
-    Returns
-    -------
-    argparse.Namespace
-        What the command's `run` takes; `command` is its name.
+    """Parse a command line without the program's name; exit as argparse does if it is wrong.
 
     Example
     -------
@@ -93,16 +85,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     >>> args.command, args.sources, args.out, args.overwrite
     ('encode', ['a.wav'], 'a.fct', True)
     """
-    listing = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    listing = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="focalcodec",
         usage="focalcodec COMMAND ...",
         description="Low-bitrate speech coding with one stream of tokens.",
-        epilog=f"commands:\n{listing}\n\nfocalcodec COMMAND --help tells more of each.",
+        epilog=f"commands:\n{listing}\n\nfocalcodec COMMAND --help shows the options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"focalcodec {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     command = parser.parse_args(words[:1]).command
     # intermixed: options may stand between the sources and the output
     return command_parser(command).parse_intermixed_args(
@@ -111,45 +103,40 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def command_parser(command: str) -> argparse.ArgumentParser:
-    """Parser of one command.
-
-    Parameters
-    ----------
-    command : str
-        One of `COMMANDS`; its module is imported, no other.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-        Abbreviations of options are refused: a script would break with the next option.
-    """
+    """Return the parser of one of `COMMANDS`; only its module is imported."""
+    summary = COMMANDS[command].summary
     parser = argparse.ArgumentParser(
         prog=f"focalcodec {command}",
-        description=f"{COMMANDS[command]}.",
+        description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        allow_abbrev=False,  # a new option must not break scripts that use an abbreviation
     )
-    import_module(f"focalcodec.cli.{command}").add_arguments(parser)
+    _function("add_{}_arguments", command)(parser)
     return parser
 
 
-def _refuse(problem: str) -> int:
+def _function(name: str, command: str) -> Callable[..., int]:
+    module = import_module(f"focalcodec.cli.{COMMANDS[command].module}")
+    return getattr(module, name.format(command))
+
+
+def _print_error(problem: str) -> int:
     print(f"focalcodec: error: {problem}", file=sys.stderr)
     return NOTHING_DONE
 
 
 @contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
-    """Let a terminated process remove its half-written files."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let a process that gets SIGTERM remove its half-written files."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = signal.signal(signal.SIGTERM, _exit)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(TERMINATED)

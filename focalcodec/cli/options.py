@@ -1,6 +1,6 @@
 """Options that several commands share, and the model that they name.
 
-Names are long and those of the YAML files, with units: `--window_seconds`.
+An option has the name of the same key in YAML files, with its unit: `--window_seconds`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from focalcodec.audio import CHANNELS
 from focalcodec.audio_stream import WRITTEN_FORMATS
-from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
+from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.codec import FocalCodec
 from focalcodec.device import pick_device
 from focalcodec.hub.fingerprint import weights_sha256
@@ -20,10 +21,11 @@ from focalcodec.long_audio.coding import WINDOW_SECONDS, check_window
 from focalcodec.precision import PRECISIONS, set_precision
 
 ORIGINAL = "original"
+DEVICE_HELP = "cpu, cuda, cuda:1, mps ...; auto takes a GPU if there is one (default: %(default)s)"
 
 
-class Model(NamedTuple):
-    """A codec ready for use, and what its token files call it."""
+class LoadedModel(NamedTuple):
+    """A codec that is ready for use, and its name and hash in token files."""
 
     codec: FocalCodec
     name: str
@@ -31,85 +33,107 @@ class Model(NamedTuple):
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --revision, --device and --precision."""
+    """Add --model, --revision, --device and --precision, which `load_model` reads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
         metavar="FOLDER_OR_NAME",
-        help="folder of an exported codec, a repository on the hub, or demo, which comes with the"
-        f" package (default: {DEFAULT_MODEL}; demo where that can't be had)",
+        help="model folder, name of a repository on the hub, or demo, the codec in the package"
+        f" (default: {DEFAULT_MODEL}; demo if that is not available)",
     )
-    group.add_argument("--revision", help="branch, tag or commit of a hub repository")
-    group.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, mps ...; auto takes a GPU if any"
-    )
+    group.add_argument("--revision", help="branch, tag or commit of a repository on the hub")
+    group.add_argument("--device", default="auto", help=DEVICE_HELP)
     group.add_argument(
         "--precision",
         default="fp32",
         choices=PRECISIONS,
-        help="bf16 is faster on GPUs and on CPUs with its instructions, and changes a few tokens",
+        help="bf16 is faster on GPUs and CPUs that support it, and changes a few tokens"
+        " (default: %(default)s)",
     )
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Add --jobs, --overwrite and --quiet, which `jobs.run_jobs` reads."""
     group = parser.add_argument_group("files")
-    group.add_argument("--overwrite", action="store_true", help="make anew what is there already")
     group.add_argument(
+        "--overwrite", action="store_true", help="replace existing outputs; without it, skip them"
+    )
+    add_jobs_option(group)
+    group.add_argument(
+        "--quiet", action="store_true", help="print errors only, no progress bar and no counts"
+    )
+
+
+def add_jobs_option(parser: argparse._ActionsContainer) -> None:
+    """Add --jobs."""
+    parser.add_argument(
         "--jobs",
         type=positive_int,
         default=1,
         metavar="N",
-        help="processes, each with a model of its own (default: %(default)s)",
+        help="number of processes, each with its own model (default: %(default)s)",
     )
-    group.add_argument("--quiet", action="store_true", help="errors only, no bar and no counts")
 
 
-def add_channels_option(parser: argparse.ArgumentParser) -> None:
-    """Add --channels, for recordings that are read."""
+def add_channels_option(parser: argparse._ActionsContainer) -> None:
+    """Add --channels, for commands that read recordings."""
     parser.add_argument(
         "--channels",
-        choices=("mix", "first", "error"),
+        choices=CHANNELS,
         default="mix",
-        help="of a recording with several: their mean, the first, or refuse it"
-        " (default: %(default)s)",
+        help="for recordings with several channels: mix takes their mean, first takes the first,"
+        " error makes them fail (default: %(default)s)",
     )
 
 
-def add_window_option(parser: argparse.ArgumentParser) -> None:
-    """Add --window_seconds, for recordings longer than memory."""
+def add_window_option(parser: argparse._ActionsContainer) -> None:
+    """Add --window_seconds, for commands that read recordings of any length."""
     parser.add_argument(
         "--window_seconds",
         type=positive_float,
         default=WINDOW_SECONDS,
         metavar="S",
-        help="longer recordings go in overlapping windows of this length (default: %(default)s)",
+        help="process longer recordings in overlapping windows of this length, which bounds the"
+        " memory (default: %(default)s)",
     )
 
 
-def add_audio_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add --sample_rate and --format, for recordings that are written."""
+def add_batch_option(parser: argparse._ActionsContainer, default: float) -> None:
+    """Add --batch_seconds."""
+    parser.add_argument(
+        "--batch_seconds",
+        type=positive_float,
+        default=default,
+        metavar="S",
+        help="seconds of audio per batch, padding included (default: %(default)g)",
+    )
+
+
+def add_audio_output_options(parser: argparse._ActionsContainer) -> None:
+    """Add --sample_rate and --format, for commands that write recordings."""
     parser.add_argument(
         "--sample_rate",
         type=output_rate,
         metavar="HZ",
-        help="of the output; original is that of the recording (default: the model's)",
+        help="sample rate of the output; original is that of the recording"
+        " (default: output rate of the model)",
     )
     parser.add_argument(
         "--format",
         choices=WRITTEN_FORMATS,
-        help="of the output (default: by the suffix of OUT, else wav)",
+        help="file format of the output (default: by the suffix of OUT, else wav)",
+    )
+
+
+def add_table_option(parser: argparse._ActionsContainer, use: str) -> None:
+    """Add --table, the token frequencies of entropy-coded token files."""
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help=f"file of token frequencies (.fcf), {use}"
     )
 
 
 def audio_suffixes(file_format: str | None) -> tuple[str, ...]:
-    """Suffixes that an output may have, the first that of files in a folder.
-
-    Example
-    -------
-    >>> audio_suffixes(None), audio_suffixes("flac")
-    (('.wav', '.flac'), ('.flac',))
-    """
+    """Suffixes that an output may have; the first is that of outputs in a folder."""
     formats = WRITTEN_FORMATS if file_format is None else (file_format,)
     return tuple(f".{name}" for name in formats)
 
@@ -139,18 +163,8 @@ def output_rate(text: str) -> int | str:
     return int(text)
 
 
-def load_model(args: argparse.Namespace) -> Model:
-    """Load the model that the options name.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        With what `add_model_options` added.
-
-    Returns
-    -------
-    Model
-        The codec, in eval mode, on its device and in its precision.
+def load_model(args: argparse.Namespace) -> LoadedModel:
+    """Load the model of `add_model_options`: in eval mode, on its device and in its precision.
 
     Raises
     ------
@@ -160,11 +174,11 @@ def load_model(args: argparse.Namespace) -> Model:
     device = pick_device(args.device)
     choose_model(args)
     codec = FocalCodec.from_pretrained(args.model, revision=args.revision)
-    sha256 = weights_sha256(codec)
+    sha256 = weights_sha256(codec)  # before the change of precision
     folder = Path(args.model).expanduser()
     is_folder = folder.is_dir() and not is_shipped(args.model)
     name = folder.resolve().name if is_folder else args.model
     set_precision(codec.to(device), args.precision)
     if hasattr(args, "window_seconds"):
         check_window(codec, args.window_seconds)
-    return Model(codec, name, sha256)
+    return LoadedModel(codec, name, sha256)

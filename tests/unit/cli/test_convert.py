@@ -1,4 +1,4 @@
-"""`focalcodec convert`: outputs, reference sets, and what is refused before the first file."""
+"""`focalcodec convert`: outputs, reference sets, and errors before the first file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def convert(place, *words):
     return main(["convert", *words, "--model", str(place / "model"), "--device", "cpu", "--quiet"])
 
 
-def test_one_file_is_what_python_makes_of_it(place):
+def test_one_file_is_the_output_of_codec_convert(place):
     assert convert(place, "./talks/a.wav", "./out.wav", "--k", "2", "--reference", "./voice") == 0
     paths = [place / "voice" / name for name in ("1.wav", "2.flac", "3.wav")]
     codec = logmel_codec()
@@ -57,7 +57,7 @@ def test_a_folder_keeps_its_tree(place):
     assert (info.frames, info.samplerate) == (30001, 24000)
 
 
-def test_a_kept_set_gives_the_same(place):
+def test_a_saved_set_gives_the_same(place):
     options = ("--reference", "./voice", "--save_reference_set", "./anna.set")
     assert convert(place, "./talks", "./one", *options) == 0
     assert convert(place, "./talks", "./two", "--reference_set", "./anna.set") == 0
@@ -84,7 +84,7 @@ def test_processes_give_the_same(place):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 
-def test_a_bad_talk_does_not_stop_the_others(place, capsys):
+def test_a_broken_file_does_not_stop_the_others(place, capsys):
     (place / "talks" / "bad.wav").write_bytes(b"no audio")
     assert convert(place, "./talks", "./out", "--reference", "./voice") == 1
     assert "bad.wav: not audio" in capsys.readouterr().err
@@ -94,23 +94,23 @@ def test_a_bad_talk_does_not_stop_the_others(place, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "--reference: whose voice?"),
+        ((), "--reference: no voice is given"),
         (("--reference", "./nobody"), "nobody: no such file or folder"),
         (("--reference_set", "./no.set"), "no.set: no such file"),
         (("--reference_set", "./voice/1.wav"), "1.wav: damaged"),
-        (("--reference_set", "./x", "--save_reference_set", "./y"), "nothing new to keep"),
+        (("--reference_set", "./x", "--save_reference_set", "./y"), "nothing new to save"),
         (("--reference", "./voice", "--k", "1000"), "k=1000: give 1.."),
         (("--reference", "./voice", "--window_seconds", "0.01"), "window_seconds"),
     ],
 )
-def test_refused_before_the_first_file(place, words, message, capsys):
+def test_errors_before_the_first_file(place, words, message, capsys):
     assert convert(place, "./talks", "./out", *words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (place / "out").exists()
 
 
-def test_faiss_is_asked_for_before_the_first_file(place, monkeypatch, capsys):
+def test_missing_faiss_is_an_error_before_the_first_file(place, monkeypatch, capsys):
     words = ("./talks", "./out", "--reference", "./voice", "--search", "faiss")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "faiss", None)
@@ -128,7 +128,7 @@ def test_standard_input_and_output(place, monkeypatch, capfdbinary):
     assert (len(sig), rate) == (20001, 16000)
 
 
-def test_a_set_of_another_encoder_is_refused(place, capsys):
+def test_a_set_of_another_encoder_is_an_error(place, capsys):
     reference = ReferenceSet.from_files(golden_codec("tiny_50hz"), [place / "voice" / "1.wav"])
     reference.save(place / "other.set")
     assert convert(place, "./talks", "./out", "--reference_set", "./other.set") == 2

@@ -66,7 +66,7 @@ def test_kinds_of_single_sets(talks: Path) -> None:
         (["talks", "out", "--codecs", "reference=original"], "the name is taken"),
         (["talks", "out", "--codecs", "original", "--kind", "fake"], "give synthetic or real"),
         (["--compare", "a", "b"], "a: no such card"),
-        (["talks", "out", "--compare", "a", "b"], "two cards alone"),
+        (["talks", "out", "--compare", "a", "b"], "two cards only"),
     ],
 )
 def test_errors(talks: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Many files: faults are told in one line, and processes that die take one file with them."""
+"""Many files: an error is one line, and a process that dies fails only its current file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import errno
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from focalcodec.cli import pool
-from focalcodec.cli.files import Job
-from focalcodec.cli.jobs import run_jobs
-from focalcodec.cli.work import Progress, attempt
+from focalcodec.cli.jobs import attempt, run_jobs
+from focalcodec.cli.paths import Job
 from focalcodec.errors import UserError
+from focalcodec.processes import Progress
 
 
 def args(**changes: object) -> argparse.Namespace:
@@ -28,7 +26,7 @@ def jobs(folder: Path, names: str) -> list[Job]:
     return [Job(Path(name), folder / name) for name in names]
 
 
-# -- what processes do; they find it by name -------------------------------------------------------
+# -- functions that worker processes import --------------------------------------------------------
 
 
 def setup(namespace: argparse.Namespace) -> argparse.Namespace:
@@ -48,22 +46,13 @@ def write(namespace: argparse.Namespace, job: Job, progress: Progress) -> None:
 # -- several processes -----------------------------------------------------------------------------
 
 
-def test_a_process_that_dies_takes_one_file_with_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_process_that_dies_fails_one_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run_jobs(args(jobs=2), jobs(tmp_path, "abcdefgh"), setup, write) == 1
     err = capsys.readouterr().err
     assert "focalcodec: error: d: its process ended with exit code" in err
     assert "focalcodec: error: f: broken" in err and "6 done, 0 skipped, 2 failed" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == list("abcegh")
     assert str(os.getpid()) not in {path.read_text() for path in tmp_path.iterdir()}
-
-
-def test_a_process_that_dies_before_its_first_file_ends_the_run() -> None:
-    process = SimpleNamespace(join=lambda: None, exitcode=-9)
-    worker = SimpleNamespace(process=process, ready=False, job=None)
-    with pytest.raises(UserError, match="a worker did not start, .* exit code -9"):
-        pool._bury(worker, print)  # type: ignore[arg-type]
 
 
 def test_no_more_processes_than_files(tmp_path: Path) -> None:
@@ -85,14 +74,14 @@ def test_no_more_processes_than_files(tmp_path: Path) -> None:
         (OSError(errno.ENOSPC, "No space left on device"), "out/b.wav: No space left on device"),
     ],
 )
-def test_a_fault_is_one_line(error: Exception, message: str) -> None:
+def test_an_error_is_one_line(error: Exception, message: str) -> None:
     def work(state: None, job: Job, progress: Progress) -> None:
         raise error
 
     assert attempt(work, None, Job(Path("a.wav"), Path("out/b.wav")), print) == message
 
 
-def test_a_full_disk_behind_standard_output() -> None:
+def test_standard_output_on_a_full_disk() -> None:
     def work(state: None, job: Job, progress: Progress) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -100,7 +89,7 @@ def test_a_full_disk_behind_standard_output() -> None:
     assert problem == "a.wav to standard output: No space left on device"
 
 
-def test_a_fault_of_ours_is_told_whole_and_the_others_go_on(
+def test_a_bug_is_reported_with_its_traceback_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     def work(state: None, job: Job, progress: Progress) -> None:
@@ -115,7 +104,7 @@ def test_a_fault_of_ours_is_told_whole_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, BrokenPipeError])
-def test_who_stops_the_run_stops_it(error: type[BaseException], tmp_path: Path) -> None:
+def test_interrupts_end_the_run(error: type[BaseException], tmp_path: Path) -> None:
     def work(state: None, job: Job, progress: Progress) -> None:
         raise error
 

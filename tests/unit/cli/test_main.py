@@ -49,7 +49,7 @@ def cached(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_examples_that_are_right(command: str) -> None:
+def test_examples_in_help_are_valid(command: str) -> None:
     epilog = command_parser(command).epilog or ""
     lines = [line.split() for line in epilog.splitlines() if line.startswith("  focalcodec ")]
     assert len(lines) >= 2
@@ -64,7 +64,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture) -> None:
     assert end.value.code == 0 and all(f"\n  {command} " in out for command in COMMANDS)
 
 
-def test_options_stand_anywhere() -> None:
+def test_options_may_stand_anywhere() -> None:
     words = "resynth a --window_seconds 50 b --sample_rate original c --jobs 2".split()
     args = parse(words)
     assert (args.sources, args.out, args.window_seconds) == (["a", "b"], "c", 50.0)
@@ -102,11 +102,11 @@ def test_usage_errors_are_2(line: str, capsys: pytest.CaptureFixture) -> None:
         (OSError(28, "No space left on device"), 2, "error: No space left on device"),
     ],
 )
-def test_ends(error, code, message, monkeypatch, capsys) -> None:
+def test_exit_codes_of_errors(error, code, message, monkeypatch, capsys) -> None:
     def fail(args: object) -> int:
         raise error
 
-    monkeypatch.setattr(info, "run", fail)
+    monkeypatch.setattr(info, "run_info", fail)
     assert main(["info"]) == code
     assert message in capsys.readouterr().err
 
@@ -164,13 +164,13 @@ def test_info_checks_the_end_of_a_file(capsys: pytest.CaptureFixture) -> None:
     data = bytearray(Path("a.fct").read_bytes())
     data[-1] ^= 1
     Path("a.fct").write_bytes(data)
-    assert main(["info", "a.fct", "a.wav"]) == 1, "the others are described"
+    assert main(["info", "a.fct", "a.wav"]) == 1, "the other one is described"
     out, err = capsys.readouterr()
     assert "a.fct: corrupted" in err and "a.wav: audio" in out
     assert main(["info", "a.fct"]) == main(["info", "gone.wav"]) == main(["info", "gone"]) == 2
 
 
-def test_info_of_what_may_not_be_read(
+def test_info_without_permission(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def refuse(path: Path) -> None:
@@ -201,7 +201,7 @@ def test_download_to_a_folder(cached: str, capsys: pytest.CaptureFixture) -> Non
     assert weights_sha256(codec) == weights_sha256(golden_codec("tiny_50hz"))
 
 
-def test_download_of_what_is_not_there(cached: str, capsys: pytest.CaptureFixture) -> None:
+def test_download_errors(cached: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["download", "me/other"]) == 2
     assert main(["download", cached, "--revision", "v2"]) == 2
     assert "at v2, and the hub gave none" in capsys.readouterr().err
@@ -212,16 +212,14 @@ def test_download_of_what_is_not_there(cached: str, capsys: pytest.CaptureFixtur
     assert "file: File exists" in err and "hub: a path on this machine" in err
 
 
-def test_export_refuses_what_is_neither_run_nor_codec(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_export_of_neither_a_run_nor_a_codec(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["export", "a", "b", "c"]) == 2
     assert "error: a: not a folder, nor the name of a hub" in capsys.readouterr().err
     assert main(["export", str(tmp_path), "b", "c"]) == 2
     assert "neither an exported codec (no config.json) nor a run" in capsys.readouterr().err
 
 
-def test_export_without_what_training_brings(
+def test_export_without_the_packages_of_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "focalcodec.training.export", None)

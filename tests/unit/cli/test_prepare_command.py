@@ -1,4 +1,4 @@
-"""`focalcodec prepare`: what it prints, and what it refuses."""
+"""`focalcodec prepare`: what it prints, and its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_clip(path: Path, seconds: float = 1.0, channels: int = 1) -> None:
 
 @pytest.fixture
 def talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Twenty clips of two speakers, in the folder in which the command is typed."""
+    """Twenty clips of two speakers, in the current folder."""
     monkeypatch.chdir(tmp_path)
     for k in range(20):
         write_clip(tmp_path / "talks" / ("anna" if k < 12 else "ben") / f"clip{k:02}.flac", 3.0)
@@ -72,7 +72,9 @@ def test_broken_files_are_counted(talks: Path, capsys: pytest.CaptureFixture) ->
     assert sum(map(len, read_prepared("sets").values())) == 21
 
 
-def test_an_out_that_is_not_utf8(talks: Path, capsysbinary: pytest.CaptureFixture) -> None:
+def test_an_output_folder_that_is_not_utf8(
+    talks: Path, capsysbinary: pytest.CaptureFixture
+) -> None:
     out = os.fsdecode(b"sets \xe9")
     assert main(["prepare", "talks", out]) == 0
     assert rb"sets \udce9'" in capsysbinary.readouterr().out
@@ -94,7 +96,7 @@ def test_an_out_that_is_not_utf8(talks: Path, capsysbinary: pytest.CaptureFixtur
         ("talks taken", "taken/train.csv: not of a preparation"),
     ],
 )
-def test_refused_in_one_line(
+def test_errors_are_one_line(
     talks: Path, capsys: pytest.CaptureFixture, words: str, message: str
 ) -> None:
     (talks.parent / "empty").mkdir()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from focalcodec.cli.corpora import parse_special
 from focalcodec.cli.main import main
-from focalcodec.cli.tokenize import parse_special
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
 from focalcodec.tokenize import TokenStore

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from argparse import Namespace
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +15,9 @@ import torch
 
 from focalcodec import FocalCodec, UserError
 from focalcodec.audio import audio_info, write_audio
-from focalcodec.cli import default_model
-from focalcodec.cli.default_model import DEFAULT_MODEL, choose_model
+from focalcodec.cli import models
 from focalcodec.cli.main import main
+from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.fct import read_toks
 from focalcodec.hub import locations
@@ -144,16 +146,16 @@ def test_default_without_a_network(demo: Path, capsys: pytest.CaptureFixture) ->
     assert main(["resynth", "a.wav", "b.wav"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        f"focalcodec: the small codec of the package is used, --model demo: {DEFAULT_MODEL}"
+        f"focalcodec: using the small codec in the package, --model demo: {DEFAULT_MODEL}"
     )
     assert "offline mode is enabled" in line and "focalcodec download fetches it" in line
     assert main(["resynth", "a.wav", "c.wav", "--model", "demo"]) == 0
-    assert capsys.readouterr().err == "", "what was asked for needs no words"
+    assert capsys.readouterr().err == "", "a model that is named needs no message"
     assert Path("b.wav").read_bytes() == Path("c.wav").read_bytes()
     assert main(["info"]) == 0
     assert capsys.readouterr().out.startswith("demo: model")
     assert main(["resynth", "a.wav", "b.wav"]) == 0
-    assert "is used" not in capsys.readouterr().err, "nothing to do, nothing to choose"
+    assert "using the" not in capsys.readouterr().err, "nothing to do, nothing to choose"
 
 
 def test_default_of_a_corpus(demo: Path, capsys: pytest.CaptureFixture) -> None:
@@ -166,12 +168,15 @@ def test_default_with_several_processes_is_told_once(
 ) -> None:
     shutil.copy("a.wav", "b.wav")
     started = []
-    monkeypatch.setattr(
-        "focalcodec.cli.jobs.run_in_processes", lambda args, *_: started.append(args.model)
-    )
+
+    def no_results(setup: partial, *_: object, **__: object) -> Iterator[None]:
+        started.append(setup.args[0].model)
+        yield from ()
+
+    monkeypatch.setattr("focalcodec.cli.jobs.in_processes", no_results)
     assert main(["encode", "a.wav", "b.wav", "tokens", "--jobs", "2", "--quiet"]) == 0
     assert started == ["demo"]
-    assert capsys.readouterr().err.count("is used") == 1
+    assert capsys.readouterr().err.count("using the") == 1
 
 
 def test_default_is_the_published_one_where_it_can_be_had(
@@ -181,15 +186,15 @@ def test_default_is_the_published_one_where_it_can_be_had(
     assert chosen(model="x/y") == "x/y"
     assert chosen() == "demo"
     with monkeypatch.context() as patch:
-        patch.setattr(default_model, "hub_problem", lambda name: "")
+        patch.setattr(models, "hub_problem", lambda name: "")
         assert chosen() == DEFAULT_MODEL
     part = tmp_path / "cached"
     part.mkdir()
-    monkeypatch.setattr(default_model, "hub_folder", lambda *args, **kwargs: part)
+    monkeypatch.setattr(models, "hub_folder", lambda *args, **kwargs: part)
     (part / "config.json").touch()
     assert chosen() == "demo", "half of it is cached"
     (part / "model.safetensors").touch()
-    monkeypatch.delattr(default_model, "hub_problem")
+    monkeypatch.delattr(models, "hub_problem")
     assert chosen() == DEFAULT_MODEL, "the hub is not asked"
 
 

@@ -1,4 +1,4 @@
-"""encode, decode and resynth, in this process, on the tiny codec."""
+"""`focalcodec encode`, `decode` and `resynth` in this process, with the tiny codec."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import soundfile
 import torch
 
 from focalcodec.audio import audio_info, read_audio
+from focalcodec.cli.coding import output_samples
 from focalcodec.cli.main import main
-from focalcodec.cli.recordings import output_samples
 from focalcodec.fct import TokenReader, TokenTable, read_toks
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
@@ -47,24 +47,26 @@ def run(*words: str | Path) -> int:
     return main([str(word) for word in words] + ["--model", MODEL])
 
 
-# -- what is written -------------------------------------------------------------------------------
+# -- outputs ---------------------------------------------------------------------------------------
 
 
-def test_there_and_back(talks: Path, capsys: pytest.CaptureFixture) -> None:
+def test_encode_and_decode_keep_tree_rates_and_lengths(
+    talks: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert run("encode", talks, "tokens") == 0
     assert files("tokens") == ["mono.fct", "sub/phone.fct", "sub/stereo.fct"]
-    assert run("decode", "tokens", "heard", "--sample_rate", "original") == 0
-    assert files("heard") == ["mono.wav", "sub/phone.wav", "sub/stereo.wav"]
+    assert run("decode", "tokens", "decoded", "--sample_rate", "original") == 0
+    assert files("decoded") == ["mono.wav", "sub/phone.wav", "sub/stereo.wav"]
     for source in talks.rglob("*.*"):
         before = audio_info(source)
-        heard = audio_info(Path("heard", source.relative_to(talks)).with_suffix(".wav"))
-        assert (heard.num_samples, heard.sample_rate) == (before.num_samples, before.sample_rate)
+        after = audio_info(Path("decoded", source.relative_to(talks)).with_suffix(".wav"))
+        assert (after.num_samples, after.sample_rate) == (before.num_samples, before.sample_rate)
     out, err = capsys.readouterr()
     assert out == "" and err.count("3 done, 0 skipped, 0 failed") == 2
 
 
 @pytest.mark.parametrize("channels", ["mix", "first"])
-def test_stereo_tokens_are_those_of_the_codec(talks: Path, channels) -> None:
+def test_tokens_of_stereo_are_those_of_the_codec(talks: Path, channels) -> None:
     assert run("encode", talks / "sub" / "stereo.flac", "a.fct", "--channels", channels) == 0
     header, toks = read_toks("a.fct")
     sig = read_audio(talks / "sub" / "stereo.flac", 16000, channels=channels)
@@ -76,7 +78,7 @@ def test_stereo_tokens_are_those_of_the_codec(talks: Path, channels) -> None:
     assert torch.allclose(read_audio("a.wav"), expected.clamp(-1, 1), atol=2 / 2**15)
 
 
-def test_several_channels_may_be_refused(talks: Path, capsys: pytest.CaptureFixture) -> None:
+def test_several_channels_can_be_an_error(talks: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("encode", talks, "tokens", "--channels", "error") == 1
     assert files("tokens") == ["mono.fct", "sub/phone.fct"]
     assert "stereo.flac: 2 channels" in capsys.readouterr().err
@@ -101,13 +103,13 @@ def test_formats_and_rates(talks: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [11025, 16000, 22050, 24000, 44100, 48000])
-def test_no_length_asks_for_more_than_was_heard(rate: int) -> None:
+def test_no_output_is_longer_than_the_encoded_audio(rate: int) -> None:
     for from_rate in (8000, 11025, 44100):
         for num_samples in range(5000, 5400):
             samples = output_samples(num_samples, from_rate, rate, 16000)
             assert abs(samples / rate - num_samples / from_rate) <= 1.5 / rate
-            heard = (num_samples * 16000) / from_rate
-            assert (samples * 16000) / rate < heard + 1
+            encoded = (num_samples * 16000) / from_rate
+            assert (samples * 16000) / rate < encoded + 1
 
 
 def test_the_smallest_body_and_a_table(talks: Path, capsys: pytest.CaptureFixture) -> None:
@@ -139,7 +141,7 @@ def test_standard_input_and_output(talks: Path, monkeypatch: pytest.MonkeyPatch)
     assert soundfile.info(io.BytesIO(sent.getvalue())).frames == 11360
 
 
-def test_no_audio_from_standard_input(
+def test_standard_input_that_is_not_audio(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     sound = io.BytesIO(b"RIFF, or so they say")
@@ -149,10 +151,10 @@ def test_no_audio_from_standard_input(
     assert line.startswith("focalcodec: error: standard input: not audio")
 
 
-# -- what is there already, and what fails ---------------------------------------------------------
+# -- existing outputs, and errors ------------------------------------------------------------------
 
 
-def test_what_is_there_is_skipped_and_no_model_is_loaded(
+def test_existing_outputs_are_skipped_and_no_model_is_loaded(
     talks: Path, capsys: pytest.CaptureFixture
 ) -> None:
     Path("out/sub").mkdir(parents=True)
@@ -177,12 +179,12 @@ def test_broken_files_do_not_stop_the_others(talks: Path, capsys: pytest.Capture
     assert "talks/a.wav: empty" in lines[0] and "talks/half.wav: truncated" in lines[1]
     assert run("encode", talks, "two", "--jobs", "2", "--quiet") == 1
     assert sorted(capsys.readouterr().err.splitlines()) == lines[:2]
-    assert files("two") == files("one"), "two processes do what one does"
+    assert files("two") == files("one"), "two processes give the same files"
     for name in files("one"):
         assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
 
 
-def test_tokens_of_another_model_are_refused(talks: Path, capsys: pytest.CaptureFixture) -> None:
+def test_tokens_of_another_model_are_an_error(talks: Path, capsys: pytest.CaptureFixture) -> None:
     other = GOLDEN["tiny_50hz_v1"]
     assert main(["encode", "talks/mono.wav", "a.fct", "--model", str(other)]) == 0
     assert run("decode", "a.fct", "a.wav") == 1
@@ -190,7 +192,7 @@ def test_tokens_of_another_model_are_refused(talks: Path, capsys: pytest.Capture
     assert not Path("a.wav").exists()
     assert run("decode", "a.fct", "a.wav", "--any_model") == 0
     shutil.copytree(other, "copy")
-    assert main(["decode", "a.fct", "b.wav", "--model", "copy"]) == 0, "the name is no matter"
+    assert main(["decode", "a.fct", "b.wav", "--model", "copy"]) == 0, "names may differ"
 
 
 @pytest.mark.parametrize("change", ["truncated", "corrupted"])
@@ -213,7 +215,7 @@ def test_a_window_that_is_too_short(talks: Path, capsys: pytest.CaptureFixture) 
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_a_bar_for_people(
+def test_progress_bar_on_a_terminal(
     talks: Path, quiet: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     (talks / "a.wav").write_bytes(b"")

@@ -1,19 +1,17 @@
-"""What a command reads and where it writes: `focalcodec COMMAND SOURCE... OUT`, as with cp.
+"""Sources and output of a command: `focalcodec COMMAND SOURCE... OUT`, as with cp.
 
-The rule, the same for every command (`encode`, `decode`, `resynth`, `convert`, `tokenize`):
+The rules are the same for `encode`, `decode`, `resynth` and `convert`:
 
-* SOURCE is a file, a folder (all below it), a pattern in quotes (`"talks/**/*.flac"`) or `-`,
-  standard input, alone. A file that is named is taken whatever it is called; folders and patterns
-  give the files with a known suffix, in order, without those whose name begins with a dot.
-* OUT is the last argument. It is a file when there is one SOURCE, itself a file or `-`, and OUT is
-  no folder and does not end in a slash. It is `-`, standard output, for one such SOURCE. Else it is
-  a folder, which keeps the tree below each folder, or below the fixed part of a pattern.
-* What lies in an OUT folder inside a SOURCE folder is no source, so that a run can be repeated.
-* Before any work these are refused: a SOURCE that is not there or gives no file, two sources for
-  one output, an output that is a source.
-
-In a command's module: `add_path_arguments` and `plan_jobs`, then `jobs.run_jobs`; in the work on
-one job `open_source` and `open_target`. A command with other outputs uses `find_sources` alone.
+* SOURCE is a file, a folder (all files below it), a pattern in quotes (`"talks/**/*.flac"`), or `-`
+  for standard input. A named file is read whatever its suffix; folders and patterns give the
+  files with a known suffix, in order, except those whose name begins with a dot.
+* OUT is the last argument. It is a file if there is one SOURCE, this is a file or `-`, and OUT is
+  not a folder and does not end in a slash. It may be `-`, standard output, for one such SOURCE.
+  Otherwise it is a folder, which keeps the tree below each SOURCE folder, or below the part of a
+  pattern before its first `*`.
+* Files in an OUT folder inside a SOURCE folder are not sources, so a command can be repeated.
+* Checked before any work: every SOURCE exists and gives files, two sources do not have the same
+  output, and no output is a source.
 """
 
 from __future__ import annotations
@@ -35,95 +33,69 @@ STANDARD = "-"
 TOKEN_SUFFIX = ".fct"
 
 
-class Found(NamedTuple):
-    """A file that was found: `path`, and `below`, its place in the tree of its SOURCE."""
+class SourceFile(NamedTuple):
+    """A file of a SOURCE."""
 
     path: Path
-    below: Path
+    below: Path  # its path relative to the SOURCE folder
 
 
 class Job(NamedTuple):
-    """One file to make: None is standard input or output."""
+    """One source and its output."""
 
-    source: Path | None
-    target: Path | None
+    source: Path | None  # None: standard input
+    target: Path | None  # None: standard output
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the source in messages."""
         return "standard input" if self.source is None else str(self.source)
 
 
 def add_path_arguments(parser: argparse.ArgumentParser, reads: str, writes: str) -> None:
     """Add SOURCE... and OUT, as `args.sources` and `args.out`.
 
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Of the command.
-    reads, writes : str
-        What the sources and the output are, such as "audio" and "token".
-
-    Example
-    -------
-    >>> parser = argparse.ArgumentParser()
-    >>> add_path_arguments(parser, "audio", "token")
-    >>> parser.parse_intermixed_args(["a.wav", "b.wav", "out"])
-    Namespace(sources=['a.wav', 'b.wav'], out='out')
+    `reads` and `writes` name the kinds of files, such as "audio" and "token".
     """
     parser.add_argument(
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help=f"{reads} files, folders, patterns in quotes, or - for standard input",
+        help=f"{reads} file, folder, pattern in quotes, or - for standard input",
     )
     parser.add_argument(
         "out",
         metavar="OUT",
-        help=f"{writes} file for one file; else a folder, which keeps the tree; or - for"
-        " standard output",
+        help=f"{writes} file for one SOURCE file; folder for several, with the same tree;"
+        " or - for standard output",
     )
 
 
 def find_sources(
     sources: Sequence[str], suffixes: Sequence[str] = AUDIO_SUFFIXES, without: Path | None = None
-) -> list[Found]:
-    """List the files that the sources name, each once, in order.
+) -> list[SourceFile]:
+    """List the files of the sources, each once, sorted within each source.
 
     Parameters
     ----------
     sources : sequence of str
-        Files, folders and patterns, `**` too; a file of that very name goes before a pattern.
+        Files, folders and patterns, which may contain `**`. If a file has the name of a pattern,
+        it is that file.
     suffixes : sequence of str
-        Of the files in folders and patterns, lower case; files of either case are taken.
+        Suffixes of the files in folders and patterns, in lower case; upper case matches too.
     without : Path, optional
-        A folder: what lies in it is left out of the sources that it lies in.
-
-    Returns
-    -------
-    list of Found
-        Not empty; sorted within each source.
+        A folder whose files are left out, if it is inside a source.
 
     Raises
     ------
     UserError
-        A source is not there, or gives no file.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     (Path(folder) / "talks").mkdir()
-    ...     for name in ("talks/a.WAV", "b.flac", "notes.txt"):
-    ...         (Path(folder) / name).touch()
-    ...     [found.below.as_posix() for found in find_sources([folder])]
-    ['b.flac', 'talks/a.WAV']
+        A source does not exist, or gives no files.
     """
-    found: dict[Found, None] = {}
+    found: dict[SourceFile, None] = {}
     for source in sources:
         path = Path(source).expanduser()
         if path.is_file():
-            files = [Found(path, Path(path.name))]
+            files = [SourceFile(path, Path(path.name))]
         elif path.is_dir():
             files = _outside(_within(path, suffixes), path, without)
         elif glob.has_magic(source):
@@ -132,7 +104,7 @@ def find_sources(
         else:
             raise UserError(f"{source}: no such file or folder; check the path")
         if not files:
-            raise UserError(f"{source}: no files there that end in {', '.join(suffixes)}")
+            raise UserError(f"{source}: gives no files that end in {', '.join(suffixes)}")
         found.update(dict.fromkeys(files))
     return list(found)
 
@@ -143,26 +115,15 @@ def plan_jobs(
     reads: Sequence[str] = AUDIO_SUFFIXES,
     writes: Sequence[str] = (".wav", ".flac"),
 ) -> list[Job]:
-    """Pair each source with its output by the rule of this module; nothing is made yet.
+    """Pair each source file with its output by the rules of this module; write nothing.
 
-    Parameters
-    ----------
-    sources, out : sequence of str, str
-        As given on the command line.
-    reads : sequence of str
-        Suffixes of the files in folders and patterns.
-    writes : sequence of str
-        Suffixes that an OUT file may have; the first is that of the files in an OUT folder.
-
-    Returns
-    -------
-    list of Job
-        No two with the same target. Targets may be there already, see `jobs.run_jobs`.
+    `reads` are the suffixes of files in folders and patterns. `writes` are the suffixes that an OUT
+    file may have; the first one is that of files in an OUT folder.
 
     Raises
     ------
     UserError
-        Sources that are not there, an OUT that does not fit them, outputs that collide.
+        A source does not exist, OUT does not fit the sources, or two outputs are the same.
 
     Example
     -------
@@ -175,32 +136,32 @@ def plan_jobs(
     """
     folder = Path(out).expanduser()
     if STANDARD in sources and len(sources) > 1:
-        raise UserError("-: standard input is one source alone; leave out the others")
+        raise UserError("-: standard input must be the only source; leave out the others")
     one_file = sources[0] == STANDARD or Path(sources[0]).expanduser().is_file()
     ends_in_slash = out.endswith(tuple(filter(None, (os.sep, os.altsep))))
     if len(sources) == 1 and one_file and not (folder.is_dir() or ends_in_slash):
         source = None if sources[0] == STANDARD else Path(sources[0]).expanduser()
         target = None if out == STANDARD else folder
         if target is not None and target.suffix.lower() not in writes:
-            raise UserError(f"{out}: give OUT a name that ends in {' or '.join(writes)}, or a /")
+            raise UserError(f"{out}: give OUT a name that ends in {' or '.join(writes)}, or in /")
         jobs = [Job(source, target)]
     elif sources[0] == STANDARD:
-        raise UserError(f"{out}: standard input has no name; give OUT that of a file, or -")
+        raise UserError(f"{out}: standard input has no name; give a file as OUT, or -")
     elif out == STANDARD:
-        raise UserError("-: standard output takes one file; name one SOURCE, or an OUT folder")
+        raise UserError("-: standard output takes one file; give one SOURCE, or a folder as OUT")
     elif folder.exists() and not folder.is_dir():
-        raise UserError(f"{out}: a file, and there are several sources; give OUT a folder")
+        raise UserError(f"{out}: a file, but there are several sources; give a folder as OUT")
     else:
         found = find_sources(sources, reads, without=folder)
         pairs = (Job(file.path, folder / file.below.with_suffix(writes[0])) for file in found)
         jobs = list(dict.fromkeys(pairs))
-    _refuse_collisions(jobs)
+    _check_collisions(jobs)
     return jobs
 
 
 @contextmanager
 def open_source(source: Path | None) -> Iterator[Path | BinaryIO]:
-    """Give a path as it is, and standard input as a file that can be searched, whole in memory."""
+    """Yield a path as it is; for standard input (None) a seekable file in memory with all of it."""
     if source is not None:
         yield source
         return
@@ -210,12 +171,9 @@ def open_source(source: Path | None) -> Iterator[Path | BinaryIO]:
 
 @contextmanager
 def open_target(target: Path | None) -> Iterator[Path | BinaryIO]:
-    """Give a path as it is; for standard output a file in memory that is sent when it is whole.
+    """Yield a path as it is; for standard output (None) a file in memory that is sent at the end.
 
-    Raises
-    ------
-    UserError
-        Standard output is a terminal.
+    `UserError` if standard output is a terminal.
     """
     if target is not None:
         yield target
@@ -232,7 +190,7 @@ class _StandardInput(io.BytesIO):
     name = "standard input"
 
 
-def _within(folder: Path, suffixes: Sequence[str]) -> list[Found]:
+def _within(folder: Path, suffixes: Sequence[str]) -> list[SourceFile]:
     def refuse(error: OSError) -> None:
         raise error
 
@@ -249,24 +207,24 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
-def _matching(pattern: Path, fixed: Path, suffixes: Sequence[str]) -> list[Found]:
+def _matching(pattern: Path, fixed: Path, suffixes: Sequence[str]) -> list[SourceFile]:
     paths = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
     known = [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
     return _sorted_below(known, fixed)
 
 
-def _sorted_below(paths: Sequence[Path], folder: Path) -> list[Found]:
-    found = [Found(path, path.relative_to(folder)) for path in paths]
+def _sorted_below(paths: Sequence[Path], folder: Path) -> list[SourceFile]:
+    found = [SourceFile(path, path.relative_to(folder)) for path in paths]
     return sorted(found, key=lambda file: file.below.parts)
 
 
-def _outside(found: list[Found], folder: Path, without: Path | None) -> list[Found]:
+def _outside(found: list[SourceFile], folder: Path, without: Path | None) -> list[SourceFile]:
     if without is None or folder.resolve() not in without.resolve().parents:
         return found
     return [file for file in found if without.resolve() not in file.path.resolve().parents]
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
+def _check_collisions(jobs: Sequence[Job]) -> None:
     sources: dict[str, Path] = {}
     for source, target in jobs:
         if source is None or target is None:
@@ -274,7 +232,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
         other = sources.setdefault(os.path.normcase(target.resolve()), source)
         if other != source:
             raise UserError(
-                f"{other}, {source}: both would be {target}; give each an OUT of its own"
+                f"{other}, {source}: both have the output {target}; give each its own OUT"
             )
     read = {source.resolve() for source, _ in jobs if source is not None}
     for _, target in jobs:

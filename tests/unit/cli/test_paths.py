@@ -1,4 +1,4 @@
-"""SOURCE... OUT: what is read, what is written where, and what is refused before any work."""
+"""SOURCE... OUT: which files are read, where outputs go, and errors before any work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from focalcodec.cli.files import Job, find_sources, open_source, open_target, plan_jobs
+from focalcodec.cli.paths import Job, find_sources, open_source, open_target, plan_jobs
 from focalcodec.errors import UserError
 
 TREE = ("a.wav", "b/a.FLAC", "b/c/d.mp3", "b/.hidden.wav", ".hidden/e.wav", "notes.txt")
@@ -18,7 +18,7 @@ TREE = ("a.wav", "b/a.FLAC", "b/c/d.mp3", "b/.hidden.wav", ".hidden/e.wav", "not
 
 @pytest.fixture(autouse=True)
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder `in` beside which outputs go, as the current one."""
+    """Make a folder `in` in the current folder, where outputs go."""
     for name in TREE:
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def test_a_file_to_a_file_or_to_a_folder() -> None:
     assert plan("in/a.wav", "out.fct") == {"in/a.wav": "out.fct"}
     assert plan("in/a.wav", "out/") == {"in/a.wav": "out/a.fct"}
     assert plan("in/a.wav", "in/b") == {"in/a.wav": "in/b/a.fct"}
-    assert plan("in/notes.txt", "out/") == {"in/notes.txt": "out/notes.fct"}, "named, so taken"
+    assert plan("in/notes.txt", "out/") == {"in/notes.txt": "out/notes.fct"}, "a named file is read"
 
 
 def test_several_files_go_to_a_folder() -> None:
@@ -77,12 +77,12 @@ def test_standard_input_and_output() -> None:
     assert plan_jobs(["in/a.wav"], "-") == [Job(Path("in/a.wav"), None)]
 
 
-def test_a_file_that_is_given_twice_is_made_once() -> None:
+def test_a_file_that_is_given_twice_is_one_job() -> None:
     assert len(plan_jobs(["in/a.wav", "in/a.wav", "in/*.wav"], "out")) == 1
     assert len(plan_jobs(["in/b/a.FLAC", "in/b"], "out")) == 2
 
 
-def test_outputs_within_the_source_are_no_sources() -> None:
+def test_outputs_inside_the_source_are_not_sources() -> None:
     first = plan("in", "in/out", writes=(".wav",))
     for target in first.values():
         Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -91,23 +91,26 @@ def test_outputs_within_the_source_are_no_sources() -> None:
     assert plan("in/**", "in/out", writes=(".wav",)) == first
     assert plan("in/out", "in", writes=(".fct",)) == {
         f"in/out/{name}.wav": f"in/{name}.fct" for name in ("a", "b/a", "b/c/d")
-    }, "a folder above its sources takes nothing from them"
+    }, "an OUT folder above its sources"
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
         (("gone.wav", "out.fct"), "gone.wav: no such file or folder"),
-        (("in/*.ogg", "out"), r"in/\*.ogg: no files there that end in"),
+        (("in/*.ogg", "out"), r"in/\*.ogg: gives no files that end in"),
         (("in/.hidden", "-"), "standard output takes one file"),
         (("-", "in"), "standard input has no name"),
-        (("-", "in/a.wav", "out"), "one source alone"),
-        (("in/a.wav", "in/b/a.FLAC", "in/notes.txt"), "a file, and there are several sources"),
+        (("-", "in/a.wav", "out"), "must be the only source"),
+        (("in/a.wav", "in/b/a.FLAC", "in/notes.txt"), "a file, but there are several sources"),
         (("in/a.wav", "b.wav"), r"b.wav: give OUT a name that ends in \.fct"),
-        (("in/a.wav", "in/b/a.FLAC", "out"), r"in/a.wav, in/b/a.FLAC: both would be out/a.fct"),
+        (
+            ("in/a.wav", "in/b/a.FLAC", "out"),
+            r"in/a.wav, in/b/a.FLAC: both have the output",
+        ),
     ],
 )
-def test_refused(words: tuple[str, ...], message: str) -> None:
+def test_errors_before_any_work(words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         plan(*words)
 
@@ -138,7 +141,7 @@ def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(source, io.BytesIO) and isinstance(target, io.BytesIO)
         assert source.seek(1) == 1 and source.read() == b"bc"
         target.write(b"def")
-        assert sent.getvalue() == b"", "not before it is whole"
+        assert sent.getvalue() == b"", "nothing is sent before the end"
     assert sent.getvalue() == b"def"
     with pytest.raises(RuntimeError), open_target(None) as target:
         target.write(b"half")  # type: ignore[union-attr]

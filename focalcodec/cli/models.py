@@ -1,0 +1,165 @@
+"""`focalcodec download` and `export`, and the default model of all commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from focalcodec.cli.main import DONE
+from focalcodec.errors import UserError
+from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem, is_shipped
+
+DEFAULT_MODEL = "lucadellalib/focalcodec_50hz"
+DOWNLOAD_EXAMPLES = f"""examples:
+  focalcodec download
+  focalcodec download {DEFAULT_MODEL} --to focalcodec_50hz
+
+The environment variable HF_TOKEN holds an access token, if one is needed.
+"""
+EXPORT_EXAMPLES = """examples:
+  focalcodec export results/focalcodec_50hz/1986 results/vocos_16khz/1986 my_codec
+  focalcodec resynth my.wav out.wav --model my_codec
+  focalcodec export results/focalcodec_50hz/1986 lucadellalib/focalcodec_50hz my_codec
+"""
+
+
+def choose_model(args: argparse.Namespace) -> None:
+    """Set `args.model` if it is None.
+
+    The default is the published model if the hub's cache has it or the hub can be reached, else
+    the codec in the package, with a line on standard error. With `args.revision` it is always the
+    published model, because the codec in the package has no revisions.
+
+    Example
+    -------
+    >>> args = argparse.Namespace(model=None, revision="main")
+    >>> choose_model(args)
+    >>> args.model
+    'lucadellalib/focalcodec_50hz'
+    """
+    if args.model is None:
+        args.model = DEFAULT_MODEL if args.revision is not None else _available_model()
+
+
+def _available_model() -> str:
+    if not has_demo() or _is_cached():
+        return DEFAULT_MODEL
+    problem = hub_problem(DEFAULT_MODEL)
+    if not problem:
+        return DEFAULT_MODEL
+    print(
+        f"focalcodec: using the small codec in the package, --model {DEMO}: {DEFAULT_MODEL} is not"
+        f" in the hub's cache, and the hub can't be reached ({problem}); with a network,"
+        " focalcodec download fetches it",
+        file=sys.stderr,
+        flush=True,
+    )
+    return DEMO
+
+
+def _is_cached() -> bool:
+    from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
+
+    names = (CONFIG_NAME, WEIGHTS_NAME)
+    try:
+        folder = hub_folder(DEFAULT_MODEL, names, local_files_only=True)
+    except UserError:
+        return False
+    return all((folder / name).is_file() for name in names)
+
+
+# -- download --------------------------------------------------------------------------------------
+
+
+def add_download_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `focalcodec download`."""
+    parser.epilog = DOWNLOAD_EXAMPLES
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="name of a repository on the hub, or demo (default: %(default)s)",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="copy the model to this folder, which --model takes on any machine"
+        " (default: only the hub's cache)",
+    )
+
+
+def run_download(args: argparse.Namespace) -> int:
+    """Download a model to the hub's cache, and copy it to a folder."""
+    from focalcodec.hub.checkpoints import find_checkpoint
+
+    if not is_shipped(args.name) and Path(args.name).expanduser().exists():
+        raise UserError(f"{args.name}: a path on this machine, not a name on the hub")
+    cached = find_checkpoint(args.name, args.revision)
+    if args.to is None:
+        place = "package" if is_shipped(args.name) else "cache"
+        print(f"{args.name}: in the {place}, {cached}; --model {args.name} needs no network now")
+    else:
+        _copy(cached, args.to.expanduser())
+        print(f"{args.name}: in {args.to}; --model {args.to} needs no network")
+    return DONE
+
+
+def _copy(cached: Path, folder: Path) -> None:
+    from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
+
+    # Both files are copied before either is replaced: files of two models would load and be wrong.
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (WEIGHTS_NAME, CONFIG_NAME)
+    with tempfile.TemporaryDirectory(dir=folder) as staging:
+        for name in names:
+            shutil.copyfile(cached / name, Path(staging, name))
+        for name in names:
+            os.replace(Path(staging, name), folder / name)
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `focalcodec export`."""
+    from focalcodec.hub.checkpoints import STORED_DTYPES
+
+    parser.epilog = EXPORT_EXAMPLES
+    source = "model folder, repository on the hub, or demo"
+    parser.add_argument(
+        "quantizer", metavar="QUANTIZER", help=f"run folder of stage 1, {source}: all but decoder"
+    )
+    parser.add_argument(
+        "decoder", metavar="DECODER", help=f"run folder of stage 2, {source}: the decoder"
+    )
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="output folder for config.json and model.safetensors"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=list(STORED_DTYPES),
+        default="float32",
+        help="data type of the stored weights: float16 halves the file, is loaded as float32, and"
+        " changes a few tokens (default: %(default)s)",
+    )
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Export a codec."""
+    try:
+        from focalcodec.training.export import export
+    except ImportError as error:
+        raise UserError(
+            f"export: needs {error.name}, which is installed for training;"
+            " pip install -e '.[recipes]'"
+        ) from error
+    codec = export(args.quantizer, args.decoder, args.folder, args.dtype)
+    print(f"{args.folder}: {codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s")
+    return DONE
