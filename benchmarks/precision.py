@@ -17,7 +17,8 @@ from codec_speed import paper_codec
 from tqdm import tqdm
 
 from focalcodec import FocalCodec
-from focalcodec.audio import AUDIO_SUFFIXES, read_audio
+from focalcodec.audio import read_audio
+from focalcodec.files import AUDIO_SUFFIXES
 from focalcodec.precision import set_precision
 
 

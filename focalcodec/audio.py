@@ -20,11 +20,6 @@ from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_
 AudioSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 Channels = Literal["error", "mix", "first"]
 CHANNELS = ("error", "mix", "first")
-# Suffixes of audio that libsndfile reads: no .mat, .raw or .htk.
-AUDIO_SUFFIXES = (
-    *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".nist"),
-    *(".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
-)
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Writing files atomically, and their hashes."""
+"""Files: written atomically, their hashes, and the suffixes of audio files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Suffixes of audio that libsndfile reads: no .mat, .raw or .htk.
+AUDIO_SUFFIXES = (
+    *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".nist"),
+    *(".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
+)
 
 
 @contextmanager

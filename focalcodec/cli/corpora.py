@@ -20,9 +20,9 @@ from focalcodec.cli.options import (
     positive_float,
     positive_int,
 )
-from focalcodec.data.own_folder import OWN_OPTIONS, REPORT_NAME, prepare_own
 from focalcodec.data.corpus import PrepareOptions
 from focalcodec.data.manifest import prepared_how, read_prepared
+from focalcodec.data.own_folder import OWN_OPTIONS, REPORT_NAME, prepare_own
 from focalcodec.data.shares import SPLIT_BY, ShareOptions
 from focalcodec.device import set_process_device
 from focalcodec.errors import UserError

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from focalcodec.audio import AUDIO_SUFFIXES
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
 from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.cli.paths import TOKEN_SUFFIX
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable
+from focalcodec.files import AUDIO_SUFFIXES
 from focalcodec.hub.locations import is_shipped
 
 if TYPE_CHECKING:

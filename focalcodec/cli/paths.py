@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from focalcodec.audio import AUDIO_SUFFIXES
 from focalcodec.errors import UserError
+from focalcodec.files import AUDIO_SUFFIXES
 
 STANDARD = "-"
 TOKEN_SUFFIX = ".fct"

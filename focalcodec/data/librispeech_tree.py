@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from focalcodec.audio import AUDIO_SUFFIXES, audio_info
+from focalcodec.audio import audio_info
 from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
@@ -21,6 +21,7 @@ from focalcodec.data.corpus import (
 )
 from focalcodec.data.manifest import DATA_ROOT
 from focalcodec.errors import UserError
+from focalcodec.files import AUDIO_SUFFIXES
 
 TREE = "<split>/<speaker>/<chapter>/<clip>.flac"
 EMBEDDED_SPLITS = {

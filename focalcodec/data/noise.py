@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from focalcodec.audio import AUDIO_SUFFIXES, audio_info, read_audio
+from focalcodec.audio import audio_info, read_audio
 from focalcodec.data.clips import read_clip
 from focalcodec.data.corpus import walk_files
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
+from focalcodec.files import AUDIO_SUFFIXES
 from focalcodec.packages import need
 
 Signal: TypeAlias = npt.NDArray[np.float64]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from focalcodec.audio import AUDIO_SUFFIXES
 from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
@@ -21,6 +20,7 @@ from focalcodec.data.manifest import SETS_NAME, prepared_how, write_sets
 from focalcodec.data.prepare import Row, build_manifests
 from focalcodec.data.shares import SETS, ShareOptions, first_copies, share_out
 from focalcodec.errors import UserError
+from focalcodec.files import AUDIO_SUFFIXES
 
 OWN_OPTIONS = PrepareOptions(channels="mix", segment_seconds=30.0)
 """Default options of a folder: stereo is mixed, long recordings are cut."""

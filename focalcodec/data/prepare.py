@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from focalcodec.audio import AUDIO_SUFFIXES, audio_info, check_channels
+from focalcodec.audio import audio_info, check_channels
 from focalcodec.data.corpus import (
     FoundClip,
     FoundFile,
@@ -29,7 +29,7 @@ from focalcodec.data.corpus import (
 )
 from focalcodec.data.manifest import write_csv, write_manifest, write_sets
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path, file_sha256
+from focalcodec.files import AUDIO_SUFFIXES, atomic_path, file_sha256
 
 Row = dict[str, Any]
 

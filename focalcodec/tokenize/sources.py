@@ -13,10 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from focalcodec.audio import AUDIO_SUFFIXES, AudioSource
+from focalcodec.audio import AudioSource
 from focalcodec.data.corpus import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.errors import UserError
+from focalcodec.files import AUDIO_SUFFIXES
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

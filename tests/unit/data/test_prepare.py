@@ -12,13 +12,14 @@ import pytest
 import soundfile
 import torch
 
-from focalcodec.audio import AUDIO_SUFFIXES, read_audio
+from focalcodec.audio import read_audio
 from focalcodec.data.clips import read_clip
 from focalcodec.data.corpus import FoundClip, FoundFile, PrepareOptions, SetSource, walk_files
 from focalcodec.data.manifest import is_prepared, prepared_names, prepared_root, read_prepared
 from focalcodec.data.prepare import prepare_sets
 from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
+from focalcodec.files import AUDIO_SUFFIXES
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="not with Windows' file system")
 
