@@ -22,6 +22,7 @@ from focalcodec.data.noise import ClipPool, NoiseSource, Signal, noise_source
 from focalcodec.data.randomness import stable_seed
 from focalcodec.data.reverb import RoomPool, reverberate
 from focalcodec.errors import UserError
+from focalcodec.packages import need
 
 PEAK = 0.99
 # Window of the phase vocoder. Words that Whisper tiny.en gets wrong at -3 semitones: 31 % with
@@ -216,7 +217,7 @@ def change_voice(sig: Signal, sample_rate: int, plan: Plan) -> Signal:
 
 def _shift_pitch(sig: Signal, sample_rate: int, semitones: float) -> Signal:
     # Imported here because it takes seconds, and changes of speed do not need it.
-    import librosa
+    librosa = need("librosa", "pip install 'focalcodec[recipes]'")
 
     window = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
     # A window of zeros after the end, because short clips could not be transformed otherwise.

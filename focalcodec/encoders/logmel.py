@@ -1,12 +1,14 @@
-"""The log-mel encoder: features without a single learned weight.
+"""Log-mel spectrograms: the filter bank, the spectrogram, and an encoder without learned weights.
 
-It stands where WavLM stands, so that a codec can be trained and understood without a download.
+The encoder takes WavLM's place, so that a codec can be trained and understood without a download.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,92 @@ from torch import Tensor, nn
 from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+
+# Slaney's mel scale: linear up to 1 kHz, then logarithmic.
+_LINEAR = 200.0 / 3  # Hz per mel
+_CORNER_HZ = 1000.0
+_CORNER_MEL = _CORNER_HZ / _LINEAR
+_LOG_STEP = np.log(6.4) / 27.0  # natural logarithm of Hz per mel
+
+
+def mel_frequencies(n_mels: int, f_min: float, f_max: float) -> npt.NDArray[np.float64]:
+    """Corners of `n_mels` triangular bands, (n_mels + 2,) Hz, equally spaced in Slaney's mel."""
+    low, high = (
+        hz / _LINEAR if hz < _CORNER_HZ else _CORNER_MEL + np.log(hz / _CORNER_HZ) / _LOG_STEP
+        for hz in (f_min, f_max)
+    )
+    mels = np.linspace(low, high, n_mels + 2)
+    above = _CORNER_HZ * np.exp(_LOG_STEP * (mels - _CORNER_MEL))
+    return np.where(mels < _CORNER_MEL, _LINEAR * mels, above)
+
+
+def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float) -> Tensor:
+    """Mel filter bank (n_mels, n_fft // 2 + 1), float32: triangles of equal area.
+
+    Slaney's scale and norm, as in `librosa.filters.mel`. Frequencies are in Hz.
+
+    Example
+    -------
+    >>> mel_bands(16000, 1024, n_mels=80, f_min=0.0, f_max=8000.0).shape
+    torch.Size([80, 513])
+    """
+    corners = mel_frequencies(n_mels, f_min, f_max)
+    bins = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)  # Hz
+    ramps = np.subtract.outer(corners, bins)
+    widths = np.diff(corners)[:, None]
+    rising, falling = -ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]
+    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    triangles *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
+    return torch.from_numpy(triangles)
+
+
+def log_mel(
+    sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int, floor: float
+) -> Tensor:
+    """Log-mel spectrogram (B, N, n_mels) of sig (B, T): magnitudes, natural log.
+
+    Frame i is centred on the middle of samples [i * hop, (i + 1) * hop), and N = ceil(T / hop).
+    Samples before the first and after the last are zeros.
+
+    Parameters
+    ----------
+    sig : Tensor
+        (B, T) float.
+    bands : Tensor
+        (n_mels, n_fft // 2 + 1), from `mel_bands`.
+    window : Tensor
+        At most n_fft samples, centred in the transform.
+    n_fft, hop : int
+        Transform, and distance of frames, samples.
+    floor : float
+        Smallest magnitude of a band.
+    """
+    samples = sig.shape[1]
+    frames = (samples + hop - 1) // hop
+    before = (n_fft - hop) // 2
+    after = (frames - 1) * hop + n_fft - before - samples
+    spectrum = torch.stft(
+        F.pad(sig, (before, after)),
+        n_fft,
+        hop,
+        len(window),
+        window,
+        center=False,
+        return_complex=True,
+    )  # (B, bins, N)
+    return (spectrum.abs().mT @ bands.mT).clamp(min=floor).log()  # (B, N, n_mels)
+
+
+def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
+    """Mel powers (n_mels, 1 + T // hop) of sig (T,), as `librosa.feature.melspectrogram`.
+
+    Frame i is centred on sample i * hop. For what was made with librosa, or for pictures;
+    encoders and losses use `log_mel`.
+    """
+    spectrum = torch.stft(
+        sig, n_fft, hop, len(window), window, pad_mode="constant", return_complex=True
+    )  # (bins, N)
+    return bands @ spectrum.abs().square()
 
 
 class LogMel(nn.Module):
@@ -58,7 +146,7 @@ class LogMel(nn.Module):
     """
 
     window: Tensor
-    filters: Tensor
+    bands: Tensor
     max_seconds: float | None = None
     teacher: dict[str, Any] | None = None
 
@@ -84,9 +172,6 @@ class LogMel(nn.Module):
             raise UserError(f"hop_length: {hop_length}; give 1 to n_fft, which is {n_fft}")
         if floor <= 0 or scale <= 0:
             raise UserError(f"floor, scale: {floor}, {scale}; give positive numbers")
-        # half a second of import that only this encoder needs
-        import librosa
-
         self.config: dict[str, Any] = {
             "sample_rate": sample_rate,
             "n_fft": n_fft,
@@ -105,11 +190,9 @@ class LogMel(nn.Module):
         self.floor = floor
         self.offset = offset
         self.scale = scale
-        bank = librosa.filters.mel(
-            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=highest
-        )
+        bands = mel_bands(sample_rate, n_fft, n_mels, f_min, highest)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(bank.T.copy()), persistent=False)
+        self.register_buffer("bands", bands, persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Frames that come out of as many samples: one for every started hop.
@@ -149,24 +232,9 @@ class LogMel(nn.Module):
         check_sig(sig)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
-        feats = (self._log_mel(sig) - self.offset) / self.scale
+        mel = log_mel(sig, self.bands, self.window, self.n_fft, self.hop, self.floor)
+        feats = (mel - self.offset) / self.scale
         if lengths is None:
             return feats, full_lengths(feats)
         frames = self.output_lengths(lengths)
         return zero_padding(feats, valid_mask(frames, feats.shape[1])), frames
-
-    def _log_mel(self, sig: Tensor) -> Tensor:
-        """(B, T) to (B, N, n_mels)."""
-        samples = sig.shape[1]
-        frames = (samples + self.hop - 1) // self.hop
-        before = (self.n_fft - self.hop) // 2
-        after = (frames - 1) * self.hop + self.n_fft - before - samples
-        spectrum = torch.stft(
-            F.pad(sig, (before, after)),
-            self.n_fft,
-            self.hop,
-            window=self.window,
-            center=False,
-            return_complex=True,
-        )
-        return (spectrum.abs().transpose(1, 2) @ self.filters).clamp(min=self.floor).log()

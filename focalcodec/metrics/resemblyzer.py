@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import librosa
 import torch
 from torch import Tensor, nn
 
+from focalcodec.encoders.logmel import mel_bands, mel_power
 from focalcodec.metrics.similarity import SAMPLE_RATE, SimilarityJudge
 from focalcodec.packages import check_sha256, package_folder, versions
 
@@ -85,10 +85,9 @@ class ResemblyzerJudge(SimilarityJudge):
         starts = _starts(len(sig))
         missing = max(0, (starts[-1] + PART) * HOP - len(sig))
         sig = nn.functional.pad(sig, (0, missing))
-        mel = librosa.feature.melspectrogram(
-            y=sig.numpy(), sr=SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS
-        )
-        parts = torch.from_numpy(mel.T.copy()).unfold(0, PART, 1)[starts].mT
+        bands = mel_bands(SAMPLE_RATE, WINDOW, BANDS, 0.0, SAMPLE_RATE / 2)
+        mel = mel_power(sig, bands, torch.hann_window(WINDOW), WINDOW, HOP)  # (bands, N)
+        parts = mel.mT.unfold(0, PART, 1)[starts].mT  # (parts, 160, bands)
         voices = self._encoder(parts.to(self._device)).cpu()
         return nn.functional.normalize(voices.mean(dim=0), dim=0)
 
@@ -96,7 +95,7 @@ class ResemblyzerJudge(SimilarityJudge):
         """Packages, weights and settings."""
         return {
             "name": self.name,
-            "packages": versions(["resemblyzer", "librosa", "torch"]),
+            "packages": versions(["resemblyzer", "torch"]),
             "weights": "GE2E LSTM, pretrained.pt",
             "weights_sha256": SHA256,
             "settings": f"parts of 1.6 s, 1.3 a second, {self._device}",

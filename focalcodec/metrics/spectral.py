@@ -66,7 +66,7 @@ class SpectralJudge(SignalJudge):
         resolutions = ", ".join("/".join(map(str, sizes)) for sizes in RESOLUTIONS)
         return {
             "name": self.name,
-            "packages": versions(["torch", "librosa"]),
+            "packages": versions(["torch"]),
             "settings": "mel: L1 of log magnitudes, 80 bands, 1024/320, 16 kHz; STFT: spectral"
             f" convergence + L1 of log magnitudes, transform/hop/window {resolutions}",
         }

@@ -14,19 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import librosa
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from focalcodec.audio import read_audio
+from focalcodec.encoders.logmel import mel_bands, mel_power
 from focalcodec.errors import UserError
 from focalcodec.report.run_folder import ClipEntry, CodecRun, Ints, SetRun
 from focalcodec.report.tables import Heading
 
 SAMPLE_RATE = 16000  # spectrograms end at 8 kHz, whatever the output rate of a codec
 MELS = 80
-WINDOW = 400  # samples: 25 ms
+WINDOW, TRANSFORM = 400, 1024  # samples: 25 and 64 ms
 MOST_COLUMNS = 900
 DYNAMIC_RANGE = 70.0  # dB
 QUALITY = 62
@@ -257,14 +258,13 @@ def log_mel(path: Path, seconds: float) -> Floats:
     The columns span `seconds` (a shorter file is padded with silence), one for every 10 ms, fewer
     for long clips.
     """
-    sig = read_audio(path, SAMPLE_RATE, channels="mix").numpy()
+    sig = read_audio(path, SAMPLE_RATE, channels="mix")
     num_samples = max(WINDOW, round(seconds * SAMPLE_RATE))
-    sig = librosa.util.fix_length(sig, size=num_samples)
+    sig = torch.nn.functional.pad(sig, (0, num_samples - len(sig)))
     hop = max(SAMPLE_RATE // 100, -(-num_samples // MOST_COLUMNS))
-    power = librosa.feature.melspectrogram(
-        y=sig, sr=SAMPLE_RATE, n_fft=1024, win_length=WINDOW, hop_length=hop, n_mels=MELS
-    )
-    return (10 * np.log10(np.maximum(power, 1e-10))).astype(np.float32)
+    bands = mel_bands(SAMPLE_RATE, TRANSFORM, MELS, 0.0, SAMPLE_RATE / 2)
+    power = mel_power(sig, bands, torch.hann_window(WINDOW), TRANSFORM, hop)  # (bands, columns)
+    return 10 * power.clamp(min=1e-10).log10().numpy()
 
 
 def spectrogram(mel: Floats, top: float, alt: str) -> Picture:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import librosa
 import torch
 from torch import Tensor, nn
 
+from focalcodec.encoders.logmel import log_mel, mel_bands
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
@@ -71,11 +71,9 @@ class MelLoss(nn.Module):
                 f"win_length={win_length}, hop_length={hop_length}: give 1..n_fft={n_fft}"
             )
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
-        bands = librosa.filters.mel(
-            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max
-        )
+        bands = mel_bands(sample_rate, n_fft, n_mels, f_min, f_max)
         # Not persistent: they follow from the arguments, so no checkpoint needs them.
-        self.register_buffer("bands", torch.from_numpy(bands), persistent=False)
+        self.register_buffer("bands", bands, persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -88,20 +86,7 @@ class MelLoss(nn.Module):
 
     def log_mel(self, sig: Tensor) -> Tensor:
         """Log-mel spectrogram (B, N, n_mels) of sig (B, T), N = ceil(T / hop_length)."""
-        frames = -(-sig.shape[1] // self.hop_length)
-        left = (self.n_fft - self.hop_length) // 2
-        total = (frames - 1) * self.hop_length + self.n_fft
-        sig = nn.functional.pad(sig, (left, total - left - sig.shape[1]))
-        spectrum = torch.stft(
-            sig,
-            self.n_fft,
-            self.hop_length,
-            self.win_length,
-            self.window,
-            center=False,
-            return_complex=True,
-        )
-        return (self.bands @ spectrum.abs()).clamp(min=FLOOR).log().mT
+        return log_mel(sig, self.bands, self.window, self.n_fft, self.hop_length, FLOOR)
 
     def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Mean absolute difference over the valid frames and the bands of each item.

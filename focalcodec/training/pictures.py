@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import tempfile
 
-import librosa
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from focalcodec.encoders.logmel import mel_bands, mel_frequencies
 from focalcodec.errors import UserError
 
 INK = "#22272e"
@@ -199,13 +199,13 @@ def _log_mel(sig: ArrayLike, sample_rate: int, n_mels: int = 80) -> NDArray[np.f
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
     n_fft = max(1024, window)
     power = np.abs(np.fft.rfft(frames * np.hanning(window), n=n_fft)) ** 2
-    bands = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=n_mels)
+    bands = mel_bands(sample_rate, n_fft, n_mels, 0.0, sample_rate / 2).numpy()
     mel: NDArray[np.float64] = 10 * np.log10(np.maximum(bands @ power.T, 1e-10))
     return mel
 
 
 def _mel_axis(ax: Axes, n_mels: int, sample_rate: int) -> None:
-    centres = librosa.mel_frequencies(n_mels=n_mels + 2, fmax=sample_rate / 2)[1:-1]
+    centres = mel_frequencies(n_mels, 0.0, sample_rate / 2)[1:-1]
     ticks = [hz for hz in MEL_TICKS if hz <= sample_rate / 2]
     ax.set_yticks(
         np.interp(ticks, centres, np.arange(n_mels)),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import librosa
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from focalcodec.encoders.logmel import LogMel
+from focalcodec.encoders.logmel import LogMel, mel_bands, mel_frequencies, mel_power
 from focalcodec.errors import UserError
+from tests.unit.closeness import assert_close_to_scale
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +44,44 @@ def test_frame_is_centred_on_its_hop(encoder):
 
 
 def test_value_of_a_frame(encoder):
-    import librosa
-
     sig = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0))
     # window of frame 1 starts at 320 - (1024 - 320) / 2 = -32
     cut = torch.nn.functional.pad(sig, (32, 0))[0, :1024] * torch.hann_window(1024)
     mel = librosa.filters.mel(sr=16000, n_fft=1024, n_mels=80, fmin=0, fmax=8000)
     expected = torch.from_numpy(mel) @ torch.fft.rfft(cut).abs()
     torch.testing.assert_close(encoder(sig)[0][0, 1], (expected.log() + 5.0) / 2.3)
+
+
+# librosa's is the definition that published codecs and judges were made with
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (16000, 1024, 80, 0.0, 8000.0),
+        (16000, 512, 80, 0.0, 8000.0),
+        (16000, 400, 40, 20.0, 7600.0),
+        (24000, 2048, 128, 0.0, 12000.0),
+        (22050, 4096, 10, 1200.0, 11025.0),
+    ],
+)
+def test_filter_bank_equals_librosa(sizes):
+    rate, n_fft, n_mels, f_min, f_max = sizes
+    expected = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=f_min, fmax=f_max)
+    bands = mel_bands(*sizes)
+    assert bands.dtype == torch.float32
+    assert_close_to_scale(bands, torch.from_numpy(expected), share=1e-6)
+    corners = librosa.mel_frequencies(n_mels=n_mels + 2, fmin=f_min, fmax=f_max)
+    np.testing.assert_allclose(mel_frequencies(n_mels, f_min, f_max), corners, rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [400, 320])
+def test_mel_power_equals_librosa(window):
+    sig = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    expected = librosa.feature.melspectrogram(
+        y=sig.numpy(), sr=16000, n_fft=400, hop_length=160, win_length=window, n_mels=40
+    )
+    bands = mel_bands(16000, 400, 40, 0.0, 8000.0)
+    power = mel_power(sig, bands, torch.hann_window(window), 400, 160)
+    assert_close_to_scale(power, torch.from_numpy(expected))
 
 
 def test_silence_is_finite(encoder):

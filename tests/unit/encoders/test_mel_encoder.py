@@ -125,7 +125,7 @@ def test_windows_give_the_tokens_of_the_whole(
 def test_number_formats(codec: FocalCodec, sig: Tensor) -> None:
     exact = codec.sig_to_feats(sig)
     rounded = set_precision(copy.deepcopy(codec), "bf16")
-    assert rounded.encoder.spectrogram.filters.dtype == torch.float32
+    assert rounded.encoder.spectrogram.bands.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         mixed = codec.sig_to_feats(sig)
         assert codec.encode(sig)[0].dtype == torch.int64
