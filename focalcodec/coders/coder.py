@@ -94,9 +94,10 @@ class Coder(ABC):
 
         Each clip of the result has the duration of the input.
         """
+        # The codec works at its own rates; a clip keeps its duration, so lengths are rescaled.
         resampled, ends = resample(sig, sample_rate, self.sample_rate_input, lengths)
         sent = self.encode(resampled, ends)
-        rec_sig = self.decode(sent).float().cpu()
+        rec_sig = self.decode(sent).float().cpu()  # (B, T')
         rate = self.sample_rate_output
         wanted = torch.tensor([resampled_length(n, sample_rate, rate) for n in lengths.tolist()])
         return Coded(fit_lengths(rec_sig, wanted), wanted, sent.bits, sent.toks)

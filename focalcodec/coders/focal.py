@@ -61,7 +61,7 @@ class FocalCoder(Coder):
         if self._needs_windows(lengths):
             clips = self._in_windows(encode_blocks, sig, lengths)
         else:
-            padded, ends = self.codec.encode(sig, lengths=lengths)
+            padded, ends = self.codec.encode(sig, lengths=lengths)  # (B, N), (B,)
             clips = [clip[:n] for clip, n in zip(padded.cpu(), ends.tolist(), strict=True)]
         bits = [len(clip) * self.codec.quantizer.dim for clip in clips]
         return Sent(self._is_long(sig), bits, clips)
@@ -72,13 +72,13 @@ class FocalCoder(Coder):
         if sent.content:
             blocks = decode_blocks(self.codec, sent.toks[0], window_seconds=self.window_seconds)
             return torch.cat([*blocks])[None]
-        lengths = torch.tensor([len(clip) for clip in sent.toks])
+        lengths = torch.tensor([len(clip) for clip in sent.toks])  # (B,)
         return self.codec.decode(pad_sequence(sent.toks, batch_first=True), lengths)
 
     def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
         """Convert a clip: each frame becomes a mean of the four nearest frames of the voice."""
         resampled, _ = resample(sig[None], sample_rate, self.sample_rate_input)
-        toks = torch.cat([*encode_blocks(self.codec, [resampled[0]], self.window_seconds)])
+        toks = torch.cat([*encode_blocks(self.codec, [resampled[0]], self.window_seconds)])  # (N,)
         num_samples = resampled_length(len(sig), sample_rate, self.sample_rate_output)
         reference = self._voice(voice, sample_rate)
         blocks = convert_toks(
@@ -88,6 +88,7 @@ class FocalCoder(Coder):
 
     def _voice(self, voice: Sequence[Tensor], sample_rate: int) -> ReferenceSet:
         """Return the frames of a voice; the last `_VOICES_KEPT` voices stay in memory."""
+        # Audio is compared by content, because each clip is read from its file again.
         key = tuple(hash(clip.numpy().tobytes()) for clip in voice)
         if key not in self._voices:
             self._voices[key] = ReferenceSet.from_sigs(

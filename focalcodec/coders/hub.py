@@ -126,7 +126,7 @@ class HubCoder(ClipCoder):
 
     def encode_clip(self, sig: Tensor) -> tuple[Tensor, int, Tensor | None]:
         """Return toks (Q, N), their bits, and toks (N,) if there is one stream."""
-        toks = self.to_toks(sig[None, None].to(self.device))
+        toks = self.to_toks(sig[None, None].to(self.device))  # (Q, N)
         assert self.bits is not None
         return toks, toks.shape[1] * self.bits, toks[0] if self.streams == 1 else None
 

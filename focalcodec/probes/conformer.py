@@ -50,13 +50,6 @@ class ConformerEncoder(nn.Module):
         Frames that the convolution covers.
     dropout : float
         Dropout rate of each module's output and of the attention weights.
-
-    Example
-    -------
-    >>> encoder = ConformerEncoder(4, dim=8, num_layers=1, num_heads=2, ffn_dim=16)
-    >>> y, lengths = encoder(torch.zeros(1, 3, 4), torch.tensor([2]))
-    >>> y.shape, lengths
-    (torch.Size([1, 3, 8]), tensor([2]))
     """
 
     def __init__(
@@ -165,15 +158,9 @@ def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tens
     """Position vectors (length, dim): sines, then cosines, of periods from 2 pi to 20,000 pi.
 
     Source: Vaswani et al., arXiv 1706.03762, section 3.5, with another order of channels.
-
-    Example
-    -------
-    >>> sinusoids(2, 2)
-    tensor([[0.0000, 1.0000],
-            [0.8415, 0.5403]])
     """
     rates = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10000.0) / dim))
-    angles = torch.arange(length, device=device)[:, None] * rates
+    angles = torch.arange(length, device=device)[:, None] * rates  # (length, dim / 2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 

@@ -71,24 +71,10 @@ class TokenEmbedding(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, toks: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Embed tokens.
+        """Embed toks (B, N) or (B, N, Q), integer; return (B, N, dim) and lengths.
 
-        Parameters
-        ----------
-        toks : Tensor
-            (B, N) or (B, N, Q), integer; the padding may hold any value.
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None means all.
-
-        Returns
-        -------
-        tuple of Tensor
-            (B, N, dim), zero in the padding, and lengths.
-
-        Raises
-        ------
-        UserError
-            Other shapes, or a token that the codec does not have.
+        The padding may hold any value and is zero in the output. `lengths` (B,) int64 has the valid
+        frames, None means all. UserError for other shapes or a token that the codec does not have.
         """
         toks = self._as_streams(toks)  # (B, N, Q)
         lengths = check_lengths(toks, lengths)
@@ -125,10 +111,9 @@ class TokenEmbedding(nn.Module):
 
 
 class FeatureProjection(nn.Module):
-    """Projection of continuous features to the width and scale that `TokenEmbedding` gives.
+    """Projection of continuous features to the width and scale of `TokenEmbedding`'s output.
 
-    It replaces `TokenEmbedding` where a probe's input is quantised features or those of the
-    encoder, so that two such runs differ only in this input.
+    So two probes, one on tokens and one on features, differ only in this input.
 
     Example
     -------
@@ -154,12 +139,6 @@ def check_frames(x: Tensor, lengths: Tensor | None, dim: int) -> tuple[Tensor, T
 
     Return x, lengths (B,) int64 (None means N for all), and mask (B, N), True on valid frames.
     UserError if x has another shape or a length is not in 1..N.
-
-    Example
-    -------
-    >>> x, lengths, mask = check_frames(torch.ones(1, 3, 2), torch.tensor([2]), dim=2)
-    >>> x.sum(dim=2), mask
-    (tensor([[2., 2., 0.]]), tensor([[ True,  True, False]]))
     """
     if x.dim() != 3 or x.shape[2] != dim:
         raise UserError(f"x: shape {tuple(x.shape)}; give (batch, frames, {dim})")

@@ -14,16 +14,9 @@ VARIANCE_FLOOR = 1e-6
 
 
 class BiLSTM(nn.Module):
-    """Bidirectional LSTM whose backward direction starts at each clip's own last frame.
+    """Bidirectional LSTM (Graves and Schmidhuber, 2005) that ignores the padding.
 
-    So a clip gives the same output alone and in a padded batch. Source: Graves and Schmidhuber,
-    "Framewise phoneme classification with bidirectional LSTM" (2005).
-
-    Example
-    -------
-    >>> y, lengths = BiLSTM(input_dim=4, hidden_dim=8)(torch.zeros(1, 3, 4))
-    >>> y.shape, lengths
-    (torch.Size([1, 3, 16]), tensor([3]))
+    The backward direction starts at each clip's own last frame.
     """
 
     def __init__(
@@ -50,16 +43,10 @@ class BiLSTM(nn.Module):
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse the valid frames of each clip in x (B, N, D); the padding stays in its place.
-
-    Example
-    -------
-    >>> reverse(torch.tensor([[[1], [2], [3], [0]]]), torch.tensor([3])).flatten()
-    tensor([3, 2, 1, 0])
-    """
+    """Reverse the valid frames of each clip in x (B, N, D); the padding stays in its place."""
     frames = torch.arange(x.shape[1], device=x.device)
     reversed_frames = lengths[:, None] - 1 - frames  # (B, N), negative in the padding
-    order = torch.where(reversed_frames >= 0, reversed_frames, frames)
+    order = torch.where(reversed_frames >= 0, reversed_frames, frames)  # (B, N)
     return x.gather(1, order[..., None].expand_as(x))
 
 
@@ -115,16 +102,7 @@ class UtteranceProbe(nn.Module):
     Sources: FocalCodec, arXiv 2502.04465, appendix (speaker and emotion); Snyder et al.,
     "X-vectors" (2018), section 2.2, statistics pooling.
 
-    Parameters
-    ----------
-    input_dim : int
-        Width of the input.
-    num_classes : int
-        Number of classes.
-    hidden_dim, num_layers : int
-        Width of each direction and number of layers of the LSTM.
-    dropout : float
-        Dropout rate of each LSTM layer's output.
+    Its parameters are those of `SequenceProbe`, with `num_classes` for `vocab_size`.
 
     Example
     -------
@@ -147,21 +125,16 @@ class UtteranceProbe(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return logits (B, num_classes) of x (B, N, input_dim); no time axis, so no lengths."""
         y, lengths = self.lstm(x, lengths)  # (B, N, 2 * hidden_dim)
-        return self.head(pool_statistics(y, lengths))
+        return self.head(pool_statistics(y, lengths))  # (B, num_classes)
 
 
 def pool_statistics(x: Tensor, lengths: Tensor) -> Tensor:
     """Return mean and standard deviation (B, 2 D) of the valid frames of x (B, N, D).
 
     The deviation divides by the number of frames (not by one less) and is at least 1e-3.
-
-    Example
-    -------
-    >>> pool_statistics(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2]))
-    tensor([[2., 1.]])
     """
     mask = valid_mask(lengths, x.shape[1])  # (B, N)
     mean = masked_mean(x, mask)  # (B, 1, D)
     variance = masked_mean((x - mean).square(), mask)  # (B, 1, D)
-    std = variance.clamp(min=VARIANCE_FLOOR).sqrt()
+    std = variance.clamp(min=VARIANCE_FLOOR).sqrt()  # (B, 1, D)
     return torch.cat([mean, std], dim=2)[:, 0]

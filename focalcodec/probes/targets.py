@@ -131,14 +131,7 @@ def decode_greedily(
 
 
 class Labels:
-    """Classes of an utterance probe: the values of a manifest column, numbered in sorted order.
-
-    Example
-    -------
-    >>> labels = Labels.of([{"ID": "a", "spk_id": "7"}, {"ID": "b", "spk_id": "31"}], "spk_id")
-    >>> labels.names, labels.number({"ID": "c", "spk_id": "7"})
-    (['31', '7'], 1)
-    """
+    """Classes of an utterance probe: the values of a manifest column, numbered in sorted order."""
 
     def __init__(self, column: str, names: Sequence[str]) -> None:
         self.column, self.names = column, list(names)
@@ -146,13 +139,7 @@ class Labels:
 
     @classmethod
     def of(cls, rows: Rows, column: str) -> Labels:
-        """Return the labels of a training set.
-
-        Raises
-        ------
-        UserError
-            A clip has no label, or all clips have the same.
-        """
+        """Return the labels of a training set; UserError if a clip has none, or all the same."""
         names = sorted({_value(row, column) for row in rows})
         if len(names) < 2:
             raise UserError(f"label={column}: all training clips have {names[0]!r}; two are needed")

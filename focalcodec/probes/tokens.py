@@ -62,13 +62,6 @@ class ProbeCodec:
     ------
     UserError
         The codec can't be loaded, or has no tokens.
-
-    Example
-    -------
-    >>> ProbeCodec("original", torch.device("cpu"))
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: codec=original: it has no tokens; give a neural codec
     """
 
     def __init__(self, text: str, device: torch.device) -> None:
@@ -102,11 +95,7 @@ class ProbeCodec:
         """Return the frozen module that computes a probe's input during training.
 
         It is `nn.Identity` for "toks", the codec for "qfeats" and its encoder for "feats".
-
-        Raises
-        ------
-        UserError
-            Not one of `INPUTS`, or features of a codec other than FocalCodec.
+        UserError if `inputs` is not in `INPUTS`, or for features of a codec other than FocalCodec.
         """
         if inputs not in INPUTS:
             raise UserError(f"inputs={inputs!r}: not one of {', '.join(INPUTS)}")
@@ -140,12 +129,8 @@ class ProbeCodec:
 class RowSource:
     """Source for the corpus tokenizer: the clips of a manifest's rows, whole files or parts.
 
-    `rows` come from `read_manifest`; `column` names which of their files: wav, noisy, s1 ...
-
-    Raises
-    ------
-    UserError
-        The manifest has no such column.
+    `rows` come from `read_manifest`; `column` names one of their files: wav, noisy, s1 ...
+    UserError if the manifest has no such column.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], column: str) -> None:

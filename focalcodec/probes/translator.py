@@ -35,7 +35,7 @@ class TokenTranslator(nn.Module):
     targets : int
         Recordings to predict, S: 1 for enhancement, one for each speaker for separation.
     dim, num_layers, num_heads, ffn_dim, kernel_size, dropout
-        Same as those of `ConformerEncoder`.
+        As in `ConformerEncoder`.
 
     Example
     -------
