@@ -96,10 +96,10 @@ def test_frames_depend_on_each_other(name):
 def test_order_matters(name):
     probe = as_after_training(PROBES[name]())
     x = torch.randn(1, 30, DIM)
-    said, turned = frames_of(probe(x)), frames_of(probe(x.flip(1)))
+    output, turned = frames_of(probe(x)), frames_of(probe(x.flip(1)))
     if name != "utterance":
         turned = turned.flip(1)
-    assert (said - turned).abs().max() > 1e-3
+    assert (output - turned).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("streams", [1, 3])

@@ -29,9 +29,9 @@ def test_wrong_pieces_raise_an_error_of_one_line() -> None:
         (TEXTS, 5000, "bpe"), (TEXTS, 3, "bpe"), ([""], 20, "bpe"), (TEXTS, 20, "words")
     ]  # fmt: skip
     for texts, size, model_type in wrong:
-        with pytest.raises(UserError) as said:
+        with pytest.raises(UserError) as error:
             learn_pieces(texts, size, model_type)
-        assert "\n" not in str(said.value)
+        assert "\n" not in str(error.value)
 
 
 def test_labels_are_those_of_the_training_set() -> None:
