@@ -19,10 +19,10 @@ from focalcodec.cli.options import (
 from focalcodec.coders.spec import KINDS, parse_specs
 from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
-from focalcodec.evaluation.clips import TASKS, SetOptions, read_sets, source_name
 from focalcodec.evaluation.intervals import RESAMPLES
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
+from focalcodec.evaluation.sets import TASKS, SetOptions, read_sets, set_name
 from focalcodec.evaluation.summary import compare_cards, comparison_text, read_card
 from focalcodec.tokenize.plan import Shard
 
@@ -169,7 +169,7 @@ def run_eval(args: argparse.Namespace) -> int:
 
 def _set_options(args: argparse.Namespace, source: str) -> SetOptions:
     kinds = {name: kind for name, _, kind in (word.rpartition("=") for word in args.kind)}
-    name = source_name(source)
+    name = set_name(source)
     return SetOptions(
         args.task,
         args.data_folder,

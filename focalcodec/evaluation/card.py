@@ -21,7 +21,6 @@ from focalcodec import __version__
 from focalcodec.coders.spec import CodecSpec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
-from focalcodec.evaluation.clips import ClipSet
 from focalcodec.evaluation.intervals import figure, jackknife
 from focalcodec.evaluation.plan import (
     CodecFolder,
@@ -32,6 +31,7 @@ from focalcodec.evaluation.plan import (
     score_key,
     write_json,
 )
+from focalcodec.evaluation.sets import ClipSet
 from focalcodec.evaluation.speed import measure_speed
 from focalcodec.files import atomic_path, safe_file_name
 from focalcodec.metrics.codes import CodeUsage, code_usage, coded_bits, count_codes, kbps
@@ -84,7 +84,7 @@ def finish_card(
         "speed": _speed(plan, spec, coder),
         "seed": plan.seed,
         "bootstrap_samples": plan.bootstrap_samples,
-        "versions": versions(),
+        "versions": software_versions(),
         "hardware": hardware(plan.device),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": plan.command,
@@ -138,7 +138,7 @@ def usage_of(
     return {**asdict(whole), "intervals": _usage_intervals(whole, clips, codes, counts)}
 
 
-def versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
     """Return the versions of Python, this package and the packages that figures depend on."""
     found = {"python": platform.python_version(), "focalcodec": __version__}
     for name in PACKAGES:

@@ -25,8 +25,8 @@ from filelock import FileLock
 from focalcodec import __version__
 from focalcodec.coders.spec import CodecSpec
 from focalcodec.errors import UserError
-from focalcodec.evaluation.clips import ClipSet, EvalClip
 from focalcodec.evaluation.intervals import RESAMPLES
+from focalcodec.evaluation.sets import ClipSet, EvalClip
 from focalcodec.files import atomic_path
 from focalcodec.long_audio.coding import WINDOW_SECONDS
 from focalcodec.tokenize.parts import plan_batches
@@ -44,13 +44,13 @@ class EvaluationPlan:
     """
 
     sets: tuple[ClipSet, ...]
-    """From `clips.read_sets`."""
+    """From `sets.read_sets`."""
     codecs: tuple[CodecSpec, ...]
     """From `coders.spec.parse_specs`."""
     out: Path
     """Folder of the run."""
     task: str = "resynthesis"
-    """One of `clips.TASKS`."""
+    """One of `sets.TASKS`."""
     panel: str = "offline"
     """Name of the panel of judges."""
     device: str = "cpu"

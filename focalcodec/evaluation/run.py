@@ -26,7 +26,6 @@ from focalcodec.coders.coder import Coder
 from focalcodec.coders.spec import CodecSpec, load_coder
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import finish_card
-from focalcodec.evaluation.clips import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.plan import (
     CodecFolder,
     EvaluationPlan,
@@ -36,6 +35,7 @@ from focalcodec.evaluation.plan import (
     score_key,
     write_json,
 )
+from focalcodec.evaluation.sets import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name
 from focalcodec.metrics.judge import Clip, Judge, Verdict

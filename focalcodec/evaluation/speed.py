@@ -15,8 +15,8 @@ import torch
 
 from focalcodec.audio import read_audio
 from focalcodec.coders.spec import CodecSpec, load_coder
-from focalcodec.evaluation.clips import ClipSet
 from focalcodec.evaluation.plan import EvaluationPlan
+from focalcodec.evaluation.sets import ClipSet
 
 REPEATS = 3
 _T = TypeVar("_T")

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from focalcodec.errors import UserError
-from focalcodec.evaluation.card import FORMAT, figures, hardware, versions
+from focalcodec.evaluation.card import FORMAT, figures, hardware, software_versions
 from focalcodec.evaluation.plan import write_json
 from focalcodec.evaluation.summary import column_title, markdown, number
 
@@ -71,7 +71,7 @@ def make_card(
         "clips": results,
         "seed": seed,
         "bootstrap_samples": samples,
-        "versions": versions(),
+        "versions": software_versions(),
         "hardware": hardware(about["device"]),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": about["command"],

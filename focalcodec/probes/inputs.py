@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_padding
 
 
 class TokenEmbedding(nn.Module):
@@ -77,7 +77,7 @@ class TokenEmbedding(nn.Module):
         frames, None means all. UserError for other shapes or a token that the codec does not have.
         """
         toks = self._as_streams(toks)  # (B, N, Q)
-        lengths = check_lengths(toks, lengths)
+        lengths = valid_lengths(toks, lengths)
         mask = valid_mask(lengths, toks.shape[1])  # (B, N)
         toks = zero_padding(toks, mask)
         self._check_range(toks)
@@ -142,24 +142,19 @@ def check_frames(x: Tensor, lengths: Tensor | None, dim: int) -> tuple[Tensor, T
     """
     if x.dim() != 3 or x.shape[2] != dim:
         raise UserError(f"x: shape {tuple(x.shape)}; give (batch, frames, {dim})")
-    lengths = check_lengths(x, lengths)
+    lengths = valid_lengths(x, lengths)
     mask = valid_mask(lengths, x.shape[1])
     return zero_padding(x, mask), lengths, mask
 
 
-def check_lengths(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return lengths (B,) int64 of x (B, N, ...); UserError if one is not in 1..N.
+def valid_lengths(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return lengths (B,) int64 of x (B, N, ...), None meaning N; UserError if not in 1..N.
 
-    None means N for all. Zero is refused because a probe can't answer for a clip without frames.
+    Zero is refused because a probe can't answer for a clip without frames.
     """
     if lengths is None:
         lengths = full_lengths(x)
-    if lengths.shape != x.shape[:1] or lengths.dtype != torch.int64:
-        raise UserError(
-            f"lengths: {lengths.dtype} {tuple(lengths.shape)}; give int64 ({len(x)},), in frames"
-        )
-    if bool((lengths < 1).any()) or bool((lengths > x.shape[1]).any()):
-        raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{x.shape[1]}")
+    check_lengths(lengths, x, "frames")
     return lengths
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.probes.inputs import check_lengths
+from focalcodec.probes.inputs import valid_lengths
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -124,7 +124,7 @@ def decode_greedily(
     >>> decode_greedily(torch.nn.functional.one_hot(frames).log())
     [[1, 1, 2]]
     """
-    lengths = check_lengths(log_probs, lengths)
+    lengths = valid_lengths(log_probs, lengths)
     best = log_probs.argmax(dim=2).cpu()  # (B, N)
     runs = [torch.unique_consecutive(x[:n]) for x, n in zip(best, lengths.tolist(), strict=True)]
     return [run[run != blank].tolist() for run in runs]

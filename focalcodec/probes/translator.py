@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
 from focalcodec.probes.conformer import ConformerEncoder
-from focalcodec.probes.inputs import check_lengths
+from focalcodec.probes.inputs import valid_lengths
 
 
 class TokenTranslator(nn.Module):
@@ -135,7 +135,7 @@ def pairwise_cross_entropy(logits: Tensor, toks: Tensor, lengths: Tensor | None 
             f"toks: shape {tuple(toks.shape)}, logits: {tuple(logits.shape)}; give (batch, frames,"
             " targets, streams), and for the logits one axis more"
         )
-    lengths = check_lengths(toks, lengths)
+    lengths = valid_lengths(toks, lengths)
     mask = valid_mask(lengths, toks.shape[1])  # (B, N)
     # The padding may hold any value, such as -1, which is not a valid index.
     heads = toks.shape[2]

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.report.clips import (
+from focalcodec.report.listening import (
     Choice,
     Listening,
     Picture,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from focalcodec.report.clips import Picture, picture
+from focalcodec.report.listening import Picture, picture
 from focalcodec.report.run_folder import Ints
 
 WIDTH, HEIGHT = 420, 300

@@ -15,9 +15,9 @@ from focalcodec.data.clips import write_whole_files
 from focalcodec.data.manifest import prepared_names, prepared_root
 from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
-from focalcodec.evaluation.clips import ClipSet, SetOptions, read_sets
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
+from focalcodec.evaluation.sets import ClipSet, SetOptions, read_sets
 from focalcodec.files import atomic_path
 from focalcodec.tokenize.plan import Shard
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config

@@ -10,7 +10,7 @@ import soundfile
 
 from focalcodec.data.manifest import COLUMNS, read_manifest, write_manifest
 from focalcodec.errors import UserError
-from focalcodec.evaluation.clips import SetOptions, read_sets
+from focalcodec.evaluation.sets import SetOptions, read_sets
 from focalcodec.tokenize.sources import open_corpus
 
 

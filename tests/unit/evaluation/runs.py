@@ -14,9 +14,9 @@ import numpy as np
 import soundfile
 
 from focalcodec.coders.spec import parse_specs
-from focalcodec.evaluation.clips import SetOptions, read_sets
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate
+from focalcodec.evaluation.sets import SetOptions, read_sets
 from focalcodec.metrics.judge import Clip, ClipJudge, Column, Judge, Score, Verdict
 from tests.unit.small_codecs import GOLDEN
 

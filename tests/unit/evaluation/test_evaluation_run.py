@@ -17,8 +17,8 @@ import torch
 from focalcodec.audio import audio_info, read_audio
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
-from focalcodec.evaluation.clips import SetOptions
 from focalcodec.evaluation.run import evaluate
+from focalcodec.evaluation.sets import SetOptions
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.tokenize.plan import Shard
 from tests.unit.evaluation.runs import (

@@ -122,7 +122,7 @@ def listening(
     clip = run.clips[index]
     if not clip.ref.is_file():
         raise UserError(f"{clip.ref}: missing; evaluate again")
-    top = float(log_mel(clip.ref, clip.seconds).max())
+    top = float(mel_spectrogram(clip.ref, clip.seconds).max())
     about = f"{clip.seconds:.1f} seconds, 0 to 8 kHz"
     versions = [
         _recording("Reference", f"Spectrogram of the reference, {about}", clip.ref, clip, top)
@@ -144,7 +144,7 @@ def listening(
                     ours=codec.has_toks,
                     kbps=codec.kbps,
                     src=_flac(path),
-                    picture=spectrogram(log_mel(path, clip.seconds), top, alt),
+                    picture=spectrogram(mel_spectrogram(path, clip.seconds), top, alt),
                     raster=_raster(codec, clip),
                     scores=_scores(codec, clip, columns),
                     transcripts=_transcripts(codec, clip),
@@ -156,7 +156,7 @@ def listening(
 
 def _recording(name: str, alt: str, path: Path, clip: ClipEntry, top: float) -> Version:
     return Version(
-        name, False, None, _flac(path), spectrogram(log_mel(path, clip.seconds), top, alt)
+        name, False, None, _flac(path), spectrogram(mel_spectrogram(path, clip.seconds), top, alt)
     )
 
 
@@ -252,7 +252,7 @@ def data_uri(content: bytes, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def log_mel(path: Path, seconds: float) -> Floats:
+def mel_spectrogram(path: Path, seconds: float) -> Floats:
     """Return a log-mel power spectrogram (80, columns) float32 in dB, low bands first.
 
     The columns span `seconds` (a shorter file is padded with silence), one for every 10 ms, fewer

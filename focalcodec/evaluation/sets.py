@@ -129,7 +129,7 @@ def read_sets(
     options = options or SetOptions()
     path = Path(source).expanduser()
     rows = _folder_rows(path) if path.is_dir() else _manifest_rows(path, options)
-    name = name or source_name(source)
+    name = name or set_name(source)
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         kind = row.get("kind") or options.kind
@@ -145,7 +145,7 @@ def read_sets(
     ]
 
 
-def source_name(source: str | Path) -> str:
+def set_name(source: str | Path) -> str:
     """Return the name of a source's set: of a folder, or of a manifest without its suffix."""
     path = Path(source).expanduser()
     return path.resolve().name if path.is_dir() else path.stem
