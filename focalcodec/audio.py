@@ -43,20 +43,7 @@ def audio_info(path: AudioSource) -> AudioInfo:
     """Length, rate and channels of an audio file; only its last sample is decoded.
 
     Reading the last sample finds most truncated files: the header of a FLAC file gives the number
-    of samples of the whole file. `path` is as in `read_audio`.
-
-    Raises
-    ------
-    UserError
-        Missing, empty, not audio, without samples, or truncated.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_audio(Path(folder) / "a.wav", torch.zeros(800), 16000)
-    ...     audio_info(Path(folder) / "a.wav")
-    AudioInfo(num_samples=800, sample_rate=16000, channels=1)
+    of samples of the whole file. `path` and errors are as in `read_audio`.
     """
     with open_audio(path) as file:
         info = AudioInfo(file.frames, file.samplerate, file.channels)
@@ -72,7 +59,7 @@ def read_audio(
     channels: Channels = "error",
     min_samples: int = 1,
 ) -> Tensor:
-    """Read a mono signal, resampled on the fly; the file does not change.
+    """Read a mono signal (T,) float32, about [-1, 1], resampled on the fly.
 
     Parameters
     ----------
@@ -86,11 +73,6 @@ def read_audio(
         A file with several channels is refused, averaged, or read for its first channel.
     min_samples : int
         Refuse a signal of fewer samples, counted at the rate returned.
-
-    Returns
-    -------
-    Tensor
-        (T,) float32, about [-1, 1].
 
     Raises
     ------
@@ -125,22 +107,10 @@ def read_audio(
 
 
 def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> None:
-    """Write a mono signal (T,) float, atomically; values beyond [-1, 1] are clipped.
+    """Write a mono signal (T,) float, atomically, 16 bits; values beyond [-1, 1] are clipped.
 
-    The format follows the suffix, `.wav` or `.flac`, 16 bits.
-
-    Raises
-    ------
-    UserError
-        Not (T,), empty, integer, NaN or infinite; a suffix that is not known.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_audio(Path(folder) / "a.flac", torch.tensor([0.0, 0.5]), 16000)
-    ...     read_audio(Path(folder) / "a.flac")
-    tensor([0.0000, 0.5000])
+    The format follows the suffix, `.wav` or `.flac`. Raises a `UserError` for another suffix, and
+    for a signal that is not (T,), empty, integer, NaN or infinite.
     """
     if sig.dim() != 1:
         raise UserError(f"{path}: sig has shape {tuple(sig.shape)}; give one signal, (samples,)")
@@ -159,17 +129,7 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
 def open_audio(source: AudioSource) -> soundfile.SoundFile:
     """Open a file of any format that libsndfile reads; it has at least one sample.
 
-    Raises
-    ------
-    UserError
-        Missing, empty, not audio, without samples, or a truncated WAV.
-
-    Example
-    -------
-    >>> open_audio("no.wav")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: no.wav: no such file; check the path
+    Raises a `UserError` if it is missing, empty, not audio, without samples, or a truncated WAV.
     """
     name = source_name(source)
     if isinstance(source, (str, os.PathLike)):
@@ -228,14 +188,7 @@ def read_frames(
 
 
 def source_name(source: AudioSource) -> str:
-    """Name of a source in messages: its path, or the name that a file object has.
-
-    Example
-    -------
-    >>> import io
-    >>> source_name("a.wav"), source_name(io.BytesIO())
-    ('a.wav', 'audio in memory')
-    """
+    """Name of a source in messages: its path, or the name that a file object has."""
     if isinstance(source, (str, os.PathLike)):
         return str(source)
     return str(getattr(source, "name", "audio in memory"))
@@ -291,23 +244,9 @@ def resample(
 ) -> tuple[Tensor, Tensor]:
     """Resample each clip of a batch by its valid samples only (band-limited, soxr's HQ).
 
-    Runs on the CPU and has no gradient.
-
-    Parameters
-    ----------
-    sig : Tensor
-        (B, T) float.
-    from_rate, to_rate : int
-        Hz; a `UserError` if one is not a positive integer.
-    lengths : Tensor, optional
-        (B,) int64, samples of each clip; default all.
-
-    Returns
-    -------
-    sig : Tensor
-        (B, T') of the same dtype and device, zero beyond a clip's length.
-    lengths : Tensor
-        (B,) int64, `resampled_length` of each clip.
+    Takes sig (B, T) float and lengths (B,) int64, default all; gives sig (B, T') of the same dtype
+    and device, zero beyond a clip's length, and lengths (B,), `resampled_length` of each clip.
+    Rates are in Hz. Runs on the CPU and has no gradient.
 
     Example
     -------
@@ -339,15 +278,7 @@ def check_rates(*rates: int) -> None:
 
 
 def check_sig(sig: Tensor) -> None:
-    """Check that sig is a (B, T) batch of float samples, T >= 1, without reading its values.
-
-    Example
-    -------
-    >>> check_sig(torch.zeros(16000))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: sig: (16000,) torch.float32; give floats of shape (batch,...
-    """
+    """Check that sig is a (B, T) batch of float samples, T >= 1, without reading its values."""
     if sig.dim() != 2 or sig.shape[1] == 0 or not sig.is_floating_point():
         raise UserError(
             f"sig: {tuple(sig.shape)} {sig.dtype}; give floats of shape (batch, samples), "
@@ -356,19 +287,10 @@ def check_sig(sig: Tensor) -> None:
 
 
 def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
-    """Check a user's batch, sig (B, T) float and lengths (B,) int64 in 1..T samples, and values.
+    """Check a user's batch: sig (B, T) float, lengths (B,) int64 in 1..T samples, and the values.
 
-    Raises
-    ------
-    UserError
-        Wrong shape or dtype, empty, lengths that do not fit, NaN or infinite within the lengths.
-
-    Example
-    -------
-    >>> validate_sig(torch.zeros(16000))
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: sig: shape (16000,); give (batch, samples), e.g. sig[None]
+    Raises a `UserError` with a hint for a wrong shape or dtype, an empty batch, lengths that do not
+    fit, and NaN or infinite samples within the lengths.
     """
     if sig.dim() != 2:
         hint = "e.g. sig[None]" if sig.dim() == 1 else "one channel, e.g. sig.mean(dim=1)"

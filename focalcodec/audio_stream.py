@@ -33,6 +33,8 @@ WRITTEN_FORMATS = ("wav", "flac")
 class AudioStream:
     """A recording in blocks (T,) float32: together they are the result of `read_audio`, exactly.
 
+    Errors are those of `read_audio`; damaged samples are found while the stream is read.
+
     Parameters
     ----------
     source : str, path or binary file
@@ -43,18 +45,6 @@ class AudioStream:
         A file with several channels is refused, averaged, or read for its first channel.
     block_seconds : float
         Length of a block.
-
-    Attributes
-    ----------
-    source_rate : int
-        The file's own rate, Hz.
-    num_samples : int
-        Samples of the file at its own rate.
-
-    Raises
-    ------
-    UserError
-        Missing, empty, not audio, several channels; while it is read: truncated, NaN or infinite.
 
     Example
     -------
@@ -81,8 +71,8 @@ class AudioStream:
             self._file.close()
             raise
         self._channels = channels
-        self.source_rate: int = self._file.samplerate
-        self.num_samples: int = self._file.frames
+        self.source_rate: int = self._file.samplerate  # Hz
+        self.num_samples: int = self._file.frames  # at source_rate
         self.sample_rate = self.source_rate if sample_rate is None else sample_rate
         self._block = max(1, round(block_seconds * self.source_rate))
 
@@ -120,12 +110,6 @@ def resample_blocks(
 
     Rates are in Hz, and `num_samples` is the number of samples of all blocks; the output has
     `resampled_length` of it in all.
-
-    Example
-    -------
-    >>> blocks = resample_blocks([torch.zeros(100)] * 3, 24000, 16000, num_samples=300)
-    >>> sum(len(block) for block in blocks)
-    200
     """
     check_rates(from_rate, to_rate)
     if from_rate == to_rate:
@@ -148,30 +132,11 @@ def write_blocks(
     sample_rate: int,
     file_format: str | None = None,
 ) -> int:
-    """Write blocks (T,) float of a mono recording, 16 bits; values beyond [-1, 1] are clipped.
+    """Write blocks (T,) float of a mono recording, 16 bits, and return the number of samples.
 
-    Parameters
-    ----------
-    target : str, path or binary file
-        A path is written atomically; a file object must be seekable.
-    blocks : iterable of Tensor
-        (T,) float each.
-    sample_rate : int
-        Hz.
-    file_format : {"wav", "flac"}, optional
-        Default: by the suffix of a path, "wav" for a file object; else a `UserError`.
-
-    Returns
-    -------
-    int
-        Samples written.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_blocks(Path(folder) / "a.flac", [torch.zeros(10), torch.ones(5)], 16000)
-    15
+    Values beyond [-1, 1] are clipped. A path is written atomically; a file object must be seekable.
+    `file_format` is "wav" or "flac", else a `UserError`; default by the suffix of a path, "wav" for
+    a file object.
     """
     to_path = isinstance(target, (str, os.PathLike))
     if file_format is None:

@@ -23,33 +23,15 @@ LOG_FLOOR = math.log(1e-5)
 class EntropyTerms(NamedTuple):
     """Parts of the entropy loss, in nats."""
 
-    sample: Tensor
-    """() mean entropy of p(.|u) over valid frames."""
-    codebook: Tensor
-    """() entropy of the mean of p(.|u) over valid frames."""
-    joint: Tensor
-    """(2^L,) that mean, in the order of the toks."""
+    sample: Tensor  # () mean entropy of p(.|u) over valid frames
+    codebook: Tensor  # () entropy of the mean of p(.|u) over valid frames
+    joint: Tensor  # (2^L,) that mean, in the order of the toks
 
 
 class BinarySphericalQuantizer(nn.Module):
     """Quantizer without weights: L = log2(codebook_size) bits, codes of +-1/sqrt(L).
 
-    Parameters
-    ----------
-    codebook_size : int
-        Number of tokens, a power of two.
-
-    Attributes
-    ----------
-    dim : int
-        L, the width of lats and codes.
-    config : dict
-        The constructor's arguments, ready for JSON.
-
-    Raises
-    ------
-    UserError
-        If `codebook_size` is not a power of two of at least 2.
+    `codebook_size` is a power of two, else a `UserError`; `dim` is L, the width of lats and codes.
 
     Example
     -------
@@ -68,62 +50,33 @@ class BinarySphericalQuantizer(nn.Module):
         self.dim = codebook_size.bit_length() - 1
 
     def forward(self, lats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Quantize; in training mode gradients pass straight through to lats / ||lats||.
+        """Quantize lats (B, N, L): toks (B, N) int64, codes (B, N, L), zero on padded frames.
 
-        Parameters
-        ----------
-        lats : Tensor
-            (B, N, L).
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None if all are.
-
-        Returns
-        -------
-        tuple of Tensor
-            toks (B, N) int64 and codes (B, N, L), both zero on padded frames.
+        `lengths` (B,) int64 are the valid frames; None is all. In training mode gradients pass
+        straight through to lats / ||lats||.
         """
         mask = None if lengths is None else valid_mask(lengths, lats.shape[1])
         if mask is not None:
             lats = zero_padding(lats, mask)
-        codes = self.lats_to_codes(lats)
-        toks = self.codes_to_toks(codes)
+        codes = self.lats_to_codes(lats)  # (B, N, L), the signs over sqrt(L): equation 4
+        toks = self.codes_to_toks(codes)  # (B, N), the signs as bits
         if self.training:
-            unit = project_to_sphere(lats)
-            codes = unit + (codes - unit).detach()
+            unit = project_to_sphere(lats)  # (B, N, L) on the unit sphere: equation 3
+            codes = unit + (codes - unit).detach()  # straight-through gradient
         if mask is not None:
             toks, codes = zero_padding(toks, mask), zero_padding(codes, mask)
         return toks, codes
 
     def lats_to_codes(self, lats: Tensor) -> Tensor:
-        """Round lats (..., L) to codes of +-1/sqrt(L); zero goes to -1/sqrt(L).
-
-        Example
-        -------
-        >>> BinarySphericalQuantizer(2).lats_to_codes(torch.tensor([[3.0], [0.0]]))
-        tensor([[ 1.],
-                [-1.]])
-        """
+        """Round lats (..., L) to codes of +-1/sqrt(L); zero goes to -1/sqrt(L)."""
         return self._bits_to_codes(lats > 0, lats.dtype)
 
     def lats_to_toks(self, lats: Tensor) -> Tensor:
-        """Map lats (..., L) to toks (...) int64.
-
-        Example
-        -------
-        >>> BinarySphericalQuantizer(8).lats_to_toks(torch.tensor([0.1, -0.1, 0.1]))
-        tensor(5)
-        """
+        """Map lats (..., L) to toks (...) int64."""
         return self.codes_to_toks(lats)
 
     def codes_to_toks(self, codes: Tensor) -> Tensor:
-        """Map codes (..., L) to toks (...) int64, most significant bit first.
-
-        Example
-        -------
-        >>> quantizer = BinarySphericalQuantizer(4)
-        >>> quantizer.codes_to_toks(quantizer.codebook)
-        tensor([0, 1, 2, 3])
-        """
+        """Map codes (..., L) to toks (...) int64, most significant bit first."""
         if codes.shape[-1] != self.dim:
             raise UserError(
                 f"codes of width {codes.shape[-1]}: codebook_size={self.codebook_size} "
@@ -134,15 +87,7 @@ class BinarySphericalQuantizer(nn.Module):
     def toks_to_codes(self, toks: Tensor) -> Tensor:
         """Map toks (...) of any integer type to codes (..., L).
 
-        Raises
-        ------
-        UserError
-            If toks are not integers in [0, codebook_size).
-
-        Example
-        -------
-        >>> BinarySphericalQuantizer(4).toks_to_codes(torch.tensor([1]))
-        tensor([[-0.7071,  0.7071]])
+        Raises a `UserError` if toks are not integers in [0, codebook_size).
         """
         bits = (self._checked(toks)[..., None] >> self._shifts(toks.device)) & 1
         return self._bits_to_codes(bits.bool(), torch.get_default_dtype())
@@ -160,21 +105,16 @@ class BinarySphericalQuantizer(nn.Module):
         gamma: float = 1.0,
         all_reduce: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Entropy of each token's soft assignment, minus `gamma` x that of the mean assignment.
+        """Entropy of each token's soft assignment, minus `gamma` x that of the mean one, in nats.
 
-        Low when every frame is sure of its token and all tokens are used alike. See
-        `entropy_terms` for the parameters.
-
-        Returns
-        -------
-        Tensor
-            Scalar, in nats.
+        Low when each frame has a clear token and all tokens are used equally. `entropy_terms`
+        explains the parameters.
 
         Example
         -------
         >>> quantizer = BinarySphericalQuantizer(4)
         >>> lats = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-        >>> round(quantizer.entropy_loss(lats).item(), 3)  # sure, and all 4 tokens: -log(4)
+        >>> round(quantizer.entropy_loss(lats).item(), 3)  # clear, and all 4 tokens: -log(4)
         -1.386
         """
         terms = self.entropy_terms(lats, mask, inv_temperature, all_reduce)
@@ -189,9 +129,9 @@ class BinarySphericalQuantizer(nn.Module):
     ) -> EntropyTerms:
         """Both entropies of p(c|u) = softmax over all codes c of 2 inv_temperature <u, c>.
 
-        u is lats / ||lats||. Equal to the plain definition, logs clamped at 1e-5 included, but
-        in O(2^(L/2)) per token: p(.|u) is a product over bits, so a token needs the joint
-        probabilities of its two halves of the bits only. Always in float32 or better.
+        u is lats / ||lats||. Equal to the plain definition, logs clamped at 1e-5 included, but in
+        O(2^(L/2)) per token: p(.|u) is a product over bits, so a token needs only the joint
+        probabilities of its two halves of the bits. Always in float32 or better.
 
         Parameters
         ----------
@@ -202,29 +142,19 @@ class BinarySphericalQuantizer(nn.Module):
         inv_temperature : float
             Sharpness of the soft assignment.
         all_reduce : callable, optional
-            Differentiable sum of a tensor over processes, so that the entropies are those of
-            the global batch.
-
-        Returns
-        -------
-        EntropyTerms
-            Both entropies and the mean of p(.|u).
-
-        Example
-        -------
-        >>> quantizer = BinarySphericalQuantizer(4)
-        >>> terms = quantizer.entropy_terms(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-        >>> round(terms.sample.item(), 3)  # the second bit is open: log(2)
-        0.693
+            Differentiable sum of a tensor over processes, for the entropies of the global batch.
         """
         with torch.autocast(lats.device.type, enabled=False):
             lats = lats.to(torch.promote_types(lats.dtype, torch.float32)).reshape(-1, self.dim)
             valid = lats.new_ones(len(lats), dtype=torch.bool) if mask is None else mask.flatten()
-            unit = project_to_sphere(zero_padding(lats, valid))
-            logits = unit * (4.0 * inv_temperature / math.sqrt(self.dim))
+            unit = project_to_sphere(zero_padding(lats, valid))  # (frames, L)
+            # <u, c> is a sum over bits: each bit is 1 with probability sigmoid(logit)
+            logits = unit * (4.0 * inv_temperature / math.sqrt(self.dim))  # (frames, L)
             first, second = logits.split([self.dim // 2, self.dim - self.dim // 2], dim=-1)
+            # (frames, 2^(L/2)) each: log-probabilities of the values of both halves
             first, second = _joint_log_probs(first), _joint_log_probs(second)
             entropy = _bit_entropy(logits).sum(dim=-1) + _floor_correction(first, second)
+            # (2^L + 2,): sum of p(.|u) by one matrix product, of the entropies, and of frames
             sums = torch.cat(
                 [
                     (zero_padding(first.exp(), valid).T @ second.exp()).flatten(),
@@ -259,7 +189,7 @@ class BinarySphericalQuantizer(nn.Module):
         if low < 0 or high >= self.codebook_size:
             raise UserError(
                 f"token {low if low < 0 else high}: this codec's tokens are in "
-                f"[0, {self.codebook_size}); is it the codec that made them?"
+                f"[0, {self.codebook_size}); were they made by this codec?"
             )
         return toks
 
@@ -281,7 +211,7 @@ def check_toks(toks: Tensor, lengths: Tensor | None = None) -> Tensor:
 
 def _bit_entropy(logits: Tensor) -> Tensor:
     """Entropy, in nats, of a bit that is 1 with probability sigmoid(logits)."""
-    # In |logits|, a sum of two small positive terms: no digits are lost where the bit is sure.
+    # In |logits| it is a sum of two positive terms: no digits are lost where the bit is clear.
     size = logits.abs()
     return size * torch.sigmoid(-size) - F.logsigmoid(size)
 
@@ -292,17 +222,17 @@ def _joint_log_probs(logits: Tensor) -> Tensor:
     both = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)
     for bit in range(logits.shape[1]):
         joint = (joint[:, :, None] + both[:, None, bit]).flatten(1)
-    # e^-43 is nothing beside the other values, and keeps the products of two halves out of the
+    # e^-43 is negligible beside the other values; the products of two halves are then never
     # denormal numbers, which cost a CPU ten times as much.
     return joint.clamp(min=-43.0)
 
 
 def _floor_correction(first: Tensor, second: Tensor) -> Tensor:
-    """Sum of p (log p - log 1e-5) over the codes with p < 1e-5, where the recipe's logs end.
+    """Sum of p (log p - log 1e-5) over the codes with p < 1e-5, where the logs are clamped.
 
     log p is a sum a_i + b_j over the two halves of the bits. With the a_i (`first`) sorted, the
-    codes of each b_j (`second`) that are under the floor are a prefix, so two running sums give
-    the answer in O(2^(L/2)) memory instead of 2^L.
+    codes of each b_j (`second`) below the floor are a prefix, so two running sums give the answer
+    in O(2^(L/2)) memory instead of 2^L.
     """
     ascending = first.sort(dim=-1).values
     prob = ascending.exp()

@@ -178,9 +178,10 @@ class FocalCodec(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Audio to tokens: toks (B, N') int64 in [0, 2^L) and the tokens of each clip, (B,) int64.
 
-        They are the tokens of the published models, and 0 beyond a clip's length.
-        The strided convolutions of WavLM cover at most T - 80 samples, in whole frames of 320;
-        `decode` restores the length with silence in place of the rest, at most 25 ms.
+        They are the tokens of the published models, and 0 beyond a clip's length. The strided
+        convolutions of WavLM cover at most T - 80 samples, in whole frames of 320; `decode`
+        restores the length with silence in place of the rest, at most 25 ms. Raises a `UserError`
+        if `sig` is not (B, T), is empty, integer, NaN or infinite, or `lengths` do not fit.
 
         Parameters
         ----------
@@ -190,11 +191,6 @@ class FocalCodec(nn.Module):
             Rate of `sig`, Hz; default `sample_rate_input`.
         lengths : Tensor, optional
             (B,) int64, valid samples of each clip at `sample_rate`; default all.
-
-        Raises
-        ------
-        UserError
-            `sig` is not (B, T), is empty, integer, NaN or infinite; `lengths` do not fit.
         """
         lengths = None if lengths is None else lengths.to(sig.device)
         validate_sig(sig, lengths)
@@ -219,6 +215,9 @@ class FocalCodec(nn.Module):
     ) -> Tensor:
         """Tokens to audio: rec_sig (B, T), zero beyond a clip's length.
 
+        Raises a `UserError` if `toks` are not (B, N'), not integers or out of range, or if
+        `lengths` or `num_samples` do not fit them.
+
         Parameters
         ----------
         toks : Tensor
@@ -230,12 +229,6 @@ class FocalCodec(nn.Module):
             (B,) int64; T is the largest. Default: the duration of the tokens.
         sample_rate : int, optional
             Rate of the output, Hz; default `sample_rate_output`.
-
-        Raises
-        ------
-        UserError
-            `toks` are not (B, N'), not integers or out of range; `lengths` or `num_samples` do not
-            fit them.
         """
         lengths = check_toks(toks, lengths)
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
@@ -260,9 +253,10 @@ class FocalCodec(nn.Module):
     ) -> Tensor:
         """Voice conversion: `sig` with the voice of `reference`, each clip as long as its input.
 
-        Each frame of the qfeats is replaced by the mean of its k nearest frames among the feats
-        of the wanted speaker (section on voice conversion of the paper; kNN-VC, arXiv 2305.18975).
-        `sig`, `sample_rate` and `lengths` are as for `encode`.
+        Each frame of the qfeats is replaced by the mean of its k nearest frames among the feats of
+        the wanted speaker (section on voice conversion of the paper; kNN-VC, arXiv 2305.18975).
+        `sig`, `sample_rate` and `lengths` are as for `encode`. Raises a `UserError` as `encode`,
+        and for a reference of another encoder or of fewer than k frames.
 
         Parameters
         ----------
@@ -274,11 +268,6 @@ class FocalCodec(nn.Module):
             Rate of the output, Hz; default that of the codec.
         search : {"exact", "faiss"}
             Compare with all frames of the reference, or search an index of them.
-
-        Raises
-        ------
-        UserError
-            As `encode`; a reference of another encoder, or of fewer than k frames.
         """
         frames = ReferenceFrames(reference) if isinstance(reference, Tensor) else reference
         check_k(k, len(frames))
@@ -366,19 +355,12 @@ class FocalCodec(nn.Module):
         token: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> FocalCodec:
-        """Codec of the package, of a local folder, or of a hub repository or its offline cache.
+        """Codec of the package, of a folder, or of a hub repository or its cache; in eval mode.
 
-        It is in eval mode, on the CPU. Raises a `UserError` if there is no such checkpoint, a
-        file is damaged, or the tensors are those of another model.
-
-        Parameters
-        ----------
-        source : str or path
-            `demo`, a local folder, or a hub repository such as `lucadellalib/focalcodec_50hz`.
-        revision, token : str, optional
-            Branch, tag or commit, and access token, of a hub repository.
-        cache_dir : str or path, optional
-            Hub cache, default the one of `huggingface_hub`.
+        `source` is `demo`, a folder, or a repository such as `lucadellalib/focalcodec_50hz`, of
+        which `revision` is a branch, tag or commit; `cache_dir` is by default that of
+        `huggingface_hub`. The codec is on the CPU. Raises a `UserError` if there is no such
+        checkpoint, a file is damaged, or the tensors are those of another model.
         """
         folder = find_checkpoint(source, revision, token, cache_dir)
         config, tensors = read_checkpoint(folder)

@@ -36,36 +36,16 @@ FORMAT = "focalcodec-reference-1"
 
 @dataclass(eq=False)
 class ReferenceSet(ReferenceFrames):
-    """Frames of a speaker and their origin, kept in a file for use again.
+    """Frames of a speaker, `feats` (N, D) float, and their origin, kept in a file for use again.
 
     `from_sigs`, `from_files`, `load` and `merge` make one.
-
-    Parameters
-    ----------
-    feats : Tensor
-        (N, D) float, continuous feats without padding.
-    encoder : dict
-        `encoder_identity` of the encoder that made them; empty when it is not known.
-    sample_rate : int
-        Rate of the encoder's input, Hz; 0 when it is not known.
-    seconds : float
-        Duration of the encoded audio.
-    files : tuple of str
-        Names of the encoded files.
-    version : str
-        Of this package, when the frames were encoded.
-
-    Raises
-    ------
-    UserError
-        `feats` are not (N, D) float, have no frames, or are NaN or infinite.
     """
 
-    encoder: dict[str, str] = field(default_factory=dict)
-    sample_rate: int = 0
-    seconds: float = 0.0
-    files: tuple[str, ...] = ()
-    version: str = __version__
+    encoder: dict[str, str] = field(default_factory=dict)  # `encoder_identity`; empty: unknown
+    sample_rate: int = 0  # of the encoder's input, Hz; 0: unknown
+    seconds: float = 0.0  # duration of the encoded audio
+    files: tuple[str, ...] = ()  # names of the encoded files
+    version: str = __version__  # of this package, when the frames were encoded
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +64,9 @@ class ReferenceSet(ReferenceFrames):
     ) -> ReferenceSet:
         """Encode signals of one speaker; the set is on the CPU.
 
+        Raises a `UserError` for no signals, one that is not (T,), too short, NaN or infinite, or
+        another dtype.
+
         Parameters
         ----------
         codec : FocalCodec
@@ -96,14 +79,9 @@ class ReferenceSet(ReferenceFrames):
             How the frames are kept: float16 takes half the space.
         window_seconds : float
             A longer signal goes through the encoder in windows of this length.
-
-        Raises
-        ------
-        UserError
-            No signals, or one that is not (T,), too short, NaN or infinite; no such dtype.
         """
         rate = codec.sample_rate_input if sample_rate is None else sample_rate
-        feats, seconds = [], 0.0
+        feats, seconds = [], 0.0  # blocks (n, D)
         for index, sig in enumerate(sigs):
             if sig.dim() != 1:
                 raise UserError(f"reference {index}: shape {tuple(sig.shape)}; give (samples,)")
@@ -129,24 +107,11 @@ class ReferenceSet(ReferenceFrames):
     ) -> ReferenceSet:
         """Encode files of one speaker, of any format, rate and length; the set is on the CPU.
 
-        All headers are read first, so that a bad file is found before the work, and memory for
-        the features is taken once.
-
-        Parameters
-        ----------
-        codec, dtype, window_seconds
-            See `from_sigs`.
-        paths : sequence of str or path
-            Audio files.
-        channels : {"error", "mix", "first"}
-            What to do with files of several channels.
-        progress : bool
-            Show a bar on standard error.
-
-        Raises
-        ------
-        UserError
-            No file, or one that is missing, no sound audio, or shorter than a frame; no such dtype.
+        All headers are read first, so that a bad file is found before the work, and memory for the
+        features is taken once. `channels` is the policy for files of several channels, see
+        `read_audio`; `progress` shows a bar on standard error; the rest is as in `from_sigs`.
+        Raises a `UserError` for no files, or one that is missing, no sound audio, or shorter than a
+        frame.
         """
         kept_as = _dtype(dtype)
         if not paths:
@@ -169,12 +134,7 @@ class ReferenceSet(ReferenceFrames):
 
     @classmethod
     def merge(cls, sets: Iterable[ReferenceSet]) -> ReferenceSet:
-        """Join sets made by the same encoder; the result has the precision of the first.
-
-        Raises
-        ------
-        UserError
-            No set, or sets of different encoders.
+        """Join sets made by the same encoder, else a `UserError`, in the precision of the first.
 
         Example
         -------
@@ -232,10 +192,7 @@ class ReferenceSet(ReferenceFrames):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file: `feats`, and the rest as metadata.
 
-        Raises
-        ------
-        UserError
-            The encoder is not known: a file must name it.
+        Raises a `UserError` if the encoder is not known: a file must name it.
         """
         if not self.encoder:
             raise UserError(f"{path}: bare feats have no encoder; make the set with from_files")
@@ -252,12 +209,9 @@ class ReferenceSet(ReferenceFrames):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ReferenceSet:
-        """Open a file that `save` wrote. It is memory-mapped: processes share it.
+        """Open a file that `save` wrote; it is memory-mapped, so processes share it.
 
-        Raises
-        ------
-        UserError
-            No such file, a damaged one, or one of another kind.
+        Raises a `UserError` if it is missing, damaged, or of another kind.
         """
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; check the path")
@@ -293,33 +247,11 @@ def convert_toks(
     search: str = "exact",
     window_seconds: float = WINDOW_SECONDS,
 ) -> Iterator[Tensor]:
-    """Convert the tokens of a recording of any length, in bounded memory.
+    """Convert toks (N,) integer, a recording of any length, to blocks rec_sig (T,) on the CPU.
 
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode.
-    toks : Tensor
-        (N,) integer, such as those of `encode_blocks`.
-    reference, k, search
-        See `convert_feats`.
-    num_samples : int
-        Samples of the output at `sample_rate`.
-    sample_rate : int, optional
-        Rate of the output, Hz; default `codec.sample_rate_output`.
-    window_seconds : float
-        Length of a window. What fits one is converted as `FocalCodec.convert` does.
-
-    Yields
-    ------
-    Tensor
-        rec_sig (T,) float32, on the CPU.
-
-    Raises
-    ------
-    UserError
-        Not toks; a reference of another encoder, or of fewer than k frames; a window that is
-        shorter than the model's context.
+    What fits one window is converted as `FocalCodec.convert` does. `num_samples` is the length of
+    the output at `sample_rate`, Hz, default `codec.sample_rate_output`; the rest is as in
+    `convert_feats` and `decode_blocks`, errors included.
     """
     change = feats_changer(codec, reference, k, search)
     return decode_blocks(codec, toks, num_samples, sample_rate, window_seconds, change)

@@ -23,15 +23,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder is made if it is missing. The suffix stays, because it gives the format to writers of
     audio. If the block raises, `path` does not change and the temporary file is removed.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic_path(Path(folder) / "a" / "note.txt") as temporary:
-    ...         _ = temporary.write_text("whole")
-    ...     (Path(folder) / "a" / "note.txt").read_text()
-    'whole'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,16 +20,14 @@ from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
 class FocalEncoder(nn.Module):
-    """Compressor: feats (B, N, input_dim) to lats (B, ceil(N / factor), output_dim).
-
-    lats are points on the unit sphere, as the quantizer expects them.
+    """Compressor: feats (B, N, input_dim) to lats (B, ceil(N / factor), output_dim) of norm 1.
 
     Parameters
     ----------
     input_dim, output_dim : int
         Widths of feats and lats.
     hidden_dims, downscale_factors : sequence of int
-        Width of each level, and by how much it divides the frame rate.
+        Width of each level, and by how much it divides the frame rate; `factor` is their product.
     focal_window, focal_level, focal_factor : int
         Kernel of the first level of context, number of levels, and kernel growth per level.
     dropout : float
@@ -39,16 +37,9 @@ class FocalEncoder(nn.Module):
     layerscale_init : float
         Initial value of LayerScale.
     causal : bool
-        Look at the past only.
+        Past frames only.
     window_size : int
-        Frames of the causal convolution that stands for the mean over time; causal only.
-
-    Attributes
-    ----------
-    factor : int
-        feats frames per lats frame.
-    config : dict
-        The constructor's arguments, ready for JSON.
+        Frames of the causal convolution that replaces the mean over time; causal only.
 
     Example
     -------
@@ -108,38 +99,19 @@ class FocalEncoder(nn.Module):
         self.out_proj = nn.Linear(widths[-1], output_dim)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compress feats.
+        """Compress feats, x (B, N, input_dim): lats, zero on padded frames, and their lengths.
 
-        Parameters
-        ----------
-        x : Tensor
-            feats, (B, N, input_dim).
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None if all are.
-
-        Returns
-        -------
-        tuple of Tensor
-            lats (B, ceil(N / factor), output_dim), of norm 1, zeros on padded frames, and their
-            valid frames (B,) int64.
+        `lengths` (B,) int64 are the valid frames of x; None is all.
         """
         lengths = full_lengths(x) if lengths is None else lengths
         x = x.to(self.out_proj.weight.dtype)
         for layer in self.layers:
-            x, lengths = layer(x, lengths)
-        lats = project_to_sphere(self.out_proj(x))
+            x, lengths = layer(x, lengths)  # (B, ceil(N / factors so far), hidden_dim)
+        lats = project_to_sphere(self.out_proj(x))  # (B, N', output_dim), of norm 1
         return zero_padding(lats, valid_mask(lengths, x.shape[1])), lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Count valid lats frames for `lengths` (B,) int64 valid feats frames.
-
-        Example
-        -------
-        >>> import torch
-        >>> compressor = FocalEncoder(4, 2, hidden_dims=[4, 4], downscale_factors=[2, 2])
-        >>> compressor.output_lengths(torch.tensor([4, 5]))
-        tensor([1, 2])
-        """
+        """Valid lats frames for `lengths` valid feats frames, int64."""
         for factor in self.config["downscale_factors"]:
             lengths = _ceil_divide(lengths, factor)
         return lengths
@@ -148,35 +120,18 @@ class FocalEncoder(nn.Module):
 class FocalDecoder(nn.Module):
     """Decompressor: codes (B, N, input_dim) to qfeats (B, N * factor, output_dim).
 
+    Parameters are those of `FocalEncoder`, and:
+
     Parameters
     ----------
-    input_dim, output_dim : int
-        Widths of codes and qfeats.
-    hidden_dims, upscale_factors : sequence of int
-        Width of each level, and by how much it multiplies the frame rate.
-    focal_window, focal_level, focal_factor : int
-        Kernel of the first level of context, number of levels, and kernel growth per level.
-    dropout : float
-        Dropout inside the focal blocks.
-    use_post_norm, use_layerscale, normalize_modulator : bool
-        Variants of focal modulation, off in every published model.
-    layerscale_init : float
-        Initial value of LayerScale.
+    upscale_factors : sequence of int
+        By how much each level multiplies the frame rate; `factor` is their product.
     causal : bool
-        Look at the past, and inside a chunk of 1 + lookahead_size frames.
-    window_size : int
-        Frames of the causal convolution that stands for the mean over time; causal only.
+        Past frames only, and the other frames of a chunk of 1 + lookahead_size frames.
     last_window_size : int, optional
-        The same for the last level; `window_size` when None.
+        `window_size` of the last level; `window_size` when None.
     lookahead_size : int
         Frames that the refiner of a causal decompressor waits for.
-
-    Attributes
-    ----------
-    factor : int
-        qfeats frames per codes frame.
-    config : dict
-        The constructor's arguments, ready for JSON.
 
     Example
     -------
@@ -243,47 +198,28 @@ class FocalDecoder(nn.Module):
         self.refiner = _Refiner(output_dim, 1 + lookahead_size) if causal else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Decompress codes.
+        """Decompress codes, x (B, N, input_dim): qfeats, zero on padded frames, and their lengths.
 
-        Parameters
-        ----------
-        x : Tensor
-            codes, (B, N, input_dim).
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None if all are.
-
-        Returns
-        -------
-        tuple of Tensor
-            qfeats (B, N * factor, output_dim), zeros on padded frames, and their valid frames
-            (B,) int64.
+        `lengths` (B,) int64 are the valid frames of x; None is all.
         """
         lengths = full_lengths(x) if lengths is None else lengths
         x = x.to(self.in_proj.weight.dtype)
-        x = self.in_proj(zero_padding(x, valid_mask(lengths, x.shape[1])))
+        x = self.in_proj(zero_padding(x, valid_mask(lengths, x.shape[1])))  # (B, N, hidden_dims[0])
         for layer in self.layers:
-            x, lengths = layer(x, lengths)
+            x, lengths = layer(x, lengths)  # (B, N * factors so far, width of the next level)
         mask = valid_mask(lengths, x.shape[1])
-        x = zero_padding(x, mask)
+        x = zero_padding(x, mask)  # (B, N'', output_dim)
         if self.refiner is not None:
             x = zero_padding(self.refiner(x), mask)
         return x, lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Count valid qfeats frames for `lengths` (B,) int64 valid codes frames.
-
-        Example
-        -------
-        >>> import torch
-        >>> decompressor = FocalDecoder(2, 4, hidden_dims=[4, 4], upscale_factors=[2, 2])
-        >>> decompressor.output_lengths(torch.tensor([1, 2]))
-        tensor([4, 8])
-        """
+        """Valid qfeats frames for `lengths` valid codes frames, int64."""
         return lengths * self.factor
 
 
 class _Downscale(nn.Module):
-    """Merge each `factor` frames into one; the last group is filled up with zeros."""
+    """Merge each `factor` frames into one; the last group is padded with zeros."""
 
     def __init__(self, input_dim: int, output_dim: int, factor: int) -> None:
         super().__init__()
@@ -293,10 +229,11 @@ class _Downscale(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = zero_padding(x, valid_mask(lengths, x.shape[1]))
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.factor))
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.factor))  # whole groups of frames
         # Kernel equal to stride: one matrix product, faster than a convolution.
         weight = self.downscale.weight.transpose(1, 2).flatten(1)
-        x = F.linear(x.unflatten(1, (-1, self.factor)).flatten(2), weight, self.downscale.bias)
+        x = x.unflatten(1, (-1, self.factor)).flatten(2)  # (B, N / factor, factor * input_dim)
+        x = F.linear(x, weight, self.downscale.bias)  # (B, N / factor, output_dim)
         return self.activation(x), _ceil_divide(lengths, self.factor)
 
 
@@ -311,11 +248,14 @@ class _Upscale(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         weight, bias = self.upscale.weight.permute(2, 1, 0).flatten(0, 1), self.upscale.bias
-        x = F.linear(self.activation(x), weight).unflatten(2, (self.factor, -1)) + bias
+        x = F.linear(self.activation(x), weight)  # (B, N, factor * output_dim)
+        x = x.unflatten(2, (self.factor, -1)) + bias  # (B, N, factor, output_dim)
         return x.flatten(1, 2), lengths * self.factor
 
 
 class _DownLevel(nn.Module):
+    """Fewer frames, then focal modulation among them."""
+
     def __init__(self, input_dim: int, dim: int, factor: int, options: FocalOptions) -> None:
         super().__init__()
         self.downscale = _Downscale(input_dim, dim, factor)
@@ -327,6 +267,8 @@ class _DownLevel(nn.Module):
 
 
 class _UpLevel(nn.Module):
+    """Focal modulation, then more frames."""
+
     def __init__(self, dim: int, output_dim: int, factor: int, options: FocalOptions) -> None:
         super().__init__()
         self.focal_block = FocalBlock(dim, options)
@@ -338,7 +280,7 @@ class _UpLevel(nn.Module):
 
 
 class _Refiner(nn.Module):
-    """Residual network over the flattened frames of a chunk; the last chunk is zero-padded."""
+    """Residual network over the flattened C frames of a chunk; the last chunk is zero-padded."""
 
     def __init__(self, dim: int, chunk_size: int) -> None:
         super().__init__()
@@ -348,7 +290,7 @@ class _Refiner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         chunks = F.pad(x, (0, 0, 0, -x.shape[1] % self.chunk_size))
-        chunks = chunks.reshape(x.shape[0], -1, self.chunk_size * x.shape[2])
+        chunks = chunks.reshape(x.shape[0], -1, self.chunk_size * x.shape[2])  # (B, chunks, C * D)
         refined = self.out_proj(F.gelu(self.in_proj(chunks)))
         return x + refined.reshape(x.shape[0], -1, x.shape[2])[:, : x.shape[1]]
 

@@ -39,10 +39,7 @@ ADDED_AT_ONCE = 4096
 class ReferenceFrames:
     """Frames of the wanted speaker: `feats` (N, D) float, continuous feats without padding.
 
-    Raises
-    ------
-    UserError
-        `feats` are not (N, D) float, have no frames, or are NaN or infinite.
+    Raises a `UserError` if `feats` are not such, have no frames, or are NaN or infinite.
 
     Example
     -------
@@ -78,26 +75,11 @@ class ReferenceFrames:
         return self._index
 
     def nearest(self, queries: Tensor, k: int, search: str = "exact") -> Tensor:
-        """Find the k nearest frames of each query, by cosine.
+        """Indices (Q, k) int64 of the k nearest frames of queries (Q, D), by cosine, best first.
 
-        Parameters
-        ----------
-        queries : Tensor
-            (Q, D) float.
-        k : int
-            Neighbours, 1..N.
-        search : {"exact", "faiss"}
-            Compare with all frames, or search an index of them.
-
-        Returns
-        -------
-        Tensor
-            (Q, k) int64, most similar first, on the queries' device.
-
-        Raises
-        ------
-        UserError
-            k is not in 1..N, no such search, or faiss is not installed.
+        `search` is "exact", a comparison with all frames, or "faiss", a search in an index of them.
+        Raises a `UserError` if k is not in 1..N, there is no such search, or faiss is not
+        installed.
         """
         if search not in SEARCHES:
             raise UserError(f"search={search!r}: not one of {', '.join(SEARCHES)}")
@@ -117,28 +99,10 @@ def convert_feats(
 ) -> Tensor:
     """Replace each frame by the mean of its k nearest frames of the reference.
 
-    Parameters
-    ----------
-    qfeats : Tensor
-        (B, N, D) float; feats work too.
-    lengths : Tensor, optional
-        (B,) int64, frames of each clip; default all.
-    reference : ReferenceFrames or Tensor
-        The wanted speaker's frames; a Tensor is (R, D).
-    k : int
-        Neighbours, 1..R: 4 in the paper.
-    search : {"exact", "faiss"}
-        How they are found.
-
-    Returns
-    -------
-    Tensor
-        (B, N, D) of the dtype and on the device of `qfeats`, zero beyond a clip's length.
-
-    Raises
-    ------
-    UserError
-        Widths differ, k is not in 1..R, or valid frames are NaN or infinite.
+    Takes qfeats (B, N, D) float, or feats, with (B,) int64 frames of each clip, default all; gives
+    (B, N, D) of the same dtype and device, zero beyond a clip's length. The reference is (R, D) if
+    it is a Tensor, k is in 1..R, 4 in the paper, and `search` as in `ReferenceFrames.nearest`.
+    Raises a `UserError` if widths differ, k is not in range, or valid frames are NaN or infinite.
 
     Example
     -------
@@ -175,33 +139,14 @@ def nearest_frames(
     query_block: int = 512,
     reference_block: int = 4096,
 ) -> Tensor:
-    """Exact k nearest references of each query, by cosine.
+    """Indices (Q, k) int64 of the exact k nearest references of each query, by cosine, best first.
 
-    Memory holds one product of a block of queries with a block of references, and the best of each
-    query so far: 4 (query_block + D) reference_block bytes, 25 MB by default at D = 1024.
-    Similarities are float32; float64 then puts the k + 8 best in order, equal ones by their index.
-    So neither the blocks nor the other queries of the batch change the result.
-
-    Parameters
-    ----------
-    queries : Tensor
-        (Q, D) floating point.
-    references : Tensor
-        (R, D) floating point, of any precision; blocks of it move to the queries' device.
-    k : int
-        Neighbours, 1..R; else a `UserError`.
-    query_block, reference_block : int
-        Frames compared at once.
-
-    Returns
-    -------
-    Tensor
-        (Q, k) int64 in [0, R), most similar first, on the queries' device.
-
-    Example
-    -------
-    >>> nearest_frames(torch.tensor([[1.0, 0.1]]), torch.eye(2), k=2)
-    tensor([[0, 1]])
+    Queries are (Q, D) and references (R, D), of any float precision; k is in 1..R, else a
+    `UserError`. Blocks of references move to the queries' device. Memory holds one product of a
+    block of queries with a block of references, and the best of each query so far: 4 (query_block +
+    D) reference_block bytes, 25 MB by default at D = 1024. Similarities are float32; float64 then
+    puts the k + 8 best in order, equal ones by their index. So neither the blocks nor the other
+    queries of the batch change the result.
     """
     check_k(k, len(references))
     count = min(k + SPARE, len(references))
@@ -247,30 +192,10 @@ def take_frames(references: Tensor, indices: Tensor) -> Tensor:
 class FaissIndex:
     """Normalised frames in lists, one around each centroid; a query searches the nearest lists.
 
-    The lists hold 16-bit floats, so the index takes 2 D bytes a frame besides the frames
-    themselves. The k best of what it finds are chosen exactly.
-
-    Parameters
-    ----------
-    references : Tensor
-        (R, D) floating point.
-    num_lists : int, optional
-        Centroids; default the square root of R, and no more than R frames can train.
-    num_probes : int
-        Lists that a query searches: more is slower and misses less.
-
-    Raises
-    ------
-    UserError
-        faiss is not installed; numbers that do not fit.
-
-    Example
-    -------
-    >>> import pytest
-    >>> _ = pytest.importorskip("faiss")
-    >>> references = torch.eye(8).repeat(10, 1)
-    >>> FaissIndex(references, num_lists=2, num_probes=2).nearest(references[:1], k=2)
-    tensor([[0, 8]])
+    The lists hold 16-bit floats, so the index takes 2 D bytes a frame besides `references` (R, D).
+    The k best of what it finds are chosen exactly. `num_lists` centroids are by default the square
+    root of R, and no more than R frames can train; a query searches `num_probes` lists: more is
+    slower and misses less. Raises a `UserError` without faiss, or for numbers that do not fit.
     """
 
     def __init__(
@@ -334,15 +259,7 @@ def _unit(frames: Tensor) -> np.ndarray:
 
 
 def check_k(k: int, num_references: int) -> None:
-    """Raise a `UserError` if k is not in 1..num_references.
-
-    Example
-    -------
-    >>> check_k(4, num_references=3)
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: k=4: give 1..3, the reference has 3 frames; or give more speech
-    """
+    """Raise a `UserError` if k is not in 1..num_references."""
     if not 1 <= k <= num_references:
         raise UserError(
             f"k={k}: give 1..{num_references}, the reference has {num_references} frames; or give"

@@ -25,9 +25,9 @@ class Part(Protocol):
     config: dict[str, Any]  # arguments of the class, JSON-ready
 
     def __call__(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map x (B, N, D) and its valid frames (B,) int64 to the same of the output.
+        """Map x (B, N, D) and its valid frames (B,) int64, None is all, to those of the output.
 
-        None means that all frames are valid. The output is zero on padded positions.
+        The output is zero on padded positions.
         """
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -64,15 +64,7 @@ PARTS: dict[str, tuple[type[nn.Module], ...]] = {
 def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
     """Make the part `name`, one of the classes of `PARTS[role]`, with random weights.
 
-    Raises
-    ------
-    UserError
-        There is no such class, or it does not take these arguments.
-
-    Example
-    -------
-    >>> build_part("quantizer", "BinarySphericalQuantizer", {"codebook_size": 4}).dim
-    2
+    Raises a `UserError` if there is no such class, or it does not take these arguments.
     """
     classes = {part.__name__: part for part in PARTS[role]}
     if name not in classes:
@@ -94,20 +86,8 @@ def check_fit(
 ) -> None:
     """Check that parts can follow each other; widths are compared where `config` has them.
 
-    Raises
-    ------
-    UserError
-        One part's output width is not the next one's input width, or compressor and decompressor
-        change the frame rate by different factors.
-
-    Example
-    -------
-    >>> compressor, decompressor = FocalEncoder(80, 13, [4], [1]), FocalDecoder(13, 80, [4], [1])
-    >>> quantizer, decoder = BinarySphericalQuantizer(4), Vocos(80, 1, 4, 4)
-    >>> check_fit(LogMel(), compressor, quantizer, decompressor, decoder)
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: compressor gives width 13, quantizer takes 2; make them equal
+    Raises a `UserError` if one part's output width is not the next one's input width, or compressor
+    and decompressor change the frame rate by different factors.
     """
     widths = [
         ("encoder", encoder.dim, "compressor", compressor.config.get("input_dim")),

@@ -22,41 +22,13 @@ _ALWAYS_FLOAT32 = (LogMel, LayerMix, ISTFTHead, LinearHead)
 
 
 def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
-    """Change the number format of a codec, in place, on the device where it will run.
+    """Change the number format of a codec, in place, on the device where it will run; return it.
 
     Weights are rounded once, and all activations have the same format, the residual stream
     included. The log-mel spectrogram and the last step of the decoder stay in float32: toks are
     int64 and waveforms float32 as before. Call `weights_sha256` and save before, not after: rounded
-    weights can't be restored.
-
-    Parameters
-    ----------
-    codec : FocalCodec
-        It is returned.
-    precision : {"fp32", "bf16", "fp16"}
-        bf16 is fast on GPUs and on CPUs with bfloat16 instructions, and slow on others.
-
-    Raises
-    ------
-    UserError
-        No such precision, or fp16 on a CPU.
-
-    Example
-    -------
-    >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
-    >>> from focalcodec.bsq import BinarySphericalQuantizer
-    >>> from focalcodec.vocos import Vocos
-    >>> codec = FocalCodec(
-    ...     LogMel(),
-    ...     FocalEncoder(80, 4, [8], [1]),
-    ...     BinarySphericalQuantizer(16),
-    ...     FocalDecoder(4, 80, [8], [1]),
-    ...     Vocos(80, num_layers=1, dim=8, ffn_dim=8),
-    ... )
-    >>> codec = set_precision(codec, "bf16")
-    >>> toks, _ = codec.encode(torch.zeros(1, 1600))
-    >>> toks.dtype, codec.decode(toks).dtype
-    (torch.int64, torch.float32)
+    weights can't be restored. `precision` is one of `PRECISIONS`: bf16 is fast on GPUs and on CPUs
+    with bfloat16 instructions, and slow on others; fp16 on a CPU is a `UserError`.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision: {precision!r}; give one of {', '.join(PRECISIONS)}")

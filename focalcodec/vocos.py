@@ -1,4 +1,4 @@
-"""Vocos: the decoder of the offline models, a ConvNeXt that draws a spectrogram.
+"""Vocos: the decoder of the offline models, a ConvNeXt that predicts a spectrogram.
 
 Source: Siuzdak, "Vocos", arXiv 2306.00814, sections 3.1 and 3.2.
 """
@@ -27,23 +27,11 @@ class Vocos(nn.Module):
     num_layers, dim, ffn_dim, kernel_size, layerscale_init
         See `ConvNeXt`.
     n_fft, hop_length : int
-        Window and hop of the inverse STFT, in samples.
+        Window and hop of the inverse STFT, in samples; see `ISTFTHead`.
     causal : bool
-        Only False: the inverse STFT looks ahead.
+        Only False, else a `UserError`: the inverse STFT uses samples ahead.
     sample_rate : int
         Hz of rec_sig.
-
-    Attributes
-    ----------
-    hop : int
-        Samples per frame.
-    config : dict
-        The constructor's arguments, ready for JSON.
-
-    Raises
-    ------
-    UserError
-        If `causal` is set, or the window and hop don't fit together.
 
     Example
     -------
@@ -87,57 +75,25 @@ class Vocos(nn.Module):
         self.head = ISTFTHead(dim, n_fft, hop_length)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Synthesise.
+        """Decode feats, x (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
 
-        Parameters
-        ----------
-        x : Tensor
-            feats, (B, N, input_dim).
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None if all are.
-
-        Returns
-        -------
-        tuple of Tensor
-            rec_sig (B, N * hop), zeros on padded samples, and the valid samples (B,) int64.
+        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero.
         """
         lengths = full_lengths(x) if lengths is None else lengths
         mask = valid_mask(lengths, x.shape[1])
-        return self.head(self.backbone(x, mask), mask), self.output_lengths(lengths)
+        x = self.backbone(x, mask)  # (B, N, dim)
+        return self.head(x, mask), self.output_lengths(lengths)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Count valid samples for `lengths` (B,) int64 valid frames.
-
-        Example
-        -------
-        >>> Vocos(4, 1, 4, 4).output_lengths(torch.tensor([2]))
-        tensor([640])
-        """
+        """Valid samples for `lengths` valid frames, int64."""
         return lengths * self.hop
 
 
 class ISTFTHead(nn.Module):
     """Magnitude and phase of each frame, then the inverse STFT as one real matrix.
 
-    A real basis instead of a complex FFT keeps the decoder exportable, and in float32.
-
-    Parameters
-    ----------
-    dim : int
-        Width of the input.
-    n_fft, hop_length : int
-        Window and hop, in samples.
-
-    Raises
-    ------
-    UserError
-        If n_fft or n_fft - hop_length is odd, or the hop is not in [1, n_fft / 2].
-
-    Example
-    -------
-    >>> head = ISTFTHead(4, n_fft=64, hop_length=20)
-    >>> head(torch.randn(1, 5, 4), torch.ones(1, 5, dtype=torch.bool)).shape
-    torch.Size([1, 100])
+    A real basis instead of a complex FFT keeps the decoder exportable and in float32. `n_fft` and
+    `hop_length` must be even, with the hop in 2..n_fft / 2, else a `UserError`.
     """
 
     basis: Tensor
@@ -160,34 +116,27 @@ class ISTFTHead(nn.Module):
         self.register_buffer("squared_window", window.square().float(), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Synthesise.
+        """Map x (B, N, dim) to (B, N * hop_length), zeros on padded samples.
 
-        Parameters
-        ----------
-        x : Tensor
-            (B, N, dim).
-        mask : Tensor
-            (B, N) bool, True on valid frames.
-
-        Returns
-        -------
-        Tensor
-            (B, N * hop_length), zeros on padded samples.
+        `mask` (B, N) bool is True on valid frames.
         """
-        # exp and the phase need float32; so does the sum of 1026 products behind each sample.
+        # exp and the phase need float32, and so does the sum of 1026 products for each sample.
         with torch.autocast(x.device.type, enabled=False):
+            # (B, N, n_fft / 2 + 1) each
             log_magnitude, phase = self.proj(x.to(self.proj.weight.dtype)).chunk(2, dim=-1)
             magnitude = log_magnitude.exp().clamp(max=100.0)
+            # real and imaginary parts, (B, N, n_fft + 2)
             spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=-1)
-            frames = zero_padding(spectrum @ self.basis, mask)
+            frames = zero_padding(spectrum @ self.basis, mask)  # (B, N, n_fft), windowed
             # The envelope of each item's own frames: its last samples must not depend on
             # whether padding follows.
-            envelope = self._overlap_add(mask[..., None] * self.squared_window)
-            samples = mask.repeat_interleave(self.hop, dim=1)
+            envelope = self._overlap_add(mask[..., None] * self.squared_window)  # (B, N * hop)
+            samples = mask.repeat_interleave(self.hop, dim=1)  # (B, N * hop)
             envelope = envelope.masked_fill(~samples, 1.0)
             return zero_padding(self._overlap_add(frames) / envelope, samples)
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
+        """Map frames (B, N, n_fft), a hop apart, to their sum (B, N * hop), edges cut."""
         num_frames = frames.shape[1]
         total = (num_frames - 1) * self.hop + self.n_fft
         summed = F.fold(frames.transpose(1, 2), (1, total), (1, self.n_fft), stride=(1, self.hop))

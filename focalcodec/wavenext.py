@@ -16,23 +16,8 @@ from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 class WaveNeXt(nn.Module):
     """Decoder: feats (B, N, input_dim) to rec_sig (B, N * hop_length), within +-1.
 
-    Parameters
-    ----------
-    input_dim : int
-        Width of feats.
-    num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
-        See `ConvNeXt`.
-    hop_length : int
-        Samples made of each frame.
-    sample_rate : int
-        Hz of rec_sig.
-
-    Attributes
-    ----------
-    hop : int
-        Samples per frame.
-    config : dict
-        The constructor's arguments, ready for JSON.
+    The parameters are those of `ConvNeXt`, `hop_length`, the samples of each frame, and
+    `sample_rate`, Hz of rec_sig.
 
     Example
     -------
@@ -75,53 +60,23 @@ class WaveNeXt(nn.Module):
         self.head = LinearHead(dim, hop_length)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Synthesise.
+        """Decode feats, x (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
 
-        Parameters
-        ----------
-        x : Tensor
-            feats, (B, N, input_dim).
-        lengths : Tensor, optional
-            (B,) int64, valid frames; None if all are.
-
-        Returns
-        -------
-        tuple of Tensor
-            rec_sig (B, N * hop), zeros on padded samples, and the valid samples (B,) int64.
+        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero.
         """
         lengths = full_lengths(x) if lengths is None else lengths
         mask = valid_mask(lengths, x.shape[1])
-        frames = zero_padding(self.head(self.backbone(x, mask)), mask)
+        x = self.backbone(x, mask)  # (B, N, dim)
+        frames = zero_padding(self.head(x), mask)  # (B, N, hop)
         return frames.flatten(1), self.output_lengths(lengths)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Count valid samples for `lengths` (B,) int64 valid frames.
-
-        Example
-        -------
-        >>> import torch
-        >>> WaveNeXt(4, 1, 4, 4).output_lengths(torch.tensor([2]))
-        tensor([960])
-        """
+        """Valid samples for `lengths` valid frames, int64."""
         return lengths * self.hop
 
 
 class LinearHead(nn.Module):
-    """Samples of each frame by a linear map, within +-1.
-
-    Parameters
-    ----------
-    dim : int
-        Width of the input.
-    hop_length : int
-        Samples per frame.
-
-    Example
-    -------
-    >>> import torch
-    >>> LinearHead(4, 480)(torch.randn(1, 5, 4)).shape
-    torch.Size([1, 5, 480])
-    """
+    """Linear map from each frame to its samples, within +-1."""
 
     def __init__(self, dim: int, hop_length: int) -> None:
         super().__init__()

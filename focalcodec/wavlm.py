@@ -1,7 +1,7 @@
-"""The WavLM encoder: a waveform becomes features at 50 Hz.
+"""The WavLM encoder: a waveform to features at 50 Hz.
 
 Source: WavLM, arXiv 2110.13900; the first six layers of WavLM-large are FocalCodec's encoder
-(arXiv 2502.04465, section 3.1). The causal form is the one of arXiv 2509.16195.
+(arXiv 2502.04465, section 3.1). The causal form is that of arXiv 2509.16195.
 """
 
 from __future__ import annotations
@@ -20,37 +20,31 @@ from focalcodec.nn.wavlm_extractor import FeatureExtractor, conv_lengths
 
 
 class WavLM(nn.Module):
-    """WavLM up to one of its layers.
+    """WavLM up to one of its layers: sig (B, T) at 16 kHz to feats (B, N, dim).
 
-    The defaults are WavLM-large up to layer 6, as in FocalCodec. The waveform is taken as it is:
-    no normalisation of its level. No norm follows the last layer.
+    The defaults are WavLM-large up to layer 6, as in FocalCodec. The level of the waveform is not
+    normalised. No norm follows the last layer.
 
     Parameters
     ----------
     hidden_dims, kernel_sizes, strides : sequence of int
         Convolutional feature extractor: channels, kernel and stride of each layer.
     num_layers, dim, ffn_dim, num_heads : int
-        Transformer: layers, width, hidden width of the feed-forward, heads.
+        Transformer: layers, width, hidden width of the feed-forward, heads (a divisor of `dim`).
     num_buckets, max_distance : int
         Table of relative position biases: rows, and offset (frames) of the last one.
     conv_pos, conv_pos_groups : int
         Convolutional positional embedding: kernel (frames) and groups.
     causal : bool
-        Every convolution sees the past only, attention one chunk ahead at most.
+        Every convolution uses past frames only, attention one chunk ahead at most.
     window_size, lookahead_size : int
-        If causal: frames that attention sees, and frames of a chunk besides the first.
+        If causal: frames of attention, and frames of a chunk besides the first.
     max_cached_steps : int
-        If causal: frames that a stream remembers. Nothing in `forward` depends on it.
+        If causal: frames that a stream remembers; `forward` does not use it.
     layer_norm_first : bool
         Norms before attention and feed-forward (large) or after (base, base-plus).
     extractor_norm : {"layer", "group"}
         Norm of the feature extractor: "layer" in large, "group" in base and base-plus.
-
-    Raises
-    ------
-    UserError
-        For an `extractor_norm` that does not exist, lists of unequal length, or heads that do
-        not divide `dim`.
 
     Example
     -------
@@ -112,51 +106,27 @@ class WavLM(nn.Module):
         )
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames that come out of as many samples.
+        """Frames for clips of `lengths` samples, int64 of any shape.
 
-        Exactly what the strided convolutions give, and one frame for fewer samples than they
-        see at once (400).
-
-        Parameters
-        ----------
-        lengths : Tensor
-            int64, samples, any shape.
-
-        Returns
-        -------
-        Tensor
-            int64, frames, same shape.
+        Exactly those of the strided convolutions, and one frame for clips shorter than their
+        receptive field (400 samples).
         """
         for kernel_size, stride in self._convs:
             lengths = conv_lengths(lengths, kernel_size, stride, self._causal)
         return lengths
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode a batch.
+        """Encode sig (B, T) float, 16 kHz, about [-1, 1]: feats (B, N, dim), lengths (B,) int64.
 
-        Parameters
-        ----------
-        sig : Tensor
-            (B, T) float, 16 kHz, about [-1, 1]; whatever is in the padding is ignored.
-        lengths : Tensor, optional
-            (B,) int64, valid samples of each item, 1 to T; None is all valid.
-
-        Returns
-        -------
-        tuple of Tensor
-            feats (B, N, dim) with zeros on padded frames, and lengths (B,) int64 in frames.
-
-        Raises
-        ------
-        UserError
-            If `sig` is not (B, T) with at least one sample, or not floating point, or `lengths`
-            are not integers, one an item.
+        `lengths` (B,) int64 are the valid samples of each item, 1 to T; None is all valid. Values
+        in the padding have no influence; padded frames of feats are zero.
         """
         _check_input(sig, lengths)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
+        # (B, N, hidden_dims[-1]): a frame for each 320 samples
         x, frames = self.feature_extractor(sig.to(self.feature_proj.weight.dtype), lengths)
-        x = self.feature_proj(self.norm(x))
+        x = self.feature_proj(self.norm(x))  # (B, N, dim)
         if frames is None:
             return self.encoder(x), full_lengths(x)
         mask = valid_mask(frames, x.shape[1])
@@ -181,10 +151,10 @@ _OURS = {"layer_norm_first": True, "extractor_norm": "layer"}
 
 
 def _published_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the constructor's arguments as config.json does.
+    """The constructor's arguments as in config.json.
 
-    Offline models have no causal keys there, and keys of our own appear only where they say
-    something: a published configuration comes back as it was.
+    Offline models have no causal keys there, and keys of our own appear only if they are not the
+    default: a published configuration stays as it was.
     """
     keys = [*_PUBLISHED, *(_CAUSAL if arguments["causal"] else ())]
     keys += [key for key, default in _OURS.items() if arguments[key] != default]

@@ -1,1 +1,1 @@
-"""Checkpoints: where they are found, downloaded, written and told apart."""
+"""Checkpoints: found, downloaded, written, and identified by hashes."""

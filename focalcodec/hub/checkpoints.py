@@ -1,7 +1,7 @@
-"""Published checkpoints: `config.json` + `model.safetensors`, both tensor layouts, hub or folder.
+"""Published checkpoints: `config.json` and `model.safetensors`, in both tensor layouts.
 
 The three offline models are published in generation 1 of the tensor names, the causal ones in
-generation 2, which is also the layout of this package's modules. Loading turns the first into the
+generation 2, which is also the layout of this package's modules. Loading converts the first to the
 second; saving always writes the second.
 """
 
@@ -36,40 +36,20 @@ _GENERATION_1_RENAMES = (
     (r"^decompressor\.layers\.(\d+)\.0\.", r"decompressor.layers.\1.focal_block."),
     (r"^decompressor\.layers\.(\d+)\.1\.", r"decompressor.layers.\1.upscale."),
 )
-# Published with generation 1, read by no forward pass.
+# Published with generation 1, unused in every forward pass.
 _GENERATION_1_UNUSED = (
     "encoder.encoder.norm.weight",
     "encoder.encoder.norm.bias",
     "quantizer.mask",
 )
-# of our own WavLM: in the models of `transformers`, which are `encoder.model`, they stay apart
+# of our own WavLM only: in the models of `transformers`, `encoder.model`, they stay separate
 _PROJECTION_NAME = re.compile(r"^(?!encoder\.model\.)(.*\.attention)\.([qkv])_proj\.(weight|bias)$")
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Turn a published `config.json` of either generation into ours.
+    """Convert a parsed `config.json` of either generation to generation 2's keyword names.
 
-    Parameters
-    ----------
-    config : dict
-        Parsed `config.json`: `<part>_name` and `<part>_config` for the five parts.
-
-    Returns
-    -------
-    dict
-        The same with generation 2's keyword names.
-
-    Raises
-    ------
-    UserError
-        A part's name or configuration is missing.
-
-    Example
-    -------
-    >>> parts = {f"{p}_name": "X" for p in PART_NAMES} | {f"{p}_config": {} for p in PART_NAMES}
-    >>> parts["decoder_config"] = {"input_channels": 64, "padding": 3}
-    >>> upgrade_config(parts)["decoder_config"]
-    {'input_dim': 64}
+    Raises a `UserError` if `<part>_name` or `<part>_config` of one of the five parts is missing.
     """
     if not isinstance(config, dict):
         raise UserError(f"holds {type(config).__name__}, not names; is it a FocalCodec checkpoint?")
@@ -85,17 +65,9 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename generation 1's tensors to generation 2's and join query, key and value.
+    """Rename generation 1's tensors to generation 2's, and join query, key and value.
 
-    Parameters
-    ----------
-    tensors : dict of str to Tensor
-        Tensors of either generation.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Tensors in generation 2's layout; generation 2 comes back as it is.
+    Tensors of generation 2 do not change.
 
     Example
     -------
@@ -110,7 +82,7 @@ def upgrade_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if match:
             stem, _, kind = match.groups()
             joined = [tensors.get(f"{stem}.{part}_proj.{kind}") for part in "qkv"]
-            # with one of the three missing, the others keep their names and are refused by them
+            # if one of the three is missing, the others keep their names, and check_tensors fails
             if all(part is not None for part in joined):
                 name = f"{stem}.qkv_proj.{kind}"
                 if name not in upgraded:
@@ -128,29 +100,11 @@ def find_checkpoint(
     token: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Folder that holds a checkpoint: the shipped one, else a local folder, else of the hub.
+    """Folder of a checkpoint: of the package, else a local folder, else of the hub or its cache.
 
-    Without a network, or with `HF_HUB_OFFLINE=1`, the hub's cache is used.
-
-    Parameters
-    ----------
-    source : str or path
-        `demo` for the codec that comes with the package, a local folder, or a hub repository such
-        as `lucadellalib/focalcodec_50hz`.
-    revision, token : str, optional
-        Branch, tag or commit, and access token, of a hub repository.
-    cache_dir : str or path, optional
-        Hub cache, default the one of `huggingface_hub`.
-
-    Returns
-    -------
-    Path
-        Folder with `config.json` and `model.safetensors`.
-
-    Raises
-    ------
-    UserError
-        Neither a checkpoint folder nor a repository that can be reached or is cached.
+    Parameters are those of `FocalCodec.from_pretrained`. Without a network, or with
+    `HF_HUB_OFFLINE=1`, the hub's cache is used. Raises a `UserError` if it is neither a folder with
+    both files nor a repository that can be reached or is cached.
     """
     folder = shipped_folder(revision) if is_shipped(source) else named_folder(source)
     if not folder.is_dir():
@@ -167,22 +121,9 @@ def find_checkpoint(
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read configuration and tensors of a checkpoint folder.
+    """Configuration as in the file, and tensors in generation 2's layout, on the CPU.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with `config.json` and `model.safetensors`.
-
-    Returns
-    -------
-    dict, dict of str to Tensor
-        Configuration as it is there, and tensors in generation 2's layout, on the CPU.
-
-    Raises
-    ------
-    UserError
-        A file is not JSON, not safetensors, or truncated.
+    Raises a `UserError` if a file is not JSON, not safetensors, or truncated.
     """
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
@@ -200,19 +141,9 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def check_tensors(
     weights: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
-    """Refuse tensors of another model than the configuration's.
+    """Check that the tensors of the file `weights` are those of the model, by name and shape.
 
-    Parameters
-    ----------
-    weights : Path
-        Their file, to be named.
-    tensors, expected : mapping of str to Tensor
-        What is in the file, and what the model has.
-
-    Raises
-    ------
-    UserError
-        A tensor is missing, too many, or of another shape.
+    Raises a `UserError` if a tensor is missing, unknown, or of another shape.
     """
     missing = sorted(expected.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - expected.keys())
@@ -234,27 +165,11 @@ def check_tensors(
 
 
 def stored_tensors(tensors: Mapping[str, Tensor], dtype: str | None = None) -> dict[str, Tensor]:
-    """Tensors as a checkpoint has them.
+    """Tensors as a checkpoint stores them: on the CPU, contiguous, floats as `dtype` if given.
 
-    What float16 can't hold stays as it is: a tensor with a value beyond 65504, or so small, below
-    6e-5 where float16's steps are coarse, that rounding changes it by more than 2^-10 of its norm.
-
-    Parameters
-    ----------
-    tensors : mapping of str to Tensor
-        Those in memory.
-    dtype : {"float32", "float16"}, optional
-        Number format of floating-point tensors; default that in memory.
-
-    Returns
-    -------
-    dict of str to Tensor
-        On the CPU, contiguous.
-
-    Raises
-    ------
-    UserError
-        Not one of these formats.
+    `dtype` is "float32" or "float16", else a `UserError`. A tensor that float16 can't hold stays as
+    it is: one with a value beyond 65504, or so small, below 6e-5 where float16's steps are coarse,
+    that rounding changes it by more than 2^-10 of its norm.
 
     Example
     -------
@@ -270,7 +185,7 @@ def stored_tensors(tensors: Mapping[str, Tensor], dtype: str | None = None) -> d
         if dtype is not None and tensor.is_floating_point():
             rounded = tensor.to(STORED_DTYPES[dtype])
             error = torch.linalg.vector_norm(rounded.double() - tensor.double())
-            # written so that what is not a number, of infinities, keeps the tensor too
+            # a comparison with NaN, from infinite values, is false and keeps the tensor too
             if bool(error <= _STORED_ERROR * torch.linalg.vector_norm(tensor.double())):
                 tensor = rounded
         stored[name] = tensor.contiguous()
@@ -283,28 +198,11 @@ def write_checkpoint(
     tensors: Mapping[str, Tensor],
     dtype: str | None = None,
 ) -> Path:
-    """Write a checkpoint folder, each file whole or not at all.
+    """Write a checkpoint, each file atomically, and return its folder.
 
-    Parameters
-    ----------
-    folder : str or path
-        Made where it is missing; existing files of the two names are replaced.
-    config : dict
-        See `upgrade_config`.
-    tensors : mapping of str to Tensor
-        Generation 2's layout.
-    dtype : {"float32", "float16"}, optional
-        Number format in the file, see `stored_tensors`.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    UserError
-        A file is where the folder should be, or `dtype` is none of these.
+    The folder is made if it is missing; existing files of the two names are replaced. `tensors` are
+    in generation 2's layout; `dtype` is that of `stored_tensors`. Raises a `UserError` for another
+    `dtype`, or if a file is in the place of the folder.
     """
     folder, stored = Path(folder), stored_tensors(tensors, dtype)
     try:
@@ -315,7 +213,7 @@ def write_checkpoint(
         config_path, weights_path = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
         config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(stored, weights_path, metadata={"format": "pt"})
-        # safetensors writes for the owner's eyes only
+        # safetensors makes files that only the owner can read
         shutil.copymode(config_path, weights_path)
         os.replace(weights_path, folder / WEIGHTS_NAME)
         os.replace(config_path, folder / CONFIG_NAME)

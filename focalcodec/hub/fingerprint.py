@@ -40,20 +40,6 @@ def weights_sha256(codec: Model) -> str:
     The tensors are in the layout of the package, so a published checkpoint and its copy by
     `save_pretrained` have the same hash. Take it before a change of precision, which changes
     weights.
-
-    Example
-    -------
-    >>> from focalcodec import FocalCodec
-    >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
-    >>> from focalcodec.bsq import BinarySphericalQuantizer
-    >>> from focalcodec.encoders.logmel import LogMel
-    >>> from focalcodec.vocos import Vocos
-    >>> parts = [LogMel(), FocalEncoder(80, 1, [4], [1]), BinarySphericalQuantizer(2)]
-    >>> codec = FocalCodec(*parts, FocalDecoder(1, 80, [4], [1]), Vocos(80, 1, 4, 4))
-    >>> before = weights_sha256(codec)
-    >>> _ = codec.decompressor.in_proj.bias.data.add_(1.0)
-    >>> len(before), before == weights_sha256(codec)
-    (64, False)
     """
     return tensors_sha256(codec.config, codec.state_dict())
 
@@ -61,18 +47,8 @@ def weights_sha256(codec: Model) -> str:
 def encoder_sha256(encoder: Model, dtype: torch.dtype | None = None) -> str:
     """SHA-256 of an encoder's class, configuration and tensors: the identity of its feats.
 
-    Parameters
-    ----------
-    encoder : nn.Module
-        With `config`, on any device.
-    dtype : torch.dtype, optional
-        Number format that its floating-point tensors are cast to first, so that an encoder and
-        its copy in a lower precision get the same hash; default none.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
+    Floating-point tensors are cast to `dtype` first, so that an encoder and its copy in a lower
+    precision get the same hash; default none.
 
     Example
     -------
@@ -108,14 +84,7 @@ def _update(digest: hashlib._Hash, tensor: Tensor) -> None:
 
 
 def describe_encoder(encoder: Model) -> dict[str, Any]:
-    """Name, configuration and hash of an encoder, JSON-ready: the `encoder.json` of a run.
-
-    Example
-    -------
-    >>> from focalcodec.encoders.logmel import LogMel
-    >>> describe_encoder(LogMel(n_mels=80))["name"]
-    'LogMel'
-    """
+    """Name, configuration and hash of an encoder, JSON-ready: the `encoder.json` of a run."""
     return {
         "name": type(encoder).__name__,
         "config": json.loads(json.dumps(encoder.config)),
@@ -127,12 +96,6 @@ def is_described(encoder: Model, description: Mapping[str, Any]) -> bool:
     """Whether a description, from `describe_encoder`, is that of an encoder.
 
     Runs of early versions stored a hash of names and bytes only; it is accepted too.
-
-    Example
-    -------
-    >>> from focalcodec.encoders.logmel import LogMel
-    >>> is_described(LogMel(n_mels=40), describe_encoder(LogMel(n_mels=80)))
-    False
     """
     present = describe_encoder(encoder)
     if description == present:
@@ -152,15 +115,10 @@ def _early_sha256(encoder: Model) -> str:
 
 
 def encoder_identity(encoder: Model) -> dict[str, str]:
-    """Hashes of an encoder as it is, and as it would be in each lower precision.
+    """Hashes of an encoder by number format: as it is, and as it would be in each lower precision.
 
     A codec runs in float32 or in bfloat16, and its feats are the same but for rounding. Rounded
     weights do not give the hashes of finer formats, so all of them are kept.
-
-    Returns
-    -------
-    dict
-        Number format -> `encoder_sha256` in it; more than one for a float32 encoder.
 
     Example
     -------
@@ -176,18 +134,7 @@ def encoder_identity(encoder: Model) -> dict[str, str]:
 def check_same_encoder(identity: Mapping[str, str], encoder: Model) -> None:
     """Check that an identity, from `encoder_identity`, is that of an encoder.
 
-    Raises
-    ------
-    UserError
-        Another encoder, or formats that can't be compared.
-
-    Example
-    -------
-    >>> from focalcodec.encoders.logmel import LogMel
-    >>> check_same_encoder(encoder_identity(LogMel()), LogMel(n_mels=40))
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: reference: made by another encoder; make it again with this one
+    Raises a `UserError` for another encoder, or formats that can't be compared.
     """
     now = _format(encoder)
     common = now if now in identity else next(iter(identity))

@@ -23,11 +23,6 @@ def is_shipped(source: str | os.PathLike[str]) -> bool:
 
     The name always means this codec, wherever a command is run; a folder called demo is `./demo`,
     or a `Path`.
-
-    Example
-    -------
-    >>> is_shipped("demo"), is_shipped("./demo"), is_shipped(Path("demo"))
-    (True, False, False)
     """
     return isinstance(source, str) and source == DEMO
 
@@ -40,17 +35,8 @@ def has_demo() -> bool:
 def shipped_folder(revision: str | None = None) -> Path:
     """Folder of the codec of the package.
 
-    Raises
-    ------
-    UserError
-        This installation lacks it, or a revision is given: the package's version decides.
-
-    Example
-    -------
-    >>> shipped_folder("v2")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: demo: comes with the package, without revisions; leave out v2
+    Raises a `UserError` if this installation lacks it, or for a revision: the package's version
+    decides.
     """
     if revision is not None:
         raise UserError(f"{DEMO}: comes with the package, without revisions; leave out {revision}")
@@ -63,13 +49,7 @@ def shipped_folder(revision: str | None = None) -> Path:
 
 
 def named_folder(source: str | os.PathLike[str]) -> Path:
-    """Path that a model's name may mean: of `demo`, or of a folder, which need not exist.
-
-    Example
-    -------
-    >>> named_folder("demo") == FOLDER, named_folder("results/codec").name
-    (True, 'codec')
-    """
+    """Path that a name may mean: of `demo`, or of a folder, which need not exist."""
     return FOLDER if is_shipped(source) else Path(source).expanduser()
 
 
@@ -87,7 +67,8 @@ def hub_folder(
     """Folder in the local cache with files of one commit of a repository on the hub.
 
     Downloads what is missing. Without a network, or with `HF_HUB_OFFLINE=1`, only the cache is
-    used, and at once: some of the files may then be missing.
+    used, and at once: some of the files may then be missing. Raises a `UserError` if neither the
+    hub nor the cache has the repository or the revision.
 
     Parameters
     ----------
@@ -101,18 +82,6 @@ def hub_folder(
         Default the cache of `huggingface_hub`.
     local_files_only : bool
         Use the cache only.
-
-    Raises
-    ------
-    UserError
-        Neither the hub nor the cache has the repository or the revision.
-
-    Example
-    -------
-    >>> hub_folder("no/model", ["*"], local_files_only=True)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: no/model: no such folder, not in the hub's cache, and the hub...
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -135,11 +104,6 @@ def hub_problem(name: str, seconds: float = 5.0) -> str:
     """Why the hub can't give a repository now, in one line; empty where it can.
 
     `seconds` is the longest wait for the answer.
-
-    Example
-    -------
-    >>> hub_problem("no/model") == ""  # in this test the hub can't be reached
-    False
     """
     from huggingface_hub import HfApi
 

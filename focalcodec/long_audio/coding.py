@@ -33,27 +33,12 @@ _FADE_SECONDS = 0.5
 def encode_blocks(
     codec: FocalCodec, blocks: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
 ) -> Iterator[Tensor]:
-    """Tokens of a recording of any length.
+    """Tokens of a recording of any length: blocks toks (n,) int64, on the CPU.
 
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode.
-    blocks : iterable of Tensor
-        (T,) float each, at `codec.sample_rate_input`, such as an `AudioStream`.
-    window_seconds : float
-        Length of a window, its context included; at most the encoder's longest input. A recording
-        that fits is encoded whole.
-
-    Yields
-    ------
-    Tensor
-        toks (n,) int64, on the CPU; together as many as `codec.encode` gives.
-
-    Raises
-    ------
-    UserError
-        No samples, NaN or infinite; a window that is shorter than the model's context.
+    `blocks` are (T,) float each, at `codec.sample_rate_input`, such as an `AudioStream`; no
+    samples, NaN or infinite ones raise a `UserError`. There are as many tokens as `codec.encode`
+    gives, and a recording that fits one window is encoded whole. A window is at most the encoder's
+    longest input.
 
     Example
     -------
@@ -88,33 +73,12 @@ def decode_blocks(
     window_seconds: float = WINDOW_SECONDS,
     change_feats: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """Waveform of any number of tokens; the counterpart of `FocalCodec.decode`.
+    """Waveform of toks (N,) integer, of any number: blocks rec_sig (T,) float32, on the CPU.
 
-    Parameters
-    ----------
-    codec : FocalCodec
-        In eval mode.
-    toks : Tensor
-        (N,) integer.
-    num_samples : int, optional
-        Samples of the output at `sample_rate`; default the duration of the tokens.
-    sample_rate : int, optional
-        Rate of the output, Hz; default `codec.sample_rate_output`.
-    window_seconds : float
-        Length of a window, its context included.
-    change_feats : callable, optional
-        qfeats (n, D) -> feats (n, D), on the codec's device, frame by frame: the input of the
-        decoder, such as feats of another voice.
-
-    Yields
-    ------
-    Tensor
-        rec_sig (T,) float32, on the CPU.
-
-    Raises
-    ------
-    UserError
-        See `FocalCodec.decode`; a window that is shorter than the model's context.
+    The counterpart of `FocalCodec.decode`, with its errors: `num_samples` is the length of the
+    output at `sample_rate`, Hz; defaults are the duration of the tokens and
+    `codec.sample_rate_output`. `change_feats` maps qfeats (n, D) to feats (n, D), on the codec's
+    device, frame by frame: the input of the decoder, such as feats of another voice.
     """
     rate = codec.sample_rate_output if sample_rate is None else sample_rate
     lengths = check_toks(toks[None])
@@ -248,21 +212,10 @@ class Window(NamedTuple):
 
 
 def plan_windows(context: Context, frame_rate: float, window_seconds: float) -> WindowPlan:
-    """Lay out windows so that each kept frame has its whole context, in frames.
+    """Lay out windows in which each kept frame has its whole context, at `frame_rate` Hz.
 
-    Parameters
-    ----------
-    context : Context
-        In frames; all three numbers of the plan are multiples of its `align`.
-    frame_rate : float
-        Hz.
-    window_seconds : float
-        Length of a window, context included.
-
-    Raises
-    ------
-    UserError
-        The window is not longer than the context on its two sides.
+    Sizes are in frames, multiples of `context.align`. Raises a `UserError` if the window is not
+    longer than the context on its two sides.
 
     Example
     -------

@@ -15,26 +15,9 @@ from focalcodec.nn.layers import MaskedConv1d
 class ConvNeXt(nn.Module):
     """A convolution, then `num_layers` residual blocks, at the frame rate of the input.
 
-    Parameters
-    ----------
-    input_dim : int
-        Width of the features.
-    num_layers : int
-        Number of blocks.
-    dim, ffn_dim : int
-        Widths between and inside the blocks.
-    kernel_size : int
-        Frames of each convolution.
-    layerscale_init : float, optional
-        Initial scale of each block's output; 1 / num_layers when None.
-    causal : bool
-        Past frames only.
-
-    Example
-    -------
-    >>> backbone = ConvNeXt(8, num_layers=2, dim=4, ffn_dim=6)
-    >>> backbone(torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool)).shape
-    torch.Size([1, 5, 4])
+    `input_dim` is the width of the features, `dim` and `ffn_dim` the widths between and inside the
+    blocks, `kernel_size` the frames of each convolution, past ones only if `causal`.
+    `layerscale_init` is the initial scale of each block's output, 1 / num_layers when None.
     """
 
     def __init__(

@@ -49,12 +49,6 @@ class FocalModulation(nn.Module):
 
     In a causal model one more convolution, of `window_size` frames, replaces the mean over the
     whole signal.
-
-    Example
-    -------
-    >>> modulation = FocalModulation(4, FocalOptions())
-    >>> modulation(torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)).shape
-    torch.Size([2, 5, 4])
     """
 
     def __init__(self, dim: int, options: FocalOptions) -> None:
@@ -89,7 +83,7 @@ class FocalModulation(nn.Module):
         query, context, gates = self.in_proj(x).split([dim, dim, self.num_gates], dim=-1)
         total = torch.zeros_like(context)
         for level, layer in enumerate(self.layers):
-            # equation 4: each level sees the context of the level before, so it reaches further
+            # equation 4: a level takes the context of the level before, so it reaches further
             context = F.gelu(layer.get_submodule("0")(context, mask))  # (B, N, dim)
             total = total + context * gates[..., level, None]  # equation 5: gated sum
         if not self.causal:

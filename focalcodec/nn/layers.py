@@ -18,13 +18,7 @@ _CPU_FRAMES = 1024
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1
 ) -> Tensor:
-    """`F.conv1d` of frames without padding: x (B, N, C) to (B, N', D), weight (D, C / groups, K).
-
-    Example
-    -------
-    >>> convolve(torch.zeros(1, 5, 2), torch.zeros(4, 2, 3)).shape
-    torch.Size([1, 3, 4])
-    """
+    """`F.conv1d` without padding: x (B, N, C) to (B, N', D), weight (D, C / groups, K)."""
     x = x.transpose(1, 2)
     depthwise = groups > 1 and weight.shape[1] == 1
     # Measured on CPUs: conv2d trains long kernels up to three times slower, and does not return
@@ -60,11 +54,6 @@ def by_frames(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a function that maps each frame alone, (B, N, C) to (B, N, D), a block at a time.
 
     The values are the same; a block needs less memory and stays in the cache.
-
-    Example
-    -------
-    >>> by_frames(torch.nn.Linear(4, 2), torch.zeros(1, 5, 4)).shape
-    torch.Size([1, 5, 2])
     """
     size = max(1, _CPU_FRAMES // x.shape[0])
     if x.device.type != "cpu" or not blocks_allowed() or x.shape[1] <= size:
@@ -75,18 +64,9 @@ def by_frames(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class MaskedConv1d(nn.Conv1d):
     """Convolution over time that keeps the number of frames and ignores padded frames.
 
-    Parameters
-    ----------
-    in_channels, out_channels : int
-        Widths.
-    kernel_size : int
-        Input frames of one output frame.
-    groups : int
-        `in_channels` for a depth-wise convolution.
-    causal : bool
-        Past frames only, instead of half past and half future.
-    causal_padding : str
-        Before the first frame of a causal convolution: "replicate" or "constant" (zeros).
+    An output frame has `kernel_size` input frames: half past and half future, or past ones only if
+    `causal`. Before the first frame a causal convolution has copies of it ("replicate") or zeros
+    ("constant").
 
     Example
     -------
@@ -154,12 +134,6 @@ def project_to_sphere(x: Tensor) -> Tensor:
 
     A zero vector passes its gradient unchanged, where division by a small constant would give
     gradients of 1e12.
-
-    Example
-    -------
-    >>> project_to_sphere(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
-    tensor([[0.6000, 0.8000],
-            [0.0000, 0.0000]])
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / norm.masked_fill(norm == 0, 1.0)

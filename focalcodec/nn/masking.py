@@ -9,13 +9,7 @@ from focalcodec.errors import UserError
 
 
 def full_lengths(x: Tensor) -> Tensor:
-    """Lengths (B,) int64 of a batch x (B, N, ...) without padding: N each.
-
-    Example
-    -------
-    >>> full_lengths(torch.zeros(2, 5, 3))
-    tensor([5, 5])
-    """
+    """Lengths (B,) int64 of a batch x (B, N, ...) without padding: N each."""
     return torch.full((x.shape[0],), x.shape[1], dtype=torch.int64, device=x.device)
 
 
@@ -48,12 +42,6 @@ def fit_lengths(x: Tensor, lengths: Tensor) -> Tensor:
     """Cut each item of x (B, T) to its length (B,) int64, or fill it with zeros: (B, longest).
 
     x must be zero beyond the valid samples of each item.
-
-    Example
-    -------
-    >>> fit_lengths(torch.ones(2, 3), torch.tensor([4, 1]))
-    tensor([[1., 1., 1., 0.],
-            [1., 0., 0., 0.]])
     """
     longest = int(lengths.max())
     x = torch.nn.functional.pad(x, (0, max(0, longest - x.shape[1])))[:, :longest]
@@ -61,13 +49,7 @@ def fit_lengths(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over time of the valid frames of x (B, N, D), mask (B, N) bool: (B, 1, D).
-
-    Example
-    -------
-    >>> masked_mean(torch.tensor([[[2.0], [4.0], [9.0]]]), torch.tensor([[True, True, False]]))
-    tensor([[[3.]]])
-    """
+    """Mean over time of the valid frames of x (B, N, D), mask (B, N) bool: (B, 1, D)."""
     total = zero_padding(x, mask).sum(dim=1, keepdim=True)  # (B, 1, D)
     return total / mask.sum(dim=1).clamp(min=1)[:, None, None]
 

@@ -30,18 +30,10 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_l
 class Transformer(nn.Module):
     """Positional embedding, then layers that share one table of position biases.
 
-    Parameters
-    ----------
-    dim, ffn_dim, num_heads, num_layers : int
-        Channels, hidden channels of the feed-forward, heads and layers.
-    num_buckets, max_distance : int
-        See `relative_buckets`.
-    conv_pos, conv_pos_groups : int
-        Kernel and groups of the positional embedding.
-    norm_first : bool
-        See `TransformerLayer`; if not, one more norm stands in front of the layers.
-    chunk_size, window_size : int, optional
-        See `chunk_mask`; None is full context.
+    `num_buckets` and `max_distance` are those of `relative_buckets`, `chunk_size` and `window_size`
+    those of `chunk_mask` (None is full context), `norm_first` that of `TransformerLayer`: if not,
+    one more norm stands before the layers. `conv_pos` and `conv_pos_groups` are kernel and groups
+    of the positional embedding.
 
     Example
     -------
@@ -207,10 +199,6 @@ def relative_buckets(num_frames: int, num_buckets: int, max_distance: int) -> Te
 class Surroundings:
     """What all layers share for N frames: biases of distances, and which frames attend to which.
 
-    `bias` (H, 2N - 1) holds the bias of each distance key - query, from N - 1 down to 1 - N;
-    `mask` (B, N) bool is True on valid frames, None is all valid; `chunk_size` and `window_size`
-    are those of `chunk_mask`, None is full context.
-
     Example
     -------
     >>> around = Surroundings(torch.zeros(2, 19), chunk_size=4, window_size=6)
@@ -218,9 +206,9 @@ class Surroundings:
     (slice(2, 8, None), slice(2, 10, None))
     """
 
-    bias: Tensor
-    mask: Tensor | None = None
-    chunk_size: int | None = None
+    bias: Tensor  # (H, 2N - 1), of each distance key - query, from N - 1 down to 1 - N
+    mask: Tensor | None = None  # (B, N) bool, True on valid frames; None: all are valid
+    chunk_size: int | None = None  # see `chunk_mask`; None: full context
     window_size: int | None = None
 
     def keys(self, queries: slice) -> slice:
@@ -311,7 +299,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
 def _blocks(
     query: Tensor, around: Surroundings
 ) -> Iterator[tuple[slice, list[tuple[slice, slice]]]]:
-    """Groups of heads, each with its spans of queries and of the keys that these see."""
+    """Groups of heads, each with its spans of queries and of their keys."""
     batch, num_heads, num_frames, _ = query.shape
     budget = _BLOCK_LOGITS.get(query.device.type, _BLOCK_LOGITS["other"]) // batch
     # a traced program holds for any number of frames: it can't have a loop over them

@@ -27,11 +27,6 @@ def conv_lengths(lengths: Tensor, kernel_size: int, stride: int, causal: bool = 
 
     An input shorter than the kernel is padded to it; a causal convolution pads `kernel_size` - 1
     frames on the left.
-
-    Example
-    -------
-    >>> conv_lengths(torch.tensor([3, 10, 14, 15]), kernel_size=10, stride=5)
-    tensor([1, 1, 1, 2])
     """
     spare = lengths - 1 if causal else lengths - kernel_size
     return spare.clamp(min=0) // stride + 1
@@ -112,16 +107,8 @@ class FeatureExtractor(nn.Module):
     """The stack of strided convolutions: sig (B, T) to (B, N, C).
 
     Without gradients it runs in blocks of time: a long clip takes the memory of a short one, and
-    each layer's input is still in the cache.
-
-    Parameters
-    ----------
-    hidden_dims, kernel_sizes, strides : sequence of int
-        Channels, kernel and stride of each layer.
-    norm : {"layer", "group"}
-        LayerNorm in every layer (large), or a group norm over time in the first only (base).
-    causal : bool
-        See `ConvLayer`.
+    each layer's input is still in the cache. `norm` is "layer", a LayerNorm in every layer (large),
+    or "group", a group norm over time in the first only (base); `causal` is that of `ConvLayer`.
 
     Example
     -------
