@@ -247,12 +247,6 @@ def resample(
     Takes sig (B, T) float and lengths (B,) int64, default all; gives sig (B, T') of the same dtype
     and device, zero beyond a clip's length, and lengths (B,), `resampled_length` of each clip.
     Rates are in Hz. Runs on the CPU and has no gradient.
-
-    Example
-    -------
-    >>> sig, lengths = resample(torch.zeros(2, 300), 24000, 16000, torch.tensor([300, 150]))
-    >>> sig.shape, lengths
-    (torch.Size([2, 200]), tensor([200, 100]))
     """
     check_rates(from_rate, to_rate)
     lengths = full_lengths(sig) if lengths is None else lengths

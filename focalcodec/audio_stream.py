@@ -33,18 +33,9 @@ WRITTEN_FORMATS = ("wav", "flac")
 class AudioStream:
     """A recording in blocks (T,) float32: together they are the result of `read_audio`, exactly.
 
-    Errors are those of `read_audio`; damaged samples are found while the stream is read.
-
-    Parameters
-    ----------
-    source : str, path or binary file
-        Any format of libsndfile; a file object must be seekable.
-    sample_rate : int, optional
-        Rate of the blocks, Hz; default the file's own.
-    channels : {"error", "mix", "first"}
-        A file with several channels is refused, averaged, or read for its first channel.
-    block_seconds : float
-        Length of a block.
+    `source`, `channels` and errors are those of `read_audio`; damaged samples are found while the
+    stream is read. `sample_rate` is the rate of the blocks, Hz, default the file's own, and
+    `block_seconds` their length.
 
     Example
     -------

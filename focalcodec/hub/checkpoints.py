@@ -170,12 +170,6 @@ def stored_tensors(tensors: Mapping[str, Tensor], dtype: str | None = None) -> d
     `dtype` is "float32" or "float16", else a `UserError`. A tensor that float16 can't hold stays as
     it is: one with a value beyond 65504, or so small, below 6e-5 where float16's steps are coarse,
     that rounding changes it by more than 2^-10 of its norm.
-
-    Example
-    -------
-    >>> tensors = {"scale": torch.ones(2), "tiny": torch.full((2,), 1e-8), "steps": torch.arange(2)}
-    >>> [str(tensor.dtype) for tensor in stored_tensors(tensors, "float16").values()]
-    ['torch.float16', 'torch.float32', 'torch.int64']
     """
     if dtype is not None and dtype not in STORED_DTYPES:
         raise UserError(f"dtype={dtype!r}: not one of {', '.join(STORED_DTYPES)}")

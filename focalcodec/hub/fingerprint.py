@@ -49,14 +49,6 @@ def encoder_sha256(encoder: Model, dtype: torch.dtype | None = None) -> str:
 
     Floating-point tensors are cast to `dtype` first, so that an encoder and its copy in a lower
     precision get the same hash; default none.
-
-    Example
-    -------
-    >>> from focalcodec.wavlm import WavLM
-    >>> encoder = WavLM(hidden_dims=[8] * 7, num_layers=1, dim=16, ffn_dim=32, num_heads=2)
-    >>> before, as_half = encoder_sha256(encoder), encoder_sha256(encoder, torch.float16)
-    >>> encoder_sha256(encoder.half()) == before, encoder_sha256(encoder.half()) == as_half
-    (False, True)
     """
     head = {"name": type(encoder).__name__, "config": encoder.config}
     return tensors_sha256(head, encoder.state_dict(), dtype)
@@ -119,12 +111,6 @@ def encoder_identity(encoder: Model) -> dict[str, str]:
 
     A codec runs in float32 or in bfloat16, and its feats are the same but for rounding. Rounded
     weights do not give the hashes of finer formats, so all of them are kept.
-
-    Example
-    -------
-    >>> from focalcodec.encoders.logmel import LogMel
-    >>> list(encoder_identity(LogMel()))
-    ['float32', 'float16', 'bfloat16']
     """
     now = _format(encoder)
     names = list(FORMATS) if now == "float32" else [now]

@@ -66,22 +66,11 @@ def hub_folder(
 ) -> Path:
     """Folder in the local cache with files of one commit of a repository on the hub.
 
-    Downloads what is missing. Without a network, or with `HF_HUB_OFFLINE=1`, only the cache is
-    used, and at once: some of the files may then be missing. Raises a `UserError` if neither the
-    hub nor the cache has the repository or the revision.
-
-    Parameters
-    ----------
-    name : str
-        Repository, owner/name.
-    patterns : sequence of str
-        Files to have, as shell patterns.
-    revision, token : str, optional
-        Branch, tag or commit, and access token.
-    cache_dir : str or path, optional
-        Default the cache of `huggingface_hub`.
-    local_files_only : bool
-        Use the cache only.
+    Downloads the files of the shell patterns that are missing. Without a network, with
+    `HF_HUB_OFFLINE=1` or with `local_files_only`, only the cache is used, and at once: some of the
+    files may then be missing. `name` is owner/name, `revision` a branch, tag or commit, `token` an
+    access token, and `cache_dir` by default that of `huggingface_hub`. Raises a `UserError` if
+    neither the hub nor the cache has the repository or the revision.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

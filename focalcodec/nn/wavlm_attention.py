@@ -34,12 +34,6 @@ class Transformer(nn.Module):
     those of `chunk_mask` (None is full context), `norm_first` that of `TransformerLayer`: if not,
     one more norm stands before the layers. `conv_pos` and `conv_pos_groups` are kernel and groups
     of the positional embedding.
-
-    Example
-    -------
-    >>> transformer = Transformer(dim=8, ffn_dim=16, num_heads=2, num_layers=1)
-    >>> transformer(torch.zeros(1, 5, 8)).shape
-    torch.Size([1, 5, 8])
     """
 
     def __init__(

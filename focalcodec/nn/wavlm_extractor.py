@@ -109,12 +109,6 @@ class FeatureExtractor(nn.Module):
     Without gradients it runs in blocks of time: a long clip takes the memory of a short one, and
     each layer's input is still in the cache. `norm` is "layer", a LayerNorm in every layer (large),
     or "group", a group norm over time in the first only (base); `causal` is that of `ConvLayer`.
-
-    Example
-    -------
-    >>> extractor = FeatureExtractor([4, 4], [10, 3], [5, 2])
-    >>> extractor(torch.zeros(1, 100))[0].shape
-    torch.Size([1, 9, 4])
     """
 
     def __init__(
