@@ -1,6 +1,6 @@
-"""The pool of worker processes: each prepares once, then takes one item after the other.
+"""Work in several processes: a pool of workers, and shards of processes that users start.
 
-Everything that runs with `jobs` processes uses it. The rules are the same everywhere:
+Everything that runs with `jobs` processes uses the pool, `in_processes`, with the same rules:
 
 * A worker calls `setup()` once (to load a model, to make a mixer) and `work(state, item, progress)`
   for each item. One job means no new process: the caller's own does the work.
@@ -10,6 +10,8 @@ Everything that runs with `jobs` processes uses it. The rules are the same every
   so what is on disk is whole, and the same command resumes.
 * On Ctrl-C, on an error, and when the caller stops early, the workers get SIGTERM and leave through
   their `finally` blocks: no temporary file stays behind.
+
+A `Shard` says which share of the work a process does that torchrun or a cluster started.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -37,6 +40,33 @@ Result = TypeVar("Result")
 
 Progress: TypeAlias = Callable[[float], object]
 """Called with an amount of work that is done, such as seconds of audio."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The share of one process: `index` is its number among `count` processes."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Shard:
+        """Shard from RANK and WORLD_SIZE, which torchrun sets; without them the only shard.
+
+        Example
+        -------
+        >>> Shard.from_environment({"RANK": "1", "WORLD_SIZE": "4"})
+        Shard(index=1, count=4)
+        """
+        return cls(int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1)))
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Shard from a text such as "0/4"; `UserError` for another text."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise UserError(f"shard {text!r}: give INDEX/COUNT, e.g. 0/4 to 3/4 for four processes")
+        return cls(int(index), int(count))
 
 
 def in_processes(

@@ -26,7 +26,8 @@ from focalcodec.data.own_folder import OWN_OPTIONS, REPORT_NAME, prepare_own
 from focalcodec.data.shares import SPLIT_BY, ShareOptions
 from focalcodec.device import set_process_device
 from focalcodec.errors import UserError
-from focalcodec.tokenize.plan import FORMATS, ModelIdentity, Shard, TokenizeOptions, TokenizePlan
+from focalcodec.processes import Shard
+from focalcodec.tokenize.plan import FORMATS, ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus
 from focalcodec.tokenize.sources import open_corpus
 from focalcodec.tokenize.vocabulary import TokenVocabulary

@@ -24,7 +24,7 @@ from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
 from focalcodec.evaluation.sets import TASKS, SetOptions, read_sets, set_name
 from focalcodec.evaluation.summary import compare_cards, comparison_text, read_card
-from focalcodec.tokenize.plan import Shard
+from focalcodec.processes import Shard
 
 EVAL_EXAMPLES = """examples:
   focalcodec eval clips/ results/eval --codecs my_codec original opus:6 codec2:700C

@@ -83,7 +83,7 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="name of a repository on the hub, or demo (default: %(default)s)",
+        help=f"name of a repository on the hub, or demo (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(

@@ -10,7 +10,6 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from focalcodec.audio import CHANNELS
 from focalcodec.audio_stream import WRITTEN_FORMATS
 from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.codec import FocalCodec
@@ -79,7 +78,7 @@ def add_channels_option(parser: argparse._ActionsContainer) -> None:
     """Add --channels, for commands that read recordings."""
     parser.add_argument(
         "--channels",
-        choices=CHANNELS,
+        choices=("mix", "first", "error"),
         default="mix",
         help="for recordings with several channels: mix takes their mean, first takes the first,"
         " error makes them fail (default: %(default)s)",

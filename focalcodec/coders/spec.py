@@ -76,7 +76,7 @@ def _ours(spec: CodecSpec, place: _Place) -> Coder:
 
 
 KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
-    "original": (lambda spec, place: Original(), "no codec: the recordings themselves"),
+    "original": (lambda spec, place: Original(), "original, no codec: the recordings themselves"),
     "vocoder": (_vocoder, "vocoder:FOLDER, the decoder alone, on clean feats"),
     "opus": (_opus, "opus:KBPS, from 6 kbit/s"),
     "codec2": (_codec2, "codec2:MODE, 3200 ... 1300, 1200 or 700C bit/s"),

@@ -29,8 +29,8 @@ from focalcodec.evaluation.intervals import RESAMPLES
 from focalcodec.evaluation.sets import ClipSet, EvalClip
 from focalcodec.files import atomic_path
 from focalcodec.long_audio.coding import WINDOW_SECONDS
+from focalcodec.processes import Shard
 from focalcodec.tokenize.parts import plan_batches
-from focalcodec.tokenize.plan import Shard
 
 
 @dataclass(frozen=True)

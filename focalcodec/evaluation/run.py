@@ -39,8 +39,7 @@ from focalcodec.evaluation.sets import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name
 from focalcodec.metrics.judge import Clip, Judge, Verdict
-from focalcodec.processes import Progress, in_processes
-from focalcodec.tokenize.plan import Shard
+from focalcodec.processes import Progress, Shard, in_processes
 
 SAMPLE_RATE = 16000  # of stored references and of judges' input, Hz
 LoadJudges: TypeAlias = Callable[[str, str], tuple[list[Judge], list[str]]]

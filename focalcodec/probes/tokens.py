@@ -24,7 +24,8 @@ from focalcodec.coders.hub import HubCoder
 from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
-from focalcodec.tokenize.plan import ModelIdentity, Shard, TokenizeOptions, TokenizePlan
+from focalcodec.processes import Shard
+from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus
 from focalcodec.tokenize.sources import CorpusClip
 from focalcodec.tokenize.store import META_NAME, TokenStore

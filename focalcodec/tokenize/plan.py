@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from focalcodec.audio import CHANNELS, Channels
 from focalcodec.errors import UserError
 from focalcodec.long_audio.coding import WINDOW_SECONDS
+from focalcodec.processes import Shard
 from focalcodec.tokenize.sources import CorpusClip, CorpusSource
 from focalcodec.tokenize.vocabulary import TokenVocabulary
 
@@ -63,33 +64,6 @@ class TokenizeOptions:
             raise UserError(f"part_clips={self.part_clips}: give 1 or more")
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise UserError(f"formats={list(self.formats)}: give some of {', '.join(FORMATS)}")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The share of one process: `index` is its number among `count` processes."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Shard:
-        """Shard from RANK and WORLD_SIZE, which torchrun sets; without them the only shard.
-
-        Example
-        -------
-        >>> Shard.from_environment({"RANK": "1", "WORLD_SIZE": "4"})
-        Shard(index=1, count=4)
-        """
-        return cls(int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1)))
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Shard from a text such as "0/4"; `UserError` for another text."""
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise UserError(f"shard {text!r}: give INDEX/COUNT, e.g. 0/4 to 3/4 for four processes")
-        return cls(int(index), int(count))
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.hub import HubCoder
 from focalcodec.errors import UserError
+from focalcodec.processes import Shard
 from focalcodec.tokenize.parts import EncodedClip, PartEncoder, read_part, write_part
-from focalcodec.tokenize.plan import Shard, TokenizePlan
+from focalcodec.tokenize.plan import TokenizePlan
 from focalcodec.tokenize.tokenizer import Tokenizer, as_tokenizer
 from focalcodec.tokenize.workspace import Workspace, merge_parts
 

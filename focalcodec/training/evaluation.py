@@ -19,7 +19,7 @@ from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
 from focalcodec.evaluation.sets import ClipSet, SetOptions, read_sets
 from focalcodec.files import atomic_path
-from focalcodec.tokenize.plan import Shard
+from focalcodec.processes import Shard
 from focalcodec.training.config import load_config, refuse_dead_keys, resolve_config
 from focalcodec.training.corpus import CORPUS_KEYS, prepare_corpus, prepared_folder
 

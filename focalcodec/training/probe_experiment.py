@@ -26,7 +26,7 @@ from focalcodec.probes.cards import make_card, write_card
 from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding
 from focalcodec.probes.token_dataset import TokenDataset, collate_tokens
 from focalcodec.probes.tokens import ProbeCodec, cached_tokens
-from focalcodec.tokenize.plan import Shard
+from focalcodec.processes import Shard
 from focalcodec.training.checkpointing import RunCheckpointer
 from focalcodec.training.config import read_tree
 from focalcodec.training.distributed import leave_together, process_count, process_rank

@@ -1,4 +1,4 @@
-"""The pool of worker processes: results, errors, processes that end by themselves."""
+"""The pool of workers: results, errors, processes that end by themselves; and shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.processes import Progress, in_processes
+from focalcodec.processes import Progress, Shard, in_processes
 
 # -- what workers run; they find it by name --------------------------------------------------------
 
@@ -113,3 +113,17 @@ def test_half_written_files_are_removed_when_the_caller_stops(tmp_path: Path) ->
     with contextlib.closing(results):
         next(results)
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
+# -- shards ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/", "0/0"])
+def test_bad_shards_are_errors(text):
+    with pytest.raises(UserError, match="give INDEX/COUNT"):
+        Shard.parse(text)
+
+
+def test_shard_of_torchrun():
+    assert Shard.from_environment({"RANK": "2", "WORLD_SIZE": "3"}) == Shard(2, 3)
+    assert Shard.from_environment({}) == Shard(0, 1)

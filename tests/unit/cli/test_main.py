@@ -64,6 +64,14 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture) -> None:
     assert end.value.code == 0 and all(f"\n  {command} " in out for command in COMMANDS)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse([command, "--help"])
+    summary = COMMANDS[command].summary
+    assert end.value.code == 0 and summary[1:] in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_options_may_stand_anywhere() -> None:
     words = "resynth a --window_seconds 50 b --sample_rate original c --jobs 2".split()
     args = parse(words)

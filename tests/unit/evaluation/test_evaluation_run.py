@@ -20,7 +20,7 @@ from focalcodec.errors import UserError
 from focalcodec.evaluation.run import evaluate
 from focalcodec.evaluation.sets import SetOptions
 from focalcodec.evaluation.summary import card_tables
-from focalcodec.tokenize.plan import Shard
+from focalcodec.processes import Shard
 from tests.unit.evaluation.runs import (
     CODEC,
     SECONDS,

@@ -16,7 +16,7 @@ from focalcodec.errors import UserError
 from focalcodec.probes import tokens as probe_tokens
 from focalcodec.probes.token_dataset import TokenDataset
 from focalcodec.probes.tokens import ProbeCodec, RowSource, cached_tokens
-from focalcodec.tokenize.plan import Shard
+from focalcodec.processes import Shard
 from tests.unit.small_codecs import GOLDEN
 
 

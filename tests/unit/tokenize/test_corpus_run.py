@@ -16,9 +16,10 @@ import torch
 
 from focalcodec.audio import read_audio
 from focalcodec.errors import UserError
+from focalcodec.processes import Shard
 from focalcodec.tokenize import TokenStore, TokenVocabulary, workspace
 from focalcodec.tokenize.parts import EncodedClip, PartEncoder
-from focalcodec.tokenize.plan import Shard, TokenizePlan
+from focalcodec.tokenize.plan import TokenizePlan
 from focalcodec.tokenize.run import HoursBar, tokenize_corpus
 from tests.unit.small_codecs import golden_codec, logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, files_of, plan_for, write_corpus

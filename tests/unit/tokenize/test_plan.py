@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from focalcodec.errors import UserError
+from focalcodec.processes import Shard
 from focalcodec.tokenize import TokenVocabulary
-from focalcodec.tokenize.plan import PART_BYTES, ModelIdentity, Shard, TokenizeOptions, TokenizePlan
+from focalcodec.tokenize.plan import PART_BYTES, ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.sources import CorpusClip, FileSource
 
 MODEL = ModelIdentity("tiny", "ab" * 32)
@@ -79,14 +80,3 @@ def test_digest_does_not_depend_on_the_rest():
 def test_bad_options_are_errors(options):
     with pytest.raises(UserError, match=next(iter(options))):
         TokenizeOptions(**options)
-
-
-@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "1/", "0/0"])
-def test_bad_shards_are_errors(text):
-    with pytest.raises(UserError, match="give INDEX/COUNT"):
-        Shard.parse(text)
-
-
-def test_shard_of_torchrun():
-    assert Shard.from_environment({"RANK": "2", "WORLD_SIZE": "3"}) == Shard(2, 3)
-    assert Shard.from_environment({}) == Shard(0, 1)
