@@ -120,7 +120,7 @@ def _encode(state: _EncodeState, job: Job, progress: Progress) -> None:
     header = header_for(
         model.codec, model.name, model.weights_sha256, sample_rate, num_samples, clip_id
     )
-    with open_target(job.target) as target:
+    with open_target(job.target) as target:  # a path is written atomically
         write_toks(target, toks, header, body=args.body, table=table)
 
 
@@ -290,7 +290,7 @@ def decode_recording(
             opened,
             _counted(blocks, rate, progress),
             rate,
-            args.format or "wav" if target is None else None,
+            args.format or "wav" if target is None else None,  # a path has a suffix
         )
 
 

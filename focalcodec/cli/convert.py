@@ -92,7 +92,7 @@ def run_convert(args: argparse.Namespace) -> int:
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
     if not args.reference:
         return run_jobs(args, jobs, _setup, _convert, prepare=choose_model)
-    if args.jobs == 1:
+    if args.jobs == 1:  # the model that makes the reference set also converts
         state = _make_reference(args)
         return run_jobs(args, jobs, lambda _: state, _convert)
     with tempfile.TemporaryDirectory() as folder:

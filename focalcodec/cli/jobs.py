@@ -73,11 +73,11 @@ def run_jobs(
             progress=bar.update,
             on_death=_death_problem,
         )
-        with closing(results):
+        with closing(results):  # on Ctrl-C, it ends the processes
             for _, problem in results:
                 if problem:
                     failed += 1
-                    with bar.external_write_mode(file=sys.stderr):
+                    with bar.external_write_mode(file=sys.stderr):  # above the bar
                         _say(f"error: {problem}")
     if len(jobs) > 1 and not args.quiet:
         _say(f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed")
@@ -142,6 +142,7 @@ def _audio_seconds(path: Path) -> float:
 
 
 def _bar(args: argparse.Namespace, jobs: Sequence[Job], seconds: Callable[[Path], float]) -> tqdm:
+    # the lengths of all files are read only for a bar that somebody sees
     shown = not args.quiet and sys.stderr.isatty() and jobs[0].source is not None
     total = 0.0
     for job in jobs if shown else ():

@@ -180,7 +180,7 @@ def open_target(target: Path | None) -> Iterator[Path | BinaryIO]:
         return
     if sys.stdout.isatty():
         raise UserError("-: standard output is a terminal; send it to a file or a program")
-    buffer = io.BytesIO()
+    buffer = io.BytesIO()  # a header may need a length that is known only at the end
     yield buffer
     sys.stdout.buffer.write(buffer.getvalue())
     sys.stdout.buffer.flush()
@@ -191,11 +191,11 @@ class _StandardInput(io.BytesIO):
 
 
 def _within(folder: Path, suffixes: Sequence[str]) -> list[SourceFile]:
-    def refuse(error: OSError) -> None:
+    def fail(error: OSError) -> None:  # os.walk ignores folders that can't be read
         raise error
 
     found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = [Path(place, name) for name in names if not name.startswith(".")]
         found += [path for path in paths if path.suffix.lower() in suffixes]
@@ -229,6 +229,7 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
     for source, target in jobs:
         if source is None or target is None:
             continue
+        # a file system may ignore upper and lower case
         other = sources.setdefault(os.path.normcase(target.resolve()), source)
         if other != source:
             raise UserError(

@@ -78,7 +78,7 @@ class TokenTable:
         """Count as `from_toks` does, tokens that were checked."""
         counts = np.zeros((2, 2, bits), np.int64)  # bit before, bit, position
         for clip in clips:
-            before = np.zeros((1, bits), np.uint8)
+            before = np.zeros((1, bits), np.uint8)  # zeros stand before the first token
             for rows in bit_blocks(clip, bits):
                 previous = np.concatenate([before, rows[:-1]])
                 for index in np.ndindex(2, 2):
@@ -135,7 +135,8 @@ def encode_toks(toks: npt.NDArray[np.int64], table: TokenTable) -> bytes:
     frequencies, columns = _frequencies(table), np.arange(table.bits)
     before = np.zeros((1, table.bits), np.uint8)
     for rows in bit_blocks(toks, table.bits):
-        previous = np.concatenate([before, rows[:-1]])
+        previous = np.concatenate([before, rows[:-1]])  # (n, bits), bits of the token before
+        # each bit is coded with the frequency of its position and of the bit before
         encoder.encode(rows.astype(np.int32).ravel(), model, frequencies[previous, columns].ravel())
         before = rows[-1:]
     return encoder.get_compressed().astype("<u4").tobytes()
@@ -152,10 +153,11 @@ def decode_toks(data: bytes, num_tokens: int, table: TokenTable) -> Iterator[npt
     decoder = coder.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
     model = coder.model.Bernoulli(perfect=False)
     frequencies, columns = _frequencies(table), np.arange(table.bits)
-    row = np.zeros(table.bits, np.int32)
+    row = np.zeros(table.bits, np.int32)  # bits of the token before
     for start in range(0, num_tokens, BLOCK_TOKENS):
         rows = np.empty((min(BLOCK_TOKENS, num_tokens - start), table.bits), np.uint8)
         try:
+            # token by token, because each token selects the frequencies of the next one
             for index in range(len(rows)):
                 row = decoder.decode(model, frequencies[row, columns])
                 rows[index] = row

@@ -269,9 +269,9 @@ def _smallest(
 ) -> tuple[int, Iterable[bytes]]:
     """Number and bytes of the smallest body."""
     own = TokenTable.from_arrays([toks], bits)
-    coded = {"own": own.ones + encode_toks(toks, own)}
+    coded = {"own": own.ones + encode_toks(toks, own)}  # the file contains its frequencies
     if table is not None:
-        coded["table"] = table.id + encode_toks(toks, table)
+        coded["table"] = table.id + encode_toks(toks, table)  # or only names the table
     body, data = min(coded.items(), key=lambda item: len(item[1]))
     if SIZE_BYTES + len(data) >= packed_bytes(len(toks), bits):
         return BODIES.index("packed"), _packed(toks, bits)

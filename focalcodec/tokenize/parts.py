@@ -63,6 +63,7 @@ class PartEncoder:
         The batches depend only on the part, so its tokens do not depend on the process that
         encodes it. `on_seconds` is called with the audio of each finished batch, in seconds.
         """
+        # Headers first: they give the lengths, which decide the batches.
         headers = dict(enumerate(self.pool.map(self._header, clips)))
         infos = {index: info for index, info in headers.items() if not isinstance(info, str)}
         done = {index: EncodedClip(reason=x) for index, x in headers.items() if isinstance(x, str)}
@@ -86,12 +87,14 @@ class PartEncoder:
         batches = plan_batches(short, self.options.batch_seconds)
         for indices, sigs in self._read_ahead(clips, batches):
             yield indices, encode_batch(self.tokenizer, sigs)
+        # Long clips are read and encoded window by window, so they need little memory.
         for index in infos.keys() - short.keys():
             yield [index], [self._encode_long(clips[index])]
 
     def _read_ahead(
         self, clips: Sequence[CorpusClip], batches: Iterable[list[int]]
     ) -> Iterator[tuple[list[int], list[Tensor | str]]]:
+        # While the model encodes a batch, the threads read the next ones.
         waiting: deque[tuple[list[int], list[Future[Tensor | str]]]] = deque()
         for batch in batches:
             waiting.append((batch, [self.pool.submit(self._read, clips[i]) for i in batch]))
@@ -163,9 +166,9 @@ def write_part(path: Path, digest: str, clips: Sequence[EncodedClip]) -> None:
     content = io.BytesIO()
     np.savez(
         content,
-        toks=torch.cat([clip.toks for clip in clips]).numpy().astype(np.uint32),
-        numbers=np.array(numbers, dtype=np.int64),
-        texts=np.frombuffer(texts, dtype=np.uint8),
+        toks=torch.cat([clip.toks for clip in clips]).numpy().astype(np.uint32),  # (all tokens,)
+        numbers=np.array(numbers, dtype=np.int64),  # (clips, 3)
+        texts=np.frombuffer(texts, dtype=np.uint8),  # JSON: strings of any length, no pickle
     )
     with atomic_path(path) as temporary:
         temporary.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())

@@ -77,6 +77,7 @@ def tokenize_corpus(
             with HoursBar(sum(len(plan.clips(part)) for part in mine), shard) as bar:
                 for number in mine:
                     bar.end_part(finished_part(encoder, workspace, number, bar.add_seconds))
+        # Whoever finds all parts finished joins them; a process that comes later finds the result.
         with workspace.lock:
             if workspace.meta() is None and not workspace.parts_left():
                 merge_parts(tokenizer, workspace, lambda n: finished_part(encoder, workspace, n))
@@ -155,6 +156,7 @@ class HoursBar:
         if self._bar.disable:
             return
         hours = sum(clip.seconds for clip in clips) / 3600
+        # What this run did not encode comes from an earlier run: tqdm leaves it out of the speed.
         earlier, self._part_hours = hours - self._part_hours, 0.0
         self._done_clips += len(clips)
         self._bar.initial += earlier

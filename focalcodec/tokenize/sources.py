@@ -109,6 +109,7 @@ class DatasetSource:
             raise UserError(f"{name}: no rows; check the split")
         # the library has no public name for a hash of a dataset's content
         self.digest = hashlib.sha256(dataset._fingerprint.encode()).hexdigest()
+        # libsndfile decodes later, as for files: the library would need torchcodec
         audio = import_datasets().Audio(decode=False)
         self._audio = dataset.select_columns([self._column]).cast_column(self._column, audio)
         self.clips: Sequence[CorpusClip] = _row_clips(dataset)
@@ -311,7 +312,7 @@ def _audio_column(dataset: Dataset, name: str) -> str:
 
 def _row_clips(dataset: Dataset) -> list[CorpusClip]:
     count = len(dataset)
-    width = len(str(count - 1))
+    width = len(str(count - 1))  # leading zeros: ids sort as rows do
     ids = _values(dataset, ID_COLUMNS)
     if len(set(ids)) < count:
         ids = [f"{row:0{width}d}" for row in range(count)]

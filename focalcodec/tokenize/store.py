@@ -159,7 +159,7 @@ to its end
 
 def write_memmap(folder: Path, clips: Iterable[TokenizedClip], vocabulary: TokenVocabulary) -> None:
     """Write `toks.bin`, `index.npy` and `index.csv`, one clip at a time."""
-    numbers = array("q")
+    numbers = array("q")  # int64, 32 bytes per clip
     with (folder / TOKS_NAME).open("wb") as file:
         write_csv(folder / ROWS_NAME, _COLUMNS, _write_clips(file, clips, vocabulary, numbers))
     index = np.array(numbers, dtype=np.int64).reshape(-1, len(_NUMBERS))
@@ -215,6 +215,7 @@ def _write_clips(
 def _parquet_group(clips: Sequence[TokenizedClip], dtype: str, schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
+    # Arrow stores lists as one array of values and the offset of each list.
     ends = np.cumsum([0, *(len(clip.toks) for clip in clips)], dtype=np.int32)
     values = torch.cat([clip.toks for clip in clips]).numpy().astype(dtype)
     columns = [

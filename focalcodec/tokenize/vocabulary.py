@@ -116,6 +116,7 @@ class TokenVocabulary:
 
         Special tokens are dropped. `UserError` if an id is neither a speech token nor special.
         """
+        # drop special tokens wherever they stand, not only around the clip
         special = torch.tensor(list(self.special.values()), dtype=torch.int64, device=ids.device)
         speech = ids.long()[~torch.isin(ids.long(), special)]
         _check_range("ids", speech, self.offset, self.offset + self.codebook_size)

@@ -62,6 +62,7 @@ class Workspace:
                 )
             if difference:
                 self._clear()
+            # The plan is written first, so that even an empty run belongs to it.
             if not (self.out / PLAN_NAME).is_file():
                 with atomic_path(self.out / PLAN_NAME) as temporary:
                     temporary.write_text(json.dumps(self.plan.key, indent=2) + "\n")
@@ -84,7 +85,7 @@ class Workspace:
         """Move the joined output into place; `meta.json` comes last and marks it as complete."""
         for path in sorted(folder.iterdir()):
             place = self.out / path.name
-            if place.is_dir():
+            if place.is_dir():  # of a run that was killed here
                 shutil.rmtree(place)
             os.replace(path, place)
         with atomic_path(self.out / META_NAME) as temporary:
@@ -131,6 +132,7 @@ def merge_parts(tokenizer: Tokenizer, workspace: Workspace, read_part: ReadPart)
     """
     plan = workspace.plan
     model = describe_model(tokenizer, plan)
+    # Each output is one pass over the parts, so that only one part is in memory.
     with tempfile.TemporaryDirectory(dir=workspace.work) as temporary:
         folder = Path(temporary)
         counts, failed = _count(plan, read_part)
