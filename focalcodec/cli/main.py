@@ -43,6 +43,7 @@ COMMANDS = {
     "info": Command("info", "describe models, token files and recordings"),
     "export": Command("models", "join the runs of both training stages into a model folder"),
     "download": Command("models", "download a model, for use without a network"),
+    "recipe": Command("recipe", "list the training recipes, or copy one to edit and run"),
 }
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
 INTERRUPTED, TERMINATED = 128 + 2, 128 + 15

@@ -59,7 +59,9 @@ def test_package_without_torch() -> None:
     assert "focalcodec" in names and not names & {"torch", "numpy"}
 
 
-@pytest.mark.parametrize("words", [("--help",), ("--version",), ("info", "--help")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("--help",), ("--version",), ("info", "--help"), ("recipe", "list")], ids=" ".join
+)
 def test_help_without_torch(words: tuple[str, ...]) -> None:
     names = loaded("-m", "focalcodec", *words)
     assert "focalcodec.cli.main" in names and not names & {"torch", *SLOW}
