@@ -179,6 +179,6 @@ int main(void)
     else
         fail("its body needs a table of frequencies, or is of a later version");
     if (getchar() != EOF)
-        fail("bytes behind its end");
+        fail("bytes after its end");
     return 0;
 }
