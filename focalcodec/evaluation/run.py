@@ -38,7 +38,7 @@ from focalcodec.evaluation.plan import (
 from focalcodec.evaluation.sets import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name
-from focalcodec.metrics.judge import Clip, Judge, Verdict
+from focalcodec.metrics.judge import Judge, JudgedClip, Verdict
 from focalcodec.processes import Progress, Shard, in_processes
 
 SAMPLE_RATE = 16000  # of stored references and of judges' input, Hz
@@ -232,10 +232,10 @@ def judge_set(
 
 def judged_clip(
     plan: EvaluationPlan, clip_set: ClipSet, folder: CodecFolder, clip: EvalClip
-) -> Clip:
+) -> JudgedClip:
     """Return the input of a judge: the same files that people listen to."""
     references = SetFolder(plan.out, clip_set)
-    return Clip(
+    return JudgedClip(
         id=clip.id,
         ref_sig=_read(references.audio("reference", clip)),
         rec_sig=_read(folder.audio(clip)),

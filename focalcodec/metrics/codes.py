@@ -1,4 +1,4 @@
-"""Use of a codebook, entropy, and bitrates: what the tokens of a set say."""
+"""Use of a codebook, entropy and bitrates, computed from the tokens of a set."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from focalcodec.fct.entropy import TokenTable, encode_toks
 
 
 @dataclass(frozen=True)
-class CodeUsage:
+class CodebookUsage:
     """How much of a codebook is used.
 
     Parameters
     ----------
     num_toks : int
-        Tokens counted. Few tokens can't show many codes: compare sets of one size only.
+        Number of tokens. Few tokens can't show many codes: compare only sets of one size.
     codebook_size : int
-        Codes there are.
+        Number of codes.
     codes_used : int
         Codes seen at least once.
     usage_percent : float
-        Codes seen of those there are, %.
+        Share of the codes that was seen, %.
     entropy_bits : float
-        Of the histogram, bits a token.
+        Entropy of the histogram, bits per token.
     entropy_seen : float
-        The same over log2 of the codes seen, %: the papers' normalised entropy. 0 for one code.
+        Entropy over log2 of the codes seen, %: the papers' normalised entropy. 0 for one code.
     entropy_codebook : float
-        The same over log2 of the codebook's size, %.
+        Entropy over log2 of the codebook's size, %.
     reachable_codes : float
-        Codes that as many tokens show if all codes are as likely; see `reachable_codes`.
+        Codes that so many tokens show if all codes are equally likely; see `reachable_codes`.
     usage_reachable : float
-        Codes seen of these, %. A little over 100 can happen by chance.
+        Codes seen over reachable codes, %; can exceed 100 a little by chance.
     entropy_reachable : float
-        The entropy over that of as many tokens if all codes are as likely, %; see
+        Entropy over the entropy of so many tokens if all codes are equally likely, %; see
         `reachable_bits`. 0 for one token.
     """
 
@@ -56,24 +56,18 @@ class CodeUsage:
 
 
 def count_codes(clips: Iterable[Tensor], codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Histogram of the tokens of a set.
-
-    Parameters
-    ----------
-    clips : iterable of Tensor
-        (N,) integer each.
-    codebook_size : int
-        Codes there are, up to 2^32: a histogram of all need not fit.
+    """Histogram of the tokens of a set, (N,) integer per clip.
 
     Returns
     -------
     codes, counts : Tensor
-        (K,) int64: the codes seen, ascending, and how often.
+        (K,) int64: the codes seen, ascending, and how often. Codes that were not seen are left out,
+        because a codebook can have up to 2^32.
 
     Raises
     ------
     UserError
-        No token, or one outside of the codebook.
+        No token, or a token outside of the codebook.
 
     Example
     -------
@@ -92,25 +86,13 @@ def count_codes(clips: Iterable[Tensor], codebook_size: int) -> tuple[Tensor, Te
     return codes, counts
 
 
-def code_usage(counts: Tensor, codebook_size: int) -> CodeUsage:
-    """Use of a codebook, from the histogram of a set.
-
-    Parameters
-    ----------
-    counts : Tensor
-        (K,) integer, as of `count_codes`; zeros do no harm.
-    codebook_size : int
-        Codes there are.
-
-    Returns
-    -------
-    CodeUsage
-        All finite.
+def code_usage(counts: Tensor, codebook_size: int) -> CodebookUsage:
+    """Use of a codebook, from the histogram (K,) of a set as `count_codes` makes it.
 
     Raises
     ------
     UserError
-        Nothing was counted, or more codes than there are.
+        No counts, or more codes than the codebook has.
 
     Example
     -------
@@ -125,7 +107,7 @@ def code_usage(counts: Tensor, codebook_size: int) -> CodeUsage:
     bits = max(0.0, float(-(shares * shares.log2()).sum()))
     num_toks = int(seen.sum())
     codes, most = reachable_codes(num_toks, codebook_size), reachable_bits(num_toks, codebook_size)
-    return CodeUsage(
+    return CodebookUsage(
         num_toks=num_toks,
         codebook_size=codebook_size,
         codes_used=len(seen),
@@ -140,23 +122,11 @@ def code_usage(counts: Tensor, codebook_size: int) -> CodeUsage:
 
 
 def reachable_codes(num_toks: int, codebook_size: int) -> float:
-    """Codes that can be expected from so many tokens when all codes are as likely.
+    """Expected number of codes in so many tokens if all codes are equally likely.
 
     n tokens miss a code of V with the probability (1 - 1/V)^n, so V * (1 - (1 - 1/V)^n) codes
     are seen: 3743 of 8192 in 5000 tokens, 100 seconds at 50 Hz. No codebook can be expected to
-    show more, since any other distribution shows fewer.
-
-    Parameters
-    ----------
-    num_toks : int
-        Tokens, n.
-    codebook_size : int
-        Codes there are, V.
-
-    Returns
-    -------
-    float
-        From 1 to the smaller of both.
+    show more, because any other distribution shows fewer.
 
     Example
     -------
@@ -169,23 +139,11 @@ def reachable_codes(num_toks: int, codebook_size: int) -> float:
 
 
 def reachable_bits(num_toks: int, codebook_size: int) -> float:
-    """Entropy that the histogram of so many tokens can be expected to have at most, bits.
+    """Highest expected entropy of the histogram of so many tokens, in bits.
 
-    Of n tokens with all codes of V as likely, a token shares its code with K of the others, K
-    being binomial (n - 1, 1/V), and the histogram has log2(n) - E[log2(1 + K)] bits: it can't
-    reach log2(V) before n is many times V.
-
-    Parameters
-    ----------
-    num_toks : int
-        Tokens, n.
-    codebook_size : int
-        Codes there are, V.
-
-    Returns
-    -------
-    float
-        From 0 to the logarithm of the smaller of both.
+    If all V codes are equally likely, one of n tokens shares its code with K others, K is binomial
+    (n - 1, 1/V), and the histogram has log2(n) - E[log2(1 + K)] bits: it can't reach log2(V)
+    before n is many times V.
 
     Example
     -------
@@ -211,14 +169,10 @@ def reachable_bits(num_toks: int, codebook_size: int) -> float:
 
 
 def kbps(bits: float, seconds: float) -> float:
-    """Rate of as many bits in as many seconds of audio, kbit/s.
+    """Bitrate of so many bits in so many seconds of audio, kbit/s.
 
-    As sent it is that of num_toks * bits a token, after entropy coding that of `coded_bits`.
-
-    Raises
-    ------
-    UserError
-        No time.
+    Bits are num_toks * bits per token as sent, or the sum of `coded_bits` after entropy coding.
+    Raises `UserError` unless the duration is positive.
 
     Example
     -------
@@ -231,21 +185,16 @@ def kbps(bits: float, seconds: float) -> float:
 
 
 def coded_bits(clips: Sequence[Tensor], bits: int, table: TokenTable | None = None) -> list[int]:
-    """Bits that entropy coding of token files really needs, for the body of each clip.
+    """Bits of each clip's body in a token file with entropy coding, in whole words of 32 bits.
 
     Parameters
     ----------
     clips : sequence of Tensor
         (N,) integer each.
     bits : int
-        Bits a token.
+        Bits per token.
     table : TokenTable, optional
-        Of other clips. Default: of these, which flatters them by the 16 * bits of the table.
-
-    Returns
-    -------
-    list of int
-        One a clip, in whole words of 32 bits as in a file.
+        From other clips. Default: from these, which saves them the 16 * bits of the table.
 
     Raises
     ------

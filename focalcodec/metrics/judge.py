@@ -1,4 +1,4 @@
-"""What a judge is: it hears pairs of clips and gives each a score in columns of its own."""
+"""Judges: models or formulas that score pairs of clips, each in columns of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,32 +15,33 @@ from torch import Tensor
 
 from focalcodec.audio import resample, validate_sig
 from focalcodec.errors import UserError
+from focalcodec.hub.locations import hub_folder
 
+SAMPLE_RATE = 16000  # Hz, of the input of every judge's model
 SILENCE = 1e-4  # root mean square: 80 dB below full scale, three steps of 16 bits
-LEAST_SECONDS = 0.5  # less than a word: no judge of voice or quality was made for it
+LEAST_SECONDS = 0.5  # less than a word: outside of what judges of voice or quality are made for
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A recording and what came out of a codec.
+class JudgedClip:
+    """A reference and the output of a codec.
 
     Parameters
     ----------
     id : str
         Name within its set.
     ref_sig, rec_sig : Tensor
-        (T,) and (T',) float, about [-1, 1]: the wanted signal, clean where the codec was given a
-        noisy one, and the output.
+        (T,) and (T',) float, about [-1, 1]: the reference (clean, even if the codec's input was
+        noisy) and the output.
     sample_rate : int
-        Of all signals, Hz.
+        Rate of all signals, Hz.
     text : str
-        What is said, or "" where it is not known.
+        True transcript, or "" if it is not known.
     language : str
         ISO 639-1.
     target_sig : Tensor, optional
-        (T'',) another recording of the wanted speaker: voice conversion. The output then is not
-        the reference in another coding: judges that compare sample by sample or frame by frame
-        give it no score.
+        (T'',) another recording of the wanted speaker: voice conversion. Judges that compare
+        output and reference sample by sample or frame by frame then give no score.
 
     Raises
     ------
@@ -48,7 +50,7 @@ class Clip:
 
     Example
     -------
-    >>> Clip("a", torch.zeros(800), torch.zeros(801), 16000).language
+    >>> JudgedClip("a", torch.zeros(800), torch.zeros(801), 16000).language
     'en'
     """
 
@@ -72,11 +74,17 @@ class Clip:
             except UserError as error:
                 raise UserError(f"{self.id}: {name}: {error}") from error
 
+    @property
+    def speaker_sig(self) -> Tensor:
+        """A recording of the wanted speaker: `target_sig` in voice conversion, else `ref_sig`."""
+        return self.ref_sig if self.target_sig is None else self.target_sig
+
 
 class Score(NamedTuple):
-    """One figure of one clip; a set's is sum(value * weight) / sum(weight).
+    """One value of one clip; the value of a set is sum(value * weight) / sum(weight).
 
-    A word error rate has the words as its weight, so a set's is all its errors over all its words.
+    The weight of a word error rate is the number of words, so the value of a set is all its errors
+    over all its words.
     """
 
     value: float
@@ -84,12 +92,10 @@ class Score(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a judge says of one clip.
+    """A judge's result for one clip.
 
-    A column that is missing in `scores` has no figure for this clip: it is silent, too short for
-    this judge, in a language that it does not know, or what it needs (a text) is not there. A
-    figure is never NaN or infinite.
-
+    `scores` has no entry for a column without a value: the clip is silent, too short for this
+    judge, in a language the judge was not trained on, or has no text. Values are always finite.
     `transcript` is the text of the output, for judges that recognise speech.
     """
 
@@ -99,7 +105,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """A figure's place: no two judges share one.
+    """Description of one kind of score; no two judges share a column.
 
     Parameters
     ----------
@@ -110,12 +116,7 @@ class Column:
     unit : str
         "%", "MOS", "dB" or "".
     better : {"lower", "higher", "none"}
-        Which way is better.
-
-    Example
-    -------
-    >>> Column("stoi", "STOI", "", "higher").better
-    'higher'
+        Which values are better.
     """
 
     key: str
@@ -125,14 +126,14 @@ class Column:
 
 
 class Judge(ABC):
-    """Scores clips. A constructor finds and checks the weights; the first score loads them.
+    """Scores clips. The constructor finds and checks the weights; the first score loads them.
 
     Attributes
     ----------
     name : str
-        One of a kind in a panel.
+        Unique in a panel.
     columns : tuple of Column
-        What `score` may give.
+        All that `score` may give.
     """
 
     name: str
@@ -140,65 +141,52 @@ class Judge(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, str]:
-        """Everything a figure depends on: packages with versions, weights, settings."""
+        """Everything that scores depend on: packages with versions, weights, settings."""
 
     @abstractmethod
-    def score(self, clips: Sequence[Clip]) -> list[Verdict]:
-        """Judge clips, each as if it were alone.
-
-        Parameters
-        ----------
-        clips : sequence of Clip
-            Any number.
-
-        Returns
-        -------
-        list of Verdict
-            One a clip, in order.
-        """
+    def score(self, clips: Sequence[JudgedClip]) -> list[Verdict]:
+        """Score any number of clips, one verdict each, in order; no clip influences another."""
 
 
 class ClipJudge(Judge):
-    """A judge that hears one clip after the other."""
+    """A judge that scores one clip at a time."""
 
-    def score(self, clips: Sequence[Clip]) -> list[Verdict]:
-        """Judge clips, each alone."""
+    def score(self, clips: Sequence[JudgedClip]) -> list[Verdict]:
+        """Score clips, one after the other."""
         return [self.score_clip(clip) for clip in clips]
 
     @abstractmethod
-    def score_clip(self, clip: Clip) -> Verdict:
-        """Judge one clip."""
+    def score_clip(self, clip: JudgedClip) -> Verdict:
+        """Score one clip."""
 
 
 class SignalJudge(ClipJudge):
     """A judge of signals that are long enough and not silent.
 
-    There is no score where the reference is neither: nothing was to be kept. Where only the output
-    is too short or silent, it has the least value of each column's scale, so that a codec gains
-    nothing by falling silent.
+    If the reference is too short or silent, there is no score, because there is nothing to keep.
+    If only the output is, it gets the lowest value of each column's scale, so that a codec gains
+    nothing by silent output.
 
     Attributes
     ----------
     least_seconds : float
-        Shortest signal that can be judged.
+        Duration of the shortest signal that can be judged.
     least : dict, optional
-        Value of a silent or too short output for each column's key; without it, it is judged as
-        any other.
+        By column key, the value of a silent or too short output; None judges it as any other.
     frame_by_frame : bool
-        The output is compared with the reference at the same time, which says nothing of
-        converted speech: no score where a clip has a `target_sig`.
+        The output is compared with the reference at the same time, which is meaningless for
+        converted speech: no score for clips with a `target_sig`.
     """
 
     least_seconds = LEAST_SECONDS
     least: dict[str, float] | None = None
     frame_by_frame = False
 
-    def score_clip(self, clip: Clip) -> Verdict:
-        """Judge one clip."""
-        wanted = clip.ref_sig if clip.target_sig is None else clip.target_sig
+    def score_clip(self, clip: JudgedClip) -> Verdict:
+        """Score one clip."""
         if self.frame_by_frame and clip.target_sig is not None:
             return Verdict({})
-        if not audible(wanted, clip.sample_rate, self.least_seconds):
+        if not audible(clip.speaker_sig, clip.sample_rate, self.least_seconds):
             return Verdict({})
         has_output = audible(clip.rec_sig, clip.sample_rate, self.least_seconds)
         if self.least is not None and not has_output:
@@ -207,24 +195,15 @@ class SignalJudge(ClipJudge):
         return Verdict({k: Score(value) for k, value in figures.items() if math.isfinite(value)})
 
     @abstractmethod
-    def figures(self, clip: Clip) -> dict[str, float]:
-        """Value of each column; one that is left out, NaN or infinite is no score."""
+    def figures(self, clip: JudgedClip) -> dict[str, float]:
+        """Value by column key; one that is missing, NaN or infinite is no score."""
+
+
+# -- signals ---------------------------------------------------------------------------------------
 
 
 def at_rate(sig: Tensor, sample_rate: int, judge_rate: int) -> Tensor:
-    """Signal at a judge's rate, on the CPU.
-
-    Parameters
-    ----------
-    sig : Tensor
-        (T,) float.
-    sample_rate, judge_rate : int
-        Hz.
-
-    Returns
-    -------
-    Tensor
-        (T',) float32.
+    """Resample a signal (T,) to a judge's rate, Hz: (T',) float32 on the CPU.
 
     Example
     -------
@@ -235,19 +214,7 @@ def at_rate(sig: Tensor, sample_rate: int, judge_rate: int) -> Tensor:
 
 
 def sig_key(sig: Tensor, sample_rate: int) -> str:
-    """Key of a signal's samples, to judge a reference once for many codecs.
-
-    Parameters
-    ----------
-    sig : Tensor
-        (T,) float.
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    str
-        The same for the same samples at the same rate.
+    """Key of a signal's samples and rate, to process a reference once for many codecs.
 
     Example
     -------
@@ -258,45 +225,19 @@ def sig_key(sig: Tensor, sample_rate: int) -> str:
     return f"{sample_rate} {hashlib.sha256(samples.tobytes()).hexdigest()}"
 
 
-def fit(sig: Tensor, length: int) -> Tensor:
-    """Cut a signal, or fill it up with silence: what an output lacks counts against it.
-
-    Parameters
-    ----------
-    sig : Tensor
-        (T,) float.
-    length : int
-        Samples.
-
-    Returns
-    -------
-    Tensor
-        (length,).
+def fit_length(sig: Tensor, length: int) -> Tensor:
+    """Cut a signal (T,) to (length,), or pad it with silence: missing output lowers the score.
 
     Example
     -------
-    >>> fit(torch.ones(2), 3), fit(torch.ones(4), 3)
+    >>> fit_length(torch.ones(2), 3), fit_length(torch.ones(4), 3)
     (tensor([1., 1., 0.]), tensor([1., 1., 1.]))
     """
     return torch.nn.functional.pad(sig[:length], (0, max(0, length - len(sig))))
 
 
 def audible(sig: Tensor, sample_rate: int, seconds: float = 0.0) -> bool:
-    """Whether a signal is as long as a judge needs, and not silence.
-
-    Parameters
-    ----------
-    sig : Tensor
-        (T,) float.
-    sample_rate : int
-        Hz.
-    seconds : float
-        Least duration.
-
-    Returns
-    -------
-    bool
-        False also for a constant, however large: that is no sound.
+    """Whether a signal (T,) has at least this duration and is not silent (constants are silent).
 
     Example
     -------
@@ -305,3 +246,49 @@ def audible(sig: Tensor, sample_rate: int, seconds: float = 0.0) -> bool:
     """
     long_enough = len(sig) >= seconds * sample_rate
     return long_enough and bool((sig - sig.mean()).square().mean().sqrt() > SILENCE)
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def judge_folder(source: str, patterns: Sequence[str], weights: Sequence[str]) -> tuple[Path, Path]:
+    """Find a judge's model in a local folder or on the hub: its folder and the file of weights.
+
+    No hash of these weights is pinned: a judge's `describe` records the file that was used.
+
+    Parameters
+    ----------
+    source : str
+        Folder, or repository on the hub.
+    patterns : sequence of str
+        Files needed beside the weights, as shell patterns.
+    weights : sequence of str
+        Possible names of the weights, the best first; the first that exists is used, and no other
+        is downloaded.
+
+    Raises
+    ------
+    UserError
+        Neither a folder, nor on the hub, nor in its cache.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "model.safetensors").write_bytes(b"")
+    ...     judge_folder(folder, ["*.json"], ["model.safetensors"])[1].name
+    'model.safetensors'
+    """
+    files = " ".join(f"--include '{pattern}'" for pattern in (*patterns, *weights))
+    way_out = f"where there is a network, run hf download {source} {files}"
+    path = Path(source)
+    for name in weights:
+        try:
+            folder = path if path.is_dir() else hub_folder(source, [*patterns, name])
+        except UserError as error:
+            raise UserError(
+                f"{source}: not a folder, not in the hub's cache, and the hub gave none; {way_out}"
+            ) from error
+        if (folder / name).is_file():
+            return folder, folder / name
+    raise UserError(f"{source}: no {' or '.join(weights)} in it; {way_out}")

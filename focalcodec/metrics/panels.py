@@ -1,20 +1,15 @@
-"""Panels of judges: those of the papers, and those that need no model hub."""
+"""Panels: lists of judges, those of the papers and those that work without a model hub."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from focalcodec.errors import UserError
-from focalcodec.metrics.distillmos import DistillMosJudge
-from focalcodec.metrics.dnsmos import DnsmosJudge
+from focalcodec.metrics.frame_by_frame import PesqJudge, SpectralJudge, StoiJudge
 from focalcodec.metrics.judge import Judge
-from focalcodec.metrics.perceptual import PesqJudge, StoiJudge
-from focalcodec.metrics.resemblyzer import ResemblyzerJudge
-from focalcodec.metrics.spectral import SpectralJudge
-from focalcodec.metrics.utmos import UtmosJudge
-from focalcodec.metrics.wavlm_sv import WavlmSvJudge
-from focalcodec.metrics.whisper import WhisperJudge
-from focalcodec.metrics.whisper_small import WhisperSmallJudge
+from focalcodec.metrics.mos import DistillMosJudge, DnsmosJudge, UtmosJudge
+from focalcodec.metrics.similarity import ResemblyzerJudge, WavlmSvJudge
+from focalcodec.metrics.whisper import WhisperJudge, WhisperSmallJudge
 
 JudgeFactory = Callable[[str], Judge]
 
@@ -39,28 +34,18 @@ PANELS: dict[str, dict[str, JudgeFactory]] = {
         **_BOTH,
     },
     "offline": _OFFLINE,
-    # A codec that Whisper base taught is not to be judged by its teacher.
+    # A codec whose encoder was distilled from Whisper base must not be judged by Whisper base.
     "offline_tiny": {name: make for name, make in _OFFLINE.items() if name != "Whisper base"},
 }
 
 
 def panel(name: str) -> dict[str, JudgeFactory]:
-    """Judges of a panel, none of them made yet.
-
-    Parameters
-    ----------
-    name : {"offline", "offline_tiny", "paper"}
-        Panel.
-
-    Returns
-    -------
-    dict
-        Judge's name to what makes it, given a device.
+    """Return the judges of a panel: each one's name, and what makes it for a device.
 
     Raises
     ------
     UserError
-        No such panel.
+        No such panel; there are "offline", "offline_tiny" and "paper".
 
     Example
     -------
@@ -73,7 +58,7 @@ def panel(name: str) -> dict[str, JudgeFactory]:
 
 
 def load_panel(name: str, device: str = "cpu") -> tuple[list[Judge], list[str]]:
-    """Judges of a panel that are installed, and what is missing for the others.
+    """Make the judges of a panel that are installed.
 
     Weights are found and checked here, and loaded at a judge's first score.
 
@@ -87,9 +72,9 @@ def load_panel(name: str, device: str = "cpu") -> tuple[list[Judge], list[str]]:
     Returns
     -------
     judges : list of Judge
-        Ready.
+        Those that are installed.
     missing : list of str
-        A line for each of the others, with the command that brings it.
+        One line for each of the others, with the command that installs it.
 
     Raises
     ------

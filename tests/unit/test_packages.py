@@ -11,9 +11,9 @@ import pytest
 from focalcodec import packages
 from focalcodec.errors import UserError
 from focalcodec.metrics.panels import PANELS, load_panel, panel
-from focalcodec.metrics.resemblyzer import ResemblyzerJudge
-from focalcodec.metrics.whisper import MODELS, WhisperJudge
-from focalcodec.packages import check_sha256, package_folder
+from focalcodec.metrics.similarity import ResemblyzerJudge
+from focalcodec.metrics.whisper import WhisperJudge
+from focalcodec.packages import WHISPER_PACKAGES, check_sha256, package_folder
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
@@ -93,4 +93,4 @@ def test_panels_and_models_are_chosen_by_name() -> None:
         panel("online")
     with pytest.raises(UserError, match="give one of base, tiny.en"):
         WhisperJudge("large")
-    assert set(MODELS) == {"base", "tiny.en"}
+    assert set(WHISPER_PACKAGES) == {"base", "tiny.en"}

@@ -23,8 +23,7 @@ from focalcodec.encoders.whisper_packages import (
     whisper_base_mix,
 )
 from focalcodec.errors import UserError
-from focalcodec.metrics.whisper import MODELS
-from focalcodec.packages import package_folder
+from focalcodec.packages import WHISPER_PACKAGES, package_folder
 from tests.unit.small_encoders import WHISPER, model_of, transformers
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
@@ -146,7 +145,7 @@ def test_damaged_sizes_are_refused(model, tmp_path) -> None:
 
 # -- the packages ----------------------------------------------------------------------------------
 
-INSTALLED = all(util.find_spec(file.package) for file in MODELS["base"].files)
+INSTALLED = all(util.find_spec(file.package) for file in WHISPER_PACKAGES["base"].files)
 needs_packages = pytest.mark.skipif(not INSTALLED, reason="the extra whisper-base")
 
 
@@ -161,7 +160,7 @@ def speech() -> torch.Tensor:
 def test_whisper_base_equals_ctranslate2() -> None:
     """All six layers, and its closing norm: so the weights, their order and the heads are right."""
     ctranslate2 = pytest.importorskip("ctranslate2")
-    known, files = MODELS["base"], {}
+    known, files = WHISPER_PACKAGES["base"], {}
     for file in known.files:
         path = package_folder(file.package, "") / file.path
         name = path.name.partition(".part")[0]

@@ -17,7 +17,7 @@ from focalcodec.coders.spec import parse_specs
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate
 from focalcodec.evaluation.sets import SetOptions, read_sets
-from focalcodec.metrics.judge import Clip, ClipJudge, Column, Judge, Score, Verdict
+from focalcodec.metrics.judge import ClipJudge, Column, Judge, JudgedClip, Score, Verdict
 from tests.unit.small_codecs import GOLDEN
 
 CODEC = str(GOLDEN["tiny_50hz"])
@@ -40,7 +40,7 @@ class FakeJudge(ClipJudge):
     def describe(self) -> dict[str, str]:
         return {"version": self.version}
 
-    def score_clip(self, clip: Clip) -> Verdict:
+    def score_clip(self, clip: JudgedClip) -> Verdict:
         time.sleep(self.pause)
         rms = [float(sig.square().mean().sqrt()) for sig in (clip.ref_sig, clip.rec_sig)]
         scores = {"distance": Score(abs(rms[0] - rms[1]), len(clip.ref_sig) / 16000)}

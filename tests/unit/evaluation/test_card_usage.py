@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from focalcodec.evaluation.card import usage_of
-from focalcodec.metrics.codes import CodeUsage
+from focalcodec.metrics.codes import CodebookUsage
 
 CODER = {"codebook_size": 64}
 
@@ -31,7 +31,7 @@ def test_usage_does_not_depend_on_clips_without_tokens_or_on_their_number() -> N
     coded = records(np.random.default_rng(1), 300)
     usage = usage_of(coded, CODER)
     assert usage is not None and usage["num_toks"] == 6000
-    assert set(CodeUsage.__dataclass_fields__) < usage.keys()
+    assert set(CodebookUsage.__dataclass_fields__) < usage.keys()
     assert usage_of({**coded, "none": {"toks": []}}, CODER) == usage
     low, high = usage["intervals"]["entropy_reachable"]
     assert low < usage["entropy_reachable"] < high < low + 2

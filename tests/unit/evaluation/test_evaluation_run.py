@@ -106,7 +106,7 @@ def test_without_judges_there_are_cards(clips: Path, tmp_path: Path) -> None:
 
 
 def test_real_judge(tmp_path: Path) -> None:
-    from focalcodec.metrics.perceptual import StoiJudge
+    from focalcodec.metrics.frame_by_frame import StoiJudge
 
     pytest.importorskip("pystoi")
     clips = write_clips(tmp_path / "clips", {"x/1": 1.5, "x/2": 1.2})

@@ -11,7 +11,7 @@ from torch import Tensor
 from focalcodec.audio import read_audio
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
-from focalcodec.metrics.judge import Clip, Judge
+from focalcodec.metrics.judge import Judge, JudgedClip
 from focalcodec.metrics.panels import panel
 
 RATE = 16000
@@ -51,8 +51,8 @@ def speech() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def noisy(speech: dict[str, Tensor]) -> Clip:
+def noisy(speech: dict[str, Tensor]) -> JudgedClip:
     """Speech in white noise as loud as itself."""
     sig = speech["real"]
     noise = torch.randn(len(sig), generator=torch.Generator().manual_seed(0))
-    return Clip("noisy", sig, sig + noise * sig.square().mean().sqrt(), RATE)
+    return JudgedClip("noisy", sig, sig + noise * sig.square().mean().sqrt(), RATE)

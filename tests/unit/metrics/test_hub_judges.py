@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
-from focalcodec.metrics.hub_weights import judge_folder
-from focalcodec.metrics.judge import Clip
-from focalcodec.metrics.utmos import WEIGHTS, UtmosJudge, UtmosModel
-from focalcodec.metrics.wavlm_sv import WavlmSvJudge
-from focalcodec.metrics.whisper_small import WhisperSmallJudge
+from focalcodec.metrics.judge import JudgedClip, judge_folder
+from focalcodec.metrics.mos import UTMOS_WEIGHTS, UtmosJudge, UtmosModel
+from focalcodec.metrics.similarity import WavlmSvJudge
+from focalcodec.metrics.whisper import WhisperSmallJudge
 
 pytest.importorskip("transformers", reason="pip install transformers")
 ensure_torchaudio()
@@ -92,16 +91,18 @@ def _noise(seconds: float, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(round(RATE * seconds), generator=generator)
 
 
-def test_whisper_small_hears_short_and_long_clips_of_its_languages(whisper_folder: Path) -> None:
+def test_whisper_small_transcribes_short_and_long_clips(
+    whisper_folder: Path,
+) -> None:
     judge = WhisperSmallJudge(source=str(whisper_folder))
-    assert judge.knows("fr") and not judge.knows("de")
+    assert judge.supports("fr") and not judge.supports("de")
     short = judge.transcribe(_noise(1), RATE, "en")
     assert judge.transcribe(_noise(1), RATE, "en") == short
     assert isinstance(judge.transcribe(_noise(31), RATE, "fr"), str)
     assert "<|" not in short
     model = hashlib.sha256((whisper_folder / "model.safetensors").read_bytes()).hexdigest()
     assert judge.describe()["weights_sha256"] == model
-    verdict = judge.score([Clip("a", _noise(1), _noise(1, seed=1), RATE)])[0]
+    verdict = judge.score([JudgedClip("a", _noise(1), _noise(1, seed=1), RATE)])[0]
     assert verdict.scores.keys() <= {"dwer_whisper_small", "dcer_whisper_small"}
 
 
@@ -125,7 +126,7 @@ def test_wavlm_sv_embeds_from_either_format(pickled, tmp_path: Path) -> None:
         expected = nn.functional.normalize(model(_noise(1)[None]).embeddings[0], dim=0)
     torch.testing.assert_close(voice, expected)
     same, other = judge.score(
-        [Clip("a", _noise(1), _noise(1), RATE), Clip("a", _noise(1), _noise(1, seed=1), RATE)]
+        [JudgedClip("a", _noise(1), _noise(1, seed=seed), RATE) for seed in (0, 1)]
     )
     assert same.scores["sim_wavlm_base_sv"].value == pytest.approx(100, abs=1e-3)
     assert other.scores["sim_wavlm_base_sv"].value < 100
@@ -170,11 +171,11 @@ def _part(prefix: str, module: nn.Module) -> dict[str, Tensor]:
 def test_utmos_reads_the_published_names_and_scores(tmp_path: Path, monkeypatch) -> None:
     torch.manual_seed(0)
     model = UtmosModel(**SMALL_WAV2VEC2).eval()
-    (tmp_path / WEIGHTS).parent.mkdir()
-    torch.save(_published(model), tmp_path / WEIGHTS)
-    monkeypatch.setattr("focalcodec.metrics.utmos.UtmosModel", lambda: UtmosModel(**SMALL_WAV2VEC2))
+    (tmp_path / UTMOS_WEIGHTS).parent.mkdir()
+    torch.save(_published(model), tmp_path / UTMOS_WEIGHTS)
+    monkeypatch.setattr("focalcodec.metrics.mos.UtmosModel", lambda: UtmosModel(**SMALL_WAV2VEC2))
     judge = UtmosJudge(source=str(tmp_path))
-    clip = Clip("a", _noise(1), _noise(1, seed=1), RATE)
+    clip = JudgedClip("a", _noise(1), _noise(1, seed=1), RATE)
     with torch.no_grad():
         expected = float(model(clip.rec_sig[None]))
     assert judge.score([clip])[0].scores["utmos"].value == pytest.approx(expected, abs=1e-5)
@@ -196,7 +197,7 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch) -> None:
         model.load_published(state)
 
 
-def test_weights_are_looked_for_in_order_and_a_folder_without_is_refused(tmp_path: Path) -> None:
+def test_weights_are_found_in_order_and_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").touch()
     names = ("model.safetensors", "pytorch_model.bin")
     assert judge_folder(str(tmp_path), ["*.json"], names)[1].name == "pytorch_model.bin"
@@ -208,16 +209,14 @@ def test_weights_are_looked_for_in_order_and_a_folder_without_is_refused(tmp_pat
         judge_folder(str(tmp_path), ["*.json"], names)
 
 
-def test_the_hub_is_asked_for_a_second_format_only_without_the_first(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_a_second_format_is_downloaded_only_without_the_first(tmp_path: Path, monkeypatch) -> None:
     asked: list[list[str]] = []
 
     def hub(name: str, patterns: list[str]) -> Path:
         asked.append(list(patterns))
         return tmp_path
 
-    monkeypatch.setattr("focalcodec.metrics.hub_weights.hub_folder", hub)
+    monkeypatch.setattr("focalcodec.metrics.judge.hub_folder", hub)
     (tmp_path / "b.bin").touch()
     assert judge_folder("no/model", ["*.json"], ["a.bin", "b.bin"])[1] == tmp_path / "b.bin"
     assert asked == [["*.json", "a.bin"], ["*.json", "b.bin"]]

@@ -1,4 +1,4 @@
-"""What every judge keeps to, and the helpers that they share."""
+"""Rules that every judge follows, and helpers that judges share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from focalcodec.errors import UserError
 from focalcodec.metrics.judge import (
-    Clip,
+    JudgedClip,
     Score,
     SignalJudge,
     at_rate,
     audible,
-    fit,
+    fit_length,
     sig_key,
 )
 from focalcodec.metrics.panels import panel
@@ -27,10 +27,10 @@ BEST = {"pesq_wb": 4.64, "stoi": 1.0, "sim_resemblyzer": 100.0}
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_noise_is_worse_than_the_clip_itself(name, judge, noisy) -> None:
-    clean = Clip("clean", noisy.ref_sig, noisy.ref_sig, RATE, "I have not the pleasure")
-    hears = judge(name)
-    good, bad = hears.score([clean, noisy])
-    for column in hears.columns:
+    clean = JudgedClip("clean", noisy.ref_sig, noisy.ref_sig, RATE, "I have not the pleasure")
+    scorer = judge(name)
+    good, bad = scorer.score([clean, noisy])
+    for column in scorer.columns:
         if column.key.startswith("wer"):
             continue  # no text is given for the noisy one
         assert column.better in ("lower", "higher")
@@ -44,9 +44,9 @@ def test_noise_is_worse_than_the_clip_itself(name, judge, noisy) -> None:
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_clip_scores_the_same_again_and_among_others(name, judge, noisy, speech) -> None:
-    hears = judge(name)
-    other = Clip("other", speech["synthetic"], speech["synthetic"], RATE)
-    assert hears.score([other, noisy])[1] == hears.score([noisy])[0]
+    scorer = judge(name)
+    other = JudgedClip("other", speech["synthetic"], speech["synthetic"], RATE)
+    assert scorer.score([other, noisy])[1] == scorer.score([noisy])[0]
 
 
 def _odd(speech: Tensor) -> dict[str, Tensor]:
@@ -63,43 +63,45 @@ def _odd(speech: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", [name for name in OFFLINE if "Whisper" not in name])
 def test_every_score_of_an_odd_signal_is_finite(name, judge, speech) -> None:
-    hears, keys = judge(name), {column.key for column in judge(name).columns}
+    scorer, keys = judge(name), {column.key for column in judge(name).columns}
     sig = speech["real"]
     for kind, odd in _odd(sig).items():
-        for verdict in hears.score([Clip(kind, sig, odd, RATE), Clip(kind, odd, odd, RATE)]):
+        for verdict in scorer.score(
+            [JudgedClip(kind, sig, odd, RATE), JudgedClip(kind, odd, odd, RATE)]
+        ):
             assert keys >= verdict.scores.keys()
             assert all(math.isfinite(s.value) and s.weight > 0 for s in verdict.scores.values())
 
 
 @pytest.mark.parametrize("name", OFFLINE)
-def test_silence_gains_nothing_as_output_and_is_not_judged_as_reference(name, judge, noisy) -> None:
-    hears, silence = judge(name), torch.zeros(RATE)
-    silent = Clip("silent", noisy.ref_sig, silence, RATE)
-    nothing = Clip("nothing", silence, noisy.ref_sig, RATE)
-    lost, unjudged, heard = hears.score([silent, nothing, noisy])
+def test_silent_output_gains_nothing_and_silent_references_do_not_count(name, judge, noisy) -> None:
+    scorer, silence = judge(name), torch.zeros(RATE)
+    silent = JudgedClip("silent", noisy.ref_sig, silence, RATE)
+    nothing = JudgedClip("nothing", silence, noisy.ref_sig, RATE)
+    lost, unjudged, scored = scorer.score([silent, nothing, noisy])
     assert unjudged.scores == {}
-    assert lost.scores.keys() == heard.scores.keys()
-    for column in hears.columns:
+    assert lost.scores.keys() == scored.scores.keys()
+    for column in scorer.columns:
         if column.key in lost.scores:
-            gain = lost.scores[column.key].value - heard.scores[column.key].value
+            gain = lost.scores[column.key].value - scored.scores[column.key].value
             assert (-gain if column.better == "higher" else gain) >= 0, column.key
 
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_judge_describes_itself_and_has_columns_of_its_own(name, judge) -> None:
-    hears = judge(name)
-    described = hears.describe()
-    assert described["name"] == hears.name == name
+    scorer = judge(name)
+    described = scorer.describe()
+    assert described["name"] == scorer.name == name
     assert "?" not in described["packages"]
     assert all(isinstance(value, str) for value in described.values())
     others = [judge(other).columns for other in OFFLINE if other != name]
     keys = {column.key for columns in others for column in columns}
-    assert not keys & {column.key for column in hears.columns}
+    assert not keys & {column.key for column in scorer.columns}
 
 
 @pytest.mark.parametrize("name", ["PESQ", "STOI", "spectral"])
 def test_converted_speech_is_not_compared_frame_by_frame(name, judge, speech) -> None:
-    clip = Clip("vc", speech["real"], speech["synthetic"], RATE, target_sig=speech["real"])
+    clip = JudgedClip("vc", speech["real"], speech["synthetic"], RATE, target_sig=speech["real"])
     assert judge(name).score([clip])[0].scores == {}
 
 
@@ -109,16 +111,18 @@ class _Loudness(SignalJudge):
     def describe(self) -> dict[str, str]:
         return {}
 
-    def figures(self, clip: Clip) -> dict[str, float]:
+    def figures(self, clip: JudgedClip) -> dict[str, float]:
         return {"loudness": float(clip.rec_sig.abs().max()), "nothing": math.nan}
 
 
 def test_the_reference_of_converted_speech_is_the_target() -> None:
     sound, silence = torch.randn(RATE), torch.zeros(RATE)
     judge = _Loudness()
-    assert judge.score([Clip("a", silence, sound, RATE, target_sig=sound)])[0].scores
-    assert not judge.score([Clip("b", sound, sound, RATE, target_sig=silence)])[0].scores
-    assert judge.score([Clip("c", sound, silence, RATE)])[0].scores == {"loudness": Score(0.0)}
+    assert judge.score([JudgedClip("a", silence, sound, RATE, target_sig=sound)])[0].scores
+    assert not judge.score([JudgedClip("b", sound, sound, RATE, target_sig=silence)])[0].scores
+    assert judge.score([JudgedClip("c", sound, silence, RATE)])[0].scores == {
+        "loudness": Score(0.0)
+    }
 
 
 @pytest.mark.parametrize(
@@ -130,9 +134,9 @@ def test_the_reference_of_converted_speech_is_the_target() -> None:
         (torch.zeros(800, dtype=torch.int16), "floats"),
     ],
 )
-def test_what_is_no_signal_is_refused_with_the_clips_name(sig, problem) -> None:
+def test_errors_of_a_signal_name_the_clip(sig, problem) -> None:
     with pytest.raises(UserError, match=f"^clip-7: .*{problem}"):
-        Clip("clip-7", torch.zeros(800), sig, RATE)
+        JudgedClip("clip-7", torch.zeros(800), sig, RATE)
 
 
 def test_helpers_of_signals() -> None:
@@ -141,4 +145,7 @@ def test_helpers_of_signals() -> None:
     assert audible(2e-4 * sig, RATE) and not audible(5e-5 * sig, RATE)
     assert len(at_rate(sig, 24000, RATE)) == round(len(sig) * 2 / 3)
     assert sig_key(sig, RATE) == sig_key(sig.clone(), RATE) != sig_key(-sig, RATE)
-    assert torch.equal(fit(sig, RATE + 5)[:RATE], sig) and not fit(sig, RATE + 5)[RATE:].any()
+    assert (
+        torch.equal(fit_length(sig, RATE + 5)[:RATE], sig)
+        and not fit_length(sig, RATE + 5)[RATE:].any()
+    )

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from focalcodec.metrics.judge import Clip
-from focalcodec.metrics.resemblyzer import PART, _starts
-from focalcodec.metrics.similarity import SimilarityJudge
+from focalcodec.metrics.judge import JudgedClip
+from focalcodec.metrics.similarity import PART, SimilarityJudge, _starts
 
 RATE = 16000
 
@@ -31,9 +30,9 @@ class _Mean(SimilarityJudge):
 def test_the_wanted_speaker_is_the_target_and_embedded_once() -> None:
     judge, sig = _Mean(), torch.randn(RATE)
     clips = [
-        Clip("same", sig, 2 * sig, RATE),
-        Clip("other", sig, -sig, RATE),
-        Clip("converted", -sig, sig, RATE, target_sig=sig),
+        JudgedClip("same", sig, 2 * sig, RATE),
+        JudgedClip("other", sig, -sig, RATE),
+        JudgedClip("converted", -sig, sig, RATE, target_sig=sig),
     ]
     values = [verdict.scores["sim_mean"].value for verdict in judge.score(clips)]
     assert values == [100, -100, 100]
@@ -45,8 +44,8 @@ def test_a_speaker_is_nearer_to_itself_than_to_another(people, judge, speech) ->
     voice = speech[people]
     same, other = judge("Resemblyzer").score(
         [
-            Clip("same", voice, speech[f"same {people}"], RATE),
-            Clip("other", voice, speech[f"other {people}"], RATE),
+            JudgedClip("same", voice, speech[f"same {people}"], RATE),
+            JudgedClip("other", voice, speech[f"other {people}"], RATE),
         ]
     )
     gain = same.scores["sim_resemblyzer"].value - other.scores["sim_resemblyzer"].value
@@ -55,7 +54,7 @@ def test_a_speaker_is_nearer_to_itself_than_to_another(people, judge, speech) ->
 
 def test_a_louder_voice_is_the_same_voice(judge, speech) -> None:
     sig = 0.01 * speech["real"] / speech["real"].square().mean().sqrt()
-    verdict = judge("Resemblyzer").score([Clip("louder", sig, 2 * sig, RATE)])[0]
+    verdict = judge("Resemblyzer").score([JudgedClip("louder", sig, 2 * sig, RATE)])[0]
     assert verdict.scores["sim_resemblyzer"].value == pytest.approx(100, abs=0.01)
 
 

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from focalcodec.errors import UserError
-from focalcodec.metrics.judge import Clip, Column, Judge, Score, Verdict
+from focalcodec.metrics.judge import Column, Judge, JudgedClip, Score, Verdict
 from focalcodec.probes.cards import probe_table, read_cards
 from focalcodec.probes.targets import Pieces
 from focalcodec.probes.tokens import ProbeCodec
@@ -86,7 +86,7 @@ class Loudness(Judge):
     def describe(self) -> dict[str, str]:
         return {"version": "1"}
 
-    def score(self, clips: Sequence[Clip]) -> list[Verdict]:
+    def score(self, clips: Sequence[JudgedClip]) -> list[Verdict]:
         assert all(len(clip.ref_sig) == len(clip.rec_sig) for clip in clips)
         loud = [float(clip.ref_sig.abs().mean()) for clip in clips]
         return [Verdict({"loudness": Score(value, 2.0)}, transcript="OH") for value in loud]
