@@ -28,7 +28,7 @@ def golden_codec(name: str) -> FocalCodec:
 
 @cache
 def golden_tensors(name: str) -> dict[str, Tensor]:
-    """What the released code made of a golden case."""
+    """Outputs of the released code for a golden case."""
     return load_file(GOLDEN[name] / "expected.safetensors")
 
 

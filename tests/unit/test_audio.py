@@ -27,7 +27,7 @@ def tone(seconds: float, rate: int, hz: float = 440.0) -> np.ndarray:
 
 
 def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    """A file of each kind of damage, and what the message must say."""
+    """A file of each kind of damage, and the text that its message must have."""
     files = {
         "missing": (folder / "missing.flac", "no such file"),
         "folder": (folder, "no such file"),
@@ -116,7 +116,7 @@ def test_unicode_name_and_8_khz(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff", "w64"])
-def test_whole_files_of_any_format_are_not_taken_for_truncated(tmp_path, suffix):
+def test_whole_files_of_any_format_are_read(tmp_path, suffix):
     kwargs = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
     for num_samples in (1, 2, 399, 1153, 16000, 50001):
         path = tmp_path / f"{num_samples}.{suffix}"
@@ -174,7 +174,7 @@ def test_write_leaves_nothing_when_it_fails(tmp_path, monkeypatch):
     st.sampled_from([8000, 16000, 22050, 24000, 44100, 48000]),
     st.sampled_from([8000, 16000, 24000]),
 )
-def test_resampling_alone_equals_in_a_batch(lengths, from_rate, to_rate):
+def test_resampling_gives_the_same_alone_and_in_a_batch(lengths, from_rate, to_rate):
     sig = torch.randn(len(lengths), max(lengths), generator=torch.Generator().manual_seed(0))
     out, ends = resample(sig, from_rate, to_rate, torch.tensor(lengths))
     assert ends.dtype == torch.int64
@@ -224,7 +224,7 @@ def test_bad_signals_are_refused(sig, lengths, message):
         validate_sig(sig, lengths)
 
 
-def test_what_is_in_the_padding_does_not_matter():
+def test_values_in_the_padding_are_ignored():
     sig = torch.zeros(2, 5)
     sig[1, 3:] = float("nan")
     validate_sig(sig, torch.tensor([5, 3]))

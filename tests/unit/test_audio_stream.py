@@ -1,4 +1,4 @@
-"""Blocks of a recording are its samples, whatever its rate, format and channels."""
+"""Blocks of a recording are its samples, for any rate, format and channels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def noise(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_blocks_are_the_whole(tmp_path: Path, rate: int, suffix: str) -> None:
+def test_blocks_together_are_the_whole_file(tmp_path: Path, rate: int, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, noise(3.3, rate, channels=2), rate)
     with AudioStream(path, 16000, channels="mix", block_seconds=0.7) as stream:
@@ -44,7 +44,7 @@ def test_a_stream_can_be_read_twice_and_from_memory(tmp_path: Path) -> None:
     assert torch.equal(first, read_audio(tmp_path / "a.wav", 16000))
 
 
-def test_channels_must_be_asked_for(tmp_path: Path) -> None:
+def test_several_channels_need_a_policy(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(0.1, 16000, channels=2), 16000)
     with pytest.raises(UserError, match=r"a\.wav: 2 channels"):
         AudioStream(tmp_path / "a.wav")

@@ -49,7 +49,7 @@ def test_tokens_and_codes_are_one_to_one(bits: int) -> None:
     assert quantizer.toks_to_codes(torch.zeros(2, 0, dtype=torch.int64)).shape == (2, 0, bits)
 
 
-def test_zero_is_a_zero_bit_and_the_first_bit_counts_most() -> None:
+def test_zero_is_a_zero_bit_and_the_first_bit_is_the_most_significant() -> None:
     quantizer = BinarySphericalQuantizer(8)
     assert quantizer.lats_to_toks(torch.tensor([0.0, -0.0, 1e-30])).item() == 1
     assert quantizer.lats_to_toks(torch.tensor([2.0, -1.0, 0.0])).item() == 4
@@ -122,7 +122,7 @@ def test_padding_is_zero(train: bool) -> None:
 def test_entropy_is_the_plain_definition(
     bits: int, tokens: int, inv_temperature: float, gamma: float, seed: int
 ) -> None:
-    """In float64, where rounding hides nothing: the clamp of the logs included, at any scale."""
+    """In float64, to see the clamp of the logs at any scale without rounding errors."""
     torch.manual_seed(seed)
     lats = torch.randn(tokens, bits, dtype=torch.float64)
     options = {"inv_temperature": inv_temperature, "gamma": gamma}
@@ -172,7 +172,7 @@ def test_entropy_without_valid_frames_or_length() -> None:
     assert value == 0 and (grad == 0).all()
     value, grad, _ = value_and_gradient(quantizer.entropy_loss, torch.zeros(2, 4, 8))
     assert math.isfinite(value) and grad.isfinite().all()
-    # Eight open bits: all 256 codes alike, for each frame and on average.
+    # Eight undecided bits: all 256 codes have the same probability, in each frame and on average.
     terms = quantizer.entropy_terms(torch.zeros(1, 8))
     assert terms.sample.item() == pytest.approx(8 * math.log(2))
     assert terms.codebook.item() == pytest.approx(8 * math.log(2))
@@ -190,7 +190,7 @@ def test_entropy_under_autocast() -> None:
 
 
 def test_entropy_of_the_global_batch() -> None:
-    """Two processes that add up their sums: the entropy of both halves together."""
+    """Two processes add their sums: the entropy is that of both halves together."""
     torch.manual_seed(0)
     quantizer = BinarySphericalQuantizer(256)
     halves = [torch.randn(30, 8, dtype=torch.float64), torch.randn(10, 8, dtype=torch.float64)]

@@ -87,7 +87,7 @@ def test_rates(name, token_rate, bitrate, bits):
     assert torch.equal(codec.codes_to_toks(codec.codebook[None])[0], torch.arange(2**bits))
 
 
-# -- as many samples back as went in ------------------------------------------------------------
+# -- the output is as long as the input ---------------------------------------------------------
 
 CODECS = {
     "wavlm 50 Hz": lambda: golden_codec("tiny_50hz"),
@@ -139,15 +139,15 @@ def test_rounding_at_the_end_of_a_frame(rate, samples):
     assert codec.decode(toks, num_samples=samples, sample_rate=rate).shape == (1, samples)
 
 
-def test_silence_stands_for_what_the_encoder_does_not_hear():
+def test_silence_replaces_samples_that_no_frame_covers():
     codec = golden_codec("tiny_50hz")
     for samples in (16000, 16079, 16080, 16319):
         toks, lengths = codec.encode(torch.randn(1, samples) * 0.1)
         rec_sig = codec.decode(toks, lengths, num_samples=samples)
-        heard = 320 * int(lengths)
-        assert samples - heard < 400
-        assert rec_sig[0, heard - 1] != 0
-        assert not rec_sig[0, heard:].any()
+        covered = 320 * int(lengths)
+        assert samples - covered < 400
+        assert rec_sig[0, covered - 1] != 0
+        assert not rec_sig[0, covered:].any()
 
 
 def test_decode_at_another_rate():
@@ -158,7 +158,7 @@ def test_decode_at_another_rate():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_other_floats_are_taken(dtype):
+def test_inputs_of_any_float_type(dtype):
     codec = golden_codec("tiny_50hz")
     sig = (torch.randn(1, 3000) * 0.1).to(dtype)
     assert torch.equal(codec.encode(sig)[0], codec.encode(sig.float())[0])
@@ -173,7 +173,7 @@ def test_codec_in_double_precision():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_codec_on_a_gpu_takes_what_is_on_the_cpu():
+def test_codec_on_a_gpu_with_inputs_on_the_cpu():
     codec = FocalCodec.from_pretrained(GOLDEN["tiny_50hz"]).cuda()
     sig = golden_tensors("tiny_50hz")["sig"]
     toks, lengths = codec.encode(sig, 22050, torch.tensor([sig.shape[1]]))
@@ -187,7 +187,7 @@ def test_tokens_of_any_integer_type(dtype):
     assert torch.equal(codec.decode(toks.to(dtype)), codec.decode(toks))
 
 
-def test_padding_of_tokens_is_not_looked_at():
+def test_values_in_the_padding_of_tokens_are_ignored():
     codec = logmel_codec()
     toks, lengths = torch.tensor([[1, 2, 3], [4, -1, 9000]]), torch.tensor([3, 1])
     rec_sig = codec.decode(toks, lengths)
@@ -245,7 +245,7 @@ def test_bad_rate(rate):
     refused("sample rate", codec.decode, torch.zeros(1, 1, dtype=torch.int64), sample_rate=rate)
 
 
-def test_garbage_in_the_padding_is_fine():
+def test_values_in_the_padding_of_sig_are_ignored():
     codec, sig = logmel_codec(), torch.zeros(2, 1000)
     sig[1, 500:] = math.nan
     refused("clip 1", codec.encode, sig)
@@ -287,7 +287,7 @@ def test_bad_num_samples(num_samples, match):
     refused(f"num_samples: .*{match}", logmel_codec().decode, toks, num_samples=num_samples)
 
 
-def test_num_samples_past_what_rounding_explains():
+def test_more_num_samples_than_rounding_can_explain():
     toks = torch.tensor([[1, 2]])
     refused("num_samples", logmel_codec().decode, toks, num_samples=1925, sample_rate=48000)
 

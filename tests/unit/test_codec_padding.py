@@ -1,4 +1,4 @@
-"""A clip gives the same alone and in any padded batch, whatever is in the padding."""
+"""A clip gives the same values alone and in any padded batch, whatever its padding holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CODECS["logmel 25 Hz"] = lambda: logmel_codec((2, 1, 1))
 
 
 def steps(codec, sig, lengths):
-    """Every stage's output with its valid frames; `lengths` None for a clip alone."""
+    """The output of each step and its valid frames; `lengths` is None for a clip alone."""
     feats = codec.sig_to_feats(sig, lengths)
     samples = torch.tensor([sig.shape[1]]) if lengths is None else lengths
     feat_lengths = codec.encoder.output_lengths(samples)
@@ -44,7 +44,7 @@ def steps(codec, sig, lengths):
 
 
 def unsure(lats):
-    """Tell whether a lat is so close to zero that rounding may choose its sign."""
+    """Whether a lat is so close to zero that rounding may choose its sign."""
     return bool((lats.abs() < 1e-5).any())
 
 
@@ -58,7 +58,7 @@ def batches(longest):
 
 
 def make_batch(case):
-    """Clips, and the batch they make with garbage in its padding."""
+    """Clips, and a batch of them with garbage in its padding."""
     samples, extra, garbage, seed = case
     generator = torch.Generator().manual_seed(seed)
     clips = [torch.randn(1, n, generator=generator) * 0.1 for n in samples]

@@ -26,7 +26,7 @@ def codec_of(name):
 
 
 def tones(samples, seed=0):
-    """Something that changes: a few hundred ms each of harmonics and of noise."""
+    """A signal that changes every few hundred ms: harmonics and noise."""
     generator = torch.Generator().manual_seed(seed)
     time = torch.arange(samples) / 16000
     pitch = 100 + 150 * torch.rand(samples // 4000 + 1, generator=generator)
@@ -44,14 +44,14 @@ def reference_for(codec, seed=10, **options):
 # -- frames -------------------------------------------------------------------------------------
 
 
-def test_feats_among_themselves_are_the_identity():
+def test_the_nearest_frame_of_a_reference_frame_is_itself():
     feats = reference_for(logmel_codec()).feats
     converted = convert_feats(feats[None], None, feats, k=1)
     assert torch.equal(converted[0], feats)
 
 
-def test_the_mean_is_of_frames_as_they_are():
-    """Neighbours are found by direction; their mean is not normalised."""
+def test_the_mean_is_of_frames_that_are_not_normalised():
+    """Neighbours are found by direction; the mean keeps their norms."""
     references = torch.tensor([[4.0, 0.0], [2.0, 0.2], [0.0, 1.0], [-8.0, 0.0]])
     converted = convert_feats(torch.tensor([[[1.0, 0.01]]]), None, references, k=2)
     torch.testing.assert_close(converted, torch.tensor([[[3.0, 0.1]]]))
@@ -75,7 +75,7 @@ def test_frames_equal_the_definition(k, dtype):
 
 @pytest.mark.parametrize("name", CODECS)
 @torch.no_grad()
-def test_converted_frames_come_to_the_reference(name):
+def test_converted_frames_are_near_the_reference(name):
     codec = codec_of(name)
     reference = reference_for(codec)
     qfeats = codec.sig_to_qfeats(tones(24000)[None])
@@ -87,7 +87,7 @@ def test_converted_frames_come_to_the_reference(name):
     assert distance(converted) < 0.5 * distance(qfeats[0])
 
 
-def test_padding_is_not_looked_at():
+def test_values_in_the_padding_are_ignored():
     reference = torch.randn(50, 8)
     qfeats = torch.randn(2, 6, 8)
     lengths = torch.tensor([6, 2])
@@ -143,8 +143,8 @@ def test_a_clip_is_the_same_alone_and_in_a_batch(name, rate):
         assert together[clip, len(alone) :].abs().sum() == 0
 
 
-def test_conversion_is_decoder_of_converted_frames():
-    """Against the steps, written out."""
+def test_conversion_decodes_converted_frames():
+    """The same as its steps one by one."""
     codec, sig = logmel_codec(), tones(16000)[None]
     reference = reference_for(codec)
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_conversion_is_decoder_of_converted_frames():
 
 
 @pytest.mark.parametrize("name", ["logmel", "tiny_50hz"])
-def test_the_reference_decides(name):
+def test_the_output_depends_on_the_reference(name):
     codec, sig = codec_of(name), tones(16000)[None]
     one = codec.convert(sig, reference_for(codec, 10))
     other = codec.convert(sig, reference_for(codec, 50))

@@ -146,7 +146,7 @@ def test_options_and_config(part: type[nn.Module], causal: bool) -> None:
     assert_same_alone(model, [3, 7], 6, float("nan"))
 
 
-def test_causal_sees_no_future() -> None:
+def test_causal_output_does_not_depend_on_the_future() -> None:
     torch.manual_seed(0)
     encoder = FocalEncoder(6, 4, [8, 6], [1, 1], causal=True, window_size=8)
     decoder = FocalDecoder(6, 4, [8, 6], [1, 1], causal=True, window_size=8, lookahead_size=3)

@@ -1,4 +1,4 @@
-"""Nearest frames: equal to the plain computation whatever the blocks, in bounded memory."""
+"""Nearest frames: equal to the plain computation for any blocks, in bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plain(queries, references, k):
 
 
 def clustered(count, seed, dim=32, clusters=40):
-    """Frames as speech has them: many of few kinds."""
+    """Frames like those of speech: many frames around few centres."""
     centres = torch.randn(clusters, dim, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.randint(clusters, (count,), generator=generator)
@@ -53,7 +53,7 @@ def test_blocks_equal_plain(blocks, dtype, k):
     assert torch.equal(found, plain(queries, references, k))
 
 
-def test_lengths_of_frames_do_not_matter():
+def test_norms_of_frames_have_no_influence():
     torch.manual_seed(0)
     queries, references = torch.randn(20, 8), torch.randn(50, 8)
     scaled = references * torch.logspace(-3, 3, 50)[:, None]
@@ -64,7 +64,7 @@ def test_lengths_of_frames_do_not_matter():
 
 
 @pytest.mark.parametrize("blocks", [(1, 2), (3, 4), (512, 4096)])
-def test_equal_frames_come_by_their_index(blocks):
+def test_equal_frames_are_in_the_order_of_their_indices(blocks):
     torch.manual_seed(0)
     kinds = torch.randn(5, 8)
     references = kinds.repeat(3, 1)  # frame i, i + 5 and i + 10 are the same
@@ -72,24 +72,24 @@ def test_equal_frames_come_by_their_index(blocks):
     assert found.tolist() == [[i, i + 5, i + 10] for i in range(5)]
 
 
-def test_a_silent_frame_is_no_error():
+def test_zero_frames_are_allowed():
     references = torch.cat([torch.zeros(1, 4), torch.eye(4)])
     assert nearest_frames(torch.eye(4), references, 1).flatten().tolist() == [1, 2, 3, 4]
     assert nearest_frames(torch.zeros(1, 4), references, 2).tolist() == [[0, 1]]
 
 
-def test_float64_settles_what_float32_cannot():
-    """References whose cosines differ by less than float32 can tell."""
+def test_order_is_that_of_float64():
+    """The cosines of these references differ by less than the rounding of float32."""
     query, references = torch.ones(1, 64), torch.ones(10, 64)
     references[:, 0] += torch.linspace(2e-4, 1e-4, 10)
     in_float32 = (F.normalize(query) @ F.normalize(references).T).argsort(descending=True)
     expected = list(range(9, -1, -1))
-    assert in_float32[0].tolist() != expected  # the trap is one
+    assert in_float32[0].tolist() != expected  # float32 alone would fail here
     references = torch.cat([references, torch.randn(50, 64)])
     assert nearest_frames(query, references, 10, 1, 16)[0].tolist() == expected
 
 
-def test_a_query_does_not_hang_on_its_company():
+def test_a_query_gives_the_same_alone_and_in_a_batch():
     queries, references = clustered(200, 1), clustered(3000, 2)
     together = nearest_frames(queries, references, 4, 64, 500)
     alone = [nearest_frames(query[None], references, 4, 64, 500) for query in queries]
@@ -104,11 +104,11 @@ def test_memory_is_bounded_by_the_blocks():
     assert largest.numel <= max(128 * 1024, 1024 * 32, bookkeeping)
     with LargestTensor() as largest:
         nearest_frames(queries, references, 4, query_block=2000, reference_block=20_000)
-    assert largest.numel == 2000 * 20_000  # the measure sees a whole matrix
+    assert largest.numel == 2000 * 20_000  # the measure finds a whole matrix
 
 
 def peak_bytes(run):
-    """Most bytes held during a call, besides those held before."""
+    """Largest number of bytes allocated during a call."""
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         run()
     changes = [e.nbytes() for e in profile.kineto_results.events() if e.name() == "[memory]"]
@@ -146,19 +146,19 @@ def test_faiss_recall():
     pytest.importorskip("faiss")
     queries, references = clustered(300, 1), clustered(8000, 2)
     index = FaissIndex(references)
-    assert index.num_lists > 2 * index.num_probes  # it does leave something out
+    assert index.num_lists > 2 * index.num_probes  # some lists are not searched
     assert recall(index, queries, references) > 0.95
     assert recall(FaissIndex(references, num_probes=1), queries, references) < 0.9
 
 
-def test_faiss_is_exact_where_it_looks_everywhere():
+def test_faiss_is_exact_if_it_searches_all_lists():
     pytest.importorskip("faiss")
     queries, references = clustered(100, 1), clustered(1000, 2).half()
     index = FaissIndex(references, num_lists=10, num_probes=10)
     assert torch.equal(index.nearest(queries, 4), nearest_frames(queries, references, 4))
 
 
-def test_faiss_never_gives_less_than_k():
+def test_faiss_always_gives_k_neighbours():
     pytest.importorskip("faiss")
     references = clustered(400, 2)
     found = FaissIndex(references, num_lists=10, num_probes=1).nearest(clustered(20, 1), 200)
@@ -176,12 +176,12 @@ def test_faiss_of_few_frames():
         FaissIndex(references, num_lists=4)
 
 
-def test_without_faiss_the_line_says_what_to_do(monkeypatch):
+def test_the_error_without_faiss_has_a_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match="pip install faiss-cpu"):
         FaissIndex(torch.randn(50, 8))
 
 
-def test_faiss_is_not_imported_until_it_is_used():
+def test_faiss_is_imported_at_its_first_use():
     code = "import sys, focalcodec.conversion; sys.exit('faiss' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

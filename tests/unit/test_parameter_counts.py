@@ -1,4 +1,4 @@
-"""The paper's models, built without memory: tensors, shapes and sizes of the published ones."""
+"""The paper's models, on the meta device: tensors, shapes and sizes of the published ones."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_generation_2_stays():
 def test_published_sizes(down, up, parameters, token_rate, bitrate):
     """The published counts are generation 2's.
 
-    Generation 1's 354 tensors hold 2,048 more: `encoder.encoder.norm`, which nothing reads.
+    Generation 1's 354 tensors have 2,048 more: `encoder.encoder.norm`, which is not used.
     """
     codec = published_codec(down, up)
     assert sum(parameter.numel() for parameter in codec.parameters()) == parameters

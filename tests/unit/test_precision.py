@@ -1,4 +1,4 @@
-"""Precision: what is rounded, what is not, and how far the results may move."""
+"""Precision: which values are rounded, and how much the results may change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from small_codecs import golden_codec, golden_tensors, logmel_codec
 from focalcodec.errors import UserError
 from focalcodec.precision import PRECISIONS, set_precision
 
-# (codec, least share of tokens that bf16 leaves alone): random weights, so many bits are near 0
+# codec -> smallest share of equal tokens in bf16: with random weights many bits are near 0
 CASES = {"tiny_50hz": 0.85, "tiny_50hz_causal": 0.85}
 
 

@@ -1,4 +1,4 @@
-"""Reference sets: made of signals and files, kept in a file, refused where they do not fit."""
+"""Reference sets: from signals and files, in a file, refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ def test_from_files_gives_the_feats_of_each_file(files):
     assert reference.seconds == pytest.approx(1.5)
 
 
-def test_rates_are_brought_to_the_encoder():
+def test_signals_are_resampled_for_the_encoder():
     codec = logmel_codec()
     sig = noise(24000)
     reference = ReferenceSet.from_sigs(codec, [sig], sample_rate=24000)
-    heard = resample(sig[None], 24000, 16000)[0][0]
-    assert torch.equal(reference.feats, ReferenceSet.from_sigs(codec, [heard]).feats)
+    resampled = resample(sig[None], 24000, 16000)[0][0]
+    assert torch.equal(reference.feats, ReferenceSet.from_sigs(codec, [resampled]).feats)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.5])
 def test_windows_change_nothing(seconds):
-    """The context of a log-mel frame ends: in windows it is what it is in the whole."""
+    """A log-mel frame has a finite context, so windows give the frames of the whole."""
     codec = logmel_codec()
     sig = noise(40007)
     whole = ReferenceSet.from_sigs(codec, [sig])
@@ -84,7 +84,7 @@ def test_float16_takes_half_the_space():
     torch.testing.assert_close(half.feats.float(), whole.feats, atol=1e-3, rtol=1e-3)
 
 
-def test_channels_are_a_choice(tmp_path):
+def test_the_policy_for_channels(tmp_path):
     import soundfile
 
     path = tmp_path / "stereo.wav"
@@ -113,7 +113,7 @@ def test_merge(files):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_what_is_saved_comes_back(tmp_path, files, dtype):
+def test_save_and_load(tmp_path, files, dtype):
     codec = golden_codec("tiny_50hz")
     reference = ReferenceSet.from_files(codec, files, dtype=dtype)
     reference.save(tmp_path / "new" / "a.safetensors")
@@ -126,8 +126,8 @@ def test_what_is_saved_comes_back(tmp_path, files, dtype):
     assert torch.equal(again.nearest(queries, 4), reference.nearest(queries, 4))
 
 
-def test_a_loaded_set_is_mapped_not_read(tmp_path):
-    """Opened for one frame, a file of 128 MB does not come into memory."""
+def test_a_loaded_set_is_memory_mapped(tmp_path):
+    """One frame of a file of 128 MB is read without the rest."""
     feats = torch.zeros(2**17, 256)
     ReferenceSet(feats, {"float32": "0"}).save(tmp_path / "big")
     code = """
@@ -194,7 +194,7 @@ def test_nan_in_a_file_is_refused(tmp_path):
         ReferenceSet.load(path)
 
 
-# -- whose feats --------------------------------------------------------------------------------
+# -- the encoder of a set -----------------------------------------------------------------------
 
 
 def wavlm_codec(seed):

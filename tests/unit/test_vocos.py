@@ -42,7 +42,7 @@ def test_published_size() -> None:
 @pytest.mark.parametrize("n_fft, hop", [(1024, 320), (64, 16), (64, 32), (60, 20)])
 @torch.no_grad()
 def test_inverse_stft(n_fft: int, hop: int) -> None:
-    """Analysis with torch, synthesis with the head's basis: the signal comes back."""
+    """Analysis with torch, then synthesis with the head's basis, restores the signal."""
     torch.manual_seed(0)
     head = ISTFTHead(1, n_fft, hop)
     sig = torch.randn(2, 12 * hop, dtype=torch.float64)
@@ -57,7 +57,7 @@ def test_inverse_stft(n_fft: int, hop: int) -> None:
         return_complex=True,
     ).mT
     log_magnitude, phase = spectrum.abs().clamp(min=1e-12).log(), spectrum.angle()
-    # The projection is bypassed: what it would give stands in its place.
+    # The projection is bypassed: the input is its output.
     head.proj = torch.nn.Identity()
     head.proj.weight = torch.zeros(1, dtype=torch.float64)
     head.double()

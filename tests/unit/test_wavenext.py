@@ -49,7 +49,7 @@ def test_alone_equals_padded(lengths: list[int], causal: bool, train: bool) -> N
         assert (rec_sig[i, samples[i] :] == 0).all()
 
 
-def test_causal_sees_no_future() -> None:
+def test_causal_output_does_not_depend_on_the_future() -> None:
     decoder = WaveNeXt(**TINY)
     feats = torch.randn(1, 12, 6)
     changed = feats.clone()

@@ -74,7 +74,7 @@ def test_defaults_are_the_first_six_layers_of_large():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_config_makes_the_same_encoder(variant):
+def test_an_encoder_from_its_config_is_the_same(variant):
     encoder = tiny(variant)
     config = json.loads(json.dumps(encoder.config))
     assert set(VARIANTS[variant]) <= set(config)
@@ -138,7 +138,7 @@ def test_gradients_ignore_padding(variant):
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 
 
-def test_bias_follows_its_table():
+def test_bias_changes_with_its_table():
     encoder = tiny("large").eval()
     sig = torch.randn(1, 3000)
     with torch.no_grad():
@@ -150,11 +150,11 @@ def test_bias_follows_its_table():
     assert not torch.allclose(before, after)
 
 
-def test_causal_frames_do_not_see_beyond_their_chunk():
+def test_causal_frames_do_not_depend_on_later_chunks():
     encoder = tiny("causal").eval()
     sig = torch.randn(1, 320 * 12)
     changed = sig.clone()
-    # chunks are of 2 frames, the last sample that frame i sees is 320 i: frame 9 stays
+    # chunks have 2 frames, and 320 i is the last sample of frame i: frame 9 does not change
     changed[:, 320 * 9 + 1 :] += 1.0
     with torch.no_grad():
         before, after = encoder(sig)[0], encoder(changed)[0]

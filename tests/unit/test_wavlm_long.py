@@ -1,4 +1,4 @@
-"""Long audio in WavLM: blocks of frames and of queries change nothing but the memory."""
+"""Long audio in WavLM: blocks of frames and of queries change only the memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from focalcodec.nn.wavlm_attention import Surroundings, attend, chunk_mask
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks so small that a second of audio has many, and clips end in the middle of one."""
+    """Small blocks: a second of audio has many, and clips end in the middle of one."""
     monkeypatch.setitem(wavlm_extractor._BLOCK_BYTES, "cpu", 12000)
     monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", 300)
     monkeypatch.setattr(layers, "_CPU_FRAMES", 7)
@@ -65,7 +65,7 @@ def test_attention_in_blocks_is_plain_attention(monkeypatch, budget, causal, pad
 
 @pytest.mark.parametrize("causal", [None, (4, 9)])
 def test_attention_of_one_clip_in_float32_without_gradients(monkeypatch, causal):
-    """Takes the products of oneDNN where it is there: the same as those of `@`."""
+    """The products of oneDNN, where it is available, equal those of `@`."""
     monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", 37 * 5)
     tensors = [tensor.float() for tensor in heads(1, 37)]
     around = Surroundings(tensors.pop(), None, *(causal or (None, None)))
@@ -73,7 +73,7 @@ def test_attention_of_one_clip_in_float32_without_gradients(monkeypatch, causal)
         torch.testing.assert_close(attend(*tensors, around), plain_attention(*tensors, around))
 
 
-def test_causal_blocks_leave_out_what_no_query_sees():
+def test_causal_blocks_leave_out_keys_outside_every_window():
     around = Surroundings(torch.zeros(1, 1999), chunk_size=4, window_size=16)
     assert around.keys(slice(100, 110)) == slice(88, 112)
     assert around.keys(slice(0, 10)) == slice(0, 12)

@@ -30,7 +30,7 @@ def refused(match, source, **kwargs):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of a checkpoint, to be spoilt."""
+    """A copy of a checkpoint, to be damaged."""
     return Path(shutil.copytree(GOLDEN["tiny_50hz"], tmp_path / "codec"))
 
 
@@ -67,7 +67,7 @@ def test_round_trip(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_saved_config_keeps_what_was_published(name):
+def test_saved_config_keeps_the_published_keys(name):
     published = json.loads((GOLDEN[name] / "config.json").read_text())
     config = golden_codec(name).config
     assert config.keys() == published.keys()
@@ -95,7 +95,7 @@ def test_saving_replaces_and_leaves_nothing_else(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_files_are_as_readable_as_any_other(tmp_path):
+def test_files_have_the_usual_permissions(tmp_path):
     logmel_codec().save_pretrained(tmp_path / "codec")
     (tmp_path / "ordinary").touch()
     modes = {
@@ -117,7 +117,7 @@ def test_a_failed_save_leaves_the_old_files(folder, monkeypatch):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_saving_where_a_file_is(tmp_path):
+def test_saving_over_a_file(tmp_path):
     (tmp_path / "file").touch()
     for target in (tmp_path / "file", tmp_path / "file" / "codec"):
         with pytest.raises(UserError, match="a file is in the way"):
@@ -148,7 +148,7 @@ def test_weights_in_float16(name, tmp_path):
 
 
 @pytest.mark.parametrize("value", [1e6, 3e-8, float("inf"), float("nan")])
-def test_what_float16_can_not_hold_stays(value):
+def test_values_that_float16_can_not_hold_stay(value):
     tensors = {"large": torch.tensor([1.0, value]), "small": torch.tensor([value, value])}
     stored = stored_tensors(tensors, "float16")
     kept = {name for name, tensor in stored.items() if tensor.dtype == torch.float32}

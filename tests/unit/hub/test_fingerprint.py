@@ -1,4 +1,4 @@
-"""A model's hash follows its weights and configuration and nothing else; stored hashes hold."""
+"""A model's hash depends on weights and configuration only; stored hashes are still valid."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def wavlm(seed: int) -> WavLM:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_a_saved_copy_has_the_same(name: str, tmp_path: Path) -> None:
+def test_a_saved_copy_has_the_same_hash(name: str, tmp_path: Path) -> None:
     """The published layout of generation 1 and our own are one model."""
     codec = golden_codec(name)
     codec.save_pretrained(tmp_path)
     assert weights_sha256(FocalCodec.from_pretrained(tmp_path)) == weights_sha256(codec)
 
 
-def test_other_weights_or_another_configuration_have_another() -> None:
+def test_other_weights_or_another_configuration_change_the_hash() -> None:
     fingerprints = {weights_sha256(golden_codec(name)) for name in GOLDEN}
     assert len(fingerprints) == len(GOLDEN)
     codec = FocalCodec.from_pretrained(GOLDEN["tiny_50hz"])
@@ -57,7 +57,7 @@ def test_other_weights_or_another_configuration_have_another() -> None:
 
 
 def test_the_description_in_an_early_run_is_still_read() -> None:
-    """Its hash has another rule than that of today, and is refused for another encoder."""
+    """Its hash follows the early rule, and does not match another encoder."""
     stored = json.loads((EARLY / "encoder.json").read_text(encoding="utf-8"))
     encoder = golden_codec("tiny_50hz").encoder
     assert is_described(encoder, stored) and is_described(encoder, describe_encoder(encoder))
@@ -82,7 +82,7 @@ def test_an_early_reference_set_and_cache_are_still_used(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("now", [torch.float16, torch.bfloat16])
-def test_precision_makes_no_other_encoder(now: torch.dtype) -> None:
+def test_an_encoder_is_the_same_in_every_precision(now: torch.dtype) -> None:
     encoder, other = wavlm(0), wavlm(1)
     low, low_other = copy.deepcopy(encoder).to(now), copy.deepcopy(other).to(now)
     check_same_encoder(encoder_identity(encoder), low)

@@ -1,4 +1,4 @@
-"""The codec of the package by its name, and the model that commands take when none is named."""
+"""The codec of the package by its name, and the default model of commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHER = str(GOLDEN["tiny_12_5hz"])
 
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with a small codec called demo; a folder of that name lies where commands run."""
+    """A package with a small codec called demo, and a folder of that name."""
     monkeypatch.setattr("focalcodec.hub.locations.FOLDER", GOLDEN["tiny_50hz"])
     (tmp_path / "here" / "demo").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
@@ -73,7 +73,7 @@ def test_a_folder_of_that_name_is_named_by_its_path(demo: Path) -> None:
 
 
 def test_a_run_keeps_its_name(demo: Path) -> None:
-    """Folders are stored whole, for a run is read from other places; the package is anywhere."""
+    """Folders are stored as full paths, because a run is read from other places; demo is not."""
     assert _with_whole_paths({"init_from": "demo"}, "") == ""
     assert str(demo) in _with_whole_paths({"init_from": "./demo"}, "")
 
@@ -107,7 +107,7 @@ def test_info_download_and_convert(demo: Path, capsys: pytest.CaptureFixture) ->
 
 
 def test_its_token_files_find_it(demo: Path, capsys: pytest.CaptureFixture) -> None:
-    """By the hash: whatever they call the model, and whatever the default is."""
+    """By the hash: the model's name in the file and the default have no influence."""
     shutil.copytree(GOLDEN["tiny_50hz"], "renamed")
     for model, name in (("demo", "demo"), ("renamed", "renamed")):
         assert main(["encode", "a.wav", f"{name}.fct", "--model", model]) == 0
@@ -163,7 +163,7 @@ def test_default_of_a_corpus(demo: Path, capsys: pytest.CaptureFixture) -> None:
     assert "tokens of demo" in capsys.readouterr().err
 
 
-def test_default_with_several_processes_is_told_once(
+def test_default_with_several_processes_is_printed_once(
     demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     shutil.copy("a.wav", "b.wav")
@@ -179,7 +179,7 @@ def test_default_with_several_processes_is_told_once(
     assert capsys.readouterr().err.count("using the") == 1
 
 
-def test_default_is_the_published_one_where_it_can_be_had(
+def test_default_is_the_published_codec_if_the_hub_has_it(
     demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert chosen(revision="v1") == DEFAULT_MODEL
@@ -206,7 +206,7 @@ def test_default_of_a_package_without_demo(
     assert capsys.readouterr().err.startswith("focalcodec: error: ")
 
 
-def test_the_hub_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_the_hub_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     hub_api = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub_api, "HfApi", lambda: SimpleNamespace(model_info=wait_for_ever))
     assert locations.hub_problem("x/y", seconds=0.05) == "no answer within 0.05 s"

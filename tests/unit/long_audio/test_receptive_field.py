@@ -1,4 +1,4 @@
-"""The reach of every part is what its gradients say: no frame less, no frame more."""
+"""The context of each part is exactly the frames with a gradient."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from focalcodec.wavlm import WavLM
 
 
 def reach(part: nn.Module, x: Tensor, frame: int, per_frame: int, hop: int = 1) -> tuple[int, int]:
-    """Input frames before and after `frame` that change what comes out of it.
+    """Input frames before and after `frame` that change its output.
 
-    `per_frame` input items make a frame, and `hop` output items come of it.
+    A frame has `per_frame` input items and `hop` output items.
     """
     x.requires_grad_(True)
     y = part(x)[0]
@@ -32,7 +32,7 @@ def reach(part: nn.Module, x: Tensor, frame: int, per_frame: int, hop: int = 1) 
 
 
 def without_mean(part: nn.Module, causal: bool) -> nn.Module:
-    """Close the gate of the mean over time: what is left are convolutions."""
+    """Set the gate of the mean over time to zero: only convolutions are left."""
     for name, parameter in part.named_parameters():
         if not causal and "modulation.in_proj" in name:
             parameter.data[-1:] = 0.0

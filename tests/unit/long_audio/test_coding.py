@@ -1,9 +1,11 @@
-"""Recordings of any length: one window is the whole pass, and seams can't be heard."""
+"""Recordings of any length: one window equals the whole pass, and seams are inaudible."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from focalcodec import FocalCodec, UserError
@@ -13,12 +15,15 @@ from focalcodec.data.corpus import embedded_corpus
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.long_audio.coding import (
+    WindowPlan,
+    cut_windows,
     decode_blocks,
     decompress_blocks,
     encode_blocks,
+    plan_windows,
     vocode_blocks,
 )
-from focalcodec.long_audio.receptive_field import part_context
+from focalcodec.long_audio.receptive_field import Context, part_context
 from focalcodec.vocos import Vocos
 from tests.unit.small_codecs import OFFLINE, golden_codec
 
@@ -31,7 +36,7 @@ def speech() -> Tensor:
 
 
 def lively_codec(factors: tuple[int, ...] = (1, 1, 1)) -> FocalCodec:
-    """Codec of random weights large enough that speech makes hundreds of different tokens."""
+    """Codec with random weights so large that speech gives hundreds of different tokens."""
     torch.manual_seed(0)
     codec = FocalCodec(
         LogMel(),
@@ -47,7 +52,7 @@ def lively_codec(factors: tuple[int, ...] = (1, 1, 1)) -> FocalCodec:
 
 
 def without_mean(codec: FocalCodec) -> FocalCodec:
-    """Copy of a codec whose focal blocks do not see the mean over time."""
+    """Copy of a codec whose focal blocks do not use the mean over time."""
     copy = FocalCodec.from_config(codec.config)
     copy.load_state_dict(codec.state_dict())
     for name, parameter in copy.named_parameters():
@@ -68,7 +73,7 @@ def test_one_window_is_the_whole_pass(name: str, speech: Tensor) -> None:
 
 @pytest.mark.parametrize("factors", [(1, 1, 1), (2, 1, 1), (2, 2, 1)])
 def test_convolutions_give_the_same_in_windows(factors: tuple[int, ...], speech: Tensor) -> None:
-    """Without the mean over time nothing but the window's edges could make a difference."""
+    """Without the mean over time only the edges of windows could change the output."""
     codec = without_mean(lively_codec(factors))
     toks, _ = codec.encode(speech[None])
     assert len(toks.unique()) > 100
@@ -80,7 +85,7 @@ def test_convolutions_give_the_same_in_windows(factors: tuple[int, ...], speech:
 
 
 def test_too_little_context_would_show(speech: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: with less than the receptive field the tokens differ."""
+    """A control of the test above: with less than the receptive field the tokens differ."""
     codec = without_mean(lively_codec())
     toks, _ = codec.encode(speech[None])
     real = part_context
@@ -95,14 +100,14 @@ def test_too_little_context_would_show(speech: Tensor, monkeypatch: pytest.Monke
 
 
 def test_causal_windows_begin_at_chunks(speech: Tensor) -> None:
-    """With every layer's reach inside the context, a causal codec gives the same in windows."""
+    """A causal codec gives the same in windows that hold the reach of every layer."""
     codec = golden_codec("tiny_50hz_causal")
     assert part_context(codec.encoder).align == 4
     toks, _ = codec.encode(speech[None])
     windowed = torch.cat(list(encode_blocks(codec, [speech], window_seconds=8.0)))
     assert windowed.shape == toks[0].shape
     agreement = (windowed == toks[0]).float().mean()
-    assert agreement > 0.99, "attention counts once, two layers see a little further"
+    assert agreement > 0.99, "attention counts once, two layers reach a little further"
     rec_sig = torch.cat(list(decode_blocks(codec, toks[0], window_seconds=8.0)))
     whole = codec.decode(toks)[0]
     torch.testing.assert_close(rec_sig, whole, rtol=0.0, atol=1e-4)
@@ -110,7 +115,7 @@ def test_causal_windows_begin_at_chunks(speech: Tensor) -> None:
 
 @pytest.mark.parametrize("factors", [(1, 1, 1), (2, 2, 1)])
 def test_no_clicks_at_seams(factors: tuple[int, ...], speech: Tensor) -> None:
-    """A click is a large second difference: none at the seams that is not everywhere."""
+    """A click is a large second difference: those at the seams are not larger than others."""
     codec = lively_codec(factors)
     toks = codec.encode(speech[None])[0][0]
     whole = codec.toks_to_sig(toks[None])[0]
@@ -127,11 +132,11 @@ def test_no_clicks_at_seams(factors: tuple[int, ...], speech: Tensor) -> None:
     samples_per_tok = 320 * codec.compressor.factor
     pieces = torch.tensor_split(toks, [cut // samples_per_tok for cut in cuts])
     hard = torch.cat([codec.toks_to_sig(piece[None])[0] for piece in pieces])
-    assert seams_to_rest(hard) > 1.2, "the measure hears pieces that were decoded apart"
+    assert seams_to_rest(hard) > 1.2, "the measure detects pieces that were decoded separately"
 
 
-def test_features_are_faded_into_each_other(speech: Tensor) -> None:
-    """From frame to frame the features move no further than those of the whole pass."""
+def test_features_of_windows_are_cross_faded(speech: Tensor) -> None:
+    """From frame to frame the features do not change more than those of the whole pass."""
     codec = lively_codec()
     toks = codec.encode(speech[None])[0][0]
     qfeats = torch.cat(list(decompress_blocks(codec, toks, window_seconds=4.0)))
@@ -171,3 +176,49 @@ def test_bad_input_is_refused() -> None:
         list(decode_blocks(codec, torch.zeros(5, dtype=torch.int64), num_samples=10**6))
     with pytest.raises(UserError, match="window_seconds=0.5"):
         list(encode_blocks(codec, [torch.zeros(16000)], window_seconds=0.5))
+
+
+# -- windows over a stream ------------------------------------------------------------------------
+
+
+@given(
+    length=st.integers(1, 200),
+    block=st.integers(1, 50),
+    left=st.integers(0, 8),
+    right=st.integers(0, 8),
+    kept=st.integers(1, 20),
+)
+def test_every_frame_once_with_its_context(
+    length: int, block: int, left: int, right: int, kept: int
+) -> None:
+    plan = WindowPlan(left + kept + right, left, right)
+    frames: list[int] = []
+    for items, start, stop in cut_windows(torch.arange(length).split(block), plan):
+        window = items.tolist()
+        assert len(window) <= plan.size
+        for frame in window[start:stop]:
+            assert window[0] <= max(0, frame - left)
+            assert window[-1] >= min(length - 1, frame + right)
+            frames.append(frame)
+    assert frames == list(range(length))
+
+
+@given(length=st.integers(1, 300), align=st.integers(1, 5), per_frame=st.integers(1, 4))
+def test_windows_begin_at_multiples(length: int, align: int, per_frame: int) -> None:
+    plan = plan_windows(Context(3, 2, align), frame_rate=1.0, window_seconds=25.0)
+    for items, start, stop in cut_windows([torch.arange(length)], plan, per_frame):
+        assert int(items[0]) % (align * per_frame) == 0
+        assert start % align == 0 and (stop is None or stop % align == 0)
+
+
+def test_a_short_stream_is_one_window() -> None:
+    plan = WindowPlan(10, 3, 3)
+    (window,) = cut_windows(torch.arange(10).split(3), plan)
+    assert window.items.tolist() == list(range(10)) and (window.start, window.stop) == (0, None)
+    assert len(list(cut_windows([torch.arange(11)], plan))) == 2
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 1.2, float("nan"), float("inf")])
+def test_a_window_of_context_alone_is_refused(seconds: float) -> None:
+    with pytest.raises(UserError, match="this model needs 1.2 s of context; give 2 or more"):
+        plan_windows(Context(30, 30), frame_rate=50.0, window_seconds=seconds)
