@@ -58,10 +58,10 @@ class BinarySphericalQuantizer(nn.Module):
         mask = None if lengths is None else valid_mask(lengths, lats.shape[1])
         if mask is not None:
             lats = zero_padding(lats, mask)
-        codes = self.lats_to_codes(lats)  # (B, N, L), the signs over sqrt(L): equation 4
-        toks = self.codes_to_toks(codes)  # (B, N), the signs as bits
+        codes = self.lats_to_codes(lats)  # (B, N, L): signs / sqrt(L)
+        toks = self.codes_to_toks(codes)  # (B, N): the signs as bits of an integer
         if self.training:
-            unit = project_to_sphere(lats)  # (B, N, L) on the unit sphere: equation 3
+            unit = project_to_sphere(lats)  # (B, N, L): points on the unit sphere
             codes = unit + (codes - unit).detach()  # straight-through gradient
         if mask is not None:
             toks, codes = zero_padding(toks, mask), zero_padding(codes, mask)
@@ -218,10 +218,10 @@ def _bit_entropy(logits: Tensor) -> Tensor:
 
 def _joint_log_probs(logits: Tensor) -> Tensor:
     """Log-probabilities of all 2^l values of l independent bits: (n, l) to (n, 2^l)."""
-    joint = logits.new_zeros(len(logits), 1)
-    both = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)
+    joint = logits.new_zeros(len(logits), 1)  # (n, 1): no bits yet
+    both = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)  # (n, l, 2)
     for bit in range(logits.shape[1]):
-        joint = (joint[:, :, None] + both[:, None, bit]).flatten(1)
+        joint = (joint[:, :, None] + both[:, None, bit]).flatten(1)  # twice as many values
     # e^-43 is negligible beside the other values; the products of two halves are then never
     # denormal numbers, which cost a CPU ten times as much.
     return joint.clamp(min=-43.0)
@@ -234,11 +234,11 @@ def _floor_correction(first: Tensor, second: Tensor) -> Tensor:
     codes of each b_j (`second`) below the floor are a prefix, so two running sums give the answer
     in O(2^(L/2)) memory instead of 2^L.
     """
-    ascending = first.sort(dim=-1).values
+    ascending = first.sort(dim=-1).values  # (n, A)
     prob = ascending.exp()
     zero = prob.new_zeros(len(prob), 1)
-    mass = torch.cat([zero, prob.cumsum(dim=-1)], dim=-1)
+    mass = torch.cat([zero, prob.cumsum(dim=-1)], dim=-1)  # (n, A + 1)
     weighted = torch.cat([zero, (prob * ascending).cumsum(dim=-1)], dim=-1)
-    room = LOG_FLOOR - second
-    count = torch.searchsorted(ascending.detach(), room.detach())
+    room = LOG_FLOOR - second  # (n, B): a_i below it give p < 1e-5
+    count = torch.searchsorted(ascending.detach(), room.detach())  # (n, B): length of the prefix
     return (second.exp() * (weighted.gather(1, count) - room * mass.gather(1, count))).sum(dim=-1)

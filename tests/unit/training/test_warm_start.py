@@ -19,11 +19,18 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.training.discriminators import Discriminators
-from focalcodec.training.warm_start import Source, freeze, initialise, load_source
+from focalcodec.training.warm_start import (
+    Source,
+    freeze,
+    gives_feats_of,
+    initialise,
+    load_source,
+)
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
-from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors
+from tests.unit.small_codecs import DATA, GOLDEN, golden_codec, golden_tensors
 from tests.unit.training import tiny
 
 ONE_EPOCH = {"number_of_epochs": 1}
@@ -250,3 +257,23 @@ def test_nothing_is_copied_where_one_part_is_refused() -> None:
 def test_freeze_refuses(names: Any, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         freeze(parts(), names)
+
+
+def test_encoders_of_early_runs_are_recognised() -> None:
+    """Early runs stored another hash; a student's teacher may be described by either rule."""
+    early = json.loads((DATA / "stored_early" / "encoder.json").read_text(encoding="utf-8"))
+    encoder, other = golden_codec("tiny_50hz").encoder, golden_codec("tiny_12_5hz").encoder
+    now = describe_encoder(encoder)
+    assert early["sha256"] != now["sha256"]
+    student = LogMel(n_mels=4)
+    for trained_on in (early, now):
+        source = Source("old", {}, lambda: encoder, trained_on)
+        assert source.encoder is encoder
+        assert gives_feats_of(encoder, source) and not gives_feats_of(other, source)
+        for teacher in (early, now):
+            student.teacher = teacher
+            assert gives_feats_of(student, source)
+        student.teacher = describe_encoder(other)
+        assert not gives_feats_of(student, source)
+    with pytest.raises(UserError, match="trained on another encoder"):
+        _ = Source("old", {}, lambda: other, early).encoder
