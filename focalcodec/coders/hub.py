@@ -266,6 +266,7 @@ def _find(source: str) -> Path:
 
 def _weights_sha256(folder: Path) -> str:
     """Return the hash of a checkpoint's file, or of the hashes of its files."""
+    # Sorted, so that the hash does not depend on the file system.
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UserError(

@@ -41,6 +41,9 @@ class _Place(NamedTuple):
     window_seconds: float
 
 
+# Modules of coders are imported only when one is loaded, because each needs other packages.
+
+
 def _hub(name: str, repository: str) -> Callable[[CodecSpec, _Place], Coder]:
     def make(spec: CodecSpec, place: _Place) -> Coder:
         from focalcodec.coders import hub
@@ -102,6 +105,7 @@ def parse_spec(text: str) -> CodecSpec:
     'models/mimi'
     """
     label, has_label, name = text.partition("=")
+    # A folder may have "=" in its name.
     if not has_label or Path(text).expanduser().is_dir():
         label, name = "", text
     if not name:
@@ -136,8 +140,7 @@ def parse_specs(texts: Sequence[str]) -> tuple[CodecSpec, ...]:
     for spec, text in zip(specs, texts, strict=True):
         if names[spec.folder.lower()] > 1:
             raise UserError(
-                f"codecs: {text}: another is called {spec.label} too; give it a name of its own,"
-                f" NAME={text}"
+                f"codecs: {text}: another codec has the label {spec.label}; give NAME={text}"
             )
     return specs
 

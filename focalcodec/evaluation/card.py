@@ -59,6 +59,7 @@ def finish_card(
         for judge in loaded.judges
     }
     ids = {clip.id for clip in clip_set.clips}
+    # Other processes may still code or score some clips.
     if any(ids - records.keys() for records in (coded, *judged.values())):
         return None
     clips = [_clip_row(clip, judged) for clip in clip_set.clips]
@@ -243,6 +244,7 @@ def _write_toks(folder: CodecFolder, coded: Mapping[str, Mapping[str, Any]]) -> 
     """Write the tokens of each clip, by the name of its audio file, for `numpy.load`."""
     files = {clip.id: clip.file for clip in folder.clip_set.clips}
     rows = {files[name]: record["toks"] for name, record in coded.items() if "toks" in record}
+    # An earlier codec of the same name may have left tokens.
     (folder.path / "toks.npz").unlink(missing_ok=True)
     if not rows:
         return

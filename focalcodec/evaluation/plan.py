@@ -80,6 +80,7 @@ class EvaluationPlan:
         """Return the batches of one process, each of clips of similar length, longest first."""
         clips = clip_set.clips
         short = {i: c.seconds for i, c in enumerate(clips) if c.seconds <= self.window_seconds}
+        # A clip longer than a window is a batch of its own.
         batches = [[i] for i in range(len(clips)) if i not in short]
         batches += plan_batches(short, self.batch_seconds)
         return [[clips[i] for i in batch] for batch in batches[shard.index :: shard.count]]
@@ -156,6 +157,7 @@ class _Records:
     def _read(self, name: str, key: str) -> dict[str, dict[str, Any]]:
         ids = {clip.id for clip in self.clip_set.clips}
         records = {}
+        # All processes' files, of this run and of earlier ones with another number of processes.
         for path in sorted((self.path / "records").glob(f"{name}.*.jsonl")):
             for record in _lines(path):
                 if record.get("key") == key and record.get("id") in ids:
@@ -167,6 +169,7 @@ class _Records:
         path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(record, allow_nan=False) + "\n"
         with path.open("ab") as file:
+            # After a kill the last line may be incomplete.
             if file.tell() and not _ends_in_newline(path):
                 line = "\n" + line
             file.write(line.encode("ascii"))

@@ -83,6 +83,7 @@ def evaluate(
     if not loaded.coders:
         raise UserError("; ".join(loaded.refused.values()))
     plan.out.mkdir(parents=True, exist_ok=True)
+    # Processes that end at the same time must not write the same card.
     with FileLock(plan.out / ".lock"):
         cards = []
         for clip_set in plan.sets:
@@ -108,6 +109,7 @@ def print_outcome(plan: EvaluationPlan, outcome: Outcome) -> None:
 def do_share(plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard) -> Loaded:
     """Code and score the batches of one process."""
     loaded = Loaded()
+    # Codecs run one after the other, then the judges, so that only one codec is in memory.
     for spec in plan.codecs:
         try:
             coder = load_coder(spec, torch.device(plan.device), plan.window_seconds)
@@ -165,7 +167,7 @@ def code_set(
 def code_batch(coder: Coder, batch: Sequence[EvalClip]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Code the input of each clip; yield rec_sig (T,) and its record."""
     sigs = [_read(clip.input) for clip in batch]
-    lengths = torch.tensor([len(sig) for sig in sigs])
+    lengths = torch.tensor([len(sig) for sig in sigs])  # (B,)
     coded = coder.code(pad_sequence(sigs, batch_first=True), SAMPLE_RATE, lengths)
     for index, end in enumerate(coded.lengths.tolist()):
         record: dict[str, Any] = {"bits": coded.bits[index] if coded.bits else None}
@@ -221,6 +223,7 @@ def judge_set(
             left = [(judge, key, done) for judge, key, done in todo[spec] if not ids <= done]
             if not left:
                 continue
+            # Audio is read once for all judges.
             clips = [judged_clip(plan, clip_set, folders[spec], clip) for clip in batch]
             for judge, key, done in left:
                 for clip, verdict in zip(batch, judge.score(clips), strict=True):

@@ -208,6 +208,7 @@ def _manifest_rows(path: Path, options: SetOptions) -> list[dict[str, Any]]:
 def _clips(
     source: str | Path, rows: Sequence[dict[str, Any]], options: SetOptions
 ) -> tuple[EvalClip, ...]:
+    # A file may be the voice of many clips; it is hashed once.
     hashes: dict[str, str] = {}
 
     def sha256(paths: Iterable[str]) -> str:
@@ -224,6 +225,7 @@ def _clips(
         if source_wav != row["wav"]:
             _check_lengths(row["wav"], info, source_wav)
         name = safe_file_name(row["ID"])
+        # Different ids may give one file name, also where file systems ignore case.
         while name.lower() in names:
             name += "_"
         names[name.lower()] = None
@@ -284,6 +286,7 @@ def _pairs(source: str | Path, clips: Sequence[EvalClip], seed: int) -> list[Eva
             by_speaker[others[key(0) % len(others)]], key=lambda c: stable_seed(seed, c.id)
         )
         target = own.pop(key(1) % len(own))
+        # Sorted, so that clips of one target speaker share a cached voice.
         voice = tuple(sorted(c.reference for c in own[:VOICE_CLIPS]))
         paired.append(replace(clip, target=target.reference, voice=voice))
     return paired

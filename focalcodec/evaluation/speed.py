@@ -38,6 +38,7 @@ def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> d
     by_length = sorted(clip_set.clips, key=lambda clip: (clip.seconds, clip.id))
     start = max(0, (len(by_length) - plan.speed_clips) // 2)
     paths = [clip.input for clip in by_length[start : start + plan.speed_clips]]
+    # In a process of its own, so that its peak memory is that of this codec alone.
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         threads = torch.get_num_threads()
         work = executor.submit(_measure, spec, paths, plan.device, plan.window_seconds, threads)
@@ -56,6 +57,7 @@ def _measure(
     for index, path in enumerate(paths):
         sig = read_audio(path, rate, channels="mix")[None]
         lengths = torch.tensor([sig.shape[1]])
+        # The first run of the first clip is the warm-up; it is not counted.
         for repeat in range(REPEATS + (index == 0)):
             sent, coding = _timed(lambda: coder.encode(sig, lengths), place)  # noqa: B023
             _, decoding = _timed(lambda: coder.decode(sent), place)  # noqa: B023

@@ -239,6 +239,7 @@ def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> Compar
     differences = []
     for column in columns:
         key = column["key"]
+        # A judge may have skipped a clip, for example in another language.
         both = [i for i in shared if all(key in part[i]["scores"] for part in rows)]
         sides = [_sums([part[i]["scores"][key] for i in both]) for part in rows]
         if len(both) < LEAST_CLIPS or not all(sum(weights) for _, weights in sides):

@@ -180,6 +180,7 @@ def _parts(card: Card) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _set_names(cards: Sequence[Card]) -> list[str]:
     """Return the name of each card's set, with its hash where other sets have the same name."""
+    # Sets of different probes may have one name: their clips differ by rule (a text, a label).
     names = [(card["probe"]["name"], card["set"]["name"]) for card in cards]
     hashes: dict[tuple[str, str], set[str]] = {}
     for name, card in zip(names, cards, strict=True):

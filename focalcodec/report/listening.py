@@ -122,6 +122,7 @@ def listening(
     clip = run.clips[index]
     if not clip.ref.is_file():
         raise UserError(f"{clip.ref}: missing; evaluate again")
+    # One scale for all versions, so that their spectrograms can be compared.
     top = float(mel_spectrogram(clip.ref, clip.seconds).max())
     about = f"{clip.seconds:.1f} seconds, 0 to 8 kHz"
     versions = [
@@ -161,6 +162,7 @@ def _recording(name: str, alt: str, path: Path, clip: ClipEntry, top: float) -> 
 
 
 def _flac(path: Path) -> str:
+    # Bytes are copied as they are: the page plays the same samples that the judges scored.
     content = path.read_bytes()
     if content[:4] != b"fLaC":
         raise UserError(f"{path}: not a FLAC file; evaluate again")

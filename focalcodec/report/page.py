@@ -158,7 +158,7 @@ def _usage(run: SetRun, codec: CodecRun) -> Usage | None:
     bits = token_bits(codec, toks)
     if bits > MOST_BITS or toks.min() < 0:
         return None
-    counts = np.bincount(toks, minlength=2**bits)
+    counts = np.bincount(toks, minlength=2**bits)  # (2^bits,)
     seen = int((counts > 0).sum())
     share = f"{seen:,} of {counts.size:,} codes of {codec.name} are used"
     return Usage(
@@ -234,7 +234,7 @@ def _render(context: dict[str, Any]) -> str:
         raise UserError('Jinja2 is not installed; pip install -e ".[eval]"') from error
     environment = Environment(
         loader=PackageLoader("focalcodec.report", "templates"),
-        autoescape=True,
+        autoescape=True,  # names and texts come from users' data
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -220,6 +220,7 @@ def place_labels(
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     taken += [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
     labels = []
+    # Greedy: each label takes the first free place, the nearest places first.
     for name, (x, y) in zip(names, places, strict=True):
         width = CHARACTER * len(name)
         choices = []

@@ -271,7 +271,7 @@ def test_names() -> None:
         ([""], "names none"),
         (["opus"], "opus:KBPS"),
         (["opus:6", "opus:6"], "NAME=opus:6"),
-        (["a=opus:6", "A=dac"], "a name of its own"),
+        (["a=opus:6", "A=dac"], "another codec has the label a"),
     ],
 )
 def test_wrong_names(texts: list[str], message: str) -> None:
