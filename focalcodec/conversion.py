@@ -134,13 +134,7 @@ class ReferenceSet(ReferenceFrames):
 
     @classmethod
     def merge(cls, sets: Iterable[ReferenceSet]) -> ReferenceSet:
-        """Join sets made by the same encoder, else a `UserError`, in the precision of the first.
-
-        Example
-        -------
-        >>> len(ReferenceSet.merge([ReferenceSet(torch.eye(3)), ReferenceSet(torch.ones(2, 3))]))
-        5
-        """
+        """Join sets made by the same encoder, else a `UserError`, in the precision of the first."""
         sets = list(sets)
         if not sets:
             raise UserError("reference: no sets to merge; give at least one")

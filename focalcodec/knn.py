@@ -40,11 +40,6 @@ class ReferenceFrames:
     """Frames of the wanted speaker: `feats` (N, D) float, continuous feats without padding.
 
     Raises a `UserError` if `feats` are not such, have no frames, or are NaN or infinite.
-
-    Example
-    -------
-    >>> ReferenceFrames(torch.eye(3)).nearest(torch.tensor([[0.1, 1.0, 0.2]]), k=2)
-    tensor([[1, 2]])
     """
 
     feats: Tensor

@@ -123,13 +123,13 @@ class WavLM(nn.Module):
         """
         _check_input(sig, lengths)
         if lengths is not None:
-            sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
+            sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))  # (B, T)
         # (B, N, hidden_dims[-1]): a frame for each 320 samples
         x, frames = self.feature_extractor(sig.to(self.feature_proj.weight.dtype), lengths)
         x = self.feature_proj(self.norm(x))  # (B, N, dim)
-        if frames is None:
+        if frames is None:  # no padding, so no masks
             return self.encoder(x), full_lengths(x)
-        mask = valid_mask(frames, x.shape[1])
+        mask = valid_mask(frames, x.shape[1])  # (B, N)
         return self.encoder(zero_padding(x, mask), mask), frames
 
 

@@ -216,11 +216,6 @@ def plan_windows(context: Context, frame_rate: float, window_seconds: float) -> 
 
     Sizes are in frames, multiples of `context.align`. Raises a `UserError` if the window is not
     longer than the context on its two sides.
-
-    Example
-    -------
-    >>> plan_windows(Context(30, 29, align=4), frame_rate=50.0, window_seconds=10.0)
-    WindowPlan(size=500, left=32, right=32)
     """
     align = context.align
     left, right = (math.ceil(n / align) * align for n in (context.left, context.right))

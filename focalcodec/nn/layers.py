@@ -67,12 +67,6 @@ class MaskedConv1d(nn.Conv1d):
     An output frame has `kernel_size` input frames: half past and half future, or past ones only if
     `causal`. Before the first frame a causal convolution has copies of it ("replicate") or zeros
     ("constant").
-
-    Example
-    -------
-    >>> conv = MaskedConv1d(2, 4, kernel_size=3)
-    >>> conv(torch.ones(1, 5, 2), torch.ones(1, 5, dtype=torch.bool)).shape
-    torch.Size([1, 5, 4])
     """
 
     def __init__(

@@ -211,6 +211,11 @@ def test_windows_begin_at_multiples(length: int, align: int, per_frame: int) -> 
         assert start % align == 0 and (stop is None or stop % align == 0)
 
 
+def test_sizes_are_multiples_and_hold_the_context() -> None:
+    plan = plan_windows(Context(30, 29, align=4), frame_rate=50.0, window_seconds=10.0)
+    assert plan == WindowPlan(size=500, left=32, right=32)
+
+
 def test_a_short_stream_is_one_window() -> None:
     plan = WindowPlan(10, 3, 3)
     (window,) = cut_windows(torch.arange(10).split(3), plan)
