@@ -40,28 +40,18 @@ class Augmented:
 
 @dataclass(frozen=True)
 class Plan:
-    """The changes to a clip, drawn without its audio.
+    """The changes to a clip, drawn without its audio."""
 
-    Parameters
-    ----------
-    semitones : float
-        Shift of the pitch at the same tempo; 0 for none.
-    new_rate : int
-        The clip is resampled to this rate, Hz, but played at its old one.
-    peak_db : float
-        Highest sample, dB of full scale.
-    noisy : bool
-        Whether the copy has a noisy partner.
-    """
-
-    semitones: float
-    new_rate: int
-    peak_db: float
-    noisy: bool
+    semitones: float  # shift of the pitch at the same tempo; 0 for none
+    new_rate: int  # Hz; the clip is resampled to this rate, but played at its old one
+    peak_db: float  # highest sample, dB of full scale; silence stays silence
+    noisy: bool  # whether the copy has a noisy partner
 
 
 class Augmenter:
     """(row, copy) -> the same text in another voice, and for some clips a noisy partner.
+
+    Raises `UserError` for a bad range or share.
 
     Parameters
     ----------
@@ -73,27 +63,16 @@ class Augmenter:
         Seed of all draws.
     speed : (float, float)
         Range of the speed, uniform; 1.1 is 10 % faster, with a pitch 10 % higher.
-    semitones : (float, float)
-        Range of the shift of pitch.
-    pitch_share : float
-        Share of the copies whose pitch is shifted instead of their speed.
+    semitones, pitch_share : (float, float), float
+        Range of the shift of pitch, and the share of copies that get it instead of a speed.
     peak_db : (float, float)
         Range of a copy's highest sample, dB of full scale.
-    noisy_share : float
-        Share of the copies that get a noisy partner.
+    noisy_share, snr_db : float, (float, float)
+        Share of the copies with a noisy partner; range of its speech-to-noise power ratio.
     noise_folder, babble_share
         See `focalcodec.data.noise.noise_source`.
-    snr_db : (float, float)
-        Range of the ratio of the speech's power to the noise's.
-    reverb_share : float
-        Share of the noisy partners that are also in a room.
-    rooms : int
-        Number of rooms to draw from.
-
-    Raises
-    ------
-    UserError
-        A bad range or share.
+    reverb_share, rooms : float, int
+        Share of the noisy partners that are also in a room; number of rooms to draw from.
 
     Example
     -------
@@ -161,15 +140,10 @@ class Augmenter:
         )
 
     def __call__(self, row: Mapping[str, Any], copy: int) -> Augmented:
-        """Make copy number `copy` of a clip.
+        """Make copy number `copy` of a clip; `UserError` if a file can't be read.
 
         Its length is the clip's, or `resampled_length` at the plan's rate. If the noisy partner
         would exceed full scale, both are scaled down.
-
-        Raises
-        ------
-        UserError
-            The clip, or one of its babble, can't be read.
         """
         plan = self.plan(row, copy)
         sig = change_voice(self.pool.read(row), self.sample_rate, plan)
@@ -196,16 +170,7 @@ class Augmenter:
 
 
 def change_voice(sig: Signal, sample_rate: int, plan: Plan) -> Signal:
-    """Change speed or pitch, and the level, of a signal (T,), T > 0: (T',) with the plan's peak.
-
-    Silence stays silence.
-
-    Example
-    -------
-    >>> plan = Plan(semitones=0.0, new_rate=8000, peak_db=0.0, noisy=False)
-    >>> change_voice(np.ones(100), 16000, plan).shape
-    (50,)
-    """
+    """Change speed or pitch, and the level, of sig (T,), T > 0: (T',) with the plan's peak."""
     if plan.new_rate != sample_rate:
         whole = torch.from_numpy(sig).float()[None]
         sig = resample(whole, sample_rate, plan.new_rate)[0][0].numpy().astype(np.float64)

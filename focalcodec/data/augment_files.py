@@ -37,24 +37,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CopyPart:
-    """One copy of one split.
+    """One copy of one split."""
 
-    Parameters
-    ----------
-    data_root : Path
-        Root of the corpus.
-    root : Path
-        Root of the copy: the corpus, or another folder.
-    split : str
-        Split to copy.
-    copy : int
-        Number of the copy, from 1.
-    """
-
-    data_root: Path
-    root: Path
-    split: str
-    copy: int
+    data_root: Path  # root of the corpus
+    root: Path  # root of the copy: the corpus, or another folder
+    split: str  # split to copy
+    copy: int  # number of the copy, from 1
 
     @property
     def name(self) -> str:
@@ -113,28 +101,11 @@ def write_copy(
     jobs: int = 1,
     max_broken_share: float = 0.05,
 ) -> None:
-    """Write one copy of a split; files that exist are kept.
+    """Write one copy of a split, with `jobs` processes; files that exist are kept.
 
     The same seed gives the same bytes for any number of processes. A clip that can't be read is
-    left out, and listed in the copy's `skipped.csv`.
-
-    Parameters
-    ----------
-    part : CopyPart
-        What to write, and where.
-    make_augmenter : callable
-        (rows=, sample_rate=, seed=) -> Augmenter.
-    seed : int
-        Seed of the copies.
-    jobs : int
-        Processes.
-    max_broken_share : float
-        A larger share of broken clips is an error.
-
-    Raises
-    ------
-    UserError
-        The copy has other clips or options; too many broken clips.
+    left out, and listed in the copy's `skipped.csv`. Raises `UserError` if the copy on disk has
+    other clips or options, or if more than `max_broken_share` of the clips are broken.
     """
     rows = part.rows()
     setup = partial(make_augmenter, rows=rows, sample_rate=SAMPLE_RATE, seed=seed)

@@ -13,13 +13,7 @@ import torch
 
 
 def group_codes(groups: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Number the groups: their sorted names, and (clips,) int64, the place of each clip's group.
-
-    Example
-    -------
-    >>> group_codes(["it", "en", "it"])
-    (['en', 'it'], array([1, 0, 1]))
-    """
+    """Number the groups: sorted names, and (clips,) int64, the place of each clip's group."""
     names = sorted(set(groups))
     places = {name: place for place, name in enumerate(names)}
     return names, np.fromiter(map(places.__getitem__, groups), np.int64, len(groups))
@@ -47,34 +41,12 @@ def group_quotas(counts: np.ndarray, total: int, temperature: float) -> np.ndarr
 def cyclic_draws(
     members: np.ndarray, quota: int, epoch: int, seed: int, generator: torch.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a group's clips for one epoch.
+    """Draw `quota` of a group's clips, members (M,) int64, for one epoch counted from 0.
 
     The epochs read on in one endless round of the group's clips, in an order that the seed gives.
     So the numbers of draws of any two clips differ by one at most, in an epoch and in a whole run.
-
-    Parameters
-    ----------
-    members : np.ndarray
-        (M,) int64, indices of the group's clips.
-    quota : int
-        Clips to draw.
-    epoch : int
-        Epoch, counted from 0.
-    seed : int
-        Seed of the round.
-    generator : torch.Generator, optional
-        Shuffles the epoch's clips, each round by itself; default keeps their order.
-
-    Returns
-    -------
-    drawn, draws : np.ndarray
-        (quota,) int64, indices of clips, and how often each was drawn before.
-
-    Example
-    -------
-    >>> drawn, draws = cyclic_draws(np.array([7, 8, 9]), 4, epoch=0, seed=0, generator=None)
-    >>> sorted(drawn[:3].tolist()), draws.tolist()
-    ([7, 8, 9], [0, 0, 0, 1])
+    The generator shuffles the epoch's clips, each round by itself. Returns (quota,) int64 twice:
+    indices of clips, and how often each was drawn before.
     """
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed)).numpy()
     places = np.arange(epoch * quota, (epoch + 1) * quota)
@@ -90,22 +62,10 @@ def cyclic_draws(
 def spread(codes: np.ndarray, sizes: Sequence[int], generator: torch.Generator) -> np.ndarray:
     """Spread groups evenly over blocks: each block has each group's share, rounded up or down.
 
-    The clips of a group keep their order.
-
-    Parameters
-    ----------
-    codes : np.ndarray
-        (n,) int64, group of each clip.
-    sizes : sequence of int
-        Clips of the blocks, in order: equal, except the first and the last, which may be smaller.
-        Their sum is n.
-    generator : torch.Generator
-        Decides which blocks get the clips that can't be divided.
-
-    Returns
-    -------
-    np.ndarray
-        (n,) int64, places of the clips in the new order, block after block.
+    `codes` (n,) int64 are the groups of the clips, `sizes` the clips of the blocks: equal, except
+    the first and the last, which may be smaller. The clips of a group keep their order; the
+    generator decides which blocks get the clips that can't be divided. Returns (n,) int64, places
+    of the clips in the new order, block after block.
 
     Example
     -------

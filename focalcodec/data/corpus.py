@@ -42,51 +42,28 @@ class FoundClip:
 
 @dataclass(frozen=True)
 class SetSource:
-    """Where the clips of one set come from.
+    """Where the clips of one set come from."""
 
-    Parameters
-    ----------
-    folders : sequence of str
-        Folders below the data root; "" is the root itself.
-    find : callable
-        (data_root, files of the folders) -> clips: the part that knows the corpus' tree.
-    details : mapping
-        Whatever else decides which clips are found, JSON-ready: the manifest is made again when
-        it changes.
-    """
-
+    # Folders below the data root; "" is the root itself.
     folders: Sequence[str]
+    # (data_root, files of the folders) -> clips: the part that knows the corpus' tree.
     find: Callable[[Path, list[FoundFile]], list[FoundClip]]
+    # Whatever else decides which clips are found, JSON-ready: a change remakes the manifest.
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """Options of every preparation; part of the key of a manifest.
+    """Options of every preparation, part of the key of a manifest; `UserError` if out of range.
 
-    Parameters
-    ----------
-    channels : {"error", "mix", "first"}
-        Stereo files count as broken, or are read as their mean or first channel.
-    min_seconds : float
-        Shorter clips count as broken.
-    max_broken_share : float
-        A larger share of broken clips in a set stops the preparation.
-    segment_seconds : float, optional
-        A longer file is cut into equal segments of at most this length. Only its header is read:
-        to find pauses, thousands of hours would have to be decoded, and a codec does not suffer
-        from a word that is cut.
-
-    Raises
-    ------
-    UserError
-        A value out of range.
+    Only headers are read to cut long files: to find pauses, thousands of hours would have to be
+    decoded, and a codec does not suffer from a word that is cut.
     """
 
-    channels: Channels = "error"
-    min_seconds: float = 0.05
-    max_broken_share: float = 0.05
-    segment_seconds: float | None = None
+    channels: Channels = "error"  # "error": stereo files count as broken
+    min_seconds: float = 0.05  # shorter clips count as broken
+    max_broken_share: float = 0.05  # a larger share of broken clips in a set is an error
+    segment_seconds: float | None = None  # longer files are cut into equal segments
 
     def __post_init__(self) -> None:
         """Check the values before any file is read."""
@@ -102,22 +79,10 @@ class PrepareOptions:
 
 
 def embedded_corpus(dataset: str) -> Path:
-    """Return the folder of the small corpus inside the repository, in the layout of a dataset.
+    """Folder of the repository's small corpus in a dataset's layout, to be used as data_folder.
 
-    Parameters
-    ----------
-    dataset : {"LibriSpeech", "VoxPopuli"}
-        Name of the layout. The folder serves as `data_folder` of that dataset's preparation.
-
-    Raises
-    ------
-    UserError
-        The package is installed without the repository, or there is no such dataset.
-
-    Example
-    -------
-    >>> embedded_corpus("LibriSpeech").name
-    'LibriSpeech'
+    `dataset` is "LibriSpeech" or "VoxPopuli". Raises `UserError` for another one, and if the
+    package is installed without the repository.
     """
     folder = _EMBEDDED / dataset
     if not folder.is_dir():
@@ -129,26 +94,9 @@ def embedded_corpus(dataset: str) -> Path:
 
 
 def check_data_folder(data_folder: str | Path, save_folder: str | Path) -> Path:
-    """Return the root of the corpus, `~` expanded, after checking that we only read from it.
+    """Return the root of the corpus, `~` expanded, after checking that nothing is written into it.
 
-    Parameters
-    ----------
-    data_folder : str or path
-        Root of the corpus.
-    save_folder : str or path
-        Folder for manifests.
-
-    Raises
-    ------
-    UserError
-        No such folder, or `save_folder` is inside of it.
-
-    Example
-    -------
-    >>> check_data_folder("/no/corpus", "results")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: data_folder /no/corpus: no such folder; name the corpus' root
+    Raises `UserError` if there is no such folder, or if `save_folder` is inside of it.
     """
     folder = Path(data_folder).expanduser()
     if not folder.is_dir():

@@ -38,39 +38,20 @@ Mixer: TypeAlias = Callable[[Mapping[str, Any], int], Mixed]
 
 @dataclass(frozen=True)
 class AudioBatch:
-    """Padded clips. Move the batch with `.to(device)`.
-
-    Parameters
-    ----------
-    id, wav, spk_id, wrd : list of str
-        ID, path, speaker and transcript of each clip.
-    sig : Tensor
-        (B, T) float32, zero after the end of a clip.
-    lengths : Tensor
-        (B,) int64, samples of each clip; 0 if only cached features were read.
-    feats : list of Tensor or None
-        (N, D) of each clip that the cache has.
-    span : list of (int, int) or None
-        Part of the file that is the clip; None for the whole file. Empty: whole files.
-    channels : list of {"error", "mix", "first"}
-        How a clip's file with several channels is read. Empty: refused.
-    group : list of str
-        Group of each clip, e.g. its language, or "". Empty: no groups.
-    mixture : AudioBatch, optional
-        The model's input for the same clips, noisy or overlapped, aligned with `sig` sample by
-        sample; its `wav` are the noisy files.
-    """
+    """Padded clips. Move the batch with `.to(device)`."""
 
     id: list[str]
-    wav: list[str]
-    spk_id: list[str]
-    wrd: list[str]
-    sig: Tensor
-    lengths: Tensor
-    feats: list[Tensor | None]
-    span: list[Span | None] = field(default_factory=list)
-    channels: list[Channels] = field(default_factory=list)
-    group: list[str] = field(default_factory=list)
+    wav: list[str]  # path
+    spk_id: list[str]  # speaker
+    wrd: list[str]  # transcript
+    sig: Tensor  # (B, T) float32, zero after the end of a clip
+    lengths: Tensor  # (B,) int64, samples of each clip; 0 if only cached features were read
+    feats: list[Tensor | None]  # (N, D) of each clip that the cache has
+    span: list[Span | None] = field(default_factory=list)  # None: the whole file
+    channels: list[Channels] = field(default_factory=list)  # how files with several are read
+    group: list[str] = field(default_factory=list)  # e.g. the language, or ""
+    # The model's input for the same clips, noisy or overlapped, aligned with `sig` sample by
+    # sample; its `wav` are the noisy files.
     mixture: AudioBatch | None = None
 
     def __post_init__(self) -> None:
@@ -105,12 +86,7 @@ class AudioBatch:
 
 
 def pad_collate(items: Sequence[dict[str, Any] | None]) -> AudioBatch | None:
-    """Join items of `AudioDataset`; None items (broken clips) are left out.
-
-    Returns
-    -------
-    AudioBatch or None
-        None if no clip is left: the trainer skips such a step.
+    """Join items of `AudioDataset`, except None items (broken clips); None if no clip is left.
 
     Example
     -------
@@ -156,6 +132,9 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
     `noisy` or made by the mixer, or None. A clip whose file is broken gives None, which
     `pad_collate` leaves out, and a line in the report.
 
+    Raises `UserError` if no clip is left or has the column `group_by`, and for a mixer together
+    with a cache, because mixtures that are new each time can't be stored.
+
     Parameters
     ----------
     rows : sequence of dict
@@ -169,20 +148,12 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
         column `channels` comes first.
     report : str or path, optional
         CSV file that lists broken clips (path, reason).
-    cache : FeatureCache, optional
-        Where `feats` may be stored.
-    with_sig : bool
-        False leaves `sig` empty, (0,), and the file unread, for clips whose `feats` are cached.
+    cache, with_sig : FeatureCache, bool
+        Where `feats` may be stored. With False the file of a cached clip is not read: `sig` (0,).
     group_by : str, optional
         Column whose value is a clip's `group`, e.g. language.
     mixer : Mixer, optional
         Makes the mixtures of clips whose rows have no column `noisy`. Its `clean` is `sig`.
-
-    Raises
-    ------
-    UserError
-        No clips, or all of them longer than `max_seconds`; no column `group_by`; a mixer together
-        with a cache, since mixtures that are new each time can't be stored.
 
     Example
     -------
@@ -315,19 +286,7 @@ def _span(row: Mapping[str, Any]) -> Span | None:
 
 
 def report_broken(report: Path, wav: str, reason: str) -> None:
-    """Add a broken clip to a CSV report (path, reason), unless it is listed; create the file.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     report_broken(Path(folder) / "skipped.csv", "a.flac", "empty")
-    ...     report_broken(Path(folder) / "skipped.csv", "a.flac", "empty")
-    ...     print((Path(folder) / "skipped.csv").read_text())
-    path,reason
-    a.flac,empty
-    <BLANKLINE>
-    """
+    """Add a broken clip to a CSV report (path, reason), unless it is listed already."""
     report.parent.mkdir(parents=True, exist_ok=True)
     # Appended line by line, not rewritten, because the loader's workers report at the same time.
     encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}

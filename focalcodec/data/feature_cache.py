@@ -43,26 +43,11 @@ class _Encoder(Protocol):
 def batch_feats(
     encoder: nn.Module, batch: AudioBatch, cache: FeatureCache | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the features of a batch, from the cache or the encoder.
+    """Features (B, N, D), zero-padded, and frames (B,) int64 of a batch or its `mixture`.
 
-    A batch with one clip that is not cached is encoded as a whole. So a run that was killed while
-    it filled the cache gives the same bits after it is resumed.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        Frozen, in eval mode: (sig, lengths) -> (feats, lengths).
-    batch : AudioBatch
-        On the encoder's device; or the `mixture` of a batch.
-    cache : FeatureCache, optional
-        Where new features are stored.
-
-    Returns
-    -------
-    feats : Tensor
-        (B, N, D), zero after the end of a clip.
-    lengths : Tensor
-        (B,) int64, frames of each clip.
+    The encoder is frozen, in eval mode, (sig, lengths) -> (feats, lengths), and on the batch's
+    device; new features go to the cache. A batch with one clip that is not cached is encoded as a
+    whole. So a run that was killed while it filled the cache gives the same bits when resumed.
     """
     cached = [x for x in batch.feats if x is not None]
     if len(cached) == len(batch):
@@ -81,14 +66,7 @@ def batch_feats(
 
 
 def pad_feats(feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Join (N, D) features of several clips: (B, N, D), zero-padded, and lengths (B,) int64.
-
-    Example
-    -------
-    >>> feats, lengths = pad_feats([torch.ones(2, 4), torch.ones(3, 4)])
-    >>> feats.shape, lengths
-    (torch.Size([2, 3, 4]), tensor([2, 3]))
-    """
+    """Join (N, D) features of clips: (B, N, D), zero-padded, and lengths (B,) int64."""
     lengths = torch.tensor([len(x) for x in feats], dtype=torch.int64, device=feats[0].device)
     return torch.nn.utils.rnn.pad_sequence(list(feats), batch_first=True), lengths
 
@@ -106,14 +84,9 @@ class FeatureCache:
     encoder : nn.Module
         Frozen encoder with `sample_rate`, `hop`, `dim` and `config`.
     dtype : {"float32", "float16"}
-        On disk. float16 needs half the space and rounds to 11 bits.
+        On disk. float16 needs half the space and rounds to 11 bits. Others raise `UserError`.
     options : mapping, optional
         Whatever else changes the features, JSON-ready, e.g. precision and channel policy.
-
-    Raises
-    ------
-    UserError
-        Another `dtype`.
 
     Example
     -------
@@ -168,11 +141,8 @@ class FeatureCache:
     ) -> Tensor:
         """Store a clip's features (N, D), without padding; `span` and `channels` as in `get`.
 
-        Returns
-        -------
-        Tensor
-            (N, D) float32 as `get` will return it, on the device of `feats`: rounded to `dtype`,
-            so the epoch that fills the cache has the same input as later ones.
+        Returns what `get` will, float32 rounded to `dtype`, on their device: the epoch that fills
+        the cache has the same input as later ones.
         """
         stored = feats.detach().to("cpu", DTYPES[self.dtype]).contiguous()
         with atomic_path(self._entry(wav, span, channels)) as temporary:
@@ -182,10 +152,7 @@ class FeatureCache:
     def describe_cost(self, seconds: float) -> str:
         """Return one line on the disk space for so many seconds of audio: size, folder, free space.
 
-        Raises
-        ------
-        UserError
-            The features do not fit, what is cached already included.
+        Raises `UserError` if the features do not fit, what is cached already included.
         """
         needed = cache_bytes(seconds, self.sample_rate, self.hop, self.dim, self.dtype)
         place = self.folder
@@ -223,13 +190,7 @@ def encoder_key(encoder: _Encoder, options: Mapping[str, Any] | None = None) -> 
 
 
 def cache_bytes(seconds: float, sample_rate: int, hop: int, dim: int, dtype: str) -> int:
-    """Return the bytes of the features of so much audio, for an encoder's rate (Hz), hop and width.
-
-    Example
-    -------
-    >>> cache_bytes(585 * 3600, 16000, 320, 1024, "float32") / 1e9
-    431.3088
-    """
+    """Bytes of the features of so much audio, for an encoder's rate (Hz), hop and width."""
     return round(seconds * sample_rate / hop * dim * DTYPES[dtype].itemsize)
 
 

@@ -39,20 +39,7 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
     """Find the clips of either tree with speakers and transcripts, in the files' order.
 
     `data_root` is the folder that holds the splits, `files` are the files of the splits. `wrd` is
-    empty for clips without a transcript.
-
-    Raises
-    ------
-    UserError
-        A transcript that can't be read.
-
-    Example
-    -------
-    >>> from focalcodec.data.corpus import walk_files
-    >>> root = embedded_corpus("LibriSpeech")
-    >>> clip = find_clips(root, walk_files(root, "test-real"))[-1]
-    >>> clip.id, clip.spk_id, clip.wrd.split()[0]
-    ('93-1-0000', '93', 'AND')
+    empty for clips without a transcript; `UserError` if a transcript can't be read.
     """
     paths = [PurePosixPath(file.path) for file in files]
     texts: dict[PurePosixPath, str] = {}
@@ -79,15 +66,6 @@ def with_noisy(data_root: Path, source: SetSource) -> SetSource:
 
     The partner of `<split>/7/1/a.flac` is `<split>-noisy/7/1/a.flac`; a pair of different lengths
     counts as broken. `source` comes from `librispeech_sets`.
-
-    Example
-    -------
-    >>> from focalcodec.data.corpus import walk_files
-    >>> root = embedded_corpus("LibriSpeech")
-    >>> source = with_noisy(root, SetSource(["test-real"], find_clips))
-    >>> clip = source.find(root, walk_files(root, "test-real"))[-1]
-    >>> clip.extra["noisy"] == f"$data_root/{clip.wav}"
-    True
     """
     partners = [f"{split}{NOISY_SUFFIX}" for split in source.folders]
     found = [split for split in partners if (data_root / split).is_dir()]
@@ -134,17 +112,8 @@ def named_sets(
 ) -> dict[str, Sequence[str]]:
     """Return the splits of each set that is not empty, from the keys of a recipe's YAML.
 
-    Parameters
-    ----------
-    tr_splits, dev_splits, te_splits : sequence of str
-        Splits of the sets train, valid and test.
-    extra_sets : mapping of str to sequence of str, optional
-        Further sets by name.
-
-    Raises
-    ------
-    UserError
-        No split at all, a split twice in a set, or a value that is not a list.
+    The splits are those of the sets train, valid and test; `extra_sets` has further sets by name.
+    Raises `UserError` for no split at all, a split twice in a set, or a value that is not a list.
 
     Example
     -------
@@ -172,20 +141,9 @@ def librispeech_sets(
 ) -> tuple[Path, dict[str, SetSource]]:
     """Return the data root and the source of each set, for `prepare_sets`.
 
-    Parameters
-    ----------
-    data_folder : str or path, optional
-        Folder that holds the splits. None: the embedded mini corpus, with its own splits if it does
-        not have all of those named; a line reports it.
-    save_folder : str or path
-        Folder for manifests: not inside the data folder.
-    sets : mapping of str to sequence of str
-        From `named_sets`.
-
-    Raises
-    ------
-    UserError
-        A missing folder or split.
+    `data_folder` holds the splits; None takes the embedded mini corpus, with its own splits if it
+    does not have all of those named, and a line reports it. `sets` come from `named_sets`, and
+    `save_folder` must not lie inside the data folder. `UserError` for a missing folder or split.
     """
     if data_folder is None:
         data_folder = embedded_corpus("LibriSpeech")

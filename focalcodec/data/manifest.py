@@ -32,14 +32,9 @@ _FILES = ("wav", "noisy")
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a manifest; the file is never half-written.
 
-    Parameters
-    ----------
-    path : str or path
-        CSV file.
-    rows : iterable of mapping
-        One per clip, with `COLUMNS` and any others that all rows have. `wav` is relative to the
-        data root, with forward slashes; paths in other columns begin with `DATA_ROOT`. A clip that
-        is part of a file has `start` (first sample) and `stop` (the sample after its last).
+    Rows have `COLUMNS` and any others that all rows have. `wav` is relative to the data root, with
+    forward slashes; paths in other columns begin with `DATA_ROOT`. A clip that is part of a file
+    has `start` (first sample) and `stop` (the sample after its last).
 
     Example
     -------
@@ -74,27 +69,12 @@ def read_manifest(
 ) -> list[dict[str, Any]]:
     """Read a manifest of ours or any CSV with the columns ID, duration (seconds) and wav.
 
-    Parameters
-    ----------
-    path : str or path
-        CSV file.
-    data_root : str or path
-        Folder that replaces `$data_root`.
-    check_files : bool
-        Raise if audio files are missing.
+    Returns one dict per clip, in the manifest's order: numbers as numbers, every value that begins
+    with `$data_root/` as the full path below `data_root`, `spk_id` and `wrd` empty if there is no
+    such column. Parts of files have `start` and `stop` (samples at the file's rate).
 
-    Returns
-    -------
-    list of dict
-        One per clip, in the manifest's order: numbers as numbers, every value that begins with
-        `$data_root/` as the full path, `spk_id` and `wrd` empty if there is no such column. Parts
-        of files have `start` and `stop` (samples at the file's rate).
-
-    Raises
-    ------
-    UserError
-        No such manifest, no rows, missing columns, a broken line, an ID twice, a `stop` that is not
-        after `start`, missing audio (of `wav` and `noisy`).
+    Raises `UserError`: no such manifest, no rows, missing columns, a broken line, an ID twice, a
+    `stop` that is not after `start`, or, with `check_files`, missing audio (of `wav` and `noisy`).
     """
     path = Path(path)
     if not path.is_file():
@@ -128,15 +108,7 @@ def read_manifest(
 
 
 def refuse_segments(path: str | Path, rows: Iterable[Mapping[str, Any]], way_out: str) -> None:
-    """Raise if a row is part of a file, for code that reads whole files only.
-
-    Example
-    -------
-    >>> refuse_segments("a.csv", [{"ID": "a", "start": 0, "stop": 9}], "give the folder")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: a.csv: clip 'a' is a part of a file, 0 to 9; give the folder
-    """
+    """Raise `UserError` if a row is part of a file, for code that reads whole files only."""
     for row in rows:
         if "start" in row:
             raise UserError(
@@ -197,16 +169,8 @@ def _check_files(path: Path, rows: list[dict[str, Any]]) -> None:
 def write_sets(folder: Path, data_root: str | Path, names: Sequence[str], how: str = "") -> None:
     """Write `sets.json` into a folder of manifests, unless it has this content already.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the manifests.
-    data_root : str or path
-        What `$data_root` means in them.
-    names : sequence of str
-        Names of the sets.
-    how : str
-        How the clips were split into sets, for people; "" if the corpus has its own splits.
+    It holds the data root, the names of the sets and, if the corpus has no splits of its own, how
+    the clips were split, for people.
     """
     about = {"data_root": str(data_root), "sets": list(names)} | ({"split": how} if how else {})
     text, path = json.dumps(about, indent=2) + "\n", folder / SETS_NAME
@@ -221,20 +185,9 @@ def is_prepared(folder: str | Path) -> bool:
 
 
 def read_prepared(folder: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """Read the rows of each set of a prepared folder; see `read_manifest`.
+    """Read the rows of each set of a prepared folder, as `read_manifest`, by name.
 
-    Raises
-    ------
-    UserError
-        Not a prepared folder, or a manifest or audio file is missing.
-
-    Example
-    -------
-    >>> read_prepared("no/manifests")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: no/manifests/sets.json: no such file; run the preparation \
-(skip_prep off) first
+    Raises `UserError` if it is not a prepared folder, or a manifest or audio file is missing.
     """
     place, root = Path(folder).expanduser(), prepared_root(folder)
     return {name: read_manifest(place / f"{name}.csv", root) for name in prepared_names(folder)}

@@ -30,13 +30,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def split_name(split: str) -> str:
-    """LibriMix's name of a split of LibriSpeech.
-
-    Example
-    -------
-    >>> split_name("train-clean-100"), split_name("train-mini")
-    ('train-100', 'train-mini')
-    """
+    """LibriMix's name of a split of LibriSpeech: "train-100" for "train-clean-100"."""
     return split.replace("-clean", "")
 
 
@@ -47,24 +41,12 @@ def mixture_id(ids: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class TreePart:
-    """One split of the tree.
+    """One split of the tree."""
 
-    Parameters
-    ----------
-    root : Path
-        Root of the tree, e.g. `Libri2Mix`.
-    split : str
-        LibriMix's name, e.g. "train-100".
-    modes : sequence of {"min", "max"}
-        Modes to write.
-    mixtures : sequence of {"mix_clean", "mix_single", "mix_both"}
-        Mixtures to write beside s1, s2, ... and noise.
-    """
-
-    root: Path
-    split: str
+    root: Path  # of the tree, e.g. `Libri2Mix`
+    split: str  # LibriMix's name, e.g. "train-100"
     modes: Sequence[str] = MODES
-    mixtures: Sequence[str] = MIXTURES
+    mixtures: Sequence[str] = MIXTURES  # written beside s1, s2, ... and noise
 
     def __post_init__(self) -> None:
         """Check the names of modes and mixtures."""
@@ -105,54 +87,24 @@ class TreePart:
 
 @dataclass(frozen=True)
 class ToDisk:
-    """Options of a preparation that writes its mixtures to disk.
+    """Options of a preparation that writes its mixtures to disk."""
 
-    Parameters
-    ----------
-    mixer : callable
-        (rows=, sample_rate=, seed=) -> MixtureMaker.
-    seed : int
-        Seed of the mixtures.
-    jobs : int
-        Processes.
-    folder : str or path, optional
-        Parent folder of `Libri<N>Mix`; default the folder of the manifests.
-    modes, mixtures : sequence of str, optional
-        See `TreePart`; default those that the preparation reads.
-    """
-
-    mixer: MakeMixer
-    seed: int = 1986
-    jobs: int = 1
-    folder: str | Path | None = None
-    modes: Sequence[str] | None = None
-    mixtures: Sequence[str] | None = None
+    mixer: MakeMixer  # (rows=, sample_rate=, seed=) -> MixtureMaker
+    seed: int = 1986  # of the mixtures
+    jobs: int = 1  # processes
+    folder: str | Path | None = None  # parent of `Libri<N>Mix`; default: where the manifests are
+    modes: Sequence[str] | None = None  # default: those that the preparation reads
+    mixtures: Sequence[str] | None = None  # default: those that the preparation reads
 
 
 def write_mixtures(
     part: TreePart, make_mixer: MakeMixer, rows: Rows, seed: int, jobs: int = 1
 ) -> None:
-    """Write a mixture for each clip of a set, unless its files exist.
+    """Write a mixture for each clip of a set, with `jobs` processes, unless its files exist.
 
-    The same seed gives the same bytes for any number of processes.
-
-    Parameters
-    ----------
-    part : TreePart
-        What to write, and where.
-    make_mixer : callable
-        (rows=, sample_rate=, seed=) -> MixtureMaker.
-    rows : sequence of mapping
-        The set, from `read_manifest`; each clip is the first speaker of one mixture.
-    seed : int
-        Seed of the mixtures.
-    jobs : int
-        Processes.
-
-    Raises
-    ------
-    UserError
-        The tree has mixtures of other clips or options; a clip or noise can't be read.
+    Each of the rows (from `read_manifest`) is the first speaker of one mixture. The same seed gives
+    the same bytes for any number of processes. Raises `UserError` if the tree has mixtures of other
+    clips or options, or if a clip or noise can't be read.
     """
     setup = partial(make_mixer, rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
     maker = setup()

@@ -34,20 +34,10 @@ def mixture_and_target(
 ) -> tuple[str, str]:
     """Names of the input and the target, which are LibriMix's names of their folders.
 
-    Parameters
-    ----------
-    num_speakers : int
-        1 or more.
-    mixture : str, optional
-        Input. mix_single: the first speaker and noise; mix_both: all speakers and noise;
-        mix_clean: all speakers. Default: mix_single for one speaker, else mix_both.
-    target : str, optional
-        s1: the first speaker alone; mix_clean: all speakers. Default: the speakers of the mixture.
-
-    Raises
-    ------
-    UserError
-        An unknown name, or a target with speakers that are not in the mixture.
+    `mixture` is mix_single (the first speaker and noise), mix_both (all speakers and noise) or
+    mix_clean (all speakers); default mix_single for one speaker, else mix_both. `target` is s1 (the
+    first speaker) or mix_clean; default the speakers of the mixture. Raises `UserError` for another
+    name, or a target with speakers that are not in the mixture.
 
     Example
     -------
@@ -79,17 +69,12 @@ def check_mode(mode: str) -> None:
 
 @dataclass(frozen=True)
 class Sources:
-    """The parts of a mixture: signals (T,) of one length, at their final levels.
+    """The parts of a mixture: signals (T,) of one length, at their final levels."""
 
-    `early` are the speakers with the direct path and early reflections only, for targets;
-    `reverberant` the same with late reverberation, for inputs. Without a room both are equal.
-    `shortest` is the length of the shortest speaker.
-    """
-
-    early: tuple[Signal, ...]
-    reverberant: tuple[Signal, ...]
+    early: tuple[Signal, ...]  # speakers, direct path and early reflections only: for targets
+    reverberant: tuple[Signal, ...]  # with late reverberation: for inputs; without a room equal
     noise: Signal
-    shortest: int
+    shortest: int  # length of the shortest speaker
 
     def signal(self, name: str) -> Signal:
         """One of LibriMix's signals: s1, s2, ..., noise, mix_clean, mix_single, mix_both."""
@@ -117,6 +102,8 @@ class Sources:
 class MixtureMaker:
     """A `Mixer`: (row, draw) -> input and target.
 
+    Raises `UserError` for a value out of range, or too few speakers.
+
     Parameters
     ----------
     rows : sequence of mapping
@@ -130,22 +117,13 @@ class MixtureMaker:
         See `mixture_and_target`.
     mode : {"min", "max"}
         The mixture ends with the shortest or the longest speaker.
-    noise_folder : str or path, optional
-        Recordings, e.g. WHAM!'s; default: noise is generated.
-    babble_share : float
-        Share of the generated noise that is babble, 0 to 1.
+    noise_folder, babble_share
+        See `focalcodec.data.noise.noise_source`.
     snr_db : (float, float), optional
         Range of the ratio of all speakers' power to the noise's; replaces the noise's loudness.
-    reverb_share : float
-        Share of the mixtures that are in a room, 0 to 1. Targets keep the direct path and 50 ms
-        of reflections.
-    rooms : int
-        Number of rooms to draw from.
-
-    Raises
-    ------
-    UserError
-        A value out of range, or too few speakers.
+    reverb_share, rooms : float, int
+        Share of the mixtures that are in a room, 0 to 1; number of rooms to draw from. Targets
+        keep the direct path and 50 ms of reflections.
 
     Example
     -------
@@ -212,10 +190,7 @@ class MixtureMaker:
         return tuple(clip["ID"] for clip in self._speakers(row, self._generator(row, draw)))
 
     def sources(self, row: Mapping[str, Any], draw: int) -> Sources:
-        """Make all parts of a mixture, as long as its longest speaker.
-
-        `row` is the clip of the first speaker, `draw` how often it was drawn before.
-        """
+        """Make all parts of a mixture, as long as its longest speaker; `draw` counts from 0."""
         rng = self._generator(row, draw)
         rows = self._speakers(row, rng)
         clips = [self.pool.read(clip) for clip in rows]

@@ -34,24 +34,7 @@ _BLOCK_SECONDS = 0.4  # of the loudness measure; a shorter signal has no block
 
 
 class ClipPool:
-    """The clips of a set by speaker; draws do not depend on the order of the rows.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        From `read_manifest`.
-    sample_rate : int
-        Rate of `read`, Hz.
-
-    Example
-    -------
-    >>> rows = [{"ID": "a", "spk_id": "1"}, {"ID": "b", "spk_id": "2"}]
-    >>> pool = ClipPool(rows, 16000)
-    >>> pool.draw(np.random.default_rng(0), ["2"])["ID"]
-    'a'
-    >>> pool.draw(np.random.default_rng(0), ["1", "2"]) is None
-    True
-    """
+    """The clips of a set by speaker; draws do not depend on the order of the rows."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], sample_rate: int) -> None:
         self.sample_rate = sample_rate
@@ -92,24 +75,8 @@ class NoiseSource(Protocol):
 class NoiseFolder:
     """Random parts of the recordings in a folder and all folders below it; their first channel.
 
-    Parameters
-    ----------
-    folder : str or path
-        If it has WHAM!'s folders tr, cv and tt, give one of these.
-    sample_rate : int
-        Rate of the noise, Hz.
-
-    Raises
-    ------
-    UserError
-        No such folder, or no audio in it.
-
-    Example
-    -------
-    >>> from focalcodec.data.corpus import embedded_corpus
-    >>> noise = NoiseFolder(embedded_corpus("LibriSpeech") / "test-real", 16000)
-    >>> noise(8000, np.random.default_rng(0), ()).shape
-    (8000,)
+    If the folder has WHAM!'s folders tr, cv and tt, give one of these. Noise is at `sample_rate`,
+    Hz. Raises `UserError` if there is no such folder, or no audio in it.
     """
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:
@@ -140,17 +107,10 @@ class NoiseFolder:
 
 
 class GeneratedNoise:
-    """Coloured noise, or the babble of other speakers of the set.
+    """Coloured noise, or the babble of other speakers of the set, a share `babble_share` of it.
 
     Coloured noise has a spectrum of 1/f^x, x from 0 (white) to 2 (brown). Babble is the sum of 4
     to 8 voices of the same power; a set without other speakers has none.
-
-    Parameters
-    ----------
-    pool : ClipPool
-        Voices.
-    babble_share : float
-        Share of the noise that is babble, 0 to 1.
 
     Example
     -------
@@ -210,11 +170,6 @@ def extend(sig: Signal, num_samples: int, sample_rate: int, fade_seconds: float 
     """Cut a signal (T,), T > 0, to (num_samples,), or repeat it with cross-fades of equal power.
 
     A cross-fade takes `fade_seconds`, at most half of the signal.
-
-    Example
-    -------
-    >>> extend(np.ones(4), 6, 16000).shape
-    (6,)
     """
     fade = min(int(fade_seconds * sample_rate), len(sig) // 2)
     rising = np.sin(np.linspace(0, np.pi / 2, fade))
@@ -237,12 +192,6 @@ def measure_loudness(sig: Signal, sample_rate: int) -> float:
     """Integrated loudness of a signal (T,) in LUFS; minus infinity for silence.
 
     A signal shorter than 0.4 s is measured as if it were repeated.
-
-    Example
-    -------
-    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
-    >>> round(measure_loudness(tone, 16000), 1), round(measure_loudness(tone / 10, 16000), 1)
-    (-3.1, -23.1)
     """
     shortest = math.ceil(_BLOCK_SECONDS * sample_rate)
     if len(sig) < shortest:

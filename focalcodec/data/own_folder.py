@@ -35,20 +35,7 @@ def find_clips(data_root: Path, files: Sequence[FoundFile], language: str = "") 
 
     The speaker is the first folder below the root, "" for files in the root itself; the transcript
     is the text of `<clip>.txt` beside the clip. `language` (ISO 639-1, of all clips) makes a column
-    of its own if it is given.
-
-    Raises
-    ------
-    UserError
-        No audio files.
-
-    Example
-    -------
-    >>> from focalcodec.data.corpus import embedded_corpus, walk_files
-    >>> root = embedded_corpus("LibriSpeech") / "test-real"
-    >>> clip = find_clips(root, walk_files(root, ""))[0]
-    >>> clip.id, clip.spk_id
-    ('91/1/91-1-0000', '91')
+    of its own if it is given. Raises `UserError` if there is no audio.
     """
     paths = [file.path for file in files if _is_audio(file.path)]
     if not paths:
@@ -83,18 +70,14 @@ def prepare_own(
 
     Parameters
     ----------
-    folder : str or path
-        Any tree with audio files; only read.
-    save_folder : str or path
-        Folder for the manifests.
+    folder, save_folder : str or path
+        Any tree with audio files, which is only read; folder for the manifests.
     skip_prep : bool
         Return at once: the manifests exist.
     max_broken_share : float
-        A larger share of broken files stops the preparation.
-    options : PrepareOptions
-        Which files to accept; its `max_broken_share` is not used.
-    shares : ShareOptions, optional
-        How clips are split into sets.
+        A larger share of broken files stops the preparation; that of `options` is not used.
+    options, shares : PrepareOptions, ShareOptions
+        Which files to accept; how they are split into sets.
     language : str
         ISO 639-1, of all clips; makes a column of its own.
 

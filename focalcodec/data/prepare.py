@@ -52,10 +52,8 @@ def prepare_sets(
 
     Parameters
     ----------
-    data_root : str or path
-        Root of the corpus.
-    save_folder : str or path
-        Folder for the manifests.
+    data_root, save_folder : str or path
+        Root of the corpus; folder for the manifests.
     sets : mapping of str to SetSource
         Sets by name: "train", "valid", "test", and any others.
     options : PrepareOptions
@@ -97,21 +95,8 @@ def prepare_shares(
 ) -> None:
     """Make `train.csv`, `valid.csv` and `test.csv` from one source, as `prepare_sets` from three.
 
-    Parameters
-    ----------
-    data_root, save_folder, options
-        As `prepare_sets`.
-    source : SetSource
-        All clips; its details must say how they are split.
-    share_out : callable
-        Rows of all clips -> rows of each set.
-    how : str
-        How they were split, for people.
-
-    Raises
-    ------
-    UserError
-        No clips, an ID twice, or too many broken clips.
+    `share_out` splits the rows of all clips into the sets; the source's details must say how, and
+    `how` says it for people. Errors are those of `prepare_sets`.
     """
     folder = Path(save_folder).expanduser()
     names = ("train", "valid", "test")
@@ -130,39 +115,13 @@ def build_manifests(
     num_threads: int = 8,
     remake: bool = False,
 ) -> bool:
-    """Make the manifests that share the clips of one source.
+    """Make the manifests that share the clips of one source; True if made, False if kept.
 
     A sidecar, `<manifest>.json`, holds the key: options, folders, details, and a digest of names,
-    sizes and times of the files. If the key or a manifest differs, all are made again.
-
-    Parameters
-    ----------
-    manifests : sequence of Path
-        CSV files to make, in one folder.
-    data_root : Path
-        Root of the corpus; only read.
-    source : SetSource
-        Where the clips are.
-    options : PrepareOptions
-        Which clips to accept.
-    share_out : callable
-        Rows of whole files -> rows of each manifest, by its stem; these may be parts of files.
-    report : Path
-        CSV file that lists broken clips, which are left out.
-    num_threads : int
-        Threads that read headers.
-    remake : bool
-        Make the manifests in any case.
-
-    Returns
-    -------
-    bool
-        True if the manifests were made, False if they were kept.
-
-    Raises
-    ------
-    UserError
-        No clips, an ID twice, or too many broken clips.
+    sizes and times of the files. If the key or a manifest differs, or with `remake`, all are made
+    again. `share_out` splits rows of whole files into rows of each manifest, by its stem; these may
+    be parts of files. Broken clips are left out and listed in `report`. Errors are those of
+    `prepare_sets`.
     """
     files = [file for folder in source.folders for file in walk_files(data_root, folder)]
     key = _key(source, options, files)
@@ -348,14 +307,7 @@ def _whole(row: Row) -> dict[str, int]:
 
 
 def segment_row(row: Row, name: str, start: int, stop: int) -> Row:
-    """Row of a part of a file, with the ID `name`; without the transcript, which is of the whole.
-
-    Example
-    -------
-    >>> row = {"ID": "a", "sample_rate": 4, "num_samples": 20, "wrd": "YES"}
-    >>> segment_row(row, "a_end", 18, 20)["duration"]
-    0.5
-    """
+    """Row of a part of a file, with ID `name`, without the transcript, which is of the whole."""
     samples = stop - start
     seconds = round(samples / row["sample_rate"], 6)
     span = {"num_samples": samples, "start": start, "stop": stop}

@@ -23,37 +23,18 @@ _SOUND_METRES_PER_SECOND = 343.0
 
 @dataclass(frozen=True)
 class Response:
-    """Impulse response from one place of a room to the microphone.
+    """Impulse response from one place of a room to the microphone."""
 
-    `early` is the direct path with what arrives within 50 ms of it, `whole` has the rest too.
-    Both begin `lead` samples before the direct path, and `early` has the power 1.
-    """
-
-    early: Signal
-    whole: Signal
-    lead: int
+    early: Signal  # (L,) the direct path and what arrives within 50 ms of it; power 1
+    whole: Signal  # (L',) with the rest too
+    lead: int  # samples of both before the direct path
 
 
 class RoomPool:
-    """A number of rooms; a room is made when it is first drawn, and kept.
+    """A number of rooms with some speakers' places; a room is made when first drawn, and kept.
 
-    Room k depends only on the seed and k, so it is the same in every process.
-
-    Parameters
-    ----------
-    rooms : int
-        Number of rooms.
-    places : int
-        Number of speakers in each room.
-    sample_rate : int
-        Hz.
-    seed : int
-        Seed of the rooms.
-
-    Raises
-    ------
-    UserError
-        No rooms, or pyroomacoustics is not installed.
+    Room k depends only on the seed and k, so it is the same in every process. Raises `UserError` if
+    there are no rooms, or pyroomacoustics is not installed.
 
     Example
     -------
@@ -126,9 +107,7 @@ def _response(samples: Signal, distance: float, sample_rate: int) -> Response:
 
 
 def reverberate(sig: Signal, response: Signal, lead: int) -> Signal:
-    """Convolve a signal (T,) with a response (L,): (T,), aligned with the signal.
-
-    `response` and `lead` come from a `Response`.
+    """Convolve a signal (T,) with a response (L,) of a `Response`: (T,), aligned with the signal.
 
     Example
     -------

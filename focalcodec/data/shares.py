@@ -28,36 +28,14 @@ Group: TypeAlias = "tuple[str, str]"  # ("speaker" or "file", name)
 
 @dataclass(frozen=True)
 class ShareOptions:
-    """How clips are split.
+    """How clips are split; `UserError` for a value out of range."""
 
-    Parameters
-    ----------
-    split_by : {"auto", "speaker", "file"}
-        What is never in two sets. "auto" takes speakers if there are so many that the smaller share
-        is one speaker or more, else files.
-    valid_share, test_share : float
-        Shares of the seconds.
-    seed : int
-        Seed of the order.
-
-    Raises
-    ------
-    UserError
-        A value out of range.
-
-    Example
-    -------
-    >>> ShareOptions(valid_share=0.5, test_share=0.5)
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: valid_share=0.5, test_share=0.5: each must be above 0, and both \
-together below 1
-    """
-
+    # "speaker" or "file" is never in two sets. "auto" takes speakers if there are so many that
+    # the smaller share is one speaker or more, else files.
     split_by: str = "auto"
-    valid_share: float = 0.1
+    valid_share: float = 0.1  # of the seconds
     test_share: float = 0.1
-    seed: int = 1986
+    seed: int = 1986  # of the order
 
     def __post_init__(self) -> None:
         """Check the values before any file is read."""
@@ -78,34 +56,15 @@ together below 1
 def share_out(
     rows: Sequence[Row], copies: Mapping[str, str], options: ShareOptions, where: str
 ) -> tuple[dict[str, list[Row]], str]:
-    """Split whole files into the three sets.
+    """Split whole files (rows of `build_manifests`) into the sets train, valid and test.
 
     Groups (speakers or files) are ordered by a hash of their name: the same folder always gives
-    the same sets, and files that are added later move few others.
+    the same sets, and files that are added later move few others. Files with the same bytes as
+    another file, `copies` from `first_copies`, are never in two sets. With fewer than three files
+    the sets are parts of files: one stretch of time each.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        One per file, as `build_manifests` makes them.
-    copies : mapping of str to str
-        Files with the same bytes as another file, from `first_copies`: never in two sets.
-    options : ShareOptions
-        How to split.
-    where : str
-        The folder, for messages.
-
-    Returns
-    -------
-    sets : dict of str to list of dict
-        "train", "valid" and "test", none of them empty. With fewer than three files the sets are
-        parts of files: one stretch of time each.
-    how : str
-        What was split by and why, for people.
-
-    Raises
-    ------
-    UserError
-        Too few speakers, or too little audio.
+    Returns the rows of each set, none of them empty, and how they were split, for people. Raises
+    `UserError`, which names the folder `where`, for too few speakers or too little audio.
     """
     # Copies do not count: a set must not hold only copies.
     firsts = [row for row in rows if row["wav"] not in copies]
@@ -218,19 +177,10 @@ def _by_time(rows: Sequence[Row], options: ShareOptions, where: str) -> dict[str
 def first_copies(
     data_root: str | Path, paths: Sequence[str], num_threads: int = 8
 ) -> dict[str, str]:
-    """Find files with the same bytes: for each further copy, the first of them by name.
+    """Find files below a folder with the same bytes: for each further copy, the first by name.
 
     Sizes are compared first, then some bytes of the middle; only files that agree in both are
     hashed. So a corpus of different recordings is hardly read.
-
-    Parameters
-    ----------
-    data_root : str or path
-        Folder.
-    paths : sequence of str
-        Readable files below it.
-    num_threads : int
-        Threads that read.
 
     Example
     -------

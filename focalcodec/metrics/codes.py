@@ -16,58 +16,27 @@ from focalcodec.fct.entropy import TokenTable, encode_toks
 
 @dataclass(frozen=True)
 class CodebookUsage:
-    """How much of a codebook is used.
+    """How much of a codebook is used; fields in %, but for counts and bits."""
 
-    Parameters
-    ----------
-    num_toks : int
-        Number of tokens. Few tokens can't show many codes: compare only sets of one size.
-    codebook_size : int
-        Number of codes.
-    codes_used : int
-        Codes seen at least once.
-    usage_percent : float
-        Share of the codes that was seen, %.
-    entropy_bits : float
-        Entropy of the histogram, bits per token.
-    entropy_seen : float
-        Entropy over log2 of the codes seen, %: the papers' normalised entropy. 0 for one code.
-    entropy_codebook : float
-        Entropy over log2 of the codebook's size, %.
-    reachable_codes : float
-        Codes that so many tokens show if all codes are equally likely; see `reachable_codes`.
-    usage_reachable : float
-        Codes seen over reachable codes, %; can exceed 100 a little by chance.
-    entropy_reachable : float
-        Entropy over the entropy of so many tokens if all codes are equally likely, %; see
-        `reachable_bits`. 0 for one token.
-    """
-
+    # Few tokens can't show many codes: compare only sets of one size.
     num_toks: int
     codebook_size: int
-    codes_used: int
-    usage_percent: float
-    entropy_bits: float
-    entropy_seen: float
-    entropy_codebook: float
-    reachable_codes: float
-    usage_reachable: float
-    entropy_reachable: float
+    codes_used: int  # seen at least once
+    usage_percent: float  # codes used over the codebook's size
+    entropy_bits: float  # of the histogram, bits per token
+    entropy_seen: float  # over log2 of the codes used: the papers' normalised entropy; 0 for one
+    entropy_codebook: float  # over log2 of the codebook's size
+    # Compared with as many tokens of a codebook whose codes are all equally likely:
+    reachable_codes: float  # codes that these show; see `reachable_codes`
+    usage_reachable: float  # codes used over that, can exceed 100 a little by chance
+    entropy_reachable: float  # entropy over theirs; see `reachable_bits`; 0 for one token
 
 
 def count_codes(clips: Iterable[Tensor], codebook_size: int) -> tuple[Tensor, Tensor]:
-    """Histogram of the tokens of a set, (N,) integer per clip.
+    """Histogram of the tokens of a set, (N,) integer per clip: codes seen, ascending, and counts.
 
-    Returns
-    -------
-    codes, counts : Tensor
-        (K,) int64: the codes seen, ascending, and how often. Codes that were not seen are left out,
-        because a codebook can have up to 2^32.
-
-    Raises
-    ------
-    UserError
-        No token, or a token outside of the codebook.
+    Both are (K,) int64. Codes that were not seen are left out, because a codebook can have up to
+    2^32. Raises `UserError` for no token, or a token outside of the codebook.
 
     Example
     -------
@@ -89,10 +58,7 @@ def count_codes(clips: Iterable[Tensor], codebook_size: int) -> tuple[Tensor, Te
 def code_usage(counts: Tensor, codebook_size: int) -> CodebookUsage:
     """Use of a codebook, from the histogram (K,) of a set as `count_codes` makes it.
 
-    Raises
-    ------
-    UserError
-        No counts, or more codes than the codebook has.
+    Raises `UserError` for no counts, or more codes than the codebook has.
 
     Example
     -------
@@ -127,11 +93,6 @@ def reachable_codes(num_toks: int, codebook_size: int) -> float:
     n tokens miss a code of V with the probability (1 - 1/V)^n, so V * (1 - (1 - 1/V)^n) codes
     are seen: 3743 of 8192 in 5000 tokens, 100 seconds at 50 Hz. No codebook can be expected to
     show more, because any other distribution shows fewer.
-
-    Example
-    -------
-    >>> reachable_codes(1, 8192), reachable_codes(2, 4), round(reachable_codes(5000, 8192))
-    (1.0, 1.75, 3743)
     """
     if codebook_size == 1 or num_toks == 1:
         return 1.0
@@ -143,12 +104,7 @@ def reachable_bits(num_toks: int, codebook_size: int) -> float:
 
     If all V codes are equally likely, one of n tokens shares its code with K others, K is binomial
     (n - 1, 1/V), and the histogram has log2(n) - E[log2(1 + K)] bits: it can't reach log2(V)
-    before n is many times V.
-
-    Example
-    -------
-    >>> reachable_bits(1, 8192), reachable_bits(2, 4), round(reachable_bits(5000, 8192), 2)
-    (0.0, 0.75, 11.75)
+    before n is many times V. With 5000 tokens of 8192 it is 11.75.
     """
     others, share = num_toks - 1, 1 / codebook_size
     if codebook_size == 1 or not others:
@@ -169,15 +125,10 @@ def reachable_bits(num_toks: int, codebook_size: int) -> float:
 
 
 def kbps(bits: float, seconds: float) -> float:
-    """Bitrate of so many bits in so many seconds of audio, kbit/s.
+    """Bitrate of so many bits in so many seconds of audio, kbit/s: 0.65 for 50 * 13 bits in 1 s.
 
     Bits are num_toks * bits per token as sent, or the sum of `coded_bits` after entropy coding.
     Raises `UserError` unless the duration is positive.
-
-    Example
-    -------
-    >>> kbps(50 * 13, seconds=1)
-    0.65
     """
     if not seconds > 0:
         raise UserError(f"seconds: {seconds}; give a positive number")
@@ -187,19 +138,9 @@ def kbps(bits: float, seconds: float) -> float:
 def coded_bits(clips: Sequence[Tensor], bits: int, table: TokenTable | None = None) -> list[int]:
     """Bits of each clip's body in a token file with entropy coding, in whole words of 32 bits.
 
-    Parameters
-    ----------
-    clips : sequence of Tensor
-        (N,) integer each.
-    bits : int
-        Bits per token.
-    table : TokenTable, optional
-        From other clips. Default: from these, which saves them the 16 * bits of the table.
-
-    Raises
-    ------
-    UserError
-        Tokens out of range; `constriction` is not installed.
+    Clips are (N,) integer, `bits` are per token. The table comes from other clips; by default from
+    these, which saves them the 16 * bits of the table. Raises `UserError` for tokens out of range,
+    and if `constriction` is not installed.
 
     Example
     -------

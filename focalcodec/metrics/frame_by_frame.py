@@ -39,19 +39,9 @@ def _pair(clip: JudgedClip) -> tuple[Tensor, Tensor]:
 
 
 class PesqJudge(SignalJudge):
-    """Wide-band PESQ, about 1 to 4.64: ITU-T P.862.2.
+    """Wide-band PESQ, about 1 to 4.64: ITU-T P.862.2. `UserError` if a package is missing.
 
-    No score if it finds no utterance in the reference.
-
-    Parameters
-    ----------
-    device : str
-        Not used.
-
-    Raises
-    ------
-    UserError
-        A package is missing.
+    No score if it finds no utterance in the reference. `device` is not used.
     """
 
     name = "PESQ"
@@ -94,17 +84,8 @@ class PesqJudge(SignalJudge):
 class StoiJudge(SignalJudge):
     """Short-time objective intelligibility, up to 1: Taal et al., 2011.
 
-    No score if the reference has less than 0.4 s of sound.
-
-    Parameters
-    ----------
-    device : str
-        Not used.
-
-    Raises
-    ------
-    UserError
-        A package is missing.
+    No score if the reference has less than 0.4 s of sound. `device` is not used. Raises `UserError`
+    if a package is missing.
     """
 
     name = "STOI"
@@ -139,16 +120,11 @@ class StoiJudge(SignalJudge):
 
 
 class SpectralJudge(SignalJudge):
-    """Mel distance and multi-resolution STFT distance.
+    """Mel distance and multi-resolution STFT distance. `device` is not used.
 
     Mel distance: mean absolute difference of natural logarithms of 80 mel magnitudes (Slaney,
     0 to 8 kHz, window 1024, hop 320, at least 1e-5), as in the vocoder's loss. STFT distance: see
     `stft_distance`.
-
-    Parameters
-    ----------
-    device : str
-        Not used.
     """
 
     name = "spectral"
@@ -188,16 +164,11 @@ class SpectralJudge(SignalJudge):
 
 
 def stft_distance(rec_sig: Tensor, ref_sig: Tensor) -> float:
-    """Spectral convergence plus L1 of log magnitudes, mean over three resolutions.
+    """Spectral convergence plus L1 of log magnitudes of sigs (T,), mean over three resolutions.
 
-    Convergence is the Frobenius norm of the difference of magnitudes over the reference's norm.
-    Source: Yamamoto et al., "Parallel WaveGAN", arXiv 1910.11480, equations 4 to 6, and table 1
-    for the resolutions.
-
-    Parameters
-    ----------
-    rec_sig, ref_sig : Tensor
-        (T,) float, of one length; the reference is not silent.
+    Convergence is the Frobenius norm of the difference of magnitudes over the reference's norm; the
+    reference must not be silent. Source: Yamamoto et al., "Parallel WaveGAN", arXiv 1910.11480,
+    equations 4 to 6, and table 1 for the resolutions.
 
     Example
     -------

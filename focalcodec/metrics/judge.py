@@ -26,27 +26,7 @@ LEAST_SECONDS = 0.5  # less than a word: outside of what judges of voice or qual
 class JudgedClip:
     """A reference and the output of a codec.
 
-    Parameters
-    ----------
-    id : str
-        Name within its set.
-    ref_sig, rec_sig : Tensor
-        (T,) and (T',) float, about [-1, 1]: the reference (clean, even if the codec's input was
-        noisy) and the output.
-    sample_rate : int
-        Rate of all signals, Hz.
-    text : str
-        True transcript, or "" if it is not known.
-    language : str
-        ISO 639-1.
-    target_sig : Tensor, optional
-        (T'',) another recording of the wanted speaker: voice conversion. Judges that compare
-        output and reference sample by sample or frame by frame then give no score.
-
-    Raises
-    ------
-    UserError
-        A signal is not (T,) float, empty, NaN or infinite.
+    Raises `UserError` if a signal is not (T,) float, empty, NaN or infinite.
 
     Example
     -------
@@ -54,12 +34,14 @@ class JudgedClip:
     'en'
     """
 
-    id: str
-    ref_sig: Tensor
-    rec_sig: Tensor
-    sample_rate: int
-    text: str = ""
-    language: str = "en"
+    id: str  # name within its set
+    ref_sig: Tensor  # (T,) float, about [-1, 1]: clean, even if the codec's input was noisy
+    rec_sig: Tensor  # (T',) float: the output
+    sample_rate: int  # Hz, of all signals
+    text: str = ""  # true transcript, or "" if it is not known
+    language: str = "en"  # ISO 639-1
+    # (T'',) another recording of the wanted speaker: voice conversion. Judges that compare output
+    # and reference sample by sample or frame by frame then give no score.
     target_sig: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -105,35 +87,18 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """Description of one kind of score; no two judges share a column.
+    """Description of one kind of score; no two judges share a column."""
 
-    Parameters
-    ----------
-    key : str
-        Such as "dwer_whisper_base".
-    title : str
-        With the judge's name: "dWER, Whisper base".
-    unit : str
-        "%", "MOS", "dB" or "".
-    better : {"lower", "higher", "none"}
-        Which values are better.
-    """
-
-    key: str
-    title: str
-    unit: str
+    key: str  # such as "dwer_whisper_base"
+    title: str  # with the judge's name: "dWER, Whisper base"
+    unit: str  # "%", "MOS", "dB" or ""
     better: Literal["lower", "higher", "none"]
 
 
 class Judge(ABC):
     """Scores clips. The constructor finds and checks the weights; the first score loads them.
 
-    Attributes
-    ----------
-    name : str
-        Unique in a panel.
-    columns : tuple of Column
-        All that `score` may give.
+    `name` is unique in a panel; `columns` are all that `score` may give.
     """
 
     name: str
@@ -166,20 +131,13 @@ class SignalJudge(ClipJudge):
     If the reference is too short or silent, there is no score, because there is nothing to keep.
     If only the output is, it gets the lowest value of each column's scale, so that a codec gains
     nothing by silent output.
-
-    Attributes
-    ----------
-    least_seconds : float
-        Duration of the shortest signal that can be judged.
-    least : dict, optional
-        By column key, the value of a silent or too short output; None judges it as any other.
-    frame_by_frame : bool
-        The output is compared with the reference at the same time, which is meaningless for
-        converted speech: no score for clips with a `target_sig`.
     """
 
-    least_seconds = LEAST_SECONDS
+    least_seconds = LEAST_SECONDS  # duration of the shortest signal that can be judged
+    # By column key, the value of a silent or too short output; None judges it as any other.
     least: dict[str, float] | None = None
+    # Output and reference are compared at the same time, which is meaningless for converted speech:
+    # no score for clips with a `target_sig`.
     frame_by_frame = False
 
     def score_clip(self, clip: JudgedClip) -> Verdict:
@@ -203,36 +161,18 @@ class SignalJudge(ClipJudge):
 
 
 def at_rate(sig: Tensor, sample_rate: int, judge_rate: int) -> Tensor:
-    """Resample a signal (T,) to a judge's rate, Hz: (T',) float32 on the CPU.
-
-    Example
-    -------
-    >>> at_rate(torch.zeros(240), 24000, 16000).shape
-    torch.Size([160])
-    """
+    """Resample a signal (T,) to a judge's rate, Hz: (T',) float32 on the CPU."""
     return resample(sig.detach().cpu().float()[None], sample_rate, judge_rate)[0][0]
 
 
 def sig_key(sig: Tensor, sample_rate: int) -> str:
-    """Key of a signal's samples and rate, to process a reference once for many codecs.
-
-    Example
-    -------
-    >>> sig_key(torch.zeros(3), 8000) == sig_key(torch.zeros(3), 16000)
-    False
-    """
+    """Key of a signal's samples and rate, to process a reference once for many codecs."""
     samples = sig.detach().cpu().float().contiguous().numpy()
     return f"{sample_rate} {hashlib.sha256(samples.tobytes()).hexdigest()}"
 
 
 def fit_length(sig: Tensor, length: int) -> Tensor:
-    """Cut a signal (T,) to (length,), or pad it with silence: missing output lowers the score.
-
-    Example
-    -------
-    >>> fit_length(torch.ones(2), 3), fit_length(torch.ones(4), 3)
-    (tensor([1., 1., 0.]), tensor([1., 1., 1.]))
-    """
+    """Cut a signal (T,) to (length,), or pad it with silence: missing output lowers the score."""
     return torch.nn.functional.pad(sig[:length], (0, max(0, length - len(sig))))
 
 
@@ -254,7 +194,8 @@ def audible(sig: Tensor, sample_rate: int, seconds: float = 0.0) -> bool:
 def judge_folder(source: str, patterns: Sequence[str], weights: Sequence[str]) -> tuple[Path, Path]:
     """Find a judge's model in a local folder or on the hub: its folder and the file of weights.
 
-    No hash of these weights is pinned: a judge's `describe` records the file that was used.
+    No hash of these weights is pinned: a judge's `describe` records the file that was used. Raises
+    `UserError` if the model is neither in a folder, nor on the hub, nor in its cache.
 
     Parameters
     ----------
@@ -265,19 +206,6 @@ def judge_folder(source: str, patterns: Sequence[str], weights: Sequence[str]) -
     weights : sequence of str
         Possible names of the weights, the best first; the first that exists is used, and no other
         is downloaded.
-
-    Raises
-    ------
-    UserError
-        Neither a folder, nor on the hub, nor in its cache.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "model.safetensors").write_bytes(b"")
-    ...     judge_folder(folder, ["*.json"], ["model.safetensors"])[1].name
-    'model.safetensors'
     """
     files = " ".join(f"--include '{pattern}'" for pattern in (*patterns, *weights))
     way_out = f"where there is a network, run hf download {source} {files}"

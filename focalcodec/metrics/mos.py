@@ -61,12 +61,8 @@ class UtmosModel(nn.Module):
     """UTMOS' strong learner without phonemes: wav2vec 2.0, two embeddings, BLSTM, MOS per frame.
 
     The embeddings are of the data set and of the listener. No library has this network; its weights
-    were first released with the repository tarepan/SpeechMOS (MIT).
-
-    Parameters
-    ----------
-    config : dict
-        Options of `transformers.Wav2Vec2Config` that differ from base.
+    were first released with the repository tarepan/SpeechMOS (MIT). `config` are options of
+    `transformers.Wav2Vec2Config` that differ from base.
     """
 
     def __init__(self, **config: Any) -> None:
@@ -117,19 +113,9 @@ def _renamed(state: Mapping[str, Tensor], parametrised: bool) -> Iterator[tuple[
 
 
 class UtmosJudge(SignalJudge):
-    """One MOS, about 1 to 5.
+    """One MOS, about 1 to 5; `UserError` if a package or the weights are missing.
 
-    Parameters
-    ----------
-    device : str
-        Device of the network.
-    source : str
-        Folder or hub repository with mos/utmos22_strong_step7459_v1.pt.
-
-    Raises
-    ------
-    UserError
-        A package or the weights are missing.
+    `source` is a folder or hub repository with mos/utmos22_strong_step7459_v1.pt.
     """
 
     name = "UTMOS"
@@ -177,15 +163,7 @@ DISTILLMOS_SHA256 = "b18b3ac60227267cfb91e5d00ce22cc7b73716fd92f269484da1446e270
 class DistillMosJudge(SignalJudge):
     """One MOS, 1 to 5, by a small network that was distilled from XLS-R.
 
-    Parameters
-    ----------
-    device : str
-        Device of the network.
-
-    Raises
-    ------
-    UserError
-        A package is missing, or has other weights.
+    Raises `UserError` if a package is missing, or has other weights.
     """
 
     name = "Distill-MOS"
@@ -243,17 +221,9 @@ class DnsmosJudge(SignalJudge):
     """Four MOS, 1 to 5, by `speechmos`, whose wheel contains the networks.
 
     Clips shorter than 9 s are repeated, longer ones are scored every second, as its authors do. The
-    polynomials that map the networks' outputs can give values a little below 1.
-
-    Parameters
-    ----------
-    device : str
-        Not used: the networks are small and run on the CPU.
-
-    Raises
-    ------
-    UserError
-        A package is missing, or has other networks.
+    polynomials that map the networks' outputs can give values a little below 1. `device` is not
+    used: the networks are small and run on the CPU. Raises `UserError` if a package is missing, or
+    has other networks.
     """
 
     name = "DNSMOS"

@@ -42,10 +42,7 @@ PANELS: dict[str, dict[str, JudgeFactory]] = {
 def panel(name: str) -> dict[str, JudgeFactory]:
     """Return the judges of a panel: each one's name, and what makes it for a device.
 
-    Raises
-    ------
-    UserError
-        No such panel; there are "offline", "offline_tiny" and "paper".
+    Raises `UserError` for a name other than "offline", "offline_tiny" and "paper".
 
     Example
     -------
@@ -58,28 +55,11 @@ def panel(name: str) -> dict[str, JudgeFactory]:
 
 
 def load_panel(name: str, device: str = "cpu") -> tuple[list[Judge], list[str]]:
-    """Make the judges of a panel that are installed.
+    """Make the judges of a panel that are installed, for a device such as "cpu" or "cuda".
 
-    Weights are found and checked here, and loaded at a judge's first score.
-
-    Parameters
-    ----------
-    name : {"offline", "offline_tiny", "paper"}
-        Panel.
-    device : str
-        Such as "cpu" or "cuda".
-
-    Returns
-    -------
-    judges : list of Judge
-        Those that are installed.
-    missing : list of str
-        One line for each of the others, with the command that installs it.
-
-    Raises
-    ------
-    UserError
-        No such panel.
+    Weights are found and checked here, and loaded at a judge's first score. The second result has
+    one line for each judge that is missing, with the command that installs it. Raises `UserError`
+    for an unknown panel.
     """
     judges, missing = [], []
     for judge, make in panel(name).items():

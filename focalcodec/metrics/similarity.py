@@ -38,14 +38,7 @@ class SimilarityJudge(SignalJudge):
     """Cosine of the speaker embeddings of output and reference, in percent, as in the papers.
 
     In voice conversion the reference is the clip's `target_sig`. A reference is embedded once for
-    all codecs.
-
-    Parameters
-    ----------
-    name : str
-        Such as "Resemblyzer".
-    key : str
-        End of the column's key, such as "resemblyzer".
+    all codecs. `key` ends the column's key, such as "resemblyzer".
     """
 
     def __init__(self, name: str, key: str) -> None:
@@ -96,16 +89,7 @@ class ResemblyzerJudge(SimilarityJudge):
     The embedding of a clip is the mean over parts of 1.6 s; quiet clips are amplified. The weights
     are read without importing the package, because its import needs a compiled voice activity
     detector. Pauses are therefore not removed: scores are close to the package's own, not equal.
-
-    Parameters
-    ----------
-    device : str
-        Device of the LSTM.
-
-    Raises
-    ------
-    UserError
-        The package is missing or has other weights.
+    Raises `UserError` if the package is missing or has other weights.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -161,21 +145,10 @@ def _starts(samples: int) -> list[int]:
 
 
 class WavlmSvJudge(SimilarityJudge):
-    """Similarity of the 512-dimensional x-vectors of WavLM-base-sv, from the hub.
+    """Similarity of the 512-dimensional x-vectors of WavLM-base-sv, from a folder or the hub.
 
     The papers' judge. WavLM: Chen et al., arXiv 2110.13900; used so in arXiv 2502.04465, section 4.
-
-    Parameters
-    ----------
-    device : str
-        Device of the model.
-    source : str
-        Folder or hub repository.
-
-    Raises
-    ------
-    UserError
-        A package or the model is missing.
+    Raises `UserError` if a package or the model is missing.
     """
 
     def __init__(self, device: str = "cpu", source: str = WAVLM_SOURCE) -> None:

@@ -53,8 +53,6 @@ def normalise_words(text: str, language: str = "en") -> str:
     -------
     >>> normalise_words("Mr. Dashwood hadn't twenty-one!")
     'mister dashwood had not 21'
-    >>> normalise_words("Où est-il ?", "fr")
-    'où est il'
     """
     return _normaliser(language == "en")(text).strip()
 
@@ -73,13 +71,7 @@ def word_errors(reference: str, hypothesis: str, language: str = "en") -> Errors
 
 
 def character_errors(reference: str, hypothesis: str, language: str = "en") -> Errors:
-    """Count errors as `word_errors`, but in characters, spaces included.
-
-    Example
-    -------
-    >>> character_errors("A cat.", "a bat")
-    Errors(edits=1, units=5)
-    """
+    """Count errors as `word_errors`, but in characters, spaces included."""
     return _errors("process_characters", reference, hypothesis, language)
 
 
@@ -107,16 +99,8 @@ class TranscriptJudge(ClipJudge):
     Silence, or less than half a second, is not given to the recogniser, because recognisers invent
     text for it; its transcript is empty. So a silent output loses all words. A clip has no score if
     the transcript of its reference is empty, or the recogniser was not trained on its language; no
-    word error rates if its language is written without spaces.
-
-    A reference is transcribed once for all codecs.
-
-    Parameters
-    ----------
-    name : str
-        Such as "Whisper base".
-    key : str
-        End of the columns' keys, such as "whisper_base".
+    word error rates if its language is written without spaces. A reference is transcribed once for
+    all codecs. `key` ends the columns' keys, such as "whisper_base".
     """
 
     def __init__(self, name: str, key: str) -> None:
@@ -137,13 +121,7 @@ class TranscriptJudge(ClipJudge):
         """Transcribe audio (T,) at 16 kHz."""
 
     def transcribe(self, sig: Tensor, sample_rate: int, language: str = "en") -> str:
-        """Transcribe a signal (T,), in the recogniser's own spelling; "" for silence.
-
-        Raises
-        ------
-        UserError
-            `sig` is not (T,).
-        """
+        """Transcribe sig (T,) in the recogniser's spelling; "" for silence; refuses batches."""
         if sig.dim() != 1:
             raise UserError(f"sig: shape {tuple(sig.shape)}; give one clip, (samples,)")
         if not audible(sig, sample_rate, LEAST_SECONDS):

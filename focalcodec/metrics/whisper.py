@@ -35,19 +35,9 @@ class WhisperJudge(TranscriptJudge):
     """dWER, dCER and WER by Whisper in 8-bit integers, always with the same decoding.
 
     Beam 5, temperature 0, no five tokens twice. The packages hold the CTranslate2 models of
-    faster-whisper.
-
-    Parameters
-    ----------
-    model : {"base", "tiny.en"}
-        Multilingual, 74 M parameters; or English only, 39 M.
-    device : str
-        "cuda", or any other for the CPU.
-
-    Raises
-    ------
-    UserError
-        No such model; a package is missing, or a file has another sha256 than expected.
+    faster-whisper: "base", multilingual, 74 M parameters, or "tiny.en", English only, 39 M. The
+    device is "cuda", or any other for the CPU. Raises `UserError` for another model, a missing
+    package, or a file with another sha256 than expected.
     """
 
     def __init__(self, model: str = "base", device: str = "cpu") -> None:
@@ -114,17 +104,7 @@ class WhisperJudge(TranscriptJudge):
 class WhisperSmallJudge(TranscriptJudge):
     """dWER, dCER and WER by Whisper small, multilingual, 244 M parameters, greedy.
 
-    Parameters
-    ----------
-    device : str
-        Device of the model.
-    source : str
-        Folder or hub repository.
-
-    Raises
-    ------
-    UserError
-        A package or the model is missing.
+    The model comes from a folder or the hub. Raises `UserError` if it or a package is missing.
     """
 
     def __init__(self, device: str = "cpu", source: str = SOURCE) -> None:
