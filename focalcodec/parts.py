@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.encoders import Encoder
-from focalcodec.encoders.logmel import LogMel
-from focalcodec.encoders.mel_encoder import MelEncoder
+from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
-from focalcodec.encoders.layer_mix import LayerMix
 from focalcodec.encoders.logmel import LogMel
+from focalcodec.encoders.speech_encoder import LayerMix
 from focalcodec.errors import UserError
 from focalcodec.vocos import ISTFTHead
 from focalcodec.wavenext import LinearHead

@@ -1,6 +1,6 @@
-"""Log-mel spectrograms: the filter bank, the spectrogram, and an encoder without learned weights.
+"""Log-mel spectrograms, and two encoders on them: `LogMel` without weights, `MelEncoder` with some.
 
-The encoder takes WavLM's place, so that a codec can be trained and understood without a download.
+They take WavLM's place, so that a codec can be trained and used without a large model.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
+from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 # Slaney's mel scale: linear up to 1 kHz, then logarithmic.
@@ -22,6 +22,8 @@ _LINEAR = 200.0 / 3  # Hz per mel
 _CORNER_HZ = 1000.0
 _CORNER_MEL = _CORNER_HZ / _LINEAR
 _LOG_STEP = np.log(6.4) / 27.0  # natural logarithm of Hz per mel
+
+_STACKED = 2  # spectra, one every 10 ms, in a frame of 20 ms of `MelEncoder`
 
 
 def mel_frequencies(n_mels: int, f_min: float, f_max: float) -> npt.NDArray[np.float64]:
@@ -81,7 +83,7 @@ def log_mel(
     before = (n_fft - hop) // 2
     after = (frames - 1) * hop + n_fft - before - samples
     spectrum = torch.stft(
-        F.pad(sig, (before, after)),
+        nn.functional.pad(sig, (before, after)),
         n_fft,
         hop,
         len(window),
@@ -107,10 +109,8 @@ def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) 
 class LogMel(nn.Module):
     """Log-mel spectrogram, shifted and scaled to about zero mean and unit variance.
 
-    Magnitudes (power 1) in bands of Slaney's mel scale and normalisation, clamped, natural log.
-    Frame i is centred on the middle of samples [i * hop_length, (i + 1) * hop_length), as in
-    the "same"-padded inverse STFT of Vocos (arXiv 2306.00814), and there is one for every
-    started hop: ceil(T / hop_length). What lies outside the signal counts as silence.
+    The frames of `log_mel`, which are those of the "same"-padded inverse STFT of Vocos
+    (arXiv 2306.00814).
 
     Parameters
     ----------
@@ -119,23 +119,23 @@ class LogMel(nn.Module):
     n_fft : int
         Window and transform, samples.
     hop_length : int
-        Samples from one frame to the next.
+        Samples from one frame to the next, at most `n_fft`.
     n_mels : int
         Bands.
     f_min, f_max : float
         Edges of the lowest and highest band, Hz; None is half the sample rate.
     floor : float
-        Smallest magnitude, under which everything is the same silence.
+        Smallest magnitude, > 0; everything below it is silence.
     offset, scale : float
-        feats = (log-mel - offset) / scale. Over all frames and bands of the 5 minutes of speech
-        of the embedded corpus' training split (8 synthetic voices) mean and standard deviation
-        were -4.98 and 2.28, over its half minute of real speech -5.22 and 2.22: hence -5 and 2.3.
+        feats = (log-mel - offset) / scale, with scale > 0. Over all frames and bands of the
+        embedded corpus, mean and standard deviation were -4.98 and 2.28 in the 5 minutes of
+        synthetic speech for training, -5.22 and 2.22 in half a minute of real speech; hence -5
+        and 2.3.
 
     Raises
     ------
     UserError
-        If the bands do not fit between 0 Hz and half the sample rate, the hop is longer than
-        the window, or floor or scale is not positive.
+        A value outside of these ranges.
 
     Example
     -------
@@ -195,39 +195,14 @@ class LogMel(nn.Module):
         self.register_buffer("bands", bands, persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames that come out of as many samples: one for every started hop.
-
-        Parameters
-        ----------
-        lengths : Tensor
-            int64, samples, any shape.
-
-        Returns
-        -------
-        Tensor
-            int64, frames, same shape.
-        """
+        """Frames for this many samples, int64 of any shape: one for every started hop."""
         return (lengths + self.hop - 1) // self.hop
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode a batch.
+        """Encode sig (B, T), float at `sample_rate`, about [-1, 1].
 
-        Parameters
-        ----------
-        sig : Tensor
-            (B, T) float, at `sample_rate`, about [-1, 1]; whatever is in the padding is ignored.
-        lengths : Tensor, optional
-            (B,) int64, valid samples of each item; None is all valid.
-
-        Returns
-        -------
-        tuple of Tensor
-            feats (B, N, n_mels) with zeros on padded frames, and lengths (B,) int64 in frames.
-
-        Raises
-        ------
-        UserError
-            If `sig` is not (B, T) with at least one sample, or not floating point.
+        Return feats (B, N, n_mels), zero in the padding, and their lengths (B,) int64; see
+        `Encoder`. Another shape of sig is a `UserError`.
         """
         check_sig(sig)
         if lengths is not None:
@@ -238,3 +213,87 @@ class LogMel(nn.Module):
             return feats, full_lengths(feats)
         frames = self.output_lengths(lengths)
         return zero_padding(feats, valid_mask(frames, feats.shape[1])), frames
+
+
+class MelEncoder(nn.Module):
+    """Log-mel bands through ConvNeXt, 50 frames per second: one for every started 320 samples.
+
+    It is trained to predict the feats of a large encoder, its teacher:
+    `recipes/LibriSpeech/hparams/distill_encoder.yaml`. Its receptive field is finite, so long
+    recordings in windows, and streams, give the same feats.
+
+    Parameters
+    ----------
+    output_dim : int
+        Width of the feats.
+    num_layers : int
+        ConvNeXt blocks.
+    dim, ffn_dim : int
+        Widths between and inside the blocks.
+    kernel_size : int
+        Frames in the kernel of each convolution.
+    n_mels : int
+        Bands; a `UserError` if they do not fit the window.
+    n_fft : int
+        Window of a spectrum, samples; there is one spectrum every 160 samples.
+
+    Example
+    -------
+    >>> encoder = MelEncoder(output_dim=8, num_layers=1, dim=16, ffn_dim=32).eval()
+    >>> feats, lengths = encoder(torch.zeros(2, 1600), torch.tensor([1600, 801]))
+    >>> feats.shape, lengths
+    (torch.Size([2, 5, 8]), tensor([5, 3]))
+    """
+
+    max_seconds: float | None = None
+    teacher: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        output_dim: int,
+        num_layers: int = 6,
+        dim: int = 256,
+        ffn_dim: int = 768,
+        kernel_size: int = 7,
+        n_mels: int = 80,
+        n_fft: int = 512,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "output_dim": output_dim,
+            "num_layers": num_layers,
+            "dim": dim,
+            "ffn_dim": ffn_dim,
+            "kernel_size": kernel_size,
+            "n_mels": n_mels,
+            "n_fft": n_fft,
+        }
+        self.spectrogram = LogMel(n_fft=n_fft, hop_length=160, n_mels=n_mels)
+        self.sample_rate = self.spectrogram.sample_rate
+        self.hop = _STACKED * self.spectrogram.hop
+        self.dim = output_dim
+        self.backbone = ConvNeXt(_STACKED * n_mels, num_layers, dim, ffn_dim, kernel_size)
+        self.head = nn.Linear(dim, output_dim)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames for this many samples, int64 of any shape."""
+        return (lengths + self.hop - 1) // self.hop
+
+    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode sig (B, T), float at 16 kHz, about [-1, 1].
+
+        Return feats (B, N, output_dim), zero in the padding, and their lengths (B,) int64; see
+        `Encoder`. Another shape of sig is a `UserError`.
+        """
+        check_sig(sig)
+        lengths = full_lengths(sig) if lengths is None else lengths
+        # A spectrum in half precision does not exist on the CPU and overflows on a GPU.
+        with torch.autocast(sig.device.type, enabled=False):
+            spectra, _ = self.spectrogram(sig.to(self.spectrogram.window.dtype), lengths)
+        frames = self.output_lengths(lengths)
+        # an odd number of spectra gets one of zeros
+        spectra = nn.functional.pad(spectra, (0, 0, 0, spectra.shape[1] % _STACKED))
+        x = spectra.unflatten(1, (-1, _STACKED)).flatten(2)  # (B, N, 2 * n_mels)
+        mask = valid_mask(frames, x.shape[1])
+        feats = self.head(self.backbone(x, mask))  # (B, N, output_dim)
+        return zero_padding(feats, mask), frames

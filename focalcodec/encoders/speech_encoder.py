@@ -1,13 +1,12 @@
 """Any speech encoder of `transformers`, any of its layers, as the encoder of a codec.
 
-WavLM, HuBERT, wav2vec 2.0 and Whisper's encoder. WavLM has a faster one of our own too
-(`focalcodec.wavlm`), which is that of the published models.
+WavLM, HuBERT, wav2vec 2.0 and Whisper's encoder. For WavLM, `focalcodec.wavlm` is faster; the
+published models use it.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,34 +17,92 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from focalcodec.audio import check_sig
-from focalcodec.compat import ensure_torchaudio
-from focalcodec.encoders.layer_mix import LayerMix
 from focalcodec.errors import UserError
 from focalcodec.hub.locations import hub_folder
 from focalcodec.nn.masking import full_lengths
+from focalcodec.packages import need_beside_torchaudio
 
 WAVEFORM_MODELS = ("wavlm", "hubert", "wav2vec2")
 MODELS = (*WAVEFORM_MODELS, "whisper")
 _PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 _HOP = 320  # of all of them, at 16 kHz
-_SHORTEST = 400  # samples: the first frame of the strided convolutions, and a window of Whisper's
+_SHORTEST = 400  # samples: one frame of the strided convolutions, one window of Whisper's spectrum
+
+
+class LayerMix(nn.Module):
+    """Layers (B, N, D) of an encoder to feats (B, N, C): principal components of their mean.
+
+    Early layers represent sound and voice, late layers words; their mean represents both. Each
+    channel of each layer is first brought to mean 0 and variance 1, because a few channels of a
+    transformer are a hundred times as large as the others. One number scales all components, so
+    that the mean square of a frame is about 1 and their relative sizes stay: a squared error of
+    feats is a squared error of the layers. C is `components`, 1 to D; else a `UserError`.
+
+    Example
+    -------
+    >>> clips = torch.randn(4, 100, 2, 3)  # 4 clips, frames, layers, channels
+    >>> mix = LayerMix(num_layers=2, dim=3, components=2)
+    >>> mix.fit(list(clips))
+    >>> mix([clips[0, None, :, 0], clips[0, None, :, 1]]).shape
+    torch.Size([1, 100, 2])
+    """
+
+    mean: Tensor
+    scale: Tensor
+    rotation: Tensor
+
+    def __init__(self, num_layers: int, dim: int, components: int) -> None:
+        super().__init__()
+        if not isinstance(components, int) or not 1 <= components <= dim:
+            raise UserError(f"components={components}: give 1 to {dim}, the width of a layer")
+        self.register_buffer("mean", torch.zeros(num_layers, dim))
+        self.register_buffer("scale", torch.ones(num_layers, dim))
+        self.register_buffer("rotation", torch.eye(dim, components))
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
+        """Mix layers, each (B, N, D), to feats (B, N, C)."""
+        return self._average(torch.stack(list(layers), dim=-2)) @ self.rotation  # (B, N, C)
+
+    @torch.no_grad()
+    def fit(self, clips: Iterable[Tensor]) -> None:
+        """Compute means, scales and the rotation from clips, each (N, num_layers, D).
+
+        A channel without variance or with values that are not finite is a `UserError`.
+        """
+        frames = torch.cat(list(clips)).double()  # (frames, num_layers, D)
+        mean, scale = frames.mean(dim=0), frames.std(dim=0)
+        if not bool(torch.isfinite(scale).all()) or not bool((scale > 0).all()):
+            raise UserError(
+                f"{len(frames)} frames: a channel of a layer is constant or not finite in them;"
+                " fit the mix to more speech"
+            )
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+        mixed = self._average(frames.float()).double()  # (frames, D)
+        _, vectors = torch.linalg.eigh(torch.cov(mixed.T))  # in ascending order of variance
+        rotation = vectors.flip(1)[:, : self.rotation.shape[1]]
+        self.rotation.copy_(rotation / (mixed @ rotation).square().mean().sqrt())
+
+    def _average(self, x: Tensor) -> Tensor:
+        """(..., num_layers, D) to (..., D)."""
+        return ((x - self.mean) / self.scale).mean(dim=-2)
 
 
 class SpeechEncoder(nn.Module):
-    """A model of `transformers`: waveform to the hidden states of one layer, 50 a second.
+    """A model of `transformers`: waveform to the hidden states of one layer, 50 per second.
 
-    Feats are what the layer itself gives, before any norm that closes the model. Clips of
-    different lengths never share a batch inside: some of these models normalise over time, and
-    Whisper knows no masks. So a clip has the same feats alone and in a padded batch. Clips of
-    equal length do share one: there the order of sums, which depends on the processor, leaves a
-    difference of about 1e-6 of the scale of the feats. `LayerMix` divides by each channel's
-    deviation and makes the rounding of a channel that hardly changes larger by as much.
+    The feats are the output of the layer itself, before any norm that closes the model. The model
+    never gets clips of different lengths in one batch: some of these models normalise over time,
+    and Whisper has no masks. So a clip has the same feats alone and in a padded batch. Clips of
+    equal length do share a batch: there the order of sums, which depends on the processor, leaves
+    a difference of about 1e-6 of the scale of the feats. `LayerMix` divides by the deviation of
+    each channel, and so enlarges the rounding of a channel that hardly changes.
 
-    Whisper (arXiv 2212.04356) is made for windows of 30 s, padded with silence. Here it hears the
-    clip alone: log-mel of the clip, as many positions as it has frames. Longer recordings go in
-    windows, `focalcodec.long_audio.coding`.
+    Whisper (arXiv 2212.04356) was trained on windows of 30 s, padded with silence. Here it gets
+    the clip without padding: its log-mel, and as many positions as it has frames. Encode longer
+    recordings in windows: `focalcodec.long_audio.coding`.
 
-    It is frozen: always in eval mode, without gradients.
+    The encoder is frozen: always in eval mode, without gradients.
 
     Parameters
     ----------
@@ -53,19 +110,20 @@ class SpeechEncoder(nn.Module):
         Configuration of the `transformers` model, with `model_type`: one of wavlm, hubert,
         wav2vec2 and whisper.
     layer : int or sequence of int
-        Layer whose output is taken, 1 to the model's number of layers; 0 is what goes into the
-        first one, of Whisper before positions are added to it. Or several, whose mix is taken.
+        Layer whose output the feats are, 1 to the model's number of layers; 0 is the input of the
+        first layer, for Whisper before positions are added to it. With several layers the feats
+        are their mix.
     components : int, optional
-        Width of the mix of several layers, default that of a layer. See `LayerMix`: its `fit`, or
-        `load_state_dict`, comes before it is of use.
+        Width of the mix of several layers, default the width of a layer. The mix needs `fit_mix`,
+        or `load_state_dict`, before it is useful.
     normalize : bool
-        Bring each clip to zero mean and unit variance, as some models of waveforms were trained.
+        Bring each clip to zero mean and unit variance; some models of waveforms need it.
 
     Raises
     ------
     UserError
-        `transformers` is not installed, another kind of model, one that has not 50 frames a
-        second, or no such layer.
+        `transformers` is not installed, or the model is of another kind, does not have 50 frames
+        per second, or has no such layer.
 
     Example
     -------
@@ -92,13 +150,12 @@ class SpeechEncoder(nn.Module):
         kind = model.get("model_type")
         if kind not in MODELS:
             raise UserError(f"model_type={kind!r}: not one of {', '.join(MODELS)}")
-        known = _without_training(transformers.AutoConfig.for_model(**model))
+        config = _without_training(transformers.AutoConfig.for_model(**model))
         self.layers = [layer] if isinstance(layer, int) else list(layer)
         for number in self.layers or [-1]:
-            if not 0 <= number <= known.num_hidden_layers:
-                raise UserError(
-                    f"layer={layer}: the {kind} has layers 0 to {known.num_hidden_layers}"
-                )
+            if not 0 <= number <= config.num_hidden_layers:
+                last = config.num_hidden_layers
+                raise UserError(f"layer={layer}: the {kind} has layers 0 to {last}")
         self.config: dict[str, Any] = {
             "model": dict(model),
             "layer": layer if isinstance(layer, int) else self.layers,
@@ -106,7 +163,7 @@ class SpeechEncoder(nn.Module):
             "normalize": normalize,
         }
         self.normalize = normalize
-        self.dim = int(known.hidden_size)
+        self.dim = int(config.hidden_size)
         self.mix: LayerMix | None = None
         if not isinstance(layer, int):
             self.mix = LayerMix(len(self.layers), self.dim, components or self.dim)
@@ -114,15 +171,15 @@ class SpeechEncoder(nn.Module):
         self.model: Any
         if kind == "whisper":
             modeling = importlib.import_module("transformers.models.whisper.modeling_whisper")
-            self.model = modeling.WhisperEncoder(known)
-            # its last norm belongs to the last layer's output, which is not what we take
+            self.model = modeling.WhisperEncoder(config)
+            # the closing norm: the feats are taken before it
             self.model.layer_norm = nn.Identity()
-            bands = known.num_mel_bins
+            bands = config.num_mel_bins
             self._spectrogram = transformers.WhisperFeatureExtractor(feature_size=bands)
             kept = self.model
         else:
-            _check_frames(known)
-            self.model = transformers.AutoModel.from_config(known)
+            _check_frames(config)
+            self.model = transformers.AutoModel.from_config(config)
             kept = self.model.encoder
         # `transformers` makes a model in the number format that its configuration names
         self.model.float()
@@ -152,7 +209,7 @@ class SpeechEncoder(nn.Module):
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> SpeechEncoder:
-        """Load from a folder of `transformers`, or from the hub.
+        """Load a float32 encoder from a folder of `transformers`, or from the hub.
 
         Parameters
         ----------
@@ -161,17 +218,12 @@ class SpeechEncoder(nn.Module):
         layer, components
             See the class.
         revision, token, cache_dir, local_files_only
-            Of a hub model: see `focalcodec.hub.locations.hub_folder`.
-
-        Returns
-        -------
-        SpeechEncoder
-            float32, in eval mode.
+            For the hub: see `focalcodec.hub.locations.hub_folder`.
 
         Raises
         ------
         UserError
-            The model can't be had, is of another kind, lacks weights, or has no such layer.
+            The model is not available, is of another kind, lacks weights, or has no such layer.
         """
         transformers = _transformers()
         folder = Path(source).expanduser()
@@ -188,52 +240,36 @@ class SpeechEncoder(nn.Module):
         names = {f"{prefix}{name}": name for name in encoder.model.state_dict()}
         lost = sorted(names.keys() & missing)
         if lost:
-            raise UserError(
-                f"{source}: {len(lost)} weights are missing, such as {lost[0]}; download the"
-                " model again"
-            )
+            problem = f"{len(lost)} weights are missing, such as {lost[0]}"
+            raise UserError(f"{source}: {problem}; download the model again")
         state = model.state_dict()
         encoder.model.load_state_dict({ours: state[theirs] for theirs, ours in names.items()})
         return encoder
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames that come out of as many samples, int64 of any shape."""
-        heard = lengths.clamp(min=_SHORTEST)
+        """Frames for this many samples, int64 of any shape."""
+        samples = lengths.clamp(min=_SHORTEST)
         if self.config["model"]["model_type"] == "whisper":
-            return (heard // 160 + 1) // 2
-        return self.model._get_feat_extract_output_lengths(heard)
+            return (samples // 160 + 1) // 2
+        return self.model._get_feat_extract_output_lengths(samples)
 
     @torch.no_grad()
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode a batch, without gradients.
+        """Encode sig (B, T), float at 16 kHz, about [-1, 1], without gradients.
 
-        Parameters
-        ----------
-        sig : Tensor
-            (B, T) float at 16 kHz, about [-1, 1]; whatever is in the padding is ignored.
-        lengths : Tensor, optional
-            (B,) int64, valid samples of each clip; None is all valid.
-
-        Returns
-        -------
-        tuple of Tensor
-            feats (B, N, D) with zeros on padded frames, and lengths (B,) int64 in frames.
-
-        Raises
-        ------
-        UserError
-            `sig` is not (B, T) of floats with at least one sample, or longer than the model takes.
+        Return feats (B, N, D), zero in the padding, and their lengths (B,) int64; see `Encoder`.
+        Another shape of sig, and clips longer than `max_seconds`, are a `UserError`.
         """
         check_sig(sig)
         lengths = full_lengths(sig) if lengths is None else lengths
-        self._refuse_too_long(int(lengths.max()))
+        self._check_seconds(int(lengths.max()))
         frames = self.output_lengths(lengths)
         weight = next(self.model.parameters())
-        feats = weight.new_zeros(len(sig), int(frames.max()), self.dim)
+        feats = weight.new_zeros(len(sig), int(frames.max()), self.dim)  # (B, N, D)
         for length in lengths.unique().tolist():
             items = (lengths == length).nonzero()[:, 0]
             layers = self._hidden_states(sig[items, :length])
-            out = layers[0] if self.mix is None else self.mix(layers)
+            out = layers[0] if self.mix is None else self.mix(layers)  # (items, n, D)
             feats[items, : out.shape[1]] = out.to(feats)
         return feats, frames
 
@@ -241,44 +277,41 @@ class SpeechEncoder(nn.Module):
     def fit_mix(self, clips: Iterable[Tensor]) -> None:
         """Fit the mix of several layers to clips, each (T,) at 16 kHz.
 
-        Raises
-        ------
-        UserError
-            There is one layer only, or too little speech.
+        An encoder of one layer, and too little speech, are a `UserError`.
         """
         if self.mix is None:
             raise UserError(f"layer={self.config['layer']}: one layer is not mixed; give several")
         states = (self._hidden_states(sig[None].to(self.mix.mean)) for sig in clips)
         self.mix.fit(torch.stack(layers, dim=2)[0] for layers in states)
 
-    def _refuse_too_long(self, samples: int) -> None:
+    def _check_seconds(self, samples: int) -> None:
         limit = self.max_seconds
         if limit is not None and samples > limit * self.sample_rate:
             raise UserError(
-                f"clip of {samples / self.sample_rate:.1f} s: Whisper hears {limit:g} s at most;"
+                f"clip of {samples / self.sample_rate:.1f} s: Whisper takes {limit:g} s at most;"
                 " encode it in windows, as `focalcodec encode` does, or leave"
                 f" it out of a training with max_seconds={limit:g}"
             )
 
     def _hidden_states(self, sig: Tensor) -> list[Tensor]:
         """(B, T) without padding to (B, N, D) of each layer."""
-        self._refuse_too_long(sig.shape[1])
+        self._check_seconds(sig.shape[1])
         sig = nn.functional.pad(sig, (0, max(0, _SHORTEST - sig.shape[1])))
-        # what is measured of a waveform is not measured in half precision
+        # mean, variance and spectra of a waveform are not computed in half precision
         sig = sig.to(torch.promote_types(sig.dtype, torch.float32))
         states: list[Tensor] = []
 
-        def take_first(_module: nn.Module, inputs: Any) -> None:
+        def take_input(_module: nn.Module, inputs: Any) -> None:
             states.append(inputs[0])
 
-        def take(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def take_output(_module: nn.Module, _inputs: Any, output: Any) -> None:
             states.append(output if isinstance(output, Tensor) else output[0])
 
-        hooks: list[Any] = [layer.register_forward_hook(take) for layer in self._kept_layers]
-        hooks.append(self._kept_layers[0].register_forward_pre_hook(take_first))
+        hooks: list[Any] = [layer.register_forward_hook(take_output) for layer in self._kept_layers]
+        hooks.append(self._kept_layers[0].register_forward_pre_hook(take_input))
         try:
             if self.config["model"]["model_type"] == "whisper":
-                # not what is left once positions are taken off again: they are far larger
+                # positions are too large to be subtracted again without rounding errors
                 states[0] = self._run_whisper(sig)
             else:
                 self._run_waveform(sig)
@@ -293,6 +326,19 @@ class SpeechEncoder(nn.Module):
             sig = (sig - mean) / (sig.var(dim=1, keepdim=True, correction=0) + 1e-7).sqrt()
         self.model(sig.to(next(self.model.parameters()).dtype))
 
+    def _run_whisper(self, sig: Tensor) -> Tensor:
+        """Run all layers, whose outputs the hooks take, and return the convolutions' (B, N, D)."""
+        spectra = self._spectra
+        if torch.compiler.is_compiling():  # as a decorator it would import the compiler, a second
+            spectra = torch.compiler.disable(spectra)
+        mel = spectra(sig).to(self.model.conv1.weight)  # (B, bands, 2N)
+        x = nn.functional.gelu(self.model.conv1(mel))
+        sound = nn.functional.gelu(self.model.conv2(x)).mT  # (B, N, D)
+        x = sound + self.model.embed_positions.weight[: sound.shape[1]]
+        for layer in self.model.layers:
+            x = layer(x, None)
+        return sound
+
     def _spectra(self, sig: Tensor) -> Tensor:
         """Whisper's own log-mel: (B, T) to (B, bands, 2N)."""
         with torch.autocast("cpu", enabled=False):
@@ -304,22 +350,9 @@ class SpeechEncoder(nn.Module):
                 return_tensors="pt",
             )["input_features"]
 
-    def _run_whisper(self, sig: Tensor) -> Tensor:
-        """What the convolutions give, (B, N, D); the hooks see the rest."""
-        spectra = self._spectra
-        if torch.compiler.is_compiling():  # as a decorator it would import the compiler, a second
-            spectra = torch.compiler.disable(spectra)
-        mel = spectra(sig).to(self.model.conv1.weight)
-        x = nn.functional.gelu(self.model.conv1(mel))
-        sound = nn.functional.gelu(self.model.conv2(x)).mT
-        x = sound + self.model.embed_positions.weight[: sound.shape[1]]
-        for layer in self.model.layers:
-            x = layer(x, None)
-        return sound
-
 
 def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
-    """Model in float32, the weights that its file lacks, and whether it hears clips normalised."""
+    """Model in float32, the weights that its file lacks, and whether it needs normalised clips."""
     options = {"local_files_only": True}
     try:
         model, report = transformers.AutoModel.from_pretrained(
@@ -330,7 +363,7 @@ def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
         if waveform and (folder / "preprocessor_config.json").is_file():
             extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **options)
             normalize = bool(extractor.do_normalize)
-    # all that these two raise for files that are missing, damaged or of something else
+    # all that these two raise for files that are missing, damaged or of another kind
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -341,7 +374,7 @@ def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
 
 
 def _without_training(config: Any) -> Any:
-    """Leave out what only the training of a model, or of one for another task, has."""
+    """Switch off what only training, or a model for another task, uses."""
     off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
     for key, value in off.items():
         if hasattr(config, key):
@@ -350,7 +383,7 @@ def _without_training(config: Any) -> Any:
 
 
 def _check_frames(config: Any) -> None:
-    """Refuse convolutions whose frames are not those of the published models."""
+    """Check that the convolutions make the frames of the published models."""
     samples, hop = 1, 1
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples += (kernel - 1) * hop
@@ -363,8 +396,4 @@ def _check_frames(config: Any) -> None:
 
 
 def _transformers() -> Any:
-    if importlib.util.find_spec("transformers") is None:
-        raise UserError("transformers: not installed; run pip install 'focalcodec[recipes]'")
-    if importlib.util.find_spec("torchaudio") is not None:
-        ensure_torchaudio()
-    return importlib.import_module("transformers")
+    return need_beside_torchaudio("transformers", "pip install 'focalcodec[recipes]'")

@@ -1,9 +1,7 @@
-"""Any WavLM that `transformers` can load becomes our encoder."""
+"""Our WavLM from any WavLM that `transformers` can load."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +12,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
 from focalcodec.hub.locations import hub_folder
+from focalcodec.packages import need_beside_torchaudio
 from focalcodec.wavlm import WavLM
 
+_WITHOUT = "use a mini configuration, whose log-mel encoder has no weights"
 _LAYER_NAMES = {
     "layer_norm": "attention_norm",
     "final_layer_norm": "feed_forward_norm",
@@ -27,7 +26,6 @@ _LAYER_NAMES = {
     "feed_forward.intermediate_dense": "feed_forward.in_proj",
     "feed_forward.output_dense": "feed_forward.out_proj",
 }
-_WITHOUT = "use a mini configuration, whose log-mel encoder has no weights"
 
 
 def wavlm_from_transformers(
@@ -38,36 +36,31 @@ def wavlm_from_transformers(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> WavLM:
-    """Load a WavLM up to one of its layers.
+    """Load a WavLM up to one of its layers: float32, in eval mode.
 
-    Its features are `hidden_states[layer]` of `transformers.WavLMModel`: what the layer itself
-    gives. For the last layer of a WavLM-large that is before the norm that closes the model (it
-    is behind it in `last_hidden_state`, and in transformers 4 in `hidden_states[-1]`).
+    Its feats are `hidden_states[layer]` of `transformers.WavLMModel`: the output of the layer
+    itself. For the last layer of a WavLM-large that is before the norm that closes the model
+    (`last_hidden_state`, and in transformers 4 `hidden_states[-1]`, are after it).
 
-    The waveform is taken as it is. Some WavLMs were trained on clips of zero mean and unit
-    variance: `do_normalize` in the `preprocessor_config.json` beside the weights says which.
-    FocalCodec's published models feed WavLM-large plain waveforms all the same; for another
-    model, normalise each clip beforehand if it should hear what it heard in training.
+    The waveform is not normalised. Some WavLMs were trained on clips of zero mean and unit
+    variance: see `do_normalize` in the `preprocessor_config.json` beside the weights. FocalCodec's
+    published models use WavLM-large without it nevertheless; for another model, normalise each
+    clip first if its training did.
 
     Parameters
     ----------
     source : str or path
         Local folder, or name on the Hugging Face hub, e.g. "microsoft/wavlm-large".
     layer : int
-        Layer whose output is taken, 1 to the model's number of layers.
+        Layer whose output the feats are, 1 to the model's number of layers.
     revision, token, cache_dir, local_files_only
-        Of a hub model: see `focalcodec.hub.locations.hub_folder`.
-
-    Returns
-    -------
-    WavLM
-        With float32 weights, in eval mode.
+        For the hub: see `focalcodec.hub.locations.hub_folder`.
 
     Raises
     ------
     UserError
-        If the model can't be had, is no WavLM, lacks weights, uses an option that we do not
-        support, or has no such layer.
+        The model is not available, is no WavLM, lacks weights, uses an option that is not
+        supported here, or has no such layer.
 
     Example
     -------
@@ -79,7 +72,7 @@ def wavlm_from_transformers(
     folder = Path(source).expanduser()
     if not folder.is_dir():
         folder = _download(os.fspath(source), revision, token, cache_dir, local_files_only)
-    config, state = _load(os.fspath(source), folder)
+    config, state = _load_wavlm(os.fspath(source), folder)
     _check_config(os.fspath(source), config, layer)
     encoder = WavLM(**convert_config(config, layer))
     encoder.load_state_dict(convert_state(state, encoder))
@@ -87,26 +80,7 @@ def wavlm_from_transformers(
 
 
 def convert_config(config: Any, layer: int) -> dict[str, Any]:
-    """Translate a `transformers.WavLMConfig` into arguments of `WavLM`.
-
-    Parameters
-    ----------
-    config : transformers.WavLMConfig
-        Of the whole model.
-    layer : int
-        Layers to keep.
-
-    Returns
-    -------
-    dict
-        Keyword arguments.
-
-    Example
-    -------
-    >>> from transformers import WavLMConfig
-    >>> convert_config(WavLMConfig(), 6)["num_heads"]
-    12
-    """
+    """Arguments of a `WavLM` up to a layer, from a `transformers.WavLMConfig`."""
     return {
         "hidden_dims": list(config.conv_dim),
         "kernel_sizes": list(config.conv_kernel),
@@ -125,20 +99,9 @@ def convert_config(config: Any, layer: int) -> dict[str, Any]:
 
 
 def convert_state(state: Mapping[str, Tensor], encoder: WavLM) -> dict[str, Tensor]:
-    """Translate the weights of a `transformers.WavLMModel` into those of `encoder`.
+    """Weights for `encoder`, float32, from the state dict of a whole `transformers.WavLMModel`.
 
-    Parameters
-    ----------
-    state : mapping of str to Tensor
-        State dict of the whole model; the weight norm of the positional embedding may be in
-        either of the layouts of torch, or folded in.
-    encoder : WavLM
-        Made from `convert_config`.
-
-    Returns
-    -------
-    dict of str to Tensor
-        State dict for `encoder`, float32.
+    The weight norm of the positional embedding may have either layout of torch, or be folded in.
     """
     names = {
         "norm": "feature_projection.layer_norm",
@@ -188,17 +151,11 @@ def _download(
     cache_dir: str | os.PathLike[str] | None,
     local_files_only: bool,
 ) -> Path:
-    """Get a hub model's folder, with PyTorch's older weights only where there are no newer."""
+    """Folder of a hub model, with weights in PyTorch's older format only if there are no others."""
     try:
         for weights in ("*.safetensors", "pytorch_model*.bin"):
-            folder = hub_folder(
-                source,
-                ("*.json", weights),
-                revision,
-                token,
-                cache_dir,
-                local_files_only,
-            )
+            patterns = ("*.json", weights)
+            folder = hub_folder(source, patterns, revision, token, cache_dir, local_files_only)
             if any(folder.glob(weights)):
                 break
     except UserError as error:
@@ -206,9 +163,9 @@ def _download(
     return folder
 
 
-def _load(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
-    """Read the configuration and all weights of a WavLM from a folder."""
-    config_class, model_class = _transformers_classes()
+def _load_wavlm(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
+    """Configuration and all weights of the WavLM in a folder."""
+    config_class, model_class = _wavlm_classes()
     kind = None
     try:
         kind = config_class.get_config_dict(folder, local_files_only=True)[0].get("model_type")
@@ -225,7 +182,7 @@ def _load(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
         ) from error
     if kind != "wavlm":
         raise UserError(f"{source}: model_type is {kind!r}; give a model of type 'wavlm'")
-    # the vector that stands for masked frames in pre-training is of no use to an encoder
+    # an encoder does not need the vector that replaces masked frames in pre-training
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
         raise UserError(
@@ -251,11 +208,7 @@ def _check_config(source: str, config: Any, layer: int) -> None:
             )
 
 
-def _transformers_classes() -> tuple[Any, Any]:
-    if importlib.util.find_spec("transformers") is None:
-        raise UserError("transformers: not installed; pip install transformers")
-    # transformers imports torchaudio wherever it is installed; WavLM calls nothing of it
-    if importlib.util.find_spec("torchaudio") is not None:
-        ensure_torchaudio()
-    module = importlib.import_module("transformers.models.wavlm.modeling_wavlm")
+def _wavlm_classes() -> tuple[Any, Any]:
+    name = "transformers.models.wavlm.modeling_wavlm"
+    module = need_beside_torchaudio(name, "pip install transformers")
     return module.WavLMConfig, module.WavLMModel

@@ -1,7 +1,7 @@
-"""Whisper base's encoder out of pip packages: a pre-trained speech encoder without a hub.
+"""Whisper base's encoder from pip packages: a pre-trained speech encoder without a hub.
 
-The packages hold the model in CTranslate2's format, for faster-whisper; docs/judges.md. Whisper:
-Radford et al., arXiv 2212.04356; weights under the MIT licence.
+The packages hold the model (Radford et al., arXiv 2212.04356; weights under the MIT licence) in the
+format of CTranslate2, for faster-whisper: docs/judges.md.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from focalcodec.errors import UserError
 from focalcodec.packages import WHISPER_PACKAGES, check_sha256, package_folder
 
 MIX = Path(__file__).parents[1] / "models" / "whisper_base_mix.safetensors"
-_FLOATS = {0: np.float32, 4: np.float16}
-_INTEGERS = {1: np.int8, 2: np.int16, 3: np.int32}  # of numbers such as that of the heads
+_FLOATS = {0: np.float32, 4: np.float16}  # CTranslate2's numbers of formats
+_INTEGERS = {1: np.int8, 2: np.int16, 3: np.int32}  # for single values, such as num_heads
 _NAMES = {
     "self_attention/layer_norm": "self_attn_layer_norm",
     "self_attention/linear_1": "self_attn.out_proj",
@@ -34,24 +34,11 @@ _NAMES = {
 
 
 def whisper_base(layer: int | Sequence[int], components: int | None = None) -> SpeechEncoder:
-    """Whisper base's encoder, from the packages of the extra `whisper-base`.
+    """Whisper base's encoder, float32, from the packages of the extra `whisper-base`.
 
-    Parameters
-    ----------
-    layer : int or sequence of int
-        0 to 6; see `SpeechEncoder`.
-    components : int, optional
-        Width of the mix of several layers, whose `fit_mix` comes before it is of use.
-
-    Returns
-    -------
-    SpeechEncoder
-        float32, of float16 weights.
-
-    Raises
-    ------
-    UserError
-        The packages are not installed or other ones, or there is no such layer.
+    `layer` (0 to 6) and `components` are those of `SpeechEncoder`; a mix of several layers needs
+    `fit_mix`. Packages that are not installed or have other files, and a layer that does not
+    exist, are a `UserError`.
     """
     known = WHISPER_PACKAGES["base"]
     install = f"pip install {' '.join(known.packages)}"
@@ -64,29 +51,17 @@ def whisper_base(layer: int | Sequence[int], components: int | None = None) -> S
 
 
 def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
-    """Several layers of Whisper base, mixed: what the demo codec's encoder was distilled from.
+    """Several layers of Whisper base, mixed: the teacher of the demo codec's encoder.
 
-    Parameters
-    ----------
-    file : str or path
-        The mix, as `recipes/LibriSpeech/fit_mix.py` writes it.
-
-    Returns
-    -------
-    SpeechEncoder
-        Ready for use.
-
-    Raises
-    ------
-    UserError
-        As `whisper_base`; or no such file, or not one of a mix.
+    `recipes/LibriSpeech/fit_mix.py` writes `file`. Errors as for `whisper_base`; a file that does
+    not exist, or holds no mix, is a `UserError` too.
     """
     try:
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             layers = [int(number) for number in (opened.metadata() or {}).get("layers", "").split()]
         encoder = whisper_base(layers, tensors["rotation"].shape[1])
-        assert encoder.mix is not None, "of a list of layers"
+        assert encoder.mix is not None, "layers is a list"
         encoder.mix.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise UserError(
@@ -98,24 +73,11 @@ def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
 def encoder_of_ctranslate2(
     parts: Sequence[Path], layer: int | Sequence[int], components: int | None = None
 ) -> SpeechEncoder:
-    """Whisper's encoder out of a CTranslate2 model.
+    """Encoder of a Whisper in the format of CTranslate2, float32.
 
-    Parameters
-    ----------
-    parts : sequence of Path
-        `model.bin`, or the files that it was cut into, in order.
-    layer, components
-        See `SpeechEncoder`.
-
-    Returns
-    -------
-    SpeechEncoder
-        float32, in eval mode.
-
-    Raises
-    ------
-    UserError
-        Not a Whisper, truncated, of integers, or without such a layer.
+    `parts` are the file `model.bin`, or the files that it was cut into, in order; `layer` and
+    `components` are those of `SpeechEncoder`. Files that are not a Whisper, truncated or
+    quantised, and a layer that does not exist, are a `UserError`.
     """
     tensors = _Tensors(parts[0], _encoder_tensors(parts))
     width, bands, _ = tensors["conv1/weight"].shape
@@ -138,18 +100,18 @@ def encoder_of_ctranslate2(
 
 
 class _Tensors(dict[str, np.ndarray]):
-    """Tensors of a file, which a missing one is told of."""
+    """Tensors of a file by name; a missing name is a `UserError` that names the file."""
 
     def __init__(self, path: Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
         super().__init__(tensors)
         self._path = path
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise UserError(f"{self._path}: no encoder/{name} there; is it another Whisper?")
+        raise UserError(f"{self._path}: has no encoder/{name}; is it another Whisper?")
 
 
 def _encoder_tensors(parts: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Names without "encoder/", and values; the decoder's are passed over."""
+    """Names without "encoder/" and values of the encoder; the decoder is skipped."""
     reader = _Reader(parts[0], b"".join(part.read_bytes() for part in parts))
     reader.number("I")
     kind = reader.text()
@@ -176,13 +138,13 @@ def _encoder_tensors(parts: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 class _Reader:
-    """Little-endian numbers, texts and bytes of a file, one after the other."""
+    """Reads little-endian numbers, texts and bytes one after the other."""
 
     def __init__(self, path: Path, content: bytes) -> None:
         self._path, self._content, self._at = path, content, 0
 
     def damaged(self) -> UserError:
-        return UserError(f"{self._path}: truncated or no CTranslate2 model; fetch it again")
+        return UserError(f"{self._path}: truncated or no CTranslate2 model; download it again")
 
     def take(self, size: int) -> bytes:
         self._at += size
@@ -202,7 +164,7 @@ class _Reader:
 
 
 def _state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Tensor]:
-    """The names of `transformers`; query, key and value apart."""
+    """Weights under the names of `transformers`; query, key and value are split."""
     state = {
         f"{conv}.{kind}": tensors[f"{conv}/{kind}"]
         for conv in ("conv1", "conv2")
@@ -222,6 +184,6 @@ def _state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Tensor]:
             joined = np.split(tensors[f"{theirs}/self_attention/linear_0/{kind}"], 3)
             for letter, values in zip("qkv", joined, strict=True):
                 state[f"{ours}.self_attn.{letter}_proj.{kind}"] = values
-        # of zeros: Whisper's keys have none
+        # zeros: Whisper's keys have no bias
         del state[f"{ours}.self_attn.k_proj.bias"]
     return {name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()}

@@ -29,12 +29,16 @@ from focalcodec.errors import UserError
 BASE_KEY = "__base__"
 _INCLUDE = "!include:"
 _LONGEST_CHAIN = 5  # of references; a circle has no end
-_MOVED = {
-    **dict.fromkeys(("logmel", "mel_encoder", "speech_encoder"), "encoders"),
-    **dict.fromkeys(("wavlm_convert", "whisper_packages"), "encoders"),
+MOVED = {
+    "focalcodec.logmel": "focalcodec.encoders.logmel",
+    "focalcodec.mel_encoder": "focalcodec.encoders.logmel",
+    "focalcodec.encoders.mel_encoder": "focalcodec.encoders.logmel",
+    "focalcodec.speech_encoder": "focalcodec.encoders.speech_encoder",
+    "focalcodec.wavlm_convert": "focalcodec.encoders.wavlm_convert",
+    "focalcodec.whisper_packages": "focalcodec.encoders.whisper_packages",
 }
-"""Modules that stored runs name at the top of the package, and the package that has them now."""
-_MOVED_NAME = re.compile(rf"(?<=:focalcodec\.)(?=(?P<module>{'|'.join(_MOVED)})\.)")
+"""Modules that stored runs name, and where their content is now."""
+_MOVED_NAME = re.compile(rf"(?<=:)({'|'.join(map(re.escape, MOVED))})(?=\.)")
 _REFERENCE = re.compile(r"<([^<>\s]+)>")
 
 
@@ -172,7 +176,7 @@ def read_tree(path: str | Path, overrides: str = "", above: Sequence[Path] = ())
 def _read_file(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
-        tree = YAML().load(_MOVED_NAME.sub(lambda found: _MOVED[found["module"]] + ".", text))
+        tree = YAML().load(_MOVED_NAME.sub(lambda found: MOVED[found[1]], text))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a recipe's YAMLs lie in its hparams/") from error
     except (YAMLError, UnicodeDecodeError) as error:

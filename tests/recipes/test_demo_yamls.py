@@ -12,7 +12,7 @@ import torch
 
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
-from focalcodec.encoders.mel_encoder import MelEncoder
+from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.training.config import load_config, read_tree
 from tests.recipes.test_yamls import DEMO, ROOT, name_of, run
 

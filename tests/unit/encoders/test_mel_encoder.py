@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.encoders.mel_encoder import MelEncoder
+from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks

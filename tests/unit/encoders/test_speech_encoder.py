@@ -1,4 +1,4 @@
-"""Encoders of `transformers`: its own numbers, alone and in any batch; what is refused."""
+"""Encoders of `transformers`: equal to transformers, alone and in any batch; errors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_whisper_on_thirty_seconds_equals_transformers(folders) -> None:
 
 
 @torch.no_grad()
-def test_whisper_hears_the_clip_alone(folders, sig) -> None:
+def test_whisper_gets_the_clip_without_padding(folders, sig) -> None:
     """Positions from 0 and attention to the clip only; padded, it would attend to the silence."""
     model, encoder = model_of("whisper"), SpeechEncoder.from_pretrained(folders["whisper", ""], 1)
     extract = transformers().WhisperFeatureExtractor()
@@ -80,12 +80,12 @@ def test_whisper_hears_the_clip_alone(folders, sig) -> None:
     beside = model.encoder(padded, output_hidden_states=True).hidden_states[1]
     assert feats.shape[1] == 28 < beside.shape[1] == 1500
     assert (feats - beside[:, :28]).abs().max() > 1e-3
-    # with one frame it attends to itself: what is left are convolutions and its position
+    # the same layers, run by hand on the spectra of the clip
     alone = padded[:, :, :56]
     x = nn.functional.gelu(model.encoder.conv2(nn.functional.gelu(model.encoder.conv1(alone)))).mT
     x = model.encoder.layers[0](x + model.encoder.embed_positions.weight[:28], None)
     expected = x if isinstance(x, Tensor) else x[0]
-    # the last spectrum of a padded clip looks into its silence
+    # the last spectrum of a padded clip includes silence
     torch.testing.assert_close(feats[:, :20], expected[:, :20], atol=0.05, rtol=0.05)
 
 
@@ -102,7 +102,7 @@ def test_wavlm_equals_our_own(folders, sig) -> None:
         torch.testing.assert_close(feats, expected, atol=1e-4, rtol=0)
 
 
-def test_normalize_is_what_the_preprocessor_says(folders, sig, tmp_path) -> None:
+def test_normalize_follows_the_preprocessor(folders, sig, tmp_path) -> None:
     folder = folders["wav2vec2", "base"]
     for norm in (True, False):
         model_of("wav2vec2", "base").save_pretrained(tmp_path)
@@ -110,8 +110,8 @@ def test_normalize_is_what_the_preprocessor_says(folders, sig, tmp_path) -> None
         extractor.save_pretrained(tmp_path)
         encoder = SpeechEncoder.from_pretrained(tmp_path, 2)
         assert encoder.normalize is norm
-        heard = extractor(sig[0].numpy(), sampling_rate=16000, return_tensors="pt")["input_values"]
-        expected, _ = SpeechEncoder.from_pretrained(folder, 2)(heard)
+        inputs = extractor(sig[0].numpy(), sampling_rate=16000, return_tensors="pt")
+        expected, _ = SpeechEncoder.from_pretrained(folder, 2)(inputs["input_values"])
         torch.testing.assert_close(encoder(sig[:1])[0], expected, atol=1e-4, rtol=0)
         quiet, _ = encoder(0.1 * sig[:1])
         assert torch.allclose(quiet, encoder(sig[:1])[0], atol=1e-3) is norm
@@ -166,10 +166,10 @@ def test_training_mode_changes_nothing(case, folders, sig) -> None:
     assert torch.equal(encoder(sig)[0], before) and not before.requires_grad
 
 
-# -- refusals --------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
-def test_what_can_not_be_built(folders) -> None:
+def test_errors_of_the_constructor(folders) -> None:
     with pytest.raises(UserError, match="model_type='bert': not one of wavlm, hubert"):
         SpeechEncoder({"model_type": "bert"}, 1)
     sizes = {"model_type": "hubert", **SMALL}
@@ -188,7 +188,7 @@ def test_adapters_behind_the_model_are_left_out(sig, tmp_path) -> None:
     assert lengths.tolist() == [27] * 3 == [feats.shape[1]] * 3
 
 
-def test_what_can_not_be_loaded(folders, tmp_path) -> None:
+def test_errors_of_loading(folders, tmp_path) -> None:
     with pytest.raises(UserError, match="no speech encoder that transformers can load"):
         SpeechEncoder.from_pretrained(tmp_path, 1)
     model = model_of("hubert", "base")
@@ -206,10 +206,10 @@ def test_what_can_not_be_loaded(folders, tmp_path) -> None:
         SpeechEncoder.from_pretrained(tmp_path, 1)
 
 
-def test_what_can_not_be_heard(folders) -> None:
+def test_errors_of_signals(folders) -> None:
     encoder = SpeechEncoder.from_pretrained(folders["whisper", ""], 1)
     for sig in (torch.zeros(16000), torch.zeros(1, 0), torch.zeros(1, 16000, dtype=torch.int16)):
         with pytest.raises(UserError, match="give floats of shape"):
             encoder(sig)
-    with pytest.raises(UserError, match="Whisper hears 30 s at most"):
+    with pytest.raises(UserError, match="Whisper takes 30 s at most"):
         SpeechEncoder.from_pretrained(folders["whisper", ""], [1]).fit_mix([torch.zeros(490000)])

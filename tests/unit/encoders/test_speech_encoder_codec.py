@@ -13,7 +13,7 @@ from torch import Tensor
 
 from focalcodec import FocalCodec
 from focalcodec.coders.focal import FocalCoder, VocoderCoder
-from focalcodec.encoders.speech_encoder import SpeechEncoder
+from focalcodec.encoders.speech_encoder import LayerMix, SpeechEncoder
 from focalcodec.encoders.wavlm_convert import wavlm_from_transformers
 from focalcodec.errors import UserError
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks
@@ -88,7 +88,7 @@ def test_half_precision(case, folders, sig) -> None:
     feats = rounded.sig_to_feats(sig)
     assert feats.dtype == torch.bfloat16
     for other in (mixed, feats):
-        # a bug is far off; how much rounding does to random weights is no matter
+        # a bug gives other feats; the size of rounding errors of random weights does not matter
         near = torch.cosine_similarity(other.float().flatten(), exact.flatten(), dim=0)
         assert near > 0.8
     toks, lengths = rounded.encode(sig)
@@ -127,7 +127,7 @@ def test_one_layer_in_a_list_is_a_mix_and_a_number_is_none(folders, sig) -> None
     assert feats.square().mean() == pytest.approx(1, abs=0.1)
 
 
-def test_layers_come_in_the_order_that_was_asked_for(folders, sig) -> None:
+def test_order_of_layers(folders, sig) -> None:
     encoder = SpeechEncoder.from_pretrained(folders["hubert", "base"], [3, 1])
     one, three = (SpeechEncoder.from_pretrained(folders["hubert", "base"], n) for n in (1, 3))
     assert encoder.mix is not None
@@ -136,15 +136,40 @@ def test_layers_come_in_the_order_that_was_asked_for(folders, sig) -> None:
     torch.testing.assert_close(encoder(sig)[0], expected, atol=1e-5, rtol=1e-5)
 
 
+def test_mix_is_the_principal_components_of_the_standardised_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(500, 2, 6, generator=generator) @ torch.randn(6, 6, generator=generator)
+    frames = frames * torch.tensor([1.0, 100.0])[:, None] + 7
+    mix = LayerMix(num_layers=2, dim=6, components=3)
+    mix.fit(frames.split(100))
+    feats = mix([frames[None, :, 0], frames[None, :, 1]])[0]
+    mean = ((frames - frames.mean(0)) / frames.std(0)).mean(dim=1)
+    values, vectors = torch.linalg.eigh(torch.cov(mean.T))
+    expected = mean @ vectors.flip(1)[:, :3]
+    expected = expected / expected.square().mean().sqrt()
+    torch.testing.assert_close(feats.abs(), expected.abs(), atol=1e-3, rtol=1e-3)
+    assert feats.square().mean() == pytest.approx(1, abs=1e-3)
+    kept = feats.var(dim=0)
+    torch.testing.assert_close(kept / kept[0], values.flip(0)[:3] / values[-1], atol=1e-3, rtol=0)
+
+
+def test_errors_of_the_mix() -> None:
+    with pytest.raises(UserError, match="components=7: give 1 to 6"):
+        LayerMix(1, 6, 7)
+    for frames in (torch.ones(9, 1, 2), torch.full((9, 1, 2), torch.nan)):
+        with pytest.raises(UserError, match="9 frames: a channel of a layer is constant"):
+            LayerMix(1, 2, 2).fit([frames])
+
+
 # -- long recordings -------------------------------------------------------------------------------
 
 
-def test_whisper_hears_long_recordings_in_windows(folders) -> None:
+def test_long_recordings_for_whisper_in_windows(folders) -> None:
     encoder = SpeechEncoder.from_pretrained(folders["whisper", ""], 1)
     codec = codec_of(encoder)
     assert encoder.max_seconds == 30.0
     sig = 0.1 * torch.randn(40 * 16000 + 123, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(UserError, match=r"clip of 40\.0 s: Whisper hears 30 s at most; encode it"):
+    with pytest.raises(UserError, match=r"clip of 40\.0 s: Whisper takes 30 s at most; encode it"):
         codec.encode(sig[None])
     toks = torch.cat([*encode_blocks(codec, sig.split(50000))])
     assert len(toks) == int(encoder.output_lengths(torch.tensor(len(sig))))

@@ -33,7 +33,7 @@ SMALL = {
 
 
 def transformers_model(structure: str, **sizes):
-    config_class, model_class = wavlm_convert._transformers_classes()
+    config_class, model_class = wavlm_convert._wavlm_classes()
     torch.manual_seed(0)
     config = config_class(**STRUCTURES[structure], **sizes)
     model = model_class(config).eval()
@@ -218,7 +218,7 @@ def test_programming_errors_are_not_hidden(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise TypeError("a bug")
 
-    _, model_class = wavlm_convert._transformers_classes()
+    _, model_class = wavlm_convert._wavlm_classes()
     monkeypatch.setattr(model_class, "from_pretrained", broken)
     with pytest.raises(TypeError, match="a bug"):
         wavlm_from_transformers(tmp_path, layer=2)

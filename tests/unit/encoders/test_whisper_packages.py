@@ -117,13 +117,13 @@ def refused(match: str, path: Path) -> None:
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-def test_what_is_no_such_file_is_refused(model, tmp_path) -> None:
+def test_other_files_are_refused(model, tmp_path) -> None:
     path, tensors = tmp_path / "model.bin", tensors_of(model)
     refused("a CTranslate2 model, BertSpec; give", ctranslate2_file(path, tensors, "BertSpec"))
     whole = ctranslate2_file(path, tensors).read_bytes()
     for size in (0, 3, 10, 40, len(whole) // 2, len(whole) - 12):
         path.write_bytes(whole[:size])
-        refused("truncated or no CTranslate2 model; fetch it again", path)
+        refused("truncated or no CTranslate2 model; download it again", path)
     path.write_bytes(b"\x89PNG\r\n" + bytes(range(256)) * 4)
     refused("truncated or no CTranslate2 model", path)
     name = "encoder/layer_1/ffn/linear_0/weight"
@@ -132,7 +132,7 @@ def test_what_is_no_such_file_is_refused(model, tmp_path) -> None:
         refused("linear_0/weight is quantised; give a model of float16 or float32", quantised)
     for lost in ("encoder/num_heads", "encoder/layer_0/ffn/linear_1/bias", "encoder/conv1/weight"):
         fewer = {name: values for name, values in tensors.items() if name != lost}
-        refused(f"no {lost} there; is it another Whisper", ctranslate2_file(path, fewer))
+        refused(f"has no {lost}; is it another Whisper", ctranslate2_file(path, fewer))
 
 
 def test_damaged_sizes_are_refused(model, tmp_path) -> None:
@@ -201,7 +201,7 @@ def test_the_mix_of_the_package() -> None:
 
 
 @needs_packages
-def test_what_is_no_mix_is_refused(tmp_path) -> None:
+def test_files_without_a_mix_are_refused(tmp_path) -> None:
     path = tmp_path / "mix.safetensors"
     with pytest.raises(UserError, match=r"mix.safetensors: no mix of layers .*fit_mix\.py"):
         whisper_base_mix(path)
@@ -213,7 +213,7 @@ def test_what_is_no_mix_is_refused(tmp_path) -> None:
         whisper_base_mix(path)
 
 
-def test_without_the_packages_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     from focalcodec import packages
 
     monkeypatch.setattr(packages.util, "find_spec", lambda _: None)

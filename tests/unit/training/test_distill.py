@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from focalcodec import FocalCodec
-from focalcodec.encoders.logmel import LogMel
-from focalcodec.encoders.mel_encoder import MelEncoder
+from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.training.distill import load_student
