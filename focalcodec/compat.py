@@ -1,4 +1,4 @@
-"""The one place that knows about a torchaudio whose compiled part does not fit torch."""
+"""A torchaudio whose compiled library does not fit torch is imported without that library."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ EXTENSION = "torchaudio._extension"
 def ensure_torchaudio() -> None:
     """Make `import torchaudio`, and so `import speechbrain`, work beside any torch.
 
-    The torchaudio wheel of the package index holds a library linked against CUDA. Beside a
-    torch for the CPU it can't be loaded, and torchaudio, which treats it as optional only
-    where the file is absent, does not import at all. Everything SpeechBrain needs of
-    torchaudio (filter banks, transforms, functionals) is plain PyTorch. So, and only where
-    the import fails, torchaudio is told that it has no compiled part. What then stays
-    unavailable says so when called: forced alignment and the CUDA CTC decoder.
+    The torchaudio wheel of the package index holds a library that is linked against CUDA. Beside a
+    torch for the CPU the library can't be loaded, and the import of torchaudio fails, because
+    torchaudio treats the library as optional only if its file is absent. SpeechBrain needs only
+    what is plain PyTorch: filter banks, transforms, functionals. So if the import fails,
+    torchaudio is imported without the library. Forced alignment and the CUDA CTC decoder then
+    raise an error when they are called. A torchaudio that can be imported is not changed.
 
-    Call it before the first import of torchaudio or speechbrain, at the top level of the
-    module that does that import: forked workers inherit it, and spawned ones, which import
-    the module again, do it again. Where torchaudio imports as it is, nothing is changed.
+    Call it before the first import of torchaudio or speechbrain, at the top level of the module
+    with that import: forked workers inherit its effect, and spawned workers import the module.
 
     Raises
     ------
     UserError
-        torchaudio is not installed, or does not import without its compiled part either.
+        torchaudio is not installed, or can't be imported without its library either.
 
     Example
     -------
@@ -42,13 +41,13 @@ def ensure_torchaudio() -> None:
     second_error = _import_error()
     if second_error is not None:
         raise UserError(
-            f"torchaudio: does not import ({_first_line(second_error)});"
+            f"torchaudio: can't be imported ({_first_line(second_error)});"
             " install the build of torchaudio that goes with your torch"
         )
 
 
 def _import_error() -> Exception | None:
-    """Try the import; a failed one leaves none of torchaudio's modules behind."""
+    """Try the import, and remove torchaudio's modules if it fails."""
     before = set(sys.modules)
     try:
         import torchaudio  # noqa: F401
@@ -58,7 +57,7 @@ def _import_error() -> Exception | None:
                 "torchaudio: not installed; run pip install 'focalcodec[recipes]'"
             ) from error
         failure: Exception = error
-    # ImportError and OSError: a library is not found; RuntimeError: it is for another CUDA.
+    # ImportError and OSError: a library is not found; RuntimeError: it was built for another CUDA.
     except (ImportError, OSError, RuntimeError) as error:
         failure = error
     else:
@@ -70,8 +69,8 @@ def _import_error() -> Exception | None:
 
 
 def _without_extension(cause: Exception) -> types.ModuleType:
-    """Stand-in for `torchaudio._extension`: the names torchaudio 2.11 takes from it."""
-    message = f"torchaudio's compiled part could not be loaded: {_first_line(cause)}"
+    """Replacement for `torchaudio._extension`, with the names that torchaudio 2.11 imports."""
+    message = f"torchaudio's compiled library could not be loaded: {_first_line(cause)}"
 
     def unavailable(*args: object, **kwargs: object) -> None:
         raise RuntimeError(message)
@@ -84,7 +83,7 @@ def _without_extension(cause: Exception) -> types.ModuleType:
         "fail_if_no_align": fail_when_called,
         "_load_lib": unavailable,
     }
-    module = types.ModuleType(EXTENSION, "Without its compiled part.")
+    module = types.ModuleType(EXTENSION, "Without the compiled library.")
     for name, value in names.items():
         setattr(module, name, value)
     return module

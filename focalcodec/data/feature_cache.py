@@ -7,15 +7,16 @@ import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalcodec.audio import Channels
 from focalcodec.data.clips import Span, read_clip
+from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.hub.fingerprint import tensors_sha256
@@ -26,22 +27,9 @@ if TYPE_CHECKING:
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
-class _Encoder(Protocol):
-    """What the cache needs of an encoder."""
-
-    sample_rate: int
-    hop: int
-    dim: int
-
-    @property
-    def config(self) -> Mapping[str, Any]: ...
-
-    def state_dict(self) -> Mapping[str, Tensor]: ...
-
-
 @torch.no_grad()
 def batch_feats(
-    encoder: nn.Module, batch: AudioBatch, cache: FeatureCache | None = None
+    encoder: Encoder, batch: AudioBatch, cache: FeatureCache | None = None
 ) -> tuple[Tensor, Tensor]:
     """Features (B, N, D), zero-padded, and frames (B,) int64 of a batch or its `mixture`.
 
@@ -54,9 +42,10 @@ def batch_feats(
         return pad_feats(cached)
     sig, lengths = batch.sig, batch.lengths  # (B, T), (B,)
     if bool((lengths == 0).any()):
-        rate: int = encoder.sample_rate  # type: ignore[assignment]
         clips = zip(batch.wav, batch.span, batch.channels, strict=True)
-        whole = [read_clip(wav, rate, span, channels) for wav, span, channels in clips]
+        whole = [
+            read_clip(wav, encoder.sample_rate, span, channels) for wav, span, channels in clips
+        ]
         sig, lengths = (x.to(batch.sig.device) for x in pad_feats(whole))
     feats, frames = encoder(sig, lengths)  # (B, N, D), (B,)
     if cache is None:
@@ -105,7 +94,7 @@ class FeatureCache:
     def __init__(
         self,
         folder: str | Path,
-        encoder: _Encoder,
+        encoder: Encoder,
         dtype: str = "float32",
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -180,7 +169,7 @@ class FeatureCache:
         return self.folder / name[:2] / f"{name}.safetensors"
 
 
-def encoder_key(encoder: _Encoder, options: Mapping[str, Any] | None = None) -> str:
+def encoder_key(encoder: Encoder, options: Mapping[str, Any] | None = None) -> str:
     """Return a digest (64 hexadecimal digits) of everything that shapes an encoder's features.
 
     That is its class, `config`, weights, and `options` (JSON-ready, e.g. precision).

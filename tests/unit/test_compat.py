@@ -95,7 +95,7 @@ def test_extension_that_fails_is_replaced(tmp_path, error):
         """,
         path,
     )
-    assert out == "torchaudio's compiled part could not be loaded: libc10_cuda.so: not found"
+    assert out == "torchaudio's compiled library could not be loaded: libc10_cuda.so: not found"
 
 
 def test_working_torchaudio_is_left_alone(tmp_path):
@@ -133,7 +133,7 @@ def test_other_fault_is_told_in_one_line_and_leaves_nothing(tmp_path):
         path,
     )
     assert out.splitlines() == [
-        "torchaudio: does not import (no);"
+        "torchaudio: can't be imported (no);"
         " install the build of torchaudio that goes with your torch",
         "[]",
     ]
