@@ -16,10 +16,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from focalcodec.data.acoustics import (
+    ClipPool,
+    NoiseSource,
+    RoomPool,
+    Signal,
+    loudness_gain,
+    noise_source,
+    reverberate,
+)
 from focalcodec.data.dataset import Mixed
-from focalcodec.data.noise import ClipPool, NoiseSource, Signal, loudness_gain, noise_source
 from focalcodec.data.randomness import stable_seed
-from focalcodec.data.reverb import RoomPool, reverberate
 from focalcodec.errors import UserError
 
 MIXTURES = ("mix_clean", "mix_single", "mix_both")
@@ -118,7 +125,7 @@ class MixtureMaker:
     mode : {"min", "max"}
         The mixture ends with the shortest or the longest speaker.
     noise_folder, babble_share
-        See `focalcodec.data.noise.noise_source`.
+        See `focalcodec.data.acoustics.noise_source`.
     snr_db : (float, float), optional
         Range of the ratio of all speakers' power to the noise's; replaces the noise's loudness.
     reverb_share, rooms : float, int

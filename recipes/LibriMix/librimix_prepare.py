@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from focalcodec.audio import audio_info
+from focalcodec.data.acoustics import WHAM_SPLITS
 from focalcodec.data.corpus import FoundClip, FoundFile, PrepareOptions, SetSource, walk_files
 from focalcodec.data.librispeech_tree import find_clips, librispeech_sets, named_sets
 from focalcodec.data.manifest import DATA_ROOT, read_prepared
@@ -25,7 +26,6 @@ from focalcodec.data.mixture_files import (
     write_mixtures,
 )
 from focalcodec.data.mixtures import check_mode, mixture_and_target
-from focalcodec.data.noise import WHAM_SPLITS
 from focalcodec.data.prepare import prepare_sets
 from focalcodec.errors import UserError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.compat import ensure_torchaudio
-from focalcodec.data.augment_files import CopyPart, write_copy
+from focalcodec.data.augment import CopyPart, write_copy
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
 from focalcodec.training.config import load_config, refuse_dead_keys

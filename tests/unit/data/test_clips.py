@@ -1,6 +1,8 @@
-"""Parts of files: the samples of the whole file, whichever its format, rate and place in it."""
+"""Parts of files have the samples of the whole file, in any format, rate and place."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,15 +10,16 @@ import soundfile
 import torch
 
 from focalcodec.audio import read_audio
-from focalcodec.data.clips import read_clip
+from focalcodec.data.clips import read_clip, write_whole_files
 from focalcodec.data.dataset import AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache, batch_feats
+from focalcodec.data.manifest import DATA_ROOT, read_manifest, write_csv
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 
 
 def write(path, rate, seconds, **kinds):
-    """Noise that has silences, so that a codec switches between its block sizes."""
+    """Write noise with silences, so that a codec switches between its block sizes."""
     samples = int(rate * seconds)
     envelope = np.sin(2 * np.pi * 3 * np.arange(samples) / rate) > 0
     sig = 0.2 * envelope * np.random.default_rng(0).standard_normal(samples)
@@ -49,7 +52,7 @@ def test_segments_are_slices_of_the_whole_file(tmp_path, suffix, rate):
         assert read_clip(wav, rate, (start, stop)).equal(whole[start:stop])
 
 
-def test_opus_segments_are_those_of_the_file_but_for_what_its_decoder_remembers(tmp_path):
+def test_opus_segments_are_close_to_those_of_the_whole_file(tmp_path):
     wav = write(tmp_path / "a.opus", 16000, 40, format="OGG", subtype="OPUS")
     whole = read_audio(wav)
     for start in (3000, 70001, 400000):
@@ -71,7 +74,7 @@ def test_resampled_segments_have_no_edges(tmp_path, rate):
         torch.testing.assert_close(part, whole[first : first + 8000], atol=2e-5, rtol=0)
 
 
-def test_segments_of_a_file_have_together_its_length(tmp_path):
+def test_segments_together_have_the_length_of_the_file(tmp_path):
     wav = write(tmp_path / "a.flac", 44100, 3)
     cuts = [0, 44111, 88200, 132300]
     parts = [read_clip(wav, 16000, span) for span in zip(cuts[:-1], cuts[1:], strict=True)]
@@ -104,7 +107,7 @@ def segment_rows(wav, *spans):
     ]
 
 
-def test_segments_are_cached_each_by_itself(tmp_path):
+def test_each_segment_has_its_own_cache_entry(tmp_path):
     encoder = LogMel().eval()
     wav = write(tmp_path / "a.flac", 16000, 2)
     rows = segment_rows(wav, (0, 16000), (16000, 32000), (0, 32000))
@@ -121,7 +124,7 @@ def test_segments_are_cached_each_by_itself(tmp_path):
     assert cache.get(wav, (0, 16001)) is None
 
 
-def test_segments_that_the_batch_left_unread_are_read_as_segments(tmp_path):
+def test_unread_segments_of_a_batch_are_read_as_segments(tmp_path):
     encoder = LogMel().eval()
     rows = segment_rows(write(tmp_path / "a.flac", 16000, 2), (0, 16000), (16000, 32000))
     cache = FeatureCache(tmp_path / "cache", encoder)
@@ -132,9 +135,60 @@ def test_segments_that_the_batch_left_unread_are_read_as_segments(tmp_path):
     assert batch_feats(encoder, half, cache)[0].equal(batch_feats(encoder, plain)[0])
 
 
-def test_a_segment_beyond_its_file_is_left_out_and_told(tmp_path):
+def test_a_segment_beyond_its_file_is_left_out_and_reported(tmp_path):
     wav = write(tmp_path / "a.flac", 16000, 1)
     rows = segment_rows(wav, (0, 8000), (8000, 16001))
     dataset = AudioDataset(rows, 16000, report=tmp_path / "skipped.csv")
     assert pad_collate(list(dataset)).id == ["a_0"]
     assert "stop=16001 do not fit its 16000 samples" in (tmp_path / "skipped.csv").read_text()
+
+
+# -- files of their own ----------------------------------------------------------------------------
+
+
+SPANS = [(0, 300), (300, 600), (600, 1000)]
+
+
+def test_segments_are_the_parts(tmp_path: Path) -> None:
+    sig = torch.rand(1000) - 0.5
+    soundfile.write(tmp_path / "talk.wav", sig.numpy(), 8000)
+    rows = [
+        {"ID": str(i), "duration": 1, "wav": f"{DATA_ROOT}/talk.wav", "start": a, "stop": b}
+        for i, (a, b) in enumerate(SPANS)
+    ]
+    write_csv(tmp_path / "test.csv", list(rows[0]), rows)
+    whole = write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "segments")
+    found = read_manifest(whole, "nowhere")
+    assert [row["ID"] for row in found] == ["0", "1", "2"]
+    sig = read_audio(tmp_path / "talk.wav")
+    for row, (start, stop) in zip(found, SPANS, strict=True):
+        assert "start" not in row
+        assert torch.equal(read_audio(row["wav"]), sig[start:stop])
+    before = {path: path.stat().st_mtime_ns for path in whole.parent.glob("*.flac")}
+    write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "segments")
+    assert before == {path: path.stat().st_mtime_ns for path in whole.parent.glob("*.flac")}
+
+
+def test_channels_are_mixed_as_the_manifest_says(tmp_path: Path) -> None:
+    sig = torch.rand(100, 2) - 0.5
+    soundfile.write(tmp_path / "both.wav", sig.numpy(), 8000, subtype="FLOAT")
+    soundfile.write(tmp_path / "one.wav", sig[:, 0].numpy(), 8000)
+    rows = [
+        {"ID": n, "duration": 1, "wav": f"{DATA_ROOT}/{n}.wav", "channels": "mix"}
+        for n in ("both", "one")
+    ]
+    write_csv(tmp_path / "test.csv", list(rows[0]), rows)
+    whole = write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "w")
+    both, one = read_manifest(whole, "nowhere")
+    torch.testing.assert_close(read_audio(both["wav"]), sig.mean(dim=1), atol=1e-4, rtol=0)
+    assert one["wav"] == str(tmp_path / "one.wav")
+
+
+def test_whole_files_are_not_copied(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", torch.zeros(10).numpy(), 8000)
+    row = {"ID": "a", "duration": 1, "wav": f"{DATA_ROOT}/a.wav"}
+    write_csv(tmp_path / "test.csv", list(row), [row])
+    assert (
+        write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "s") == tmp_path / "test.csv"
+    )
+    assert not (tmp_path / "s").exists()

@@ -107,12 +107,12 @@ def test_other_seed_clips_or_options_are_refused(
     part = TreePart(tmp_path / "Libri2Mix", "dev", ["min"], ["mix_both"])
     write_mixtures(part, MAKE, rows, seed=1)
     noise = partial(MAKE, snr_db=[0.0, 5.0])
-    for told, arguments in {
+    for message, arguments in {
         "seed=1, not 2": (MAKE, rows, 2),
         "snr_db=None": (noise, rows, 1),
         "clips=6": (MAKE, rows[:4], 1),
     }.items():
-        with pytest.raises(UserError, match=f"dev.json: its mixtures were made with {told}"):
+        with pytest.raises(UserError, match=f"dev.json: its mixtures were made with {message}"):
             write_mixtures(part, *arguments)
     before = hashes(part.root)
     write_mixtures(TreePart(part.root, "dev", ["min"], ["mix_clean"]), MAKE, rows, seed=1)
@@ -134,7 +134,7 @@ def test_clip_that_breaks_is_named(rows: list[dict[str, Any]], tmp_path: Path, j
 
 
 @pytest.mark.parametrize(
-    ("part", "jobs", "told"),
+    ("part", "jobs", "message"),
     [
         ({"modes": ["mean"]}, 1, "mode='mean'"),
         ({"mixtures": ["mix"]}, 1, "mixtures: 'mix'"),
@@ -142,7 +142,7 @@ def test_clip_that_breaks_is_named(rows: list[dict[str, Any]], tmp_path: Path, j
     ],
 )
 def test_wrong_options(
-    rows: list[dict[str, Any]], tmp_path: Path, part: dict[str, Any], jobs: int, told: str
+    rows: list[dict[str, Any]], tmp_path: Path, part: dict[str, Any], jobs: int, message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         write_mixtures(TreePart(tmp_path, "dev", **part), MAKE, rows, seed=1, jobs=jobs)

@@ -1,4 +1,4 @@
-"""Mixtures: levels as asked, target and mixture in line, and the same wherever they are drawn."""
+"""Mixtures: levels as asked, input and target aligned, the same in every process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 import soundfile
 import torch
 
+from focalcodec.data.acoustics import measure_loudness
 from focalcodec.data.dataset import AudioDataset
 from focalcodec.data.mixtures import MixtureMaker, mixture_and_target
-from focalcodec.data.noise import measure_loudness
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from tests.unit.data.voices import RATE, voice, write_voices
@@ -29,10 +29,10 @@ def make(rows: list[dict[str, Any]], seed: int = 7, **options: Any) -> MixtureMa
     return MixtureMaker(rows, RATE, seed, **options)
 
 
-def lag(heard: np.ndarray, said: np.ndarray) -> int:
-    """Samples that `heard` comes after `said`, by cross-correlation."""
-    size = 2 * len(heard)
-    product = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said, size))
+def lag(late: np.ndarray, early: np.ndarray) -> int:
+    """Samples that `late` comes after `early`, by cross-correlation."""
+    size = 2 * len(late)
+    product = np.fft.rfft(late, size) * np.conj(np.fft.rfft(early, size))
     place = int(np.argmax(np.abs(np.fft.irfft(product, size))))
     return place if place < size // 2 else place - size
 
@@ -76,7 +76,7 @@ def test_snr_is_drawn_from_its_range(rows: list[dict[str, Any]]) -> None:
 
 
 def test_nothing_clips(tmp_path: Path) -> None:
-    """A clip with one high peak: it is scaled to that peak, and the mixture as a whole."""
+    """A clip with one high peak is scaled to that peak, and the mixture as a whole."""
     sig = 0.01 * voice(1.0, 0)
     sig[8000] = 0.9
     soundfile.write(tmp_path / "a.wav", sig, RATE)
@@ -109,7 +109,7 @@ def test_signals_are_sums_of_sources(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("reverb_share", [0.0, 1.0])
-def test_target_is_in_line_with_mixture_and_clip(
+def test_target_is_aligned_with_mixture_and_clip(
     rows: list[dict[str, Any]], reverb_share: float
 ) -> None:
     maker = make(rows, snr_db=[5.0, 5.0], reverb_share=reverb_share, rooms=3)
@@ -121,7 +121,7 @@ def test_target_is_in_line_with_mixture_and_clip(
         assert abs(lag(clean, clip)) <= 1, "the direct path of a room may lie between two samples"
 
 
-def test_reverberation_is_heard_but_its_tail_is_not_aimed_at(rows: list[dict[str, Any]]) -> None:
+def test_late_reverberation_is_in_inputs_but_not_in_targets(rows: list[dict[str, Any]]) -> None:
     sources = make(rows, reverb_share=1.0, rooms=1).sources(rows[0], 0)
     tail = sources.reverberant[0] - sources.early[0]
     assert np.mean(tail**2) > 0.01 * np.mean(sources.early[0] ** 2)
@@ -163,7 +163,7 @@ def test_order_of_rows_and_of_draws_does_not_matter(rows: list[dict[str, Any]]) 
     for one, two in zip(forward, backward, strict=True):
         assert one.noisy.equal(two.noisy) and one.clean.equal(two.clean)
     again = pickle.loads(pickle.dumps(maker))(rows[0], 0)
-    assert again.noisy.equal(forward[0].noisy), "as a data loader's worker has it"
+    assert again.noisy.equal(forward[0].noisy), "pickled, as in a data loader's worker"
 
 
 def test_draws_seeds_and_clips_differ(rows: list[dict[str, Any]]) -> None:
@@ -190,7 +190,7 @@ def test_global_random_numbers_are_neither_used_nor_changed(rows: list[dict[str,
 
 
 def test_resumed_run_draws_the_same(rows: list[dict[str, Any]]) -> None:
-    """A sampler whose state was loaded leads to the mixtures of the run that did not stop."""
+    """A sampler with a loaded state gives the mixtures of the run that did not stop."""
     dataset = AudioDataset(rows, RATE, mixer=make(rows))
 
     def sampler() -> EpochBatchSampler:
@@ -220,7 +220,7 @@ def test_resumed_run_draws_the_same(rows: list[dict[str, Any]]) -> None:
 # -- choices ---------------------------------------------------------------------------------------
 
 
-def test_part_of_wham_is_that_of_the_set(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_each_set_uses_its_own_part_of_wham(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     for split, level in {"tr": 0.1, "cv": 0.2, "tt": 0.3}.items():
         (tmp_path / split).mkdir()
         soundfile.write(tmp_path / split / "a.wav", np.full(RATE, level), RATE)
@@ -231,7 +231,7 @@ def test_part_of_wham_is_that_of_the_set(rows: list[dict[str, Any]], tmp_path: P
     assert maker.noise(100, np.random.default_rng(0), ())[0] == pytest.approx(0.3, abs=1e-3)
 
 
-def test_what_is_heard_and_aimed_at(rows: list[dict[str, Any]]) -> None:
+def test_inputs_and_targets_by_name(rows: list[dict[str, Any]]) -> None:
     maker = make(rows, num_speakers=2, mixture="mix_clean")
     mixed = maker(rows[0], 0)
     assert mixed.noisy.equal(mixed.clean)
@@ -243,7 +243,7 @@ def test_what_is_heard_and_aimed_at(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"num_speakers": 0}, "num_speakers=0: give 1, 2 or 3"),
         ({"num_speakers": 4}, "num_speakers=4: the set has 3 speakers"),
@@ -259,8 +259,8 @@ def test_what_is_heard_and_aimed_at(rows: list[dict[str, Any]]) -> None:
         ({"noise_folder": "no/noise"}, "noise_folder no/noise: no such folder"),
     ],
 )
-def test_wrong_options(rows: list[dict[str, Any]], options: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told) as error:
+def test_wrong_options(rows: list[dict[str, Any]], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         make(rows, **options)
     assert "\n" not in str(error.value)
 
