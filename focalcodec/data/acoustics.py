@@ -231,15 +231,6 @@ def loudness_gain(sig: Signal, sample_rate: int, wanted: float, peak: float = 0.
 # -- rooms -----------------------------------------------------------------------------------------
 
 
-ROOM_METRES = ((3.0, 10.0), (3.0, 8.0), (2.5, 4.0))
-REVERBERATION_SECONDS = (0.2, 0.6)  # RT60 by Sabine's formula
-EARLY_SECONDS = 0.05
-_WALL_METRES = 0.5
-_NEAREST_METRES = 0.5
-_LARGEST_ORDER = 40  # of image sources: within 0.03 s of the wanted RT60, 0.1 s of computing
-_SOUND_METRES_PER_SECOND = 343.0
-
-
 @dataclass(frozen=True)
 class Response:
     """Impulse response from one place of a room to the microphone."""

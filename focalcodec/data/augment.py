@@ -234,12 +234,8 @@ def _share(name: str, value: float) -> float:
 # -- a corpus --------------------------------------------------------------------------------------
 
 
-SAMPLE_RATE = 16000
-ABOUT_NAME = "augment.json"
-SKIPPED_NAME = "skipped.csv"
 MakeAugmenter: TypeAlias = Callable[..., Augmenter]
 """An `Augmenter` with its options set, called with rows, sample_rate and seed."""
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

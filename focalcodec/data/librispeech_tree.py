@@ -162,7 +162,11 @@ def _check_split(root: Path, name: str, split: str) -> None:
     if not (root / split).is_dir():
         folders = sorted(p.name for p in root.iterdir() if p.is_dir())
         nested = next((p for p in folders if (root / p / split).is_dir()), None)
-        hint = f"did you mean {root / nested}" if nested else f"there are: {', '.join(folders)}"
+        hint = (
+            f"did you mean {root / nested}"
+            if nested
+            else f"there are: {', '.join(folders) or 'none'}"
+        )
         raise UserError(
             f"data_folder {root}: no folder {split!r} (split of {name!r});"
             f" expected {root}/{TREE}; {hint}"

@@ -203,12 +203,13 @@ class MixtureMaker:
         clips = [self.pool.read(clip) for clip in rows]
         lengths = [len(clip) for clip in clips]
         early, reverberant = self._in_a_room(clips, rng)
+        # One gain for both, so that targets keep their level in the inputs.
         for place, sig in enumerate(early):
             gain = loudness_gain(sig, self.sample_rate, rng.uniform(*SPEECH_LUFS), PEAK)
             padding = (0, max(lengths) - len(sig))
             early[place] = np.pad(gain * sig, padding)
             reverberant[place] = np.pad(gain * reverberant[place], padding)
-        speech = np.sum(reverberant, axis=0)
+        speech = np.sum(reverberant, axis=0)  # (T,)
         noise = self.noise(max(lengths), rng, [clip["spk_id"] for clip in rows])
         noise = noise * self._noise_gain(noise, speech, rng)
         highest = np.abs(speech + noise).max()

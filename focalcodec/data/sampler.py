@@ -24,7 +24,9 @@ class EpochBatchSampler(Sampler[list[Any]]):
     Global batches are formed first, from seed and epoch only, and each is then divided among the
     ranks: the clips of all ranks at step k are those of batch k of a single process. Every rank
     needs a clip, so a last batch with fewer clips than ranks joins the one before it; with
-    `drop_last=True` batches are the same for any number of processes.
+    `drop_last=True` batches are the same for any number of processes. Raises `UserError` for no
+    clips, fewer than a batch needs, options that exclude each other, or a clip longer than
+    `max_batch_seconds`.
 
     Parameters
     ----------
@@ -58,12 +60,6 @@ class EpochBatchSampler(Sampler[list[Any]]):
     with_draws : bool
         Batches hold (index, how often the clip was drawn before) instead of the index. Both
         depend on seed, epoch and place only, so a resumed run draws the same.
-
-    Raises
-    ------
-    UserError
-        No clips, fewer than a batch needs, options that exclude each other, or clips longer than
-        `max_batch_seconds`.
 
     Example
     -------
@@ -163,10 +159,11 @@ class EpochBatchSampler(Sampler[list[Any]]):
 
     def _make_batches(self) -> None:
         generator = torch.Generator().manual_seed(stable_seed(self.seed, "order", self.epoch))
-        order, draws = self._draw(generator)
-        keys = self._sort_keys(order)
+        order, draws = self._draw(generator)  # (clips,) int64 both
+        keys = self._sort_keys(order)  # (clips,)
         place = np.argsort(keys, kind="stable")
         codes = None if self._codes is None else self._codes[order]
+        # Batches do not cross the borders of a section: the whole epoch, or one pure group.
         sections = np.array([0, len(order)])
         if codes is not None and self.pure:
             place = place[np.argsort(codes[place], kind="stable")]
@@ -177,7 +174,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
         ends = zip(sections[:-1].tolist(), sections[1:].tolist(), strict=True)
         self._bounds = np.concatenate(
             [self._chunk(begin, end) for begin, end in ends if begin < end]
-        )
+        )  # (batches, 2)
         if self.sorting == "bucketed" or (self.sorting == "random" and len(sections) > 2):
             shuffled = torch.randperm(len(self._bounds), generator=generator).numpy()
             self._bounds = self._bounds[shuffled]
@@ -218,7 +215,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
             return np.zeros(len(order), np.int8)
         keys = self.durations[order]
         if self.sorting == "bucketed":
-            return np.floor(4 * np.log2(np.maximum(keys, 1e-3)))
+            return np.floor(4 * np.log2(np.maximum(keys, 1e-3)))  # quarters of an octave
         return -keys if self.sorting == "descending" else keys
 
     def _spread(
@@ -249,7 +246,7 @@ class EpochBatchSampler(Sampler[list[Any]]):
         else:
             starts, last = self._seconds_starts(begin, end), end
         if len(starts) > 1 and last - starts[-1] < self.world_size:
-            del starts[-1]
+            del starts[-1]  # every rank needs a clip: the last batch joins the one before
         return np.stack([starts, [*starts[1:], last]], axis=1)
 
     def _seconds_starts(self, begin: int, end: int) -> list[int]:
@@ -298,16 +295,13 @@ class EpochBatchSampler(Sampler[list[Any]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the position of a `state_dict`, of a run with any number of processes.
 
-        Raises
-        ------
-        UserError
-            Within an epoch, if the clips or an option that shapes its batches have changed.
+        Raises `UserError` within an epoch whose clips, or options that shape batches, have changed.
         """
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self._make_batches()
         before, now = state["key"], self._key()
         changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-        if self.position >= before["num_batches"]:
+        if self.position >= before["num_batches"]:  # at the end of an epoch anything may change
             self.position = len(self)
         elif changed and self.position > 0:
             name = changed[0]

@@ -40,7 +40,7 @@ def test_parts_of_recordings(tmp_path: Path) -> None:
 
 
 def test_first_channel_and_other_rates(tmp_path: Path) -> None:
-    """As WHAM!'s, which have two."""
+    """Recordings of WHAM! have two channels."""
     left = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16000) / 8000)
     soundfile.write(tmp_path / "a.wav", np.stack([left, np.zeros(16000)], axis=1), 8000)
     part = NoiseFolder(tmp_path, RATE)(8000, rng(), ())
@@ -61,7 +61,7 @@ def test_folder_without_audio(tmp_path: Path) -> None:
         NoiseFolder(tmp_path, RATE)
 
 
-def test_content_tells_folders_apart(tmp_path: Path) -> None:
+def test_content_differs_between_folders(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", voice(0.5, 1), RATE)
     first = NoiseFolder(tmp_path, RATE).content
     assert NoiseFolder(tmp_path, RATE).content == first
@@ -70,7 +70,7 @@ def test_content_tells_folders_apart(tmp_path: Path) -> None:
 
 
 def test_colours_are_from_white_to_brown() -> None:
-    noise = GeneratedNoise(ClipPool([], RATE), babble_share=1.0)  # nobody to babble
+    noise = GeneratedNoise(ClipPool([], RATE), babble_share=1.0)  # no voices, so no babble
     slopes = []
     for seed in range(20):
         power = np.abs(np.fft.rfft(noise(1 << 15, rng(seed), ()))) ** 2
@@ -136,7 +136,7 @@ def test_direct_path_leads_and_early_part_is_a_part(pool: RoomPool) -> None:
             assert direct > 0.2 and before < 0.05 * direct
 
 
-def test_rooms_are_as_reverberant_as_rooms_are(pool: RoomPool) -> None:
+def test_reverberation_times_are_realistic(pool: RoomPool) -> None:
     found = [reverberation_seconds(r.whole) for k in range(pool.rooms) for r in pool.room(k)]
     assert 0.1 < min(found) and max(found) < 0.9 and max(found) - min(found) > 0.1
 

@@ -38,7 +38,7 @@ def tone(hertz: float, seconds: float = 1.0) -> np.ndarray:
 
 
 def pitch(sig: np.ndarray) -> float:
-    """Of a tone, Hz."""
+    """Frequency of a tone, Hz."""
     spectrum = np.abs(np.fft.rfft(sig * np.hanning(len(sig)), 1 << 18))
     return float(np.argmax(spectrum) * RATE / (1 << 18))
 
@@ -72,7 +72,7 @@ def test_level() -> None:
     assert np.abs(sig).max() == pytest.approx(10 ** (-12 / 20))
 
 
-def test_draws_depend_on_seed_clip_and_copy_alone(rows: list[dict[str, Any]]) -> None:
+def test_draws_depend_on_seed_clip_and_copy_only(rows: list[dict[str, Any]]) -> None:
     options = {"noisy_share": 1.0, "pitch_share": 0.5}
     one, other = make(rows, **options), make(rows[::-1], **options)
     made = [one(row, 1) for row in rows]
@@ -95,7 +95,7 @@ def test_shares_and_ranges(rows: list[dict[str, Any]]) -> None:
     assert 0.8999 < min(speeds) < 0.91 and 1.19 < max(speeds) < 1.2001
 
 
-def test_one_share_leaves_the_other_draws(rows: list[dict[str, Any]]) -> None:
+def test_one_share_does_not_change_other_draws(rows: list[dict[str, Any]]) -> None:
     quiet, loud = make(rows), make(rows, noisy_share=1.0)
     for row in rows:
         plans = quiet.plan(row, 3), loud.plan(row, 3)
@@ -115,7 +115,7 @@ def test_partner_is_the_clip_in_noise(rows: list[dict[str, Any]]) -> None:
         assert abs(np.corrcoef(noise, made.clean)[0, 1]) < 0.1
 
 
-def test_partner_in_a_room_is_in_line(rows: list[dict[str, Any]]) -> None:
+def test_partner_in_a_room_is_aligned(rows: list[dict[str, Any]]) -> None:
     made = make(rows, noisy_share=1.0, reverb_share=1.0, snr_db=(60.0, 60.0))(rows[0], 1)
     assert made.noisy is not None
     power = 1 << (2 * len(made.clean)).bit_length()
@@ -151,9 +151,7 @@ def test_another_rate_is_resampled(rows: list[dict[str, Any]]) -> None:
         ({"noisy_share": 1.0, "noise_folder": Path("no")}, "noise_folder no"),
     ],
 )
-def test_options_that_are_none(
-    rows: list[dict[str, Any]], options: dict[str, Any], message: str
-) -> None:
+def test_bad_options(rows: list[dict[str, Any]], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(rows, **options)
 
@@ -196,7 +194,7 @@ def test_tree_is_librispeechs(made: Path, corpus: Path) -> None:
     assert (info.samplerate, info.subtype, info.format) == (16000, "PCM_16", "FLAC")
 
 
-def test_partners_are_beside(made: Path) -> None:
+def test_partners_have_the_same_names(made: Path) -> None:
     clean = {clip.id: clip for clip in find_clips(made, walk_files(made, "train-aug1"))}
     noisy = find_clips(made, walk_files(made, "train-aug1-noisy"))
     assert 1 < len(noisy) < len(clean)

@@ -1,4 +1,4 @@
-"""Batches balanced over groups: exact shares, each clip alike, and as resumable as without."""
+"""Batches balanced over groups: exact shares, equal numbers of draws, exact resume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = st.one_of(
 
 
 def corpus(counts, seed=0):
-    """Groups of so many clips each, in mixed order, and durations."""
+    """Groups with these numbers of clips, in mixed order, and durations."""
     generator = np.random.default_rng(seed)
     groups = [f"g{place}" for place, count in enumerate(counts) for _ in range(count)]
     generator.shuffle(groups)
@@ -73,7 +73,7 @@ def test_each_clip_comes_floor_or_ceil_times(counts, kind, sorting, temperature,
             place = int(group[1:])
             assert abs(times[clip] - quotas[place] / counts[place]) < 1
         assert times.total() == quotas.sum()
-    # ... and over the run: what one epoch left out comes first in the next.
+    # ... and over the run: clips that one epoch left out come first in the next.
     for clip, group in enumerate(groups):
         place = int(group[1:])
         assert abs(drawn[clip] - epochs * quotas[place] / counts[place]) < 1
@@ -94,12 +94,12 @@ def test_each_batch_has_the_epochs_shares(counts, batch_size, temperature, passe
         times = Counter(groups[clip] for clip in batch)
         for place in range(len(counts)):
             exact = len(batch) * quotas[place] / total
-            # what the last, smaller batch rounds is spread over the others
+            # the rounding of the last, smaller batch is spread over the others
             assert abs(times[f"g{place}"] - exact) < 1 + 1 / max(1, len(batches) - 1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 5.0])
-def test_buckets_are_balanced_each_by_itself(temperature):
+def test_each_bucket_is_balanced(temperature):
     counts, batch_size = [600, 200, 50], 16
     groups, durations = corpus(counts)
     sampler = EpochBatchSampler(
@@ -201,7 +201,7 @@ def test_pure_batches_have_one_group_and_all_clips(sorting):
         for name in set(order):
             flat = [durations[i] for batch in batches for i in batch if groups[i] == name]
             assert flat == sorted(flat)
-    # nothing to keep apart
+    # one group only
     plain = EpochBatchSampler(durations, 4, sorting=sorting, pure=True)
     assert list(plain) == list(EpochBatchSampler(durations, 4, sorting=sorting))
 
@@ -250,7 +250,7 @@ def test_states_from_before_groups_still_load():
         *("batch_size", "max_batch_seconds", "sorting", "seed", "drop_last", "passes"),
         *("num_clips", "durations_crc32", "num_batches"),
     }
-    # draws only name what is drawn
+    # with_draws adds the numbers of draws and changes nothing else
     second = EpochBatchSampler([1.0] * 20, batch_size=4, with_draws=True)
     second.load_state_dict(state)
     assert [[i for i, _ in batch] for batch in second] == list(first)
@@ -267,7 +267,7 @@ def test_states_from_before_groups_still_load():
         ({"groups": [*"aaab"], "pure": True, "world_size": 2}, "group 'b' has 1 clips, fewer"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, message):
+def test_options_that_exclude_each_other_are_refused(options, message):
     with pytest.raises(UserError, match=message) as error:
         EpochBatchSampler([1.0] * 4, batch_size=4, **options)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Manifests: written whole, read with clean errors, loadable by SpeechBrain's rules."""
+"""Manifests: written atomically, errors in one line, readable by SpeechBrain."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_broken_manifests_are_refused(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_writing_fails_whole(tmp_path):
+def test_a_failed_write_leaves_nothing(tmp_path):
     write_manifest(tmp_path / "m.csv", [clip()])
     before = (tmp_path / "m.csv").read_text()
     with pytest.raises(ValueError, match="unexpected"):
@@ -128,7 +128,7 @@ def test_segments_are_numbers(tmp_path):
         read_manifest(tmp_path / "m.csv", tmp_path)
 
 
-def test_what_reads_whole_files_refuses_segments(tmp_path):
+def test_segments_are_refused_where_whole_files_are_needed(tmp_path):
     write_manifest(tmp_path / "m.csv", [clip(start=0, stop=24000)])
     for read, way_out in (
         (lambda: open_corpus(str(tmp_path / "m.csv"), str(tmp_path)), "tokenize the folder"),

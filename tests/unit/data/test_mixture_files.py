@@ -1,4 +1,4 @@
-"""Mixtures on disk: the same bytes however they are made, and nothing that was made of others."""
+"""Mixtures on disk: the same bytes from any number of processes, never mixed with others."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_two_processes_make_the_same(
     assert hashes(tmp_path / "Libri2Mix") == hashes(tree)
 
 
-def test_stopped_and_taken_up(
+def test_resume_after_a_stop(
     tree: Path, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = TreePart(tmp_path / "Libri2Mix", "dev")
@@ -98,7 +98,7 @@ def test_stopped_and_taken_up(
     write_mixtures(part, MAKE, rows, seed=1)
     assert hashes(part.root) == hashes(tree) and kept.stat().st_mtime_ns == before
     monkeypatch.setattr(MixtureMaker, "sources", None)
-    write_mixtures(part, MAKE, rows, seed=1)  # all is there: nothing is mixed
+    write_mixtures(part, MAKE, rows, seed=1)  # all files exist: nothing is mixed
 
 
 def test_other_seed_clips_or_options_are_refused(
@@ -120,7 +120,9 @@ def test_other_seed_clips_or_options_are_refused(
     assert before.items() < after.items(), "what else is wanted of the same mixtures is added"
 
 
-def test_trees_of_others_are_not_written_into(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_trees_of_unknown_origin_are_not_changed(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
     (tmp_path / "wav16k" / "min" / "dev").mkdir(parents=True)
     with pytest.raises(UserError, match="of unknown origin"):
         write_mixtures(TreePart(tmp_path, "dev", ["min"]), MAKE, rows, seed=1)

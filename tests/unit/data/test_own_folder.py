@@ -1,4 +1,4 @@
-"""Any folder of audio: its clips, its copies, and the sets that they are shared out to."""
+"""Any folder of audio: its clips, its copies, and its sets."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def test_copies_are_files_with_the_same_bytes(tmp_path: Path) -> None:
     assert first_copies(tmp_path, sorted(contents)) == {"b": "a", "f": "a", "h": "g"}
 
 
-# -- who goes where --------------------------------------------------------------------------------
+# -- clips of each set -----------------------------------------------------------------------------
 
 
-def test_speakers_where_they_are_many(folder: Path) -> None:
+def test_many_speakers_are_split_by_speaker(folder: Path) -> None:
     sets = prepared(folder)
     assert prepared_how(folder.parent / "save") == "by speaker, 12 of them"
     assert {name: len(rows) for name, rows in sets.items()} == {"train": 30, "valid": 3, "test": 3}
@@ -123,7 +123,7 @@ def test_copies_stay_together(folder: Path, caplog: pytest.LogCaptureFixture) ->
     assert all(any("copy" not in x["ID"] for x in rows) for rows in sets.values())
 
 
-def test_a_jingle_of_all_speakers_is_no_speaker(
+def test_a_jingle_in_all_folders_does_not_join_speakers(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for speaker in range(12):
@@ -137,7 +137,7 @@ def test_a_jingle_of_all_speakers_is_no_speaker(
     assert f"{12 - len(speakers(sets[home]))} copies left out" in caplog.text
 
 
-def test_a_speaker_twice(folder: Path) -> None:
+def test_copies_of_a_speaker(folder: Path) -> None:
     shutil.copytree(folder / "s03", folder / "s99")
     for rows in prepared(folder).values():
         assert len(speakers(rows) & {"s03", "s99"}) in (0, 2)
@@ -152,7 +152,7 @@ def test_segments_of_a_file_stay_together(tmp_path: Path) -> None:
     assert not files(sets["train"]) & files(sets["valid"] + sets["test"])
 
 
-def test_one_podcast(tmp_path: Path) -> None:
+def test_one_long_file(tmp_path: Path) -> None:
     write_clip(tmp_path / "talks" / "podcast.flac", 100.0)
     sets = prepared(tmp_path / "talks", options=replace(OWN_OPTIONS, segment_seconds=7.0))
     assert prepared_how(tmp_path / "save") == "by time, since files are under 3: 1"
@@ -173,10 +173,12 @@ def test_two_files_are_both_in_each_set(tmp_path: Path) -> None:
         assert {Path(x["wav"]).name for x in rows} == {"a.wav", "b.wav"}
 
 
-# -- the folder, again and otherwise ---------------------------------------------------------------
+# -- the same folder again -------------------------------------------------------------------------
 
 
-def test_again_changes_nothing_and_another_option_all(folder: Path, tmp_path: Path) -> None:
+def test_the_same_options_change_nothing_and_others_remake_all(
+    folder: Path, tmp_path: Path
+) -> None:
     save = tmp_path / "save"
     prepare_own(folder, save)
     before = state(save)
@@ -193,7 +195,9 @@ def test_again_changes_nothing_and_another_option_all(folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "no list"])
-def test_a_folder_that_was_cut_off_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
+def test_an_interrupted_preparation_is_made_again(
+    folder: Path, tmp_path: Path, damage: str
+) -> None:
     save = tmp_path / "save"
     prepare_own(folder, save)
     before = (save / SETS_NAME).read_bytes()
@@ -261,7 +265,7 @@ def test_features_of_stereo_are_cached_apart(folder: Path, tmp_path: Path) -> No
     assert not torch.allclose(feats["mix"][0], feats["first"][0], atol=1e-2)
 
 
-# -- refused ---------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 def test_broken_files_are_left_out_and_listed(folder: Path, tmp_path: Path) -> None:
@@ -296,7 +300,7 @@ def test_broken_files_are_left_out_and_listed(folder: Path, tmp_path: Path) -> N
         ),
     ],
 )
-def test_too_little(tmp_path: Path, build: dict, options: dict, message: str) -> None:
+def test_too_little_audio(tmp_path: Path, build: dict, options: dict, message: str) -> None:
     (tmp_path / "talks").mkdir()
     for name, seconds in build.items():
         write_clip(tmp_path / "talks" / name, seconds)
@@ -306,7 +310,7 @@ def test_too_little(tmp_path: Path, build: dict, options: dict, message: str) ->
     assert not (tmp_path / "save" / SETS_NAME).exists()
 
 
-def test_a_manifest_of_ones_own_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+def test_other_manifests_are_not_overwritten(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "save").mkdir()
     (tmp_path / "save" / "valid.csv").write_text("mine")
     with pytest.raises(UserError, match=r"valid.csv: not of a preparation; name another folder"):

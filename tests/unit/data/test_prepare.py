@@ -1,4 +1,4 @@
-"""From found clips to manifests: segments, what is made again when, odd and broken trees."""
+"""From found clips to manifests: segments, when manifests are made again, broken trees."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
 @pytest.mark.parametrize("rate", [8000, 22050])
-def test_segments_are_equal_and_leave_nothing_out(tmp_path, kind, rate):
+def test_segments_are_equal_and_cover_the_file(tmp_path, kind, rate):
     write_clip(tmp_path / "corpus" / f"long.{kind}", 7.3, rate)
     rows = rows_of(tmp_path / "corpus", tmp_path / "save", segment_seconds=2.0)
     assert [row["ID"] for row in rows] == [f"long_{place:04d}" for place in range(4)]
@@ -82,7 +82,7 @@ def test_segments_are_equal_and_leave_nothing_out(tmp_path, kind, rate):
 
 
 @pytest.mark.parametrize("samples", [16000, 16001, 31999, 32000, 32001, 48001])
-def test_a_rest_is_never_short(tmp_path, samples):
+def test_no_segment_is_short(tmp_path, samples):
     write_clip(tmp_path / "corpus" / "a.wav", samples / 8000)
     rows = rows_of(tmp_path / "corpus", tmp_path / "save", segment_seconds=2.0)
     assert len(rows) == -(-samples // 16000)
@@ -105,7 +105,7 @@ def test_without_long_files_a_manifest_is_of_whole_files(root, tmp_path, limit):
     assert not any("start" in row or "stop" in row for row in rows)
 
 
-def test_a_file_may_be_called_like_a_segment(tmp_path):
+def test_a_file_can_have_the_name_of_a_segment(tmp_path):
     for name in ("a", "a_", "a_0000", "a__0001"):
         write_clip(tmp_path / "corpus" / f"{name}.wav", 3.0 if name in ("a", "a_") else 0.5)
     rows = rows_of(tmp_path / "corpus", tmp_path / "save", segment_seconds=2.0)
@@ -129,10 +129,10 @@ def test_segments_that_could_be_too_short_are_refused(options, message):
         PrepareOptions(**options)
 
 
-# -- what is kept and what is made again -----------------------------------------------------------
+# -- manifests that are kept or made again ---------------------------------------------------------
 
 
-def test_nothing_is_written_again_without_need(root, tmp_path):
+def test_unchanged_manifests_are_not_written_again(root, tmp_path):
     save = tmp_path / "save"
     prepare(root, save, details={"languages": ("de", "fr")})
     before = state(save)
@@ -143,7 +143,7 @@ def test_nothing_is_written_again_without_need(root, tmp_path):
     assert state(save)["train.csv.json"] != before["train.csv.json"]
 
 
-def test_a_set_that_is_no_longer_named_is_not_read(root, tmp_path):
+def test_a_set_that_is_not_named_any_more_is_not_read(root, tmp_path):
     source = SetSource([""], find)
     for names in (["train", "test"], ["train"]):
         prepare_sets(root, tmp_path / "save", dict.fromkeys(names, source), PrepareOptions())
@@ -181,7 +181,7 @@ def test_damaged_list_of_sets_is_named(root, tmp_path, text):
     assert (tmp_path / "save" / "sets.json").read_text() == whole
 
 
-def test_unprepared_folder_is_told(tmp_path):
+def test_unprepared_folder_is_an_error(tmp_path):
     assert not is_prepared(tmp_path) and not is_prepared(tmp_path / "no")
     for reader in (read_prepared, prepared_names, prepared_root):
         with pytest.raises(UserError, match="run the preparation"):

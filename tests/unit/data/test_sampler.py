@@ -109,7 +109,7 @@ def test_order_depends_on_seed_and_epoch_only():
         ({"max_batch_seconds": 20.0, "sorting": "bucketed"}, [[0, 2, 5, 4], [3, 6], [1]]),
     ],
 )
-def test_order_stays_as_it_was_in_runs_before(options, batches):
+def test_order_is_that_of_earlier_versions(options, batches):
     sampler = EpochBatchSampler([1.0, 9.0, 1.1, 4.0, 4.1, 1.2, 8.9], seed=1, **options)
     sampler.set_epoch(2)
     assert list(sampler) == batches
@@ -136,7 +136,7 @@ def test_prefetched_batches_are_not_counted_as_done():
     "change",
     [{"batch_size": 5}, {"seed": 1}, {"sorting": "ascending"}, {"durations": [2.0] * 20}],
 )
-def test_changed_knob_is_refused_within_an_epoch_and_honoured_between(change):
+def test_changed_option_is_refused_within_an_epoch_and_used_between_epochs(change):
     options = {"durations": [1.0] * 20, "batch_size": 4}
     first = EpochBatchSampler(**options)
     first.advance()

@@ -1,4 +1,4 @@
-"""Who goes into which set: shares of seconds, by speaker or by file."""
+"""Clips of each set: shares of seconds, by speaker or by file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shared(
         (3, ShareOptions(split_by="speaker"), "by speaker, 3 of them"),
     ],
 )
-def test_what_is_split_by(count: int, options: ShareOptions, how: str) -> None:
+def test_choice_of_speakers_or_files(count: int, options: ShareOptions, how: str) -> None:
     rows = [row(f"{speaker}-{k}", 1.0, f"s{speaker}") for speaker in range(count) for k in range(4)]
     sets, said = share_out(rows, {}, options, "talks")
     assert said == how and all(sets.values())
@@ -49,7 +49,7 @@ def test_shares_are_of_seconds(seed: int) -> None:
     assert shares == pytest.approx({"train": 0.85, "valid": 0.1, "test": 0.05}, abs=0.01)
 
 
-def test_hardly_any_clip_moves_when_others_are_added() -> None:
+def test_few_clips_move_when_others_are_added() -> None:
     rows = [row(f"clip{k}") for k in range(2000)]
     before, after = shared(rows[:1800]), shared(rows)
     placed = {x["ID"]: name for name, some in after.items() for x in some}
@@ -67,7 +67,7 @@ def test_the_order_of_files_does_not_matter_and_the_seed_does() -> None:
 
 @pytest.mark.parametrize("shares", [(0.1, 0.1), (0.4, 0.4), (0.01, 0.9)])
 @pytest.mark.parametrize("seed", range(8))
-def test_no_set_is_empty_and_no_giant_is_for_validation(seed: int, shares: tuple) -> None:
+def test_no_set_is_empty_and_very_long_files_are_for_training(seed: int, shares: tuple) -> None:
     options = ShareOptions("file", *shares, seed)
     for seconds in ([1, 1, 1], [1, 1, 100], [1, 50, 100, 1], [100, *[1] * 30]):
         sets = shared([row(f"clip{k}", length) for k, length in enumerate(seconds)], options)
@@ -111,6 +111,6 @@ def test_any_folder_is_shared_out(seed: int) -> None:
         ({"test_share": float("nan")}, "each must be above 0"),
     ],
 )
-def test_wrong_shares(options: dict, message: str) -> None:
+def test_bad_options(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ShareOptions(**options)
