@@ -1,4 +1,7 @@
-"""Optional packages: import one, find its folder, check its files, name its version."""
+"""Optional packages: import one, find its folder, check its files, name its version.
+
+Errors name the missing module and `install`, the command that installs it.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,7 @@ from focalcodec.files import file_sha256
 
 
 def need(module: str, install: str) -> Any:
-    """Import an optional module.
-
-    Parameters
-    ----------
-    module : str
-        Name, with dots.
-    install : str
-        Command that installs it, for the error.
-
-    Raises
-    ------
-    UserError
-        It, or something that it imports, is not installed.
+    """Import an optional module; `UserError` if it, or something that it imports, is missing.
 
     Example
     -------
@@ -48,13 +39,7 @@ def need_beside_torchaudio(module: str, install: str) -> Any:
 
 
 def package_folder(package: str, install: str) -> Path:
-    """Return the folder of an installed package without importing it; `UserError` if missing.
-
-    Example
-    -------
-    >>> package_folder("torch", "pip install torch").name
-    'torch'
-    """
+    """Return the folder of an installed package without importing it; `UserError` if missing."""
     spec = util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{package}: not installed; run {install}")
@@ -64,17 +49,7 @@ def package_folder(package: str, install: str) -> Path:
 def check_sha256(path: Path, sha256: str, install: str) -> Path:
     """Return `path` if the file exists and has this SHA-256 (64 hexadecimal digits).
 
-    Raises
-    ------
-    UserError
-        No such file, or another hash: the figures of other weights are not comparable.
-
-    Example
-    -------
-    >>> check_sha256(Path("nothing.bin"), "0" * 64, "pip install judge")
-    Traceback (most recent call last):
-        ...
-    focalcodec.errors.UserError: nothing.bin: no such file; run pip install judge
+    Raises `UserError` otherwise, because results of other weights are not comparable.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; run {install}")
@@ -85,13 +60,7 @@ def check_sha256(path: Path, sha256: str, install: str) -> Path:
 
 
 def versions(packages: Sequence[str]) -> str:
-    """Return names and versions of distributions in one line; "?" for one that has no version.
-
-    Example
-    -------
-    >>> versions(["no-such-package"])
-    'no-such-package ?'
-    """
+    """Names and versions of distributions in one line; "?" for one that has no version."""
     return ", ".join(f"{package} {_version(package)}" for package in packages)
 
 

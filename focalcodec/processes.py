@@ -93,17 +93,12 @@ def in_processes(
     items : sequence
         All items; no more processes are started than there are items.
     jobs : int
-        Number of processes; 1 works in the caller's process.
+        Number of processes; 1 works in the caller's process and keeps the order of the items.
     progress : callable, optional
         Called in the caller's process with what the work reports.
     on_death : callable, optional
         (item, exit code) -> result of an item whose process ended by itself (for example out of
         memory); a new process takes its place. Default: an error.
-
-    Yields
-    ------
-    (Item, Result)
-        In the order of the items with one job, else as they are ready.
 
     Raises
     ------
@@ -111,13 +106,6 @@ def in_processes(
         `jobs` is below 1; `setup` or `work` raised one; a process ended by itself.
     RuntimeError
         Another error in a worker, with its traceback.
-
-    Example
-    -------
-    >>> def add(base, item, progress):
-    ...     return base + item
-    >>> list(in_processes(lambda: 10, add, [1, 2], jobs=1))
-    [(1, 11), (2, 12)]
     """
     if jobs < 1:
         raise UserError(f"jobs={jobs}: give 1 or more processes")
