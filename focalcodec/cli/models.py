@@ -154,7 +154,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Export a codec."""
     try:
-        from focalcodec.training.export import export
+        from focalcodec.training.run.export import export
     except ImportError as error:
         raise UserError(
             f"export: needs {error.name}, which is installed for training;"

@@ -1,4 +1,4 @@
-"""`focalcodec recipe`: the training recipes that come with the package, and copies to edit."""
+"""`focalcodec recipe` and `config`: copies of the training recipes, and their resolved YAMLs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ RECIPE_EXAMPLES = """examples:
   focalcodec recipe copy LibriSpeech my_recipe
 
 A copy runs where it is, with the package installed: edit its YAML files and Python files.
+"""
+CONFIG_EXAMPLES = """examples:
+  focalcodec config hparams/focalcodec_50hz_mini.yaml
+  focalcodec config hparams/focalcodec_50hz.yaml --batch_size 8 > my_50hz.yaml
+
+The output is one plain HyperPyYAML file with all values. A value that is not the base's has the
+place that it comes from as its comment: a file, or the command line.
 """
 _LEFT_OUT = ("results", "__pycache__")  # made by runs
 
@@ -99,3 +106,29 @@ def _command(recipe: Path) -> str:
     # the comment behind a command starts with "#"
     commands = [line.partition("#")[0].strip() for line in lines if line.startswith("python ")]
     return next(iter(commands), "python train.py --help")
+
+
+# -- config ---------------------------------------------------------------------------------------
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `focalcodec config`; other options are keys of the YAML."""
+    parser.usage = "focalcodec config FILE [--key value ...]"
+    parser.epilog = CONFIG_EXAMPLES
+    parser.add_argument("file", metavar="FILE", help="YAML of a recipe, or of your own")
+
+
+def run_config(args: argparse.Namespace) -> int:
+    """Print the resolved YAML."""
+    try:
+        from focalcodec.training.run.config import resolve_config
+    except ImportError as error:
+        raise UserError(
+            f"config: needs {error.name}, which is installed for training;"
+            " pip install -e '.[recipes]'"
+        ) from error
+    import speechbrain as sb
+
+    file, _, overrides = sb.parse_arguments([args.file, *args.keys])
+    print(resolve_config(file, overrides).rstrip())
+    return DONE

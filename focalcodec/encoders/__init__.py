@@ -13,7 +13,9 @@ class Encoder(Protocol):
     """What a codec and its training need of an encoder, which is an `nn.Module` too.
 
     `WavLM`, `LogMel`, `MelEncoder` and `SpeechEncoder` have it; so does a class of your own with
-    these attributes. Nothing else of an encoder is used by other packages.
+    these attributes. Nothing else of an encoder is used by other packages, but one thing: an
+    encoder that changes the feats of another one has this as `clean`, and a decoder that is trained
+    on the changed feats can be exported with it.
     """
 
     sample_rate: int  # Hz

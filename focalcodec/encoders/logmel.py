@@ -78,6 +78,15 @@ def log_mel(
     floor : float
         Smallest magnitude of a band.
     """
+    # With a contiguous second factor a frame's product does not depend on the number of frames: a
+    # clip has the same feats alone and in any batch, to the last bit.
+    filters = bands.mT.contiguous()  # (n_fft // 2 + 1, n_mels)
+    mel = magnitudes(sig, window, n_fft, hop).mT @ filters  # (B, N, n_mels)
+    return mel.clamp(min=floor).log()
+
+
+def magnitudes(sig: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
+    """Spectrogram (B, n_fft // 2 + 1, N) of sig (B, T), with the frames of `log_mel`."""
     samples = sig.shape[1]
     frames = (samples + hop - 1) // hop
     before = (n_fft - hop) // 2
@@ -91,7 +100,7 @@ def log_mel(
         center=False,
         return_complex=True,
     )  # (B, bins, N)
-    return (spectrum.abs().mT @ bands.mT).clamp(min=floor).log()  # (B, N, n_mels)
+    return spectrum.abs()
 
 
 def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
@@ -219,7 +228,7 @@ class MelEncoder(nn.Module):
     """Log-mel bands through ConvNeXt, 50 frames per second: one for every started 320 samples.
 
     It is trained to predict the feats of a large encoder, its teacher:
-    `recipes/LibriSpeech/hparams/distill_encoder.yaml`. Its receptive field is finite, so long
+    `recipes/Demo/hparams/distill_encoder.yaml`. Its receptive field is finite, so long
     recordings in windows, and streams, give the same feats.
 
     Parameters

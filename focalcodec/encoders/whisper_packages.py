@@ -53,7 +53,7 @@ def whisper_base(layer: int | Sequence[int], components: int | None = None) -> S
 def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
     """Several layers of Whisper base, mixed: the teacher of the demo codec's encoder.
 
-    `recipes/LibriSpeech/fit_mix.py` writes `file`. Errors as for `whisper_base`; a file that does
+    `recipes/Demo/fit_mix.py` writes `file`. Errors as for `whisper_base`; a file that does
     not exist, or holds no mix, is a `UserError` too.
     """
     try:
@@ -65,7 +65,7 @@ def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
         encoder.mix.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise UserError(
-            f"{file}: no mix of layers ({error}); fit one with recipes/LibriSpeech/fit_mix.py"
+            f"{file}: no mix of layers ({error}); fit one with recipes/Demo/fit_mix.py"
         ) from error
     return encoder
 

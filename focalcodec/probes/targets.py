@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -148,6 +149,11 @@ class Labels:
     def __len__(self) -> int:
         """Return the number of classes."""
         return len(self.names)
+
+    def to_json(self) -> bytes:
+        """Return column and names, JSON."""
+        about = {"column": self.column, "names": self.names}
+        return json.dumps(about, indent=1).encode() + b"\n"
 
     def number(self, row: Mapping[str, Any]) -> int:
         """Return the class of a clip; UserError if the training set does not have its label."""

@@ -47,8 +47,8 @@ class ProbeCodec:
     ----------
     text : str
         As in `focalcodec.coders.spec`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
-    device : torch.device
-        Where it runs.
+    device : torch.device, optional
+        Device of the codec; default CPU.
 
     Attributes
     ----------
@@ -65,10 +65,10 @@ class ProbeCodec:
         The codec can't be loaded, or has no tokens.
     """
 
-    def __init__(self, text: str, device: torch.device) -> None:
+    def __init__(self, text: str, device: torch.device | None = None) -> None:
         spec = parse_spec(str(text))
         self.name, self.folder, self.text = spec.label, spec.folder, text
-        coder = load_coder(spec, device)
+        coder = load_coder(spec, device or torch.device("cpu"))
         if isinstance(coder, FocalCoder) and not isinstance(coder, VocoderCoder):
             self.tokenizer = as_tokenizer(coder.codec)
         elif isinstance(coder, HubCoder):

@@ -1,9 +1,4 @@
-"""The training loop of both stages: what SpeechBrain's Brain leaves open, written once.
-
-On top of `speechbrain.Brain`: several optimisers taking turns (a GAN needs it), gradients summed
-over processes, non-finite losses stopped before the optimiser, averages that survive a
-resume, randomness that depends on the step alone, and checkpoints between two optimiser steps only.
-"""
+"""The Brain of both stages and of the probes: a training on the features of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -11,72 +6,61 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
-from speechbrain.core import INTRA_EPOCH_CKPT_FLAG
 from speechbrain.utils.checkpoints import (
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
 )
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from focalcodec.data.feature_cache import FeatureCache, batch_feats
-from focalcodec.data.sampler import EpochBatchSampler
+from focalcodec.data.dataset import AudioBatch
+from focalcodec.data.feature_cache import batch_feats
 from focalcodec.errors import UserError
+from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.distributed import (
     average,
-    broadcast_state,
-    process_count,
     process_rank,
-    seed_step,
-    sum_gradients,
 )
-from focalcodec.training.meters import Meters
-from focalcodec.training.monitor import Monitor
-from focalcodec.training.optimizers import make_optimizer, trainable
-from focalcodec.training.schedules import step_all
+from focalcodec.training.loop import LOSS_KEY, TurnsBrain
+from focalcodec.training.run.folder import RunFolder
+from focalcodec.training.run.loaders import AudioLoaders, Rows
+from focalcodec.training.run.start import Start, freeze, initialise
 
 logger = logging.getLogger(__name__)
 
-LOSS_KEY = "loss"
-
 
 @register_checkpoint_hooks
-class CodecBrain(sb.Brain):
-    """A stage of the codec's training on frozen continuous features.
+class CodecBrain(TurnsBrain):
+    """A training on the features of a frozen encoder.
 
-    Subclasses say which modules each optimiser trains (`trained`), how a batch becomes losses
-    (`turns`, `compute_forward`, `compute_objectives`) and what a stage reports.
+    A subclass says which modules each optimiser trains (`trained`), how a batch becomes losses
+    (`compute_forward`, `compute_objectives`; of a GAN also `turns`) and what a stage reports.
 
     Parameters
     ----------
     encoder : Module
         (sig, lengths) -> (feats, lengths). Frozen, in eval mode, on the device; in no checkpoint
         and no optimiser.
-    monitor : Monitor
-        Where log, curves, audio and pictures go.
-    sampler : EpochBatchSampler
-        Of the training set; its position is in the checkpoint.
-    cache : FeatureCache, optional
-        Keeps feats between epochs.
-    **kwargs
-        As `speechbrain.Brain`: modules, opt_class, hparams, run_opts, checkpointer.
+    loaders : AudioLoaders
+        Training, validation and test sets; the position in the training set is in the checkpoint.
+    folder : RunFolder
+        Where checkpoints, log, curves, audio and pictures go.
+    hparams : mapping
+        The run's configuration. `self.hparams.key` reads a key of the YAML.
+    run_opts : RunOptions or mapping, optional
+        As `speechbrain.Brain`.
     """
 
-    trained: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Names of the modules that each optimiser trains, in the order of their turns."""
-
-    read_keys: ClassVar[frozenset[str]] = frozenset()
-    """YAML keys that this Brain reads, beside those of `experiment.READ_KEYS`."""
-
-    tests_as_is: bool = False
-    """Whether a test takes the weights that the modules have, and loads no checkpoint."""
+    needs_sig: ClassVar[bool] = True
+    """Whether training reads sig also where the cache has the feats."""
 
     hparams: SimpleNamespace
     modules: Any
@@ -84,50 +68,33 @@ class CodecBrain(sb.Brain):
     def __init__(
         self,
         encoder: nn.Module,
-        monitor: Monitor,
-        sampler: EpochBatchSampler,
-        cache: FeatureCache | None = None,
-        **kwargs: Any,
+        loaders: AudioLoaders,
+        folder: RunFolder,
+        hparams: Mapping[str, Any],
+        run_opts: Any = None,
     ) -> None:
-        super().__init__(**kwargs)
-        self.sampler, self.cache = sampler, cache
-        if self.checkpointer is not None:
-            self.checkpointer.add_recoverable("sampler", sampler)
+        self.folder, self.monitor = folder, folder.monitor
+        self.monitor.sample_batches = loaders.samples
+        modules = self.make_modules(encoder, hparams, loaders.sets)
+        checkpointer = folder.checkpointer(modules, hparams["epoch_counter"])
+        super().__init__(modules, hparams["opt_class"], hparams, run_opts, checkpointer)
+        self.sampler = loaders.train.batch_sampler
+        self.checkpointer.add_recoverable("sampler", self.sampler)
+        self.cache = loaders.cache
         self.encoder: Any = encoder.requires_grad_(False).eval().to(self.device)
-        self.monitor = monitor
-        self.meters = Meters()
         self.train_stats: dict[str, float] = {}
         self.test_stats: dict[str, float] = {}
         self.test_group_stats: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, Any]] = []
-        self.schedulers: dict[str, Any] = {}
-        self.optimizers_dict: dict[str, torch.optim.Optimizer] = {}
-        self.epoch = 0
-        self.steps_in_epoch = 0
-
-    @staticmethod
-    def needs_sig(hparams: Mapping[str, Any]) -> bool:
-        """Whether training reads sig where the cache has the feats."""
-        return True
+        self._tests_as_is = False  # a test takes the weights that the modules have
 
     # -- for subclasses --------------------------------------------------------------------------
 
-    def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
-        """Losses of one batch, each with the optimiser that takes it, in order.
-
-        A loss is computed after the optimiser before it has made its step.
-        """
-        with self.training_ctx:
-            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
-            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-        yield next(iter(self.trained)), loss
-
-    def heard_features(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
-        """Feats (B, N, D) that the model hears, and their lengths (B,): those of the clips.
-
-        A Brain for noisy or overlapped speech gives those of `batch.mixture`.
-        """
-        return self.features(batch)
+    def make_modules(
+        self, encoder: Any, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
+    ) -> dict[str, nn.Module]:
+        """Modules of the YAML; a probe builds those whose sizes depend on the data or the codec."""
+        return hparams["modules"]
 
     def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:
         """Figures of the stage that just ended, of one group or of all clips.
@@ -137,27 +104,73 @@ class CodecBrain(sb.Brain):
         return self.meters.averages(group)
 
     def write_samples(self, epoch: int | None) -> None:
-        """Leave audio and pictures of the fixed validation clips."""
+        """Write audio and pictures of the fixed validation clips."""
+
+    def on_set_start(self, name: str, rows: Rows) -> None:
+        """Prepare for a test set."""
+
+    def on_set_end(self, name: str, rows: Rows) -> None:
+        """Write what else a test set leaves."""
 
     @property
     def watched(self) -> str:
-        """Validation figure whose least value is kept, and waited for before training ends."""
+        """Validation figure whose lowest value is kept, and waited for before training ends."""
         return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
 
-    def mean_of(self, name: str, losses: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Weighted mean over the global batch of losses of clips or frames; reported as `name`."""
+    @torch.no_grad()
+    def encode(self, batch: AudioBatch) -> tuple[Tensor, Tensor]:
+        """Frozen encoder's feats (B, N, D) and their lengths (B,), in float32 at any precision."""
+        with torch.autocast(self.device_type, enabled=False):
+            return batch_feats(self.encoder, batch, self.cache)
+
+    def mean(self, name: str, losses: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean over the global batch of losses (B,), weighted by (B,); reported as `name`."""
         weights = torch.ones_like(losses) if weights is None else weights
         mean, total, count = average((losses * weights).sum(), weights.sum())
         self.meters.add(name, total, count)
         return mean
 
-    # -- features --------------------------------------------------------------------------------
+    def frame_mean(self, name: str, losses: Tensor, frames: Tensor) -> Tensor:
+        """Mean of losses (B, N) over the valid frames of the global batch; reported as `name`."""
+        mask = valid_mask(frames, losses.shape[1])  # (B, N)
+        return self.mean(name, zero_padding(losses, mask), mask.float())
 
-    @torch.no_grad()
-    def features(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Frozen encoder's feats (B, N, D) and their lengths (B,), in float32 at any precision."""
-        with torch.autocast(self.device_type, enabled=False):
-            return batch_feats(self.encoder, batch, self.cache)
+    # -- before and after training ---------------------------------------------------------------
+
+    def start_from(self, start: Start) -> None:
+        """Take the weights that the run begins with, and freeze what `freeze` names."""
+        if start.trained is not None:
+            initialise(self.modules, start.trained, list(self.modules))
+        freeze(self.modules, self.hparams.freeze)
+        self.folder.describe(self.encoder)
+
+    def test(self, tests: Mapping[str, DataLoader], label: str = "") -> dict[str, dict[str, float]]:
+        """Figures of each test set, and of its groups, with the best checkpoint."""
+        # A test set is read once; and feats of a mixture must not be kept as those of its clip.
+        self.cache = None
+        results = {}
+        for name, loader in tests.items():
+            rows = loader.dataset.rows  # type: ignore[attr-defined]
+            self.on_set_start(name, rows)
+            self.evaluate(loader, **self.hparams.best_checkpoint)
+            self.on_set_end(name, rows)
+            results[name + label] = self.test_stats
+            for group, stats in self.test_group_stats.items():
+                results[f"{name}-{group}{label}"] = stats
+        if not self._tests_as_is:
+            self.write_samples(None)
+        return results
+
+    def test_start(
+        self, start: Start, tests: Mapping[str, DataLoader]
+    ) -> dict[str, dict[str, float]]:
+        """After `init_from`, the same figures of the weights that the run began with."""
+        if start.trained is None:
+            return {}
+        known = [name for name in self.modules if name in start.trained.parts]
+        initialise(self.modules, start.trained, known)
+        self._tests_as_is = True
+        return self.test(tests, " before")
 
     # -- set-up ----------------------------------------------------------------------------------
 
@@ -169,8 +182,8 @@ class CodecBrain(sb.Brain):
         self._stop_if_patience_is_over()
 
     def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
-        """Load the checkpoint to test; random weights are never tested."""
-        if self.tests_as_is:
+        """Load the best checkpoint; random weights are never tested."""
+        if self._tests_as_is:
             return
         found = self.checkpointer.recover_if_possible(max_key=max_key, min_key=min_key)
         if found is None:
@@ -178,124 +191,6 @@ class CodecBrain(sb.Brain):
                 f"{self.checkpointer.checkpoints_dir}: no checkpoint of a finished epoch to test;"
                 " train first, without --test_only"
             )
-
-    def _wrap_distributed(self) -> None:
-        for module in self.modules.values():
-            broadcast_state(module)
-
-    def init_optimizers(self) -> None:
-        """One optimiser and one schedule for each entry of `trained`."""
-        for name in self.trained:
-            optimizer = make_optimizer(self.opt_class, self._modules_of(name), self.hparams)
-            self.optimizers_dict[name] = optimizer
-            self.schedulers[name] = self.hparams.lr_scheduler(optimizer)
-            if self.checkpointer is not None:
-                self.checkpointer.add_recoverable(f"optimizer_{name}", optimizer)
-                self.checkpointer.add_recoverable(f"scheduler_{name}", self.schedulers[name])
-
-    def _modules_of(self, name: str) -> dict[str, nn.Module]:
-        return {key: self.modules[key] for key in self.trained[name]}
-
-    def _parameters(self, name: str) -> list[nn.Parameter]:
-        return trainable(self._modules_of(name))
-
-    # -- one batch -------------------------------------------------------------------------------
-
-    def fit_batch(self, batch: Any) -> Tensor:
-        """All turns of one batch; an optimiser steps when its group of batches is complete."""
-        self.sampler.advance()
-        group, should_step = self._accumulation()
-        total = torch.zeros(())
-        if batch is not None:
-            total = self._take_turns(batch.to(self.device), group, should_step)
-        else:
-            self._pass_over()
-        if should_step:
-            # Where a turn was left out, what its group had gathered is not for the next one.
-            self._drop_gradients()
-            self.optimizer_step += 1
-            if self.hparams.lr_scheduler_interval == "step":
-                step_all(self.schedulers.values())
-        return total
-
-    def _take_turns(self, batch: Any, group: int, should_step: bool) -> Tensor:
-        total, before = torch.zeros(()), self.meters.state_dict()
-        seed_step(self.hparams.seed, self.epoch, self.step)
-        for name, loss in self.turns(batch):
-            # The loss is the global one, the same on every process: all of them decide alike.
-            if not bool(torch.isfinite(loss)):
-                self.meters.load_state_dict(before)
-                self._drop_gradients()
-                self._count_nonfinite(f"the {name} loss is {loss.item()}", batch)
-                return torch.zeros(())
-            self.scaler.scale(loss / group).backward()
-            if should_step:
-                self._step(name, batch)
-            total = loss.detach().float().cpu()
-        if should_step:
-            self.scaler.update()
-        return total
-
-    def _drop_gradients(self) -> None:
-        for optimizer in self.optimizers_dict.values():
-            optimizer.zero_grad(set_to_none=True)
-
-    def _pass_over(self) -> None:
-        if process_count() > 1:
-            raise UserError(
-                f"epoch {self.epoch}, batch {self.step}: every clip of one process is broken;"
-                " see skipped.csv in the run's folder, and remove them from the manifest"
-            )
-
-    def _accumulation(self) -> tuple[int, bool]:
-        # The last group of an epoch may be smaller, and is not thrown away.
-        factor = self.grad_accumulation_factor
-        first = (self.step - 1) // factor * factor
-        group = min(factor, self.steps_in_epoch - first) if self.steps_in_epoch else factor
-        return group, self.step == first + group
-
-    def _count_nonfinite(self, what: str, batch: Any) -> None:
-        self.nonfinite_count += 1
-        where = f"epoch {self.epoch}, batch {self.step} ({', '.join(batch.id)})"
-        if self.nonfinite_count > self.nonfinite_patience:
-            raise UserError(
-                f"{where}: {what}; nonfinite_patience={self.nonfinite_patience} is used up:"
-                " lower lr, or use --precision fp32"
-            )
-        logger.warning("%s: %s; no optimiser step is made with it", where, what)
-
-    def _step(self, name: str, batch: Any) -> None:
-        optimizer, parameters = self.optimizers_dict[name], self._parameters(name)
-        sum_gradients(parameters)
-        self.scaler.unscale_(optimizer)
-        limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
-        finite = bool(torch.isfinite(norm))
-        if finite:
-            self.meters.add(f"grad_norm_{name}", norm)
-        if self.scaler.is_enabled():
-            self.scaler.step(optimizer)
-        elif finite:
-            optimizer.step()
-        else:
-            self._count_nonfinite(f"the {name} gradient is not finite", batch)
-        optimizer.zero_grad(set_to_none=True)
-
-    @torch.no_grad()
-    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
-        """Forward pass and objectives of one batch, without gradients."""
-        if batch is None:
-            self._pass_over()
-            return torch.zeros(())
-        batch = batch.to(self.device)
-        with self.evaluation_ctx, self.meters.of(batch.group):
-            outputs = self.compute_forward(batch, stage)
-            loss = self.compute_objectives(outputs, batch, stage)
-        return loss.detach().float().cpu()
-
-    def update_average(self, loss: Tensor, avg_loss: float) -> float:
-        """The progress bar's figure: the meters' average so far."""
-        return self.meters.averages().get(LOSS_KEY, float(loss))
 
     # -- stages ----------------------------------------------------------------------------------
 
@@ -306,7 +201,7 @@ class CodecBrain(sb.Brain):
         super()._fit_train(train_set, epoch, enable)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Start the stage's averages, unless an epoch is taken up in its middle."""
+        """Reset the stage's averages, unless training resumes within an epoch."""
         if stage != sb.Stage.TRAIN or self.step == 0:
             self.meters.reset()
         self.nonfinite_count = 0
@@ -317,8 +212,8 @@ class CodecBrain(sb.Brain):
         loss = stats.get(LOSS_KEY, math.nan)
         if not math.isfinite(loss):
             raise UserError(
-                f"epoch {epoch}: the {stage.name.lower()} loss is {loss}; nothing was stored of"
-                " this epoch: lower lr, or look at the data"
+                f"epoch {epoch}: the {stage.name.lower()} loss is {loss}; this epoch was not"
+                " stored: lower lr, or look at the data"
             )
         group_stats = {group: self.stage_stats(stage, group) for group in self.meters.groups}
         if stage == sb.Stage.TRAIN:
@@ -340,12 +235,9 @@ class CodecBrain(sb.Brain):
         interval = self.hparams.sample_interval_epochs
         if interval and epoch % interval == 0:
             self.write_samples(epoch)
-        if self.checkpointer is not None:
-            self.checkpointer.save_and_keep_only(
-                meta={**valid_stats, "epoch": epoch},
-                min_keys=[self.watched],
-                num_to_keep=2,
-            )
+        self.checkpointer.save_and_keep_only(
+            meta={**valid_stats, "epoch": epoch}, min_keys=[self.watched], num_to_keep=2
+        )
         self.monitor.write_log(self.history)
         self._stop_if_patience_is_over()
 
@@ -359,20 +251,6 @@ class CodecBrain(sb.Brain):
             self.hparams.epoch_counter.limit = self.history[-1]["epoch"]
 
     # -- checkpoints -----------------------------------------------------------------------------
-
-    def _should_save_intra_epoch_ckpt(self, last_ckpt_time: float, steps_since_ckpt: int) -> bool:
-        # Between two steps of the optimisers: accumulated gradients are in no checkpoint.
-        decision = super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
-        return decision and self._accumulation()[1]
-
-    def _save_intra_epoch_ckpt(self) -> None:
-        self.checkpointer.save_and_keep_only(
-            end_of_epoch=False,
-            num_to_keep=2,
-            ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
-            meta={INTRA_EPOCH_CKPT_FLAG: True},
-            verbosity=logging.DEBUG,
-        )
 
     @mark_as_saver
     def _save(self, path: str | os.PathLike[str]) -> None:

@@ -12,20 +12,51 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import leaky_relu, pad
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from focalcodec.errors import UserError
-from focalcodec.training.feature_maps import feature_maps
-from focalcodec.training.spectrogram_discriminator import SpectrogramDiscriminator
 
 PERIODS = (2, 3, 5, 7, 11)
 
 Output = tuple[Tensor, list[Tensor]]
+_SLOPE = 0.1  # of the leaky ReLU
+
+
+def feature_maps(x: Tensor, convs: nn.ModuleList, to_score: nn.Module) -> list[Tensor]:
+    """Outputs of all layers, as the loss of feature matching compares them.
+
+    Parameters
+    ----------
+    x : Tensor
+        (B, channels, T).
+    convs : ModuleList
+        Each is followed by a leaky ReLU.
+    to_score : Module
+        The last layer.
+
+    Returns
+    -------
+    list of Tensor
+        (B, channels, T'), one of each layer, the score last.
+
+    Example
+    -------
+    >>> import torch
+    >>> convs = nn.ModuleList([nn.Conv1d(1, 4, 3, stride=2, padding=1)])
+    >>> maps = feature_maps(torch.zeros(2, 1, 8), convs, nn.Conv1d(4, 1, 1))
+    >>> [tuple(x.shape) for x in maps]
+    [(2, 4, 4), (2, 1, 4)]
+    """
+    maps = []
+    for conv in convs:
+        x = leaky_relu(conv(x), _SLOPE)
+        maps.append(x)
+    return [*maps, to_score(x)]
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges samples that are `period` apart.
+    """Scores samples that are `period` apart.
 
     Parameters
     ----------
@@ -77,7 +108,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Judges the waveform as it is, with long, strided, grouped convolutions.
+    """Scores the waveform, with long, strided, grouped convolutions.
 
     Parameters
     ----------
@@ -135,7 +166,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """The eight discriminators: five periods, then three scales (1, 1/2, 1/4); or other ones.
+    """The eight discriminators: five periods, then three scales (1, 1/2, 1/4); or fewer.
 
     Real and generated signals can go through in one batch, which is faster and is one forward
     only for `DistributedDataParallel`.
@@ -148,14 +179,11 @@ class Discriminators(nn.Module):
         A `PeriodDiscriminator` for each.
     num_scales : int
         Of the three scales the first so many. On a CPU they take most of the time.
-    windows : sequence of int
-        A `SpectrogramDiscriminator` for each; none in the paper.
 
     Raises
     ------
     UserError
-        Another `channel_divisor` or `num_scales`, a period or window that is too short, or no
-        discriminator at all.
+        Another `channel_divisor` or `num_scales`, a period under 1, or no discriminator at all.
 
     Example
     -------
@@ -169,13 +197,12 @@ class Discriminators(nn.Module):
         channel_divisor: int = 1,
         periods: Sequence[int] = PERIODS,
         num_scales: int = 3,
-        windows: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if num_scales not in range(4):
             raise UserError(f"num_scales={num_scales}: give 0, 1, 2 or 3")
-        if not (periods or num_scales or windows):
-            raise UserError("periods=[], num_scales=0, windows=[]: nothing is left to judge with")
+        if not (periods or num_scales):
+            raise UserError("periods=[], num_scales=0: no discriminator is left; give one")
         if any(period < 1 for period in periods):
             raise UserError(f"periods={list(periods)}: give numbers of samples, 1 or more")
         self.periods = nn.ModuleList(
@@ -185,7 +212,6 @@ class Discriminators(nn.Module):
             ScaleDiscriminator(channel_divisor, use_spectral_norm=scale == 0)
             for scale in range(num_scales)
         )
-        self.spectrograms = nn.ModuleList(SpectrogramDiscriminator(window) for window in windows)
         self.halve = nn.AvgPool1d(4, stride=2, padding=2)
 
     def forward(self, sig: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
@@ -204,7 +230,6 @@ class Discriminators(nn.Module):
             The feature maps of each discriminator, 54 in all of the paper's, (B, ...).
         """
         outputs = [discriminator(sig) for discriminator in self.periods]
-        outputs += [discriminator(sig) for discriminator in self.spectrograms]
         for index, discriminator in enumerate(self.scales):
             if index > 0:
                 sig = self.halve(sig[:, None])[:, 0]

@@ -1,10 +1,12 @@
-"""Averages that stay right: sums and counts, of a set and of its groups, kept in the checkpoint."""
+"""Figures of a stage: averages, as sums and counts, and usage of the codebook."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
@@ -13,8 +15,8 @@ from focalcodec.errors import UserError
 class Meters:
     """Running averages of named quantities, weighted by how many frames or items they saw.
 
-    Means of means are wrong when batches differ in size, and a mean that restarts when training
-    resumes is wrong too: sums and counts are neither.
+    A mean of means is wrong when batches differ in size, and so is a mean that restarts when
+    training resumes: sums and counts are kept, in the checkpoint too.
 
     Example
     -------
@@ -32,7 +34,7 @@ class Meters:
 
     @property
     def groups(self) -> list[str]:
-        """Names of the groups that were seen."""
+        """Names of the groups of all clips so far."""
         return sorted(group for group in self._totals if group)
 
     @contextmanager
@@ -68,12 +70,12 @@ class Meters:
             totals[name] = (old_total + float(total), old_count + float(count))
 
     def averages(self, group: str = "") -> dict[str, float]:
-        """Average of each quantity that was seen, in a group or in all."""
+        """Average of each quantity, of a group or of all clips."""
         totals = self._totals.get(group, {})
         return {name: total / count for name, (total, count) in totals.items() if count}
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Remove all sums and counts."""
         self._totals = {"": {}}
 
     def state_dict(self) -> dict[str, list[float]]:
@@ -81,5 +83,79 @@ class Meters:
         return {name: list(pair) for name, pair in self._totals[""].items()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Take up sums and counts again."""
+        """Continue from stored sums and counts."""
         self._totals = {"": {name: (pair[0], pair[1]) for name, pair in state.items()}}
+
+
+class CodeUsage:
+    """Tokens seen and probabilities of the codes, summed over the batches of a set.
+
+    The entropy of the codebook is one of the whole set: batches' entropies can't be averaged.
+
+    Parameters
+    ----------
+    codebook_size : int
+        2^L.
+
+    Attributes
+    ----------
+    counts : Tensor
+        (2^L,) int64, how often each token was seen.
+    joint : Tensor
+        (2^L,) float64, each code's probability, summed over tokens.
+
+    Example
+    -------
+    >>> usage = CodeUsage(4)
+    >>> usage.add(torch.tensor([1, 1, 0, 0]), torch.tensor([0.5, 0.5, 0.0, 0.0]), toks_seen=2)
+    >>> round(usage.entropy(), 3), usage.statistics()["code_usage"]
+    (0.693, 50.0)
+    """
+
+    def __init__(self, codebook_size: int) -> None:
+        self.counts = torch.zeros(codebook_size, dtype=torch.int64)
+        self.joint = torch.zeros(codebook_size, dtype=torch.float64)
+
+    def add(self, counts: Tensor, joint: Tensor, toks_seen: float) -> None:
+        """Add a batch: counts (2^L,), mean probabilities (2^L,) and the number of its tokens."""
+        self.counts += counts.cpu()
+        self.joint += joint.double().cpu() * toks_seen
+
+    def entropy(self) -> float:
+        """Entropy in nats of the mean probabilities of the codes."""
+        joint = (self.joint / self.joint.sum()).clamp(min=1e-12)
+        return float(-(joint * joint.log()).sum())
+
+    def statistics(self) -> dict[str, float]:
+        """As `code_statistics`, of the tokens seen."""
+        return code_statistics(self.counts)
+
+
+def code_statistics(counts: Tensor) -> dict[str, float]:
+    """How evenly tokens use the codebook.
+
+    Parameters
+    ----------
+    counts : Tensor
+        (2^L,) int64, how often each token was seen.
+
+    Returns
+    -------
+    dict of str to float
+        `code_usage`: share of the codebook seen at least once, %; `normalized_entropy`: entropy of
+        the token histogram over log2 of the tokens seen at least once, % (as the paper);
+        `toks`: tokens counted.
+
+    Example
+    -------
+    >>> code_statistics(torch.tensor([2, 2, 0, 0]))
+    {'code_usage': 50.0, 'normalized_entropy': 100.0, 'toks': 4.0}
+    """
+    seen = counts[counts > 0].double()
+    share = seen / seen.sum()
+    entropy = float(-(share * share.log2()).sum())
+    return {
+        "code_usage": 100 * len(seen) / len(counts),
+        "normalized_entropy": 100 * entropy / math.log2(len(seen)) if len(seen) > 1 else 0.0,
+        "toks": float(seen.sum()),
+    }

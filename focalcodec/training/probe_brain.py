@@ -1,7 +1,12 @@
-"""What the Brains of all probes share: what is heard, and figures clip by clip."""
+"""What all probes share: tokens instead of audio, figures clip by clip, a card of each test set.
+
+A recipe's brains.py adds what is predicted (`make_modules`), the forward pass and the loss.
+"""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,106 +14,253 @@ from typing import Any, ClassVar
 import speechbrain as sb
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from speechbrain.utils.distributed import run_on_main
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from focalcodec.data.dataset import AudioDataset
+from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.randomness import stable_seed
+from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Column
-from focalcodec.probes.token_dataset import TokenBatch
-from focalcodec.probes.tokens import ProbeCodec
+from focalcodec.metrics.transcripts import character_errors, word_errors
+from focalcodec.probes.cards import make_card, write_card
+from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding
+from focalcodec.probes.targets import Labels, Pieces, learn_pieces
+from focalcodec.probes.token_dataset import TokenBatch, TokenDataset, collate_tokens
+from focalcodec.probes.tokens import ProbeCodec, cached_tokens
+from focalcodec.processes import Shard
+from focalcodec.tokenize.store import TokenStore
 from focalcodec.training.brain import CodecBrain
-from focalcodec.training.distributed import global_sum, process_count
+from focalcodec.training.distributed import global_sum, process_count, process_rank
+from focalcodec.training.run.folder import RunFolder
+from focalcodec.training.run.loaders import Rows, batch_loader
+from focalcodec.training.run.start import Start
 
-Rows = Sequence[Mapping[str, Any]]
+CODEC_NAME = "codec.txt"
+PIECES_NAME = "pieces.model"
+LABELS_NAME = "labels.json"
+
+WER = Column("wer", "WER", "%", "lower")
+CER = Column("cer", "CER", "%", "lower")
+ERROR_RATE = Column("error_rate", "Error rate", "%", "lower")
+TOKEN_ERROR_RATE = Column("token_error_rate", "Token error rate", "%", "lower")
+
+Scores = Sequence["tuple[float, float] | None"]
+"""Figure of each clip of a batch and its weight, such as its words; None where there is none."""
+
+
+class TokenLoaders:
+    """Data loaders of a probe: batches of a codec's toks, which are computed once and stored.
+
+    Parameters
+    ----------
+    hparams : mapping
+        The run's configuration.
+    codec : ProbeCodec
+        Frozen codec of the toks.
+    sets : mapping of str to manifest rows
+        From `run.prepare_sets`.
+    folder : RunFolder
+        Keeps which codec it was; broken clips are listed in `skipped.csv`.
+
+    Attributes
+    ----------
+    train, valid, tests, samples, cache
+        As `AudioLoaders`; there are no samples.
+
+    Raises
+    ------
+    UserError
+        Toks of mixtures that are made on the fly, or the run was started with another codec.
+    """
+
+    def __init__(
+        self,
+        hparams: Mapping[str, Any],
+        codec: ProbeCodec,
+        sets: Mapping[str, Rows],
+        folder: RunFolder,
+    ) -> None:
+        if hparams.get("mixer") is not None and hparams["source"] == "wav":
+            raise UserError(
+                "mixer: tokens are computed once, of files; write the mixtures to disk and name"
+                " their column in source, or set mixer to null"
+            )
+        folder.keep(CODEC_NAME, f"{codec.coder.weights_sha256}\n".encode())
+        self.hparams, self.codec, self.sets = hparams, codec, sets
+        self._report = folder.path / "skipped.csv"
+        self.samples: list[Any] = []
+        self.cache: FeatureCache | None = None
+        if hparams["inputs"] == "feats" and hparams["feature_cache"] is not None:
+            encoder = codec.frozen_part("feats")
+            self.cache = FeatureCache(
+                hparams["feature_cache"], encoder, hparams["feature_cache_dtype"]
+            )
+        # All before the training: a problem in a test set should be reported now.
+        self.train = self._training(sets["train"])
+        self.valid = self._in_order(sets["valid"])
+        tests = {name: rows for name, rows in sets.items() if name not in ("train", "valid")}
+        self.tests = {name: self._in_order(rows) for name, rows in tests.items()}
+
+    def _training(self, rows: Rows) -> DataLoader:
+        hparams = self.hparams
+        dataset = self._dataset(rows, hparams["group_by"], hparams["min_seconds"])
+        return batch_loader(
+            dataset,
+            hparams,
+            collate_tokens,
+            batch_size=hparams["batch_size"],
+            sorting=hparams["sorting"],
+            passes=hparams["passes_per_epoch"],
+            drop_last=True,
+            groups=dataset.groups,
+            temperature=hparams["temperature"],
+        )
+
+    def _in_order(self, rows: Rows) -> DataLoader:
+        # A set from elsewhere may have no column of groups, and has no figures of groups then.
+        column = self.hparams["group_by"]
+        dataset = self._dataset(rows, column if column in rows[0] else None)
+        return batch_loader(
+            dataset,
+            self.hparams,
+            collate_tokens,
+            batch_size=self.hparams["valid_batch_size"],
+            sorting="ascending",
+            groups=dataset.groups,
+            pure=True,
+        )
+
+    def _dataset(self, rows: Rows, group_by: str | None, min_seconds: float = 0.0) -> TokenDataset:
+        hparams, longest = self.hparams, self.hparams["max_seconds"]
+        return TokenDataset(
+            rows,
+            self._tokens(rows, hparams["source"]),
+            [self._tokens(rows, name) for name in hparams.get("targets", [])],
+            min_seconds=min_seconds,
+            max_seconds=float("inf") if longest is None else longest,
+            group_by=group_by,
+            usable=hparams["brain"].usable,
+            audio=self._audio if hparams["inputs"] == "feats" else None,
+        )
+
+    def _tokens(self, rows: Rows, column: str) -> TokenStore:
+        shard = Shard(process_rank(), process_count())
+        return cached_tokens(self.codec, rows, column, self.hparams["token_folder"], shard)
+
+    def _audio(self, rows: Rows) -> AudioDataset:
+        """Audio of the column `source`, and of no other one."""
+        column = self.hparams["source"]
+        inputs = [
+            {**{k: v for k, v in row.items() if k != "noisy"}, "wav": row[column]} for row in rows
+        ]
+        return AudioDataset(
+            inputs,
+            self.codec.tokenizer.sample_rate_input,
+            channels="mix",
+            report=self._report,
+            cache=self.cache,
+            with_sig=False,
+        )
 
 
 class ProbeBrain(CodecBrain):
-    """A small network on a frozen codec's tokens, or on its features.
+    """Base of the Brains that train a small network on a frozen codec's tokens, or on its features.
 
-    Subclasses say what the answers are (`answers`) and how good they are (`compute_forward`,
-    `compute_objectives`).
+    A subclass has `make_modules`, `compute_forward`, `compute_objectives`, and in `columns` the
+    figures of each clip that it counts with `add_scores`.
 
     Parameters
     ----------
     codec : ProbeCodec
-        Whose tokens are heard.
-    **kwargs
-        As `CodecBrain`; `encoder` is `codec.frozen_part(inputs)`.
+        Frozen codec.
+    loaders, folder, hparams, run_opts
+        As `CodecBrain`, with `TokenLoaders`.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"probe": ("inputs", "probe")}
-    read_keys: ClassVar[frozenset[str]] = frozenset(
-        """
-        seeds name task codec inputs source token_folder dim dropout probe bootstrap_samples lr
-        weight_decay language
-        """.split()
-    )
     columns: ClassVar[tuple[Column, ...]] = ()
     """Figures of each clip, as cards show them."""
 
-    def __init__(self, codec: ProbeCodec, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        codec: ProbeCodec,
+        loaders: Any,
+        folder: RunFolder,
+        hparams: Mapping[str, Any],
+        run_opts: Any = None,
+    ) -> None:
         self.codec = codec
         self.clips: dict[str, dict[str, Any]] = {}
         self.set_folder = Path()
-
-    @classmethod
-    def answers(
-        cls, hparams: Mapping[str, Any], sets: Mapping[str, Rows], codec: ProbeCodec, folder: Path
-    ) -> tuple[dict[str, int], dict[str, Any]]:
-        """Sizes of the probe that depend on data and codec, and further arguments of the Brain.
-
-        Parameters
-        ----------
-        hparams : mapping
-            The run's configuration.
-        sets : mapping of str to manifest rows
-            Of the run.
-        codec : ProbeCodec
-            Whose tokens are heard.
-        folder : Path
-            The run's, where what answers mean is kept.
-        """
-        raise NotImplementedError
+        super().__init__(codec.frozen_part(hparams["inputs"]), loaders, folder, hparams, run_opts)
 
     @staticmethod
     def usable(row: Mapping[str, Any]) -> bool:
-        """Whether a clip has an answer."""
+        """Whether a clip can be used; a clip without a text or a label may not."""
         return True
 
-    def start_set(self, folder: Path, rows: Rows) -> None:
-        """Be told of the test set that is next, and of the folder for what is made of it."""
-        self.set_folder = folder
+    # -- modules ---------------------------------------------------------------------------------
 
-    def end_set(self, rows: Rows) -> None:
-        """Write, on one process, what else is left of a test set."""
+    def probe_modules(self, hparams: Mapping[str, Any], **sizes: int) -> dict[str, nn.Module]:
+        """Input layer, and the YAML's `probe` with sizes that depend on the data or the codec.
 
-    def judges(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """Judges that heard the clips, as `describe_judge` says, and a line for each missing."""
-        return [], []
+        Their first weights depend on the seed alone.
+        """
+        torch.manual_seed(stable_seed(hparams["seed"], "probe"))
+        codec, dim = self.codec, hparams["dim"]
+        if hparams["inputs"] == "toks":
+            codes = codec.tokenizer.codes()
+            inputs: nn.Module = TokenEmbedding(codec.codebook_size, codec.streams, dim, codes)
+        else:
+            inputs = FeatureProjection(codec.feature_dim(), dim)
+        return {"inputs": inputs, "probe": hparams["probe"](**sizes)}
 
-    def heard(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """What the probe hears (B, N, dim), and its frames (B,)."""
+    def learn_pieces(self, hparams: Mapping[str, Any], rows: Rows) -> Pieces:
+        """Pieces of the texts of the training set, kept in the run's folder."""
+        model = learn_pieces(
+            (row["wrd"] for row in rows),
+            hparams["vocab_size"],
+            hparams["text_model"],
+            hparams["character_coverage"],
+        )
+        self.folder.keep(PIECES_NAME, model)
+        word_errors("", "")  # a missing package is reported now, not after the training
+        return Pieces(model)
+
+    def find_labels(self, hparams: Mapping[str, Any], sets: Mapping[str, Rows]) -> Labels:
+        """Labels of the training set, kept in the run's folder; other sets must have no others."""
+        labels = Labels.of(sets["train"], hparams["label"])
+        for name, rows in sets.items():
+            labels.check(name, rows)
+        self.folder.keep(LABELS_NAME, labels.to_json())
+        return labels
+
+    def start_from(self, start: Start) -> None:
+        """Nothing: a probe trains all of itself, from random weights."""
+
+    # -- one batch -------------------------------------------------------------------------------
+
+    def inputs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """The probe's input (B, N, dim), and its frames (B,)."""
         kind = self.hparams.inputs
         if kind == "toks":
             return self.modules.inputs(batch.toks, batch.lengths)
         if kind == "qfeats":
             with torch.no_grad(), torch.autocast(self.device_type, enabled=False):
-                codes = self.encoder.toks_to_codes(batch.toks, batch.lengths)
+                codes = self.encoder.toks_to_codes(batch.toks, batch.lengths)  # (B, N, L)
                 feats, frames = self.encoder.decompressor(codes, batch.lengths)
         else:
-            feats, frames = self.features(batch.audio)
+            assert batch.audio is not None, "read for inputs=feats"
+            feats, frames = self.encode(batch.audio)
         return self.modules.inputs(feats.float(), frames)
 
-    def add_scores(
-        self,
-        batch: TokenBatch,
-        stage: sb.Stage,
-        name: str,
-        scores: Sequence[tuple[float, float] | None],
-    ) -> None:
-        """Count a figure of each clip, (value, weight) or None; in a test also keep it."""
+    def add_scores(self, batch: TokenBatch, stage: sb.Stage, name: str, scores: Scores) -> None:
+        """Count a figure of each clip; in a test it is also kept for the card."""
         known = [score for score in scores if score is not None]
         sums = [sum(v * w for v, w in known), sum(w for _, w in known)]
-        # float64 is not to be had on every device.
+        # Not in float64, which some devices lack.
         total, count = global_sum(torch.tensor(sums, device=self.device)).tolist()
         self.meters.add(name, total, count)
         if stage == sb.Stage.TEST:
@@ -116,12 +268,31 @@ class ProbeBrain(CodecBrain):
                 if score is not None:
                     self.clip(clip)["scores"][name] = list(score)
 
+    def add_texts(self, batch: TokenBatch, stage: sb.Stage, texts: Sequence[str]) -> None:
+        """Count WER and CER of predicted texts, through the text normaliser of the judges."""
+        for name, count in (("wer", word_errors), ("cer", character_errors)):
+            scores: list[tuple[float, float] | None] = []
+            for row, text in zip(batch.rows, texts, strict=True):
+                language = row.get("language") or self.hparams.language
+                edits, units = count(row["wrd"], text, language)
+                scores.append((100.0 * edits / units, float(units)) if units else None)
+            self.add_scores(batch, stage, name, scores)
+        self.add_predictions(batch, stage, texts)
+
+    def add_predictions(self, batch: TokenBatch, stage: sb.Stage, texts: Sequence[str]) -> None:
+        """In a test, keep what the probe predicted for each clip, as text."""
+        if stage == sb.Stage.TEST:
+            for clip, text in zip(batch.id, texts, strict=True):
+                self.clip(clip)["prediction"] = text
+
     def clip(self, name: str) -> dict[str, Any]:
-        """What is kept of a clip of the test set, as a card has it."""
+        """Scores and texts of a clip of the test set, as in the card."""
         return self.clips.setdefault(name, {"id": name, "scores": {}})
 
+    # -- sets ------------------------------------------------------------------------------------
+
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget the clips of the last test set."""
+        """Reset the clips of the last test set."""
         super().on_stage_start(stage, epoch)
         self.clips = {}
 
@@ -133,3 +304,38 @@ class ProbeBrain(CodecBrain):
             self.clips = {name: clip for share in shares for name, clip in share.items()}
         self.clips = dict(sorted(self.clips.items()))
         super().on_stage_end(stage, stage_loss, epoch)
+
+    def on_set_start(self, name: str, rows: Rows) -> None:
+        """Choose the folder of a test set."""
+        self.set_folder = self.folder.path / name
+
+    def on_set_end(self, name: str, rows: Rows) -> None:
+        """Write the card of a test set."""
+        run_on_main(self._write_card, args=[name, rows])
+
+    def judges(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Descriptions of the judges that scored the clips, and a line for each missing judge."""
+        return [], []
+
+    def _write_card(self, name: str, rows: Rows) -> None:
+        hparams = self.hparams
+        judges, missing = self.judges()
+        about = {
+            "task": hparams.task,
+            "set": name,
+            "codec": self.codec.describe(),
+            "probe": {
+                "name": hparams.name,
+                "inputs": hparams.inputs,
+                "parameters": sum(p.numel() for p in self.modules.parameters()),
+                "epochs": len(self.history),
+            },
+            "seed": hparams.seed,
+            "bootstrap_samples": hparams.bootstrap_samples,
+            "group_by": hparams.group_by,
+            "device": str(self.device),
+            "command": shlex.join(["python", *sys.argv]),
+        }
+        columns = [{**vars(column), "judge": "probe"} for column in self.columns]
+        card = make_card(about, self.clips, rows, columns, judges, missing)
+        write_card(self.set_folder, card)

@@ -230,6 +230,20 @@ def test_export_of_neither_a_run_nor_a_codec(tmp_path: Path, capsys: pytest.Capt
 def test_export_without_the_packages_of_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "focalcodec.training.export", None)
+    monkeypatch.setitem(sys.modules, "focalcodec.training.run.export", None)
     assert main(["export", "a", "b", "c"]) == 2
     assert "pip install" in capsys.readouterr().err
+
+
+def test_config_prints_a_yaml_that_loads(capsys: pytest.CaptureFixture[str]) -> None:
+    hparams = Path(__file__).parents[3] / "recipes" / "LibriSpeech" / "hparams"
+    yaml = hparams / "focalcodec_25hz_mini.yaml"
+    assert main(["config", str(yaml), "--batch_size", "3"]) == 0
+    text = capsys.readouterr().out
+    lines = {line.split(":")[0]: line for line in text.splitlines()}
+    assert lines["batch_size"].split("#")[1].strip() == "command line"
+    assert lines["downscale_factors"].split("#")[1].strip() == yaml.name
+    assert lines["lr"].split("#")[1].strip() == "focalcodec_50hz_mini.yaml"
+    assert "!ref" not in text and "__base__" not in text
+    assert main(["config", str(yaml), "--batch_siez", "3"]) == 2
+    assert "did you mean 'batch_size'" in capsys.readouterr().err

@@ -22,10 +22,9 @@ from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.fct import read_toks
 from focalcodec.hub import locations
 from focalcodec.hub.fingerprint import weights_sha256
-from focalcodec.training.distill import load_student
-from focalcodec.training.experiment import _with_whole_paths
-from focalcodec.training.export import export
-from focalcodec.training.warm_start import load_source
+from focalcodec.training.run.export import export
+from focalcodec.training.run.folder import whole_path
+from focalcodec.training.run.trained import load_student, load_trained
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
 OTHER = str(GOLDEN["tiny_12_5hz"])
@@ -57,7 +56,7 @@ def same_weights(codec: FocalCodec) -> bool:
 def test_every_way_to_name_a_model(demo: Path) -> None:
     cpu = torch.device("cpu")
     assert same_weights(FocalCodec.from_pretrained("demo"))
-    assert load_source("demo").is_whole and load_source("demo").name == "demo"
+    assert load_trained("demo").is_whole and load_trained("demo").name == "demo"
     assert load_student("demo").config == golden_codec("tiny_50hz").encoder.config
     for text, label in (("demo", "demo"), ("mine=demo", "mine"), ("vocoder:demo", "vocoder:demo")):
         coder = load_coder(spec := parse_spec(text), cpu)
@@ -74,8 +73,8 @@ def test_a_folder_of_that_name_is_named_by_its_path(demo: Path) -> None:
 
 def test_a_run_keeps_its_name(demo: Path) -> None:
     """Folders are stored as full paths, because a run is read from other places; demo is not."""
-    assert _with_whole_paths({"init_from": "demo"}, "") == ""
-    assert str(demo) in _with_whole_paths({"init_from": "./demo"}, "")
+    assert whole_path("demo") == "demo"
+    assert whole_path("./demo") == str(demo / "demo")
 
 
 def test_it_has_no_revisions(demo: Path, capsys: pytest.CaptureFixture) -> None:
@@ -86,7 +85,7 @@ def test_it_has_no_revisions(demo: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_a_package_without_it(no_demo: None) -> None:
-    for load in (FocalCodec.from_pretrained, load_source, load_student):
+    for load in (FocalCodec.from_pretrained, load_trained, load_student):
         with pytest.raises(UserError, match="demo: not in this installation .*install focalcodec"):
             load("demo")
 

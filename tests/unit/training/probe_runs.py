@@ -16,13 +16,14 @@ ROOT = Path(__file__).parents[3]
 CODEC = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
 WORDS = ["ONE TWO", "TWO THREE", "THREE ONE TWO", "ONE"]
 SIZES = {"train": 8, "valid": 4, "test": 4}
+RECIPES = {"asr": "LibriSpeech", "sid": "LibriSpeech", "enhancement": "LibriMix"}
+"""Probes, by the names of their YAMLs."""
+_LSTM = {"hidden_dim": 8, "num_layers": 1}
+_CONFORMER = {"dim": 8, "num_layers": 1, "num_heads": 2, "ffn_dim": 8, "kernel_size": 3}
 _PROBES = {
-    "asr": {"vocab_size": 14, "probe": {"hidden_dim": 8, "num_layers": 1}},
-    "utterance": {"probe": {"hidden_dim": 8, "num_layers": 1}},
-    "translation": {
-        "panel": "none",
-        "probe": {"dim": 8, "num_layers": 1, "num_heads": 2, "ffn_dim": 8, "kernel_size": 3},
-    },
+    "asr": {"vocab_size": 14, "probe": _LSTM},
+    "sid": {"probe": _LSTM},
+    "enhancement": {"panel": "none", "probe": _CONFORMER},
 }
 
 
@@ -62,10 +63,8 @@ def write_sets_of(folder: Path, **columns: str) -> Path:
 
 
 def arguments(probe: str, sets: Path, out: Path, *options: str, **changes: Any) -> list[str]:
-    """Command line of such a run."""
-    yaml = sets / f"{probe}.yaml"
-    base = ROOT / "focalcodec" / "hparams" / f"probe_{probe}.yaml"
-    yaml.write_text(f"__base__: {base}\nname: {probe}\nprepare: null\ndata_folder: null\n")
+    """Command line of such a run, without the script."""
+    yaml = ROOT / "recipes" / RECIPES[probe] / "hparams" / f"{probe}.yaml"
     knobs = {
         "codec": str(CODEC),
         "own_data": str(sets),
@@ -81,13 +80,14 @@ def arguments(probe: str, sets: Path, out: Path, *options: str, **changes: Any) 
         **_PROBES[probe],
         **changes,
     }
-    made = [f"--{key}={tiny.flow(value)}" for key, value in knobs.items() if value is not ...]
-    return [str(yaml), *made, *options]
+    words = [f"--{key}={tiny.flow(value)}" for key, value in knobs.items() if value is not ...]
+    return [str(yaml), *words, *options]
 
 
 def run(probe: str, sets: Path, out: Path, *options: str, **changes: Any) -> Path:
     """Run it."""
-    tiny.train(arguments(probe, sets, out, *options, **changes))
+    argv = arguments(probe, sets, out, *options, **changes)
+    tiny.train(argv, recipe=ROOT / "recipes" / RECIPES[probe])
     return out
 
 
@@ -97,6 +97,6 @@ def card(out: Path, name: str = "test") -> dict[str, Any]:
 
 
 def history(out: Path) -> list[dict[str, Any]]:
-    """What the last checkpoint says of each epoch."""
+    """Figures of each epoch, from the last checkpoint."""
     newest = max((out / "save").glob("CKPT*"), key=lambda path: path.stat().st_mtime_ns)
     return json.loads((newest / "brain.ckpt").read_text())["history"]

@@ -11,7 +11,6 @@ import speechbrain as sb
 import torch
 
 from focalcodec.errors import UserError
-from focalcodec.training.quantizer import QuantizerBrain
 from tests.unit.training import tiny
 
 STAGES = ["quantizer", "vocoder"]
@@ -25,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spoiling(stage: str, steps: set[int], what: str = "loss", turn: int = -1) -> type:
     """A Brain whose loss or gradient is not finite at some steps, and that keeps its weights."""
 
-    class Spoilt(tiny.CLASSES[stage]):
+    class Spoilt(tiny.brain_class(stage)):
         def turns(self, batch):
             names = list(self.trained)
             self.kept = getattr(self, "kept", {})
@@ -107,7 +106,7 @@ def test_epoch_without_a_finite_loss_is_not_stored(data, tmp_path, stage) -> Non
 
 
 def test_nan_in_validation_is_not_zero(data, tmp_path) -> None:
-    class Spoilt(QuantizerBrain):
+    class Spoilt(tiny.brain_class("quantizer")):
         def compute_objectives(self, outputs, batch, stage):
             if stage == sb.Stage.VALID:
                 outputs.qfeats.fill_(float("nan"))
@@ -159,7 +158,7 @@ def test_accumulated_batches_are_one_batch(tmp_path, stage) -> None:
 def test_every_optimiser_steps_once_a_group_and_the_last_group_counts(data, tmp_path, stage):
     steps: dict[str, list[int]] = {}
 
-    class Counting(tiny.CLASSES[stage]):
+    class Counting(tiny.brain_class(stage)):
         def _step(self, name, batch):
             steps.setdefault(name, []).append(self.step)
             super()._step(name, batch)
@@ -183,7 +182,7 @@ def test_every_optimiser_steps_once_a_group_and_the_last_group_counts(data, tmp_
 def test_gradients_are_clipped_for_every_optimiser(data, tmp_path, stage) -> None:
     norms: dict[str, float] = {}
 
-    class Watching(tiny.CLASSES[stage]):
+    class Watching(tiny.brain_class(stage)):
         def init_optimizers(self):
             super().init_optimizers()
             for name, optimizer in self.optimizers_dict.items():
@@ -212,10 +211,10 @@ def test_gradients_are_clipped_for_every_optimiser(data, tmp_path, stage) -> Non
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_half_precision_trains(data, tmp_path, stage) -> None:
-    class Watching(tiny.CLASSES[stage]):
+    class Watching(tiny.brain_class(stage)):
         def compute_forward(self, batch, stage):
             self.in_half = torch.is_autocast_enabled("cpu")
-            feats, _ = self.features(batch)
+            feats, _ = self.encode(batch)
             assert feats.dtype == torch.float32
             return super().compute_forward(batch, stage)
 
@@ -263,7 +262,7 @@ def test_compiled_modules_train_and_their_checkpoint_fits_the_plain_ones(
 def test_debug_limits_batches_and_epochs(data, tmp_path, stage) -> None:
     seen: list[tuple[int, int]] = []
 
-    class Watching(tiny.CLASSES[stage]):
+    class Watching(tiny.brain_class(stage)):
         def fit_batch(self, batch):
             seen.append((self.epoch, self.step))
             return super().fit_batch(batch)

@@ -100,3 +100,26 @@ def test_state_comes_back():
 def test_other_divisors_are_refused(divisor):
     with pytest.raises(UserError, match=f"channel_divisor={divisor}: give 1, 2, 4, 8, 16 or 32"):
         Discriminators(divisor)
+
+
+def test_scales_can_be_left_out():
+    scores, maps = Discriminators(32, num_scales=0)(torch.randn(2, 1000))
+    assert (len(scores), sum(map(len, maps))) == (5, 5 * 6)
+
+
+def test_periods_can_be_others():
+    scores, _ = Discriminators(32, periods=[13], num_scales=0)(torch.randn(2, 1000))
+    assert [score.shape[:2] for score in scores] == [(2, 13)]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"periods": [], "num_scales": 0}, "no discriminator is left"),
+        ({"periods": [3, 0]}, r"periods=\[3, 0\]: give numbers of samples"),
+        ({"num_scales": 4}, "num_scales=4: give 0, 1, 2 or 3"),
+    ],
+)
+def test_other_periods_and_scales_are_refused(knobs, message):
+    with pytest.raises(UserError, match=message):
+        Discriminators(32, **knobs)

@@ -20,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_losses(stage: str, losses: list[float]) -> type:
     """A Brain that is told its validation losses."""
 
-    class Told(tiny.CLASSES[stage]):
+    class Told(tiny.brain_class(stage)):
         def stage_stats(self, stage, group=""):
             stats = super().stage_stats(stage, group)
             if stage == sb.Stage.VALID:
@@ -44,7 +44,7 @@ def test_plateau_schedule_knows_negative_losses(data, tmp_path, losses, decays) 
         "!name:torch.optim.lr_scheduler.ReduceLROnPlateau"
         " {mode: min, factor: 0.9, patience: 0, threshold: 0.0025, threshold_mode: abs}"
     )
-    full = tiny.read_yaml(tiny.RECIPE.parents[1] / "focalcodec" / "hparams" / "quantizer.yaml")
+    full = tiny.read_yaml(tiny.RECIPE / "hparams" / "focalcodec_50hz.yaml")
     shipped = full["lr_scheduler"]
     assert dict(shipped) == dict(
         mode="min", factor=0.9, patience=0, threshold=0.0025, threshold_mode="abs"
@@ -87,7 +87,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_averages_are_right_after_a_resume(data, tmp_path, stage) -> None:
-    class Killed(tiny.CLASSES[stage]):
+    class Killed(tiny.brain_class(stage)):
         kill_at = (0, 0)
 
         def fit_batch(self, batch):

@@ -1,4 +1,4 @@
-"""Figures of groups of validation clips: those of each group by itself, and together the whole."""
+"""Figures of groups of validation clips: of each group alone, and together of the whole set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def batches_of(data: Path) -> list[AudioBatch]:
-    """One batch of each group, the second of "it" by itself."""
+    """One batch of each group; the second batch of "it" has one clip."""
     rows = tiny.clips(data, "dev")
     order = [[0], [1, 4], [2], [3]]
     return [
@@ -67,10 +67,10 @@ def test_figures_of_groups_by_their_weights_are_the_whole_ones(data, tmp_path, s
     for name in groups:
         clips = [batch for batch in batches if batch.group[0] == name]
         if stage == "vocoder":
-            frames = [brain.compute_forward(batch, sb.Stage.TEST)[1] for batch in clips]
+            frames = [brain.compute_forward(batch, sb.Stage.TEST).lengths for batch in clips]
             weights[name] = sum(int(brain.mel_loss.output_lengths(x).sum()) for x in frames)
         else:
-            weights[name] = sum(int(brain.features(batch)[1].sum()) for batch in clips)
+            weights[name] = sum(int(brain.encode(batch)[1].sum()) for batch in clips)
     name = "loss" if stage == "vocoder" else "feature_loss"
     total = sum(weights[group] * groups[group][name] for group in groups)
     assert total / sum(weights.values()) == pytest.approx(whole[name], rel=1e-6)
@@ -79,7 +79,7 @@ def test_figures_of_groups_by_their_weights_are_the_whole_ones(data, tmp_path, s
         total = sum(toks[group] * groups[group]["sample_entropy"] for group in groups)
         assert total / sum(toks.values()) == pytest.approx(whole["sample_entropy"], rel=1e-6)
         assert sum(toks.values()) == whole["toks"]
-        # Entropies of a mean are no means of entropies: this is why groups have their own.
+        # The entropy of a mean is not the mean of entropies: each group needs its own counts.
         entropies = [stats["codebook_entropy"] for stats in groups.values()]
         assert whole["codebook_entropy"] > min(entropies)
 
@@ -99,7 +99,7 @@ class Stop(Exception):
 
 
 def make(stage: str, folder: Path, data: Path, kill_at: tuple[int, int] = (0, 0)) -> Any:
-    class Killed(tiny.CLASSES[stage]):
+    class Killed(tiny.brain_class(stage)):
         def fit_batch(self, batch: Any) -> torch.Tensor:
             if (self.epoch, self.step) == kill_at:
                 raise Stop

@@ -1,20 +1,22 @@
-"""Losses and figures of the probes' Brains: those of the clips, however they are put together."""
+"""Losses and figures of the probes' Brains do not depend on how clips are put into batches."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import speechbrain as sb
 import torch
 
-from focalcodec.training.ctc_brain import ctc_losses, frames_needed
-from tests.unit.training import probe_runs
+from tests.unit.training import probe_runs, tiny
 
-PROBES = ["asr", "utterance", "translation"]
+PROBES = list(probe_runs.RECIPES)
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +46,13 @@ def test_accumulated_batches_are_one(probe: str, sets: Path, tmp_path: Path) -> 
         probe, sets, tmp_path / "two", batch_size=2, grad_accumulation_factor=2, **options
     )
     before, after = (probe_runs.history(out)[0]["train"]["loss"] for out in (one, two))
-    # Of translation the batches' frames differ, and so do the weights of their means.
+    # The two batches of `enhancement` have other frames, and so other weights in the mean.
     assert after == pytest.approx(before, rel=1e-2)
 
 
 def test_two_processes_give_the_figures_of_one(sets: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dropout": 0.0, "lr": 0.0001}
-    script = tmp_path / "train.py"
-    script.write_text(
-        "from focalcodec.training.experiment import run_script, train\nrun_script(train)\n"
-    )
+    script = probe_runs.ROOT / "recipes" / "LibriSpeech" / "train.py"
     one = probe_runs.run("asr", sets, tmp_path / "one", **options)
     words = probe_runs.arguments(
         "asr", sets, tmp_path / "two", token_folder=str(tmp_path / "tokens"), **options
@@ -72,30 +71,29 @@ def test_two_processes_give_the_figures_of_one(sets: Path, tmp_path: Path) -> No
 
 
 def test_speakers_are_learnt(sets: Path, tmp_path: Path) -> None:
-    # The training clips themselves: that gradients go where they should.
+    # On the training clips themselves, this tests that gradients reach all weights.
     for name in ("valid", "test"):
         probe_runs.write_sets_of(tmp_path / "same")
         same = tmp_path / "same"
         (same / f"{name}.csv").write_text((same / "train.csv").read_text())
     out = probe_runs.run(
-        "utterance", same, tmp_path / "run", number_of_epochs=25, max_grad_norm=5.0, dim=16
+        "sid", same, tmp_path / "run", number_of_epochs=25, max_grad_norm=5.0, dim=16
     )
     assert probe_runs.card(out)["figures"]["error_rate"]["value"] <= 12.5
 
 
-def test_ctc_loss_is_pytorchs_clip_by_clip() -> None:
-    torch.manual_seed(0)
-    log_probs = torch.randn(2, 6, 4).log_softmax(dim=2)
-    losses = ctc_losses(log_probs, torch.tensor([6, 4]), [[1, 2], [3]])
-    for clip, (frames, text) in enumerate([(6, [1, 2]), (4, [3])]):
-        alone = torch.nn.functional.ctc_loss(
-            log_probs[clip, :frames, None], torch.tensor([text]), [frames], [len(text)]
-        )
-        assert losses[clip].item() == pytest.approx(alone.item(), rel=1e-5)
-
-
-def test_a_text_longer_than_its_clip_has_no_loss() -> None:
-    log_probs = torch.zeros(1, 3, 4).log_softmax(dim=2).requires_grad_()
-    losses = ctc_losses(log_probs, torch.tensor([3]), [[1, 1, 2]])
-    losses.sum().backward()
-    assert frames_needed([1, 1, 2]) == 4 and losses.item() == 0 and not log_probs.grad.any()
+def test_predictions_are_in_the_order_of_the_targets() -> None:
+    with tiny.recipe_modules(tiny.RECIPES / "LibriMix"):
+        brain_class = importlib.import_module("brains").TranslatorBrain
+    targets = torch.tensor([[[[7], [8], [9]], [[1], [2], [3]]]])  # (B, N, S, Q)
+    # Heads 0, 1 and 2 predict targets 2, 0 and 1.
+    logits = 9.0 * torch.nn.functional.one_hot(targets[:, :, [2, 0, 1]], 16)
+    brain = brain_class.__new__(brain_class)
+    brain.clips, decoded, scores = {}, [], {}
+    brain.estimates = SimpleNamespace(add=lambda batch, toks, entry_of: decoded.append(toks))
+    brain.add_scores = lambda batch, stage, name, values: scores.update({name: values})
+    brain.mean = lambda name, losses, weights: losses.mean()
+    batch = SimpleNamespace(targets=targets, lengths=torch.tensor([2]))
+    loss = brain.compute_objectives(logits, batch, sb.Stage.TEST)
+    assert torch.equal(decoded[0], targets) and float(loss) < 0.01
+    assert scores == {"token_error_rate": [(0.0, 6)]}

@@ -11,16 +11,16 @@ import pytest
 import soundfile
 
 from focalcodec.errors import UserError
+from focalcodec.evaluation import run as evaluation
 from focalcodec.metrics.judge import Column, Judge, JudgedClip, Score, Verdict
 from focalcodec.probes.cards import probe_table, read_cards
 from focalcodec.probes.targets import Pieces
 from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.tokenize.tokenizer import FocalTokenizer
-from focalcodec.training import translator_brain
-from focalcodec.training.ctc_brain import CTCBrain
+from focalcodec.training.probe_brain import ProbeBrain
 from tests.unit.training import probe_runs
 
-COLUMNS = {"asr": "wer", "utterance": "error_rate", "translation": "token_error_rate"}
+COLUMNS = {"asr": "wer", "sid": "error_rate", "enhancement": "token_error_rate"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("probe", COLUMNS)
-def test_leaves_a_card_of_all_clips(probe: str, sets: Path, tmp_path: Path) -> None:
+def test_writes_a_card_of_all_clips(probe: str, sets: Path, tmp_path: Path) -> None:
     out = probe_runs.run(probe, sets, tmp_path / "run")
     card = probe_runs.card(out)
     assert [clip["id"] for clip in card["clips"]] == ["test0", "test1", "test2", "test3"]
@@ -50,22 +50,22 @@ def test_texts_are_scored_by_language(sets: Path, tmp_path: Path) -> None:
     assert len(pieces) == 15 and pieces.to_text(pieces.to_symbols("THREE ONE")) == "THREE ONE"
 
 
-def test_labels_are_kept_and_strange_ones_refused(sets: Path, tmp_path: Path) -> None:
-    out = probe_runs.run("utterance", sets, tmp_path / "run")
+def test_labels_are_stored_and_unknown_ones_refused(sets: Path, tmp_path: Path) -> None:
+    out = probe_runs.run("sid", sets, tmp_path / "run")
     labels = json.loads((out / "labels.json").read_text())
     assert labels == {"column": "spk_id", "names": ["speaker0", "speaker1"]}
     strange = probe_runs.write_sets_of(tmp_path / "strange")
     test = (strange / "test.csv").read_text()
     (strange / "test.csv").write_text(test.replace("speaker1", "nobody"))
     with pytest.raises(UserError, match="test: 2 of 4 clips .* such as spk_id='nobody'") as said:
-        probe_runs.run("utterance", strange, tmp_path / "other")
+        probe_runs.run("sid", strange, tmp_path / "other")
     assert "\n" not in str(said.value)
 
 
 @pytest.mark.parametrize("targets", [["wav"], ["s1", "s2"]])
-def test_what_was_told_is_left_as_sound(sets: Path, tmp_path: Path, targets: list[str]) -> None:
+def test_predictions_are_written_as_audio(sets: Path, tmp_path: Path, targets: list[str]) -> None:
     out = probe_runs.run(
-        "translation", sets, tmp_path / "run", targets=targets, judge_clips=2, number_of_epochs=1
+        "enhancement", sets, tmp_path / "run", targets=targets, judge_clips=2, number_of_epochs=1
     )
     names = ["test0", "test1"]
     if len(targets) > 1:
@@ -78,7 +78,7 @@ def test_what_was_told_is_left_as_sound(sets: Path, tmp_path: Path, targets: lis
 
 
 class Loudness(Judge):
-    """Says how loud each of both is, with a weight."""
+    """Scores the loudness of the reference, with a weight."""
 
     name = "loudness"
     columns = (Column("loudness", "Loudness", "", "none"),)
@@ -92,17 +92,17 @@ class Loudness(Judge):
         return [Verdict({"loudness": Score(value, 2.0)}, transcript="OH") for value in loud]
 
 
-def test_judges_hear_each_target(
+def test_judges_score_each_target(
     sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        translator_brain, "load_panel_judges", lambda panel, device: ([Loudness()], ["a: gone"])
+        evaluation, "load_panel_judges", lambda panel, device: ([Loudness()], ["a: missing"])
     )
     out = probe_runs.run(
-        "translation", sets, tmp_path / "run", targets=["s1", "s2"], number_of_epochs=1
+        "enhancement", sets, tmp_path / "run", targets=["s1", "s2"], number_of_epochs=1
     )
     card = probe_runs.card(out)
-    assert card["judges"] == {"loudness": {"version": "1"}} and card["missing"] == ["a: gone"]
+    assert card["judges"] == {"loudness": {"version": "1"}} and card["missing"] == ["a: missing"]
     loud = [soundfile.read(sets / f"test0_{part}.flac")[0] for part in ("s1", "s2")]
     value, weight = card["clips"][0]["scores"]["loudness"]
     assert weight == 4.0
@@ -110,21 +110,21 @@ def test_judges_hear_each_target(
     assert card["clips"][0]["transcripts"]["loudness"] == "OH | OH"
 
 
-def test_beam_is_searched_in_the_test(sets: Path, tmp_path: Path) -> None:
+def test_beam_search_is_for_the_test(sets: Path, tmp_path: Path) -> None:
     out = probe_runs.run("asr", sets, tmp_path / "run", number_of_epochs=1, beam_size=4)
     assert probe_runs.card(out)["figures"]["wer"]["count"] == 4
 
 
 @pytest.mark.parametrize("inputs", ["qfeats", "feats"])
-def test_features_can_be_heard(sets: Path, tmp_path: Path, inputs: str) -> None:
-    out = probe_runs.run("utterance", sets, tmp_path / "run", inputs=inputs, number_of_epochs=1)
+def test_inputs_can_be_features(sets: Path, tmp_path: Path, inputs: str) -> None:
+    out = probe_runs.run("sid", sets, tmp_path / "run", inputs=inputs, number_of_epochs=1)
     assert probe_runs.card(out)["probe"]["inputs"] == inputs
 
 
-def test_kept_features_change_nothing(sets: Path, tmp_path: Path) -> None:
-    plain = probe_runs.run("utterance", sets, tmp_path / "plain", inputs="feats")
+def test_cached_features_change_nothing(sets: Path, tmp_path: Path) -> None:
+    plain = probe_runs.run("sid", sets, tmp_path / "plain", inputs="feats")
     cached = probe_runs.run(
-        "utterance", sets, tmp_path / "cached", inputs="feats", feature_cache=str(tmp_path / "kept")
+        "sid", sets, tmp_path / "cached", inputs="feats", feature_cache=str(tmp_path / "kept")
     )
     assert (plain / "results.json").read_text() == (cached / "results.json").read_text()
 
@@ -140,13 +140,13 @@ def test_tokens_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(FocalTokenizer, "encode", counted)
     probe_runs.run("asr", sets, tmp_path / "a", number_of_epochs=1)
     assert len(encoded) == sum(probe_runs.SIZES.values())
-    probe_runs.run("utterance", sets, tmp_path / "b", number_of_epochs=1)
+    probe_runs.run("sid", sets, tmp_path / "b", number_of_epochs=1)
     assert len(encoded) == sum(probe_runs.SIZES.values())
 
 
-def test_seeds_share_a_cell(sets: Path, tmp_path: Path) -> None:
+def test_seeds_share_a_cell_of_the_table(sets: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
-    probe_runs.run("utterance", sets, folder, "--seed=5", seeds=[1, 2, 3], number_of_epochs=1)
+    probe_runs.run("sid", sets, folder, "--seed=5", seeds=[1, 2, 3], number_of_epochs=1)
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
     assert probe_runs.card(folder / "2")["seed"] == 2
     table = probe_table(read_cards(folder))
@@ -160,23 +160,23 @@ def test_more_workers_change_nothing(sets: Path, tmp_path: Path) -> None:
 
 
 class Stopped(Exception):
-    """In the midst of an epoch."""
+    """Stands for a kill within an epoch."""
 
 
-def test_resumed_is_as_if_it_never_stopped(
+def test_resumed_run_equals_one_without_interruption(
     sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"number_of_epochs": 3, "ckpt_interval_minutes": 0, "ckpt_interval_steps": ...}
     whole = probe_runs.run("asr", sets, tmp_path / "whole", **options)
-    forward, steps = CTCBrain.compute_forward, []
+    inputs, steps = ProbeBrain.inputs, []
 
-    def stopping(self: Any, batch: Any, stage: Any) -> Any:
-        steps.append(stage)
+    def stopping(self: Any, batch: Any) -> Any:
+        steps.append(batch)
         if len(steps) == 10:
             raise Stopped
-        return forward(self, batch, stage)
+        return inputs(self, batch)
 
-    monkeypatch.setattr(CTCBrain, "compute_forward", stopping)
+    monkeypatch.setattr(ProbeBrain, "inputs", stopping)
     with pytest.raises(Stopped):
         probe_runs.run("asr", sets, tmp_path / "cut", **options)
     cut = probe_runs.run("asr", sets, tmp_path / "cut", **options)
@@ -184,11 +184,32 @@ def test_resumed_is_as_if_it_never_stopped(
     assert (cut / "results.json").read_text() == (whole / "results.json").read_text()
 
 
+@pytest.mark.parametrize(
+    ("probe", "brain"),
+    [
+        ("asr", "ctc_brain.CTCBrain"),
+        ("sid", "utterance_brain.UtteranceBrain"),
+        ("enhancement", "translator_brain.TranslatorBrain"),
+    ],
+)
+def test_older_run_resumes(sets: Path, tmp_path: Path, probe: str, brain: str) -> None:
+    out = probe_runs.run(probe, sets, tmp_path / "run", number_of_epochs=1)
+    knobs = json.loads((out / "knobs.json").read_text())
+    del knobs["encoder"], knobs["encoder.text"]
+    knobs |= {"freeze": [], "init_from": None, "init_lr_factor": 0.2, "replace_encoder": False}
+    knobs |= {"brain": f"!name:focalcodec.training.{brain}", "experiment": "!name:x.ProbeRuns"}
+    (out / "knobs.json").write_text(json.dumps(knobs))
+    probe_runs.run(probe, sets, out, number_of_epochs=2)
+    assert len(probe_runs.history(out)) == 2
+    with pytest.raises(UserError, match="started with dropout=0.1, now dropout=0.2"):
+        probe_runs.run(probe, sets, out, number_of_epochs=2, dropout=0.2)
+
+
 def test_another_codec_in_the_same_folder_is_refused(sets: Path, tmp_path: Path) -> None:
-    out = probe_runs.run("utterance", sets, tmp_path / "run", number_of_epochs=1)
+    out = probe_runs.run("sid", sets, tmp_path / "run", number_of_epochs=1)
     (out / "codec.txt").write_text("0" * 64 + "\n")
     with pytest.raises(UserError, match=r"codec\.txt: .* another codec"):
-        probe_runs.run("utterance", sets, out, number_of_epochs=2)
+        probe_runs.run("sid", sets, out, number_of_epochs=2)
 
 
 def test_refuses_in_one_line(sets: Path, tmp_path: Path) -> None:
@@ -203,11 +224,11 @@ def test_refuses_in_one_line(sets: Path, tmp_path: Path) -> None:
         ({"seeds": 3}, "seeds=3"),
     ]:
         with pytest.raises(UserError, match=message) as said:
-            probe_runs.run("utterance", sets, tmp_path / "run", **options)
+            probe_runs.run("sid", sets, tmp_path / "run", **options)
         assert "\n" not in str(said.value)
 
 
-def test_codec_of_others_has_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codec_of_another_kind_has_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = ProbeCodec.__new__(ProbeCodec)
     codec.name, codec.coder = "mimi:8", None  # type: ignore[assignment]
     with pytest.raises(UserError, match="use toks"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import runpy
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -21,17 +24,15 @@ from focalcodec.data.librispeech_tree import find_clips
 from focalcodec.data.manifest import read_manifest
 from focalcodec.data.prepare import prepare_sets
 from focalcodec.data.sampler import EpochBatchSampler
-from focalcodec.training import experiment
+from focalcodec.training import run
 from focalcodec.training.brain import CodecBrain
-from focalcodec.training.checkpointing import RunCheckpointer
-from focalcodec.training.config import load_config
 from focalcodec.training.monitor import Monitor
-from focalcodec.training.quantizer import QuantizerBrain
-from focalcodec.training.vocoder import VocoderBrain
+from focalcodec.training.run.config import load_config
+from focalcodec.training.run.folder import RunFolder
+from focalcodec.training.run.start import Start
 
-CLASSES = {"quantizer": QuantizerBrain, "vocoder": VocoderBrain}
-RECIPE = Path(__file__).parents[3] / "recipes" / "LibriSpeech"
-sys.path.append(str(RECIPE))  # its YAMLs name its preparation
+RECIPES = Path(__file__).parents[3] / "recipes"
+RECIPE = RECIPES / "LibriSpeech"
 SECONDS = {"train": [0.8, 0.9, 1.0, 1.1], "dev": [0.7, 1.0], "test": [0.6, 0.9]}
 
 YAMLS = {
@@ -72,16 +73,8 @@ _DISTILL = {
     "encoder": "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}",
     "modules": {"student": {"num_layers": 1, "dim": 8, "ffn_dim": 8}},
     "warmup_steps": 1,
-    "total_steps": 100,
 }
 _STAGES = {"vocoder": _VOCODER, "distill": _DISTILL}
-
-
-class QuietMonitor(Monitor):
-    """Draws no curves."""
-
-    def write_log(self, history: Any) -> None:
-        """Nothing."""
 
 
 def knobs(stage: str, **changes: Any) -> dict[str, Any]:
@@ -124,8 +117,40 @@ def flow(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def train(argv: list[str], pictures: bool = False) -> None:
-    """The recipe's `train.py`, in this process, whose logging is left as it was."""
+class QuietMonitor(Monitor):
+    """Draws no curves."""
+
+    def write_log(self, history: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def recipe_modules(recipe: Path = RECIPE) -> Iterator[None]:
+    """Make a recipe's own modules importable, and no module of another recipe."""
+    path, recipes = sys.path[:], str(RECIPES)
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            if str(vars(module).get("__file__") or "").startswith(recipes):
+                del sys.modules[name]
+
+    forget()
+    sys.path.insert(0, str(recipe))
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        forget()
+
+
+def recipe_module(name: str, recipe: Path = RECIPE) -> Any:
+    """A module of a recipe, such as brains."""
+    with recipe_modules(recipe):
+        return importlib.import_module(name)
+
+
+def train(argv: list[str], pictures: bool = False, recipe: Path = RECIPE) -> None:
+    """Run a recipe's `train.py` in this process, whose logging is left as it was."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     # Drawing takes longer than such a run.
@@ -134,7 +159,10 @@ def train(argv: list[str], pictures: bool = False) -> None:
         with ExitStack() as stack:
             for name in () if pictures else ("save_png", "training_curves_figure"):
                 stack.enter_context(mock.patch(f"{drawn}.{name}"))
-            experiment.train([str(RECIPE / argv[0]), *argv[1:]])
+            stack.enter_context(recipe_modules(recipe))
+            main = runpy.run_path(str(recipe / "train.py"))["main"]
+            for line in run.command_lines([str(recipe / argv[0]), *argv[1:]]):
+                main(line)
     finally:
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             handler.close()
@@ -165,6 +193,22 @@ def batch_of(rows: list[dict[str, Any]]) -> AudioBatch:
     return batch
 
 
+def brain_class(stage: str) -> type[CodecBrain]:
+    """The recipe's Brain of a stage."""
+    name = "VocoderBrain" if stage == "vocoder" else "QuantizerBrain"
+    return getattr(recipe_module("brains"), name)
+
+
+def load_hparams(stage: str, folder: Path, **changes: Any) -> dict[str, Any]:
+    """Configuration of such a run; seeds the random weights of its modules."""
+    lines = knobs(stage, **changes, output_folder=str(folder))
+    with recipe_modules():
+        return load_config(
+            RECIPE / "hparams" / YAMLS[stage],
+            "\n".join(f"{key}: {flow(value)}" for key, value in lines.items()),
+        )
+
+
 def make_brain(
     stage: str,
     folder: Path,
@@ -174,32 +218,16 @@ def make_brain(
     **changes: Any,
 ) -> tuple[CodecBrain, DataLoader, DataLoader]:
     """A Brain with the seed's random weights, its training and its validation set."""
-    hparams = load_config(
-        RECIPE / "hparams" / YAMLS[stage],
-        "\n".join(
-            f"{key}: {flow(value)}"
-            for key, value in knobs(stage, **changes, output_folder=str(folder)).items()
-        ),
-    )
+    hparams = load_hparams(stage, folder, **changes)
     train_set = loader(clips(data, "train"), hparams["batch_size"], drop_last=True)
     valid_set = loader(clips(data, "dev"), hparams["valid_batch_size"], sorting="ascending")
-    checkpointer = RunCheckpointer(
-        folder / "save",
-        {
-            **{n: m for n, m in hparams["modules"].items() if n != "quantizer"},
-            "epoch_counter": hparams["epoch_counter"],
-        },
-    )
-    brain = (brain_class or hparams["brain"])(
-        encoder=hparams["encoder"](),
-        monitor=QuietMonitor(folder),
-        sampler=train_set.batch_sampler,
-        modules=hparams["modules"],
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts={"noprogressbar": True, **(run_opts or {})},
-        checkpointer=checkpointer,
-    )
+    loaders = SimpleNamespace(train=train_set, valid=valid_set, cache=None, samples=[], sets={})
+    run_folder = RunFolder(folder)
+    run_folder.monitor = QuietMonitor(folder)
+    start = Start(hparams["encoder"]())
+    options = {"noprogressbar": True, **(run_opts or {})}
+    brain = (brain_class or hparams["brain"])(start.encoder, loaders, run_folder, hparams, options)
+    brain.start_from(start)
     return brain, train_set, valid_set
 
 

@@ -1,0 +1,186 @@
+"""L1 distance of two waveforms' log-mel spectrograms, with one window or with several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from focalcodec.encoders.logmel import magnitudes, mel_bands
+from focalcodec.errors import UserError
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+
+FLOOR = 1e-5
+
+
+class MelLoss(nn.Module):
+    """Log-mel L1 of each item of a batch: magnitude, Slaney's scale and norm, natural log.
+
+    A clip of T samples has ceil(T / hop_length) frames. Frames at both ends see zeros beyond the
+    clip, as does each clip of a padded batch beyond its length, so an item's loss is the same alone
+    and in any batch.
+
+    Source: the vocoder loss of FocalCodec, arXiv 2502.04465, section 4; HiFi-GAN, arXiv 2010.05646,
+    equation 6.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Hz.
+    n_fft, win_length, hop_length : int
+        Samples.
+    n_mels : int
+        Bands.
+    f_min, f_max : float
+        Hz.
+
+    Raises
+    ------
+    UserError
+        The bands do not lie in 0 <= f_min < f_max <= sample_rate / 2, or the window or hop is
+        longer than `n_fft`.
+
+    Example
+    -------
+    >>> loss = MelLoss()
+    >>> sig = torch.randn(2, 7040)
+    >>> loss(10 * sig, sig)
+    tensor([2.3026, 2.3026])
+    """
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        n_fft: int = 1024,
+        win_length: int = 1024,
+        hop_length: int = 320,
+        n_mels: int = 80,
+        f_min: float = 0.0,
+        f_max: float = 8000.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= f_min < f_max <= sample_rate / 2:
+            raise UserError(
+                f"f_min={f_min}, f_max={f_max}: give 0 <= f_min < f_max <= {sample_rate / 2}"
+                f" at sample_rate={sample_rate}"
+            )
+        if not 0 < hop_length <= n_fft or not 0 < win_length <= n_fft:
+            raise UserError(
+                f"win_length={win_length}, hop_length={hop_length}: give 1..n_fft={n_fft}"
+            )
+        self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
+        bands = mel_bands(sample_rate, n_fft, n_mels, f_min, f_max)
+        # Not persistent: they follow from the arguments, so no checkpoint needs them.
+        self.register_buffer("bands", bands, persistent=False)
+        self.register_buffer("window", torch.hann_window(win_length), persistent=False)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames that (B,) int64 samples make, (B,) int64.
+
+        An average over all frames of clips that differ in length is the sum of loss times frames
+        over the sum of frames.
+        """
+        return (lengths + self.hop_length - 1) // self.hop_length
+
+    def log_mel(self, sig: Tensor) -> Tensor:
+        """Log-mel spectrogram (B, N, n_mels) of sig (B, T), N = ceil(T / hop_length)."""
+        spectrum = magnitudes(sig, self.window, self.n_fft, self.hop_length)  # (B, bins, N)
+        # Not `log_mel`: the other order of the product rounds losses differently.
+        return (self.bands @ spectrum).clamp(min=FLOOR).log().mT
+
+    def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Mean absolute difference over the valid frames and the bands of each item.
+
+        Parameters
+        ----------
+        rec_sig, sig : Tensor
+            (B, T), generated and real, at `sample_rate`.
+        lengths : Tensor, optional
+            (B,) int64 >= 1, valid samples; default all. What lies beyond them is not looked at.
+
+        Returns
+        -------
+        Tensor
+            (B,) float32. See `output_lengths` for an average over frames.
+
+        Raises
+        ------
+        UserError
+            The two differ in shape.
+        """
+        if rec_sig.shape != sig.shape or sig.dim() != 2:
+            raise UserError(
+                f"rec_sig {tuple(rec_sig.shape)}, sig {tuple(sig.shape)}: give both as (B, T)"
+            )
+        lengths = full_lengths(sig) if lengths is None else lengths
+        valid = valid_mask(lengths, sig.shape[1])
+        # A Fourier transform in half precision does not exist on the CPU and overflows on a GPU.
+        with torch.autocast(sig.device.type, enabled=False):
+            rec_mel = self.log_mel(zero_padding(rec_sig.float(), valid))
+            mel = self.log_mel(zero_padding(sig.float(), valid))
+        frames = self.output_lengths(lengths)
+        mask = valid_mask(frames, mel.shape[1])
+        distance = zero_padding((rec_mel - mel).abs().mean(dim=2), mask)
+        return distance.sum(dim=1) / frames
+
+
+class MultiMelLoss(nn.Module):
+    """Mean of L1 distances between log-mel spectrograms of several windows.
+
+    One window leaves open what happens inside of it: short ones place onsets and the pulses of a
+    voice, long ones its harmonics. Each hop is a quarter of its window.
+
+    Source: the multi-scale mel loss of DAC, arXiv 2306.06546, section 3.4.
+
+    Parameters
+    ----------
+    windows : sequence of int
+        Samples.
+    bands : sequence of int
+        Mel bands of each.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    UserError
+        Not as many bands as windows, or none.
+
+    Example
+    -------
+    >>> loss = MultiMelLoss(windows=[256, 1024], bands=[20, 80])
+    >>> sig = torch.randn(2, 7040)
+    >>> loss(10 * sig, sig)
+    tensor([2.3026, 2.3026])
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[int] = (128, 512, 2048),
+        bands: Sequence[int] = (10, 40, 120),
+        sample_rate: int = 16000,
+    ) -> None:
+        super().__init__()
+        if len(windows) != len(bands) or not windows:
+            raise UserError(
+                f"windows={list(windows)}, bands={list(bands)}: give as many of each, at least one"
+            )
+        self.scales = nn.ModuleList(
+            MelLoss(sample_rate, window, window, window // 4, number, 0.0, sample_rate / 2)
+            for window, number in zip(windows, bands, strict=True)
+        )
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Weight of clips of (B,) int64 samples in an average over all of them: their samples."""
+        return lengths
+
+    def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Mean over valid frames, bands and resolutions of each item: (B,) float32.
+
+        See `MelLoss`.
+        """
+        return torch.stack([scale(rec_sig, sig, lengths) for scale in self.scales]).mean(dim=0)

@@ -1,0 +1,166 @@
+"""The steps of a recipe's train.py, one function each; train.py reads from top to bottom.
+
+hparams, run_opts = run.load_hparams(argv)
+folder            = run.open_folder(hparams, run_opts)
+start             = run.load_start(hparams, run_opts)
+sets              = run.prepare_sets(hparams, folder)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import run_on_main
+
+from focalcodec.coders.spec import parse_spec
+from focalcodec.errors import UserError
+from focalcodec.training import schedules
+from focalcodec.training.run import folder as run_folder
+from focalcodec.training.run import loaders, start
+from focalcodec.training.run.config import load_config, read_tree, resolve_config
+from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
+from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
+from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
+from focalcodec.training.run.start import Start
+
+__all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
+
+_RUN_OPTIONS = {field.name for field in dataclasses.fields(sb.utils.run_opts.RunOptions)}
+
+
+def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts.RunOptions]:
+    """Configuration and run options of a command line; starts the processes of torchrun.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        The YAML, then `--key value` for its keys and for SpeechBrain's run options. The YAML may
+        name modules that lie beside it, or beside its folder hparams/.
+
+    Returns
+    -------
+    dict, RunOptions
+        `hparams["command"]` is the command line, for `open_folder`.
+
+    Raises
+    ------
+    UserError
+        A YAML or an override that can't be read, an unknown key, a key that nothing reads.
+    """
+    file, run_opts, overrides = sb.parse_arguments(list(argv))
+    sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
+    if "distributed_backend" not in run_opts.overridden_args and not torch.cuda.is_available():
+        run_opts = dataclasses.replace(run_opts, distributed_backend="gloo")
+    # The second of several runs finds the processes that the first one started.
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        sb.utils.distributed.ddp_init_group(run_opts)
+    hparams = load_config(file, overrides)
+    readers = (hparams["brain"], hparams["loaders"], run_folder, loaders, start, schedules)
+    read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
+    refuse_dead_keys(file, read_keys | _RUN_OPTIONS, overrides)
+    hparams["__command__"] = (file, overrides)
+    return hparams, run_opts
+
+
+def open_folder(hparams: Mapping[str, Any], run_opts: Any) -> RunFolder:
+    """Folder of the run, `output_folder`; an interrupted run resumes.
+
+    Raises
+    ------
+    UserError
+        A knob that changes the result differs from the one that the run was started with.
+    """
+    file, overrides = hparams["__command__"]
+    options = {
+        key: getattr(run_opts, key)
+        for key in sorted(run_opts.overridden_args)
+        if key in hparams
+        or key in ("precision", "eval_precision", "compile")
+        or key == "remove_vector_weight_decay"
+    }
+    resolved = resolve_config(file, overrides, whole_path)
+    sources = own_code(file, sys.argv[0])
+    return run_folder.open_folder(hparams["output_folder"], resolved, options, sources)
+
+
+def load_start(hparams: Mapping[str, Any], run_opts: Any) -> Start:
+    """The frozen encoder, or the frozen codec of a probe; and the weights of `init_from`.
+
+    Raises
+    ------
+    UserError
+        The encoder or the weights can't be loaded, or don't belong together.
+    """
+    device = run_opts.device or sb.utils.distributed.infer_device()
+    return start.load_start(hparams, torch.device(device))
+
+
+def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Rows]:
+    """Write the manifests that are missing; give the rows of train, valid and the test sets.
+
+    Raises
+    ------
+    UserError
+        The corpus is missing, or is not what the preparation expects.
+    """
+    run_on_main(prepare_corpus, args=[hparams, folder.manifests])
+    return read_corpus(hparams, folder.manifests)
+
+
+def script(main: Callable[[list[str]], None]) -> None:
+    """Run a recipe's `main` on the command line, once for each seed of `--seeds`.
+
+    What the user can correct is one line on stderr, with exit status 2.
+
+    Parameters
+    ----------
+    main : callable
+        Takes the command line without the script's name.
+    """
+    try:
+        for argv in command_lines(sys.argv[1:]):
+            main(argv)
+    except UserError as error:
+        # Any process may have raised it, and the others are about to be stopped.
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
+
+
+def command_lines(argv: Sequence[str]) -> list[list[str]]:
+    """Command line of each run: several with `seeds`, each with its own seed and folder.
+
+    A probe whose `output_folder` is null gets one that is named after its codec.
+    """
+    if not argv or not argv[0].endswith((".yaml", ".yml")):
+        return [list(argv)]
+    file, _, overrides = sb.parse_arguments(list(argv))
+    hparams = read_tree(file, overrides)
+    out, seeds = hparams.get("output_folder"), hparams.get("seeds")
+    if "seeds" not in hparams or (out is not None and seeds is None):
+        return [list(argv)]
+    seeds = [hparams["seed"]] if seeds is None else seeds
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise UserError(f"seeds={seeds}: give a list of whole numbers, such as [1986, 1987]")
+    if out is None:
+        codec = parse_spec(str(hparams["codec"])).folder
+        out = Path("results") / hparams["name"] / f"{codec}-{hparams['inputs']}"
+    rest = _without(argv, ("seed", "seeds", "output_folder"))
+    return [[*rest, f"--seed={seed}", f"--output_folder={out}/{seed}"] for seed in seeds]
+
+
+def _without(argv: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Command line without some options, written as `--key value` or `--key=value`."""
+    kept, skip = [], False
+    for word in argv:
+        name, has_value, _ = word.removeprefix("--").partition("=")
+        wanted = not (word.startswith("--") and name in keys)
+        if wanted and not skip:
+            kept.append(word)
+        skip = not wanted and not has_value
+    return kept

@@ -1,0 +1,341 @@
+"""Reading a recipe's YAML: plain HyperPyYAML, deltas over a base, and no key that nothing reads.
+
+HyperPyYAML 1.2 reads a base file alone. It can't merge files at top level, it accepts an unknown
+key from the command line, and it does not notice a key that nothing reads. Here a YAML may name
+another one as its `__base__` and hold only what differs; unknown keys, and keys that nothing
+reads, are refused with the nearest name. What a run stores as `hyperparams.yaml` is plain
+HyperPyYAML again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import io
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tag import Tag
+
+from focalcodec.errors import UserError
+
+BASE_KEY = "__base__"
+COMMAND_LINE = "command line"
+_INCLUDE = "!include:"
+_LONGEST_CHAIN = 5  # of references; a circle has no end
+
+MOVED = {
+    "focalcodec.logmel": "focalcodec.encoders.logmel",
+    "focalcodec.mel_encoder": "focalcodec.encoders.logmel",
+    "focalcodec.encoders.mel_encoder": "focalcodec.encoders.logmel",
+    "focalcodec.speech_encoder": "focalcodec.encoders.speech_encoder",
+    "focalcodec.wavlm_convert": "focalcodec.encoders.wavlm_convert",
+    "focalcodec.whisper_packages": "focalcodec.encoders.whisper_packages",
+    "focalcodec.training.mel_loss": "focalcodec.training.losses.mel",
+    "focalcodec.training.multi_mel_loss": "focalcodec.training.losses.mel",
+    "focalcodec.training.distill": "focalcodec.training.run.trained",
+    "focalcodec.training.quantized": "quantized_feats",
+    "focalcodec.training.speaker_encoder": "speaker",
+}
+"""Modules that stored runs name, and where their content is now; the last are of recipes/Demo."""
+_MOVED_NAME = re.compile(rf"(?<=:)({'|'.join(map(re.escape, MOVED))})(?=\.)")
+_REFERENCE = re.compile(r"<([^<>\s]+)>")
+
+
+def load_config(
+    path: str | Path, overrides: str = "", keys: Collection[str] | None = None
+) -> dict[str, Any]:
+    r"""Load a YAML after checking that each overridden key is known.
+
+    Parameters
+    ----------
+    path : str or Path
+        HyperPyYAML file; may have a `__base__`, relative to itself.
+    overrides : str
+        YAML text from the command line.
+    keys : collection of str, optional
+        Make only what these top-level keys hold; for a YAML without references.
+
+    Raises
+    ------
+    UserError
+        No such file, bad YAML, an unknown key in an override, or an object that refuses its
+        arguments.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "base.yaml").write_text("batch_size: 4\nlr: 0.1\n")
+    >>> _ = (folder / "fast.yaml").write_text("__base__: base.yaml\nlr: 0.2\n")
+    >>> load_config(folder / "fast.yaml")
+    {'batch_size': 4, 'lr': 0.2}
+    >>> load_config(folder / "fast.yaml", "batch_siez: 8")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: fast.yaml: no key 'batch_siez'; did you mean 'batch_size'?
+    """
+    tree = read_tree(path, overrides)
+    for key in [key for key in tree if keys is not None and key not in keys]:
+        del tree[key]
+    try:
+        hparams = load_hyperpyyaml(_without_chains(_to_text(tree)))
+        for key, value in hparams.items():
+            _check_arguments(key, value)
+        return hparams
+    except UserError:
+        raise
+    except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
+        reason = " ".join(str(part) for part in error.args) or type(error).__name__
+        if isinstance(error, ImportError):
+            reason += "; if a recipe's own module has it, run this in the recipe's folder"
+        raise UserError(f"{path}: {' '.join(reason.split())}") from error
+
+
+def resolve_config(
+    path: str | Path, overrides: str = "", change: Callable[[str], str] | None = None
+) -> str:
+    """Text of a YAML with its bases, overrides and references put in.
+
+    A value that is not the base's has the file that it comes from as a comment, in the place of the
+    comment that belonged to the base's value.
+
+    Parameters
+    ----------
+    path, overrides
+        As `load_config`.
+    change : callable, optional
+        Applied to the top-level values that are text.
+
+    Returns
+    -------
+    str
+        HyperPyYAML that needs no other file.
+    """
+    origins: dict[str, str] = {}
+    tree = read_tree(path, overrides, origins=origins)
+    for key, value in tree.items():
+        if change is not None and isinstance(value, str):
+            tree[key] = change(value)
+    resolved = YAML().load(resolve_references(_without_chains(_to_text(tree))).getvalue())
+    text = _to_text(resolved)
+    lines = text.split("\n")
+    for line, name in _places(YAML().load(text)):
+        if name in origins:
+            lines[line] = f"{lines[line].partition(' # ')[0].rstrip():<40} # {origins[name]}"
+    body = "\n".join(lines)
+    # The comment at the top is the base's, with its command.
+    while body.startswith("#"):
+        body = body.partition("\n")[2]
+    about = "a comment beside a value may name the file that the value comes from"
+    return f"# {Path(path).name}, resolved; {about}.\n{body}"
+
+
+def _places(tree: Any, prefix: str = "") -> Iterator[tuple[int, str]]:
+    """Line and dotted name of each key of a tree that was read from text."""
+    for key in tree:
+        name = f"{prefix}.{key}" if prefix else str(key)
+        yield tree.lc.key(key)[0], name
+        if isinstance(tree[key], CommentedMap):
+            yield from _places(tree[key], name)
+
+
+def read_tree(
+    path: str | Path,
+    overrides: str = "",
+    above: Sequence[Path] = (),
+    origins: dict[str, str] | None = None,
+) -> Any:
+    """YAML tree of a file over its base, overrides put in, tags and references kept.
+
+    Parameters
+    ----------
+    path, overrides
+        As `load_config`.
+    above : sequence of Path
+        Files that this one is a base of.
+    origins : dict, optional
+        Receives, by dotted name, the file that a value comes from where it is not the base's.
+
+    Returns
+    -------
+    CommentedMap
+        Paths of includes are absolute in it.
+    """
+    path, origins = Path(path), {} if origins is None else origins
+    tree = read_file(path)
+    bases = tree.pop(BASE_KEY, [])
+    below: Any = CommentedMap()
+    for base in [bases] if isinstance(bases, str) else bases:
+        if (path.parent / base).resolve() in (inner := [*above, path.resolve()]):
+            raise UserError(f"{path}: {BASE_KEY} {base} is built on this very file; name another")
+        base_tree = read_tree(path.parent / base, above=inner, origins=origins)
+        below = _Merge(path, origins, True).into(below, base_tree) if below else base_tree
+    tree = _Merge(path, origins, True).into(below, tree) if bases else tree
+    try:
+        changes = YAML().load(overrides) if overrides else {}
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"command line: {overrides!r} is not --key value ({reason})") from error
+    if not isinstance(changes, Mapping):
+        raise UserError(f"command line: {overrides!r} is not --key value")
+    return _Merge(path, origins, False).into(tree, changes)
+
+
+def read_file(path: Path) -> Any:
+    """YAML tree of one file, without its base; UserError names the file and the problem."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = YAML().load(_MOVED_NAME.sub(lambda found: MOVED[found[1]], text))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a recipe's YAMLs lie in its hparams/") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{path}: no keys in this file")
+    for node in _nodes(tree):
+        _rename_old_discriminators(node)
+        tag = _tag(node)
+        if tag.startswith(_INCLUDE):
+            target = (path.parent / tag.removeprefix(_INCLUDE)).resolve()
+            included = read_file(target)
+            node.yaml_set_ctag(Tag(suffix=_INCLUDE + str(target)))
+            if isinstance(node, Mapping):
+                for key in node:
+                    _require_key(key, included, target)
+    return tree
+
+
+def _rename_old_discriminators(node: Any) -> None:
+    """Early runs name discriminators of spectrograms, which recipes/Demo has, by `windows`."""
+    if _tag(node) == "!new:focalcodec.training.discriminators.Discriminators" and "windows" in node:
+        windows = node.pop("windows")
+        if windows and not node.get("periods"):
+            node.clear()
+            node["windows"] = windows
+            node.yaml_set_ctag(Tag(suffix="!new:discriminators.SpectrogramDiscriminators"))
+
+
+class _Merge:
+    """Puts the values of a file, or of the command line, into the tree that they change."""
+
+    def __init__(self, path: Path, origins: dict[str, str], is_file: bool) -> None:
+        self.path, self.origins, self.is_file = path, origins, is_file
+        self.origin = path.name if is_file else COMMAND_LINE
+
+    def into(self, tree: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
+        known: Any = tree
+        if _tag(tree).startswith(_INCLUDE):
+            known = read_file(Path(_tag(tree).removeprefix(_INCLUDE)))
+        for key, value in changes.items():
+            # A file may add keys. The arguments of an object (`!new:`, `!name:`) are known to its
+            # class, not to the YAML.
+            new_keys = self.is_file and not prefix
+            if not new_keys and not re.match("!(new|name|apply):", _tag(tree)):
+                _require_key(key, known, self.path)
+            name, old = f"{prefix}.{key}" if prefix else str(key), tree.get(key)
+            if _tag(old).startswith(_INCLUDE) and not isinstance(old, Mapping):
+                tag = Tag(suffix=_tag(old))
+                old = tree[key] = CommentedMap()
+                old.yaml_set_ctag(tag)
+            # {} empties a plain mapping, and an empty one takes any keys.
+            joined = bool(_tag(old)) or bool(value and old)
+            both = isinstance(value, Mapping) and isinstance(old, Mapping)
+            if both and joined and not _tag(value):
+                self.into(old, value, name)
+            else:
+                _require_kind(key, old, value, self.path)
+                _drop_comment(tree, key)
+                tree[key] = value
+                self.origins[name] = self.origin
+        return tree
+
+
+def _drop_comment(tree: Any, key: str) -> None:
+    """Remove the comment beside a value; what stands below it is the next key's, and stays."""
+    token = (tree.ca.items.get(key) or [None] * 3)[2]
+    if token is None:
+        return
+    _, _, below = token.value.partition("\n")
+    tree.ca.items[key][2] = None
+    later = list(tree)[list(tree).index(key) + 1 :]
+    if below.strip() and later:
+        text = "\n".join(line.removeprefix("#").strip() for line in below.strip().split("\n"))
+        tree.yaml_set_comment_before_after_key(later[0], before=text)
+
+
+def _require_kind(key: str, old: Any, value: Any, path: Path) -> None:
+    if isinstance(old, (bool, int, float)) and isinstance(value, str):
+        kind = "True or False" if isinstance(old, bool) else "a number"
+        raise UserError(f"{path.name}: {key}={value!r}; give {kind}, such as {old}")
+
+
+def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:
+    if key in tree:
+        return
+    near = difflib.get_close_matches(str(key), [str(k) for k in tree], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"its keys are {', '.join(map(str, tree))}"
+    raise UserError(f"{path.name}: no key {key!r}; {hint}")
+
+
+def _check_arguments(key: str, value: Any) -> None:
+    # `!name:` holds arguments for a later call; told now, not after the data was prepared.
+    if not isinstance(value, functools.partial):
+        return
+    try:
+        inspect.signature(value.func).bind_partial(*value.args, **value.keywords)
+    except TypeError as error:
+        raise TypeError(f"{key}: {value.func.__name__} {error}") from error
+    except ValueError:
+        return  # something compiled that has no signature
+
+
+def references(tree: Any) -> Iterator[str]:
+    """Names that `!ref` and `!copy` of a tree refer to."""
+    for node in _nodes(tree):
+        text = node if isinstance(node, str) else getattr(node, "value", None)
+        if isinstance(text, str):
+            yield from _REFERENCE.findall(text)
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    yield tree
+    children = list(tree.values()) if isinstance(tree, Mapping) else tree
+    if isinstance(children, list):
+        for child in children:
+            yield from _nodes(child)
+
+
+def _tag(node: Any) -> str:
+    tag = getattr(node, "tag", None)
+    return str(getattr(tag, "value", None) or "")
+
+
+def _without_chains(text: str) -> str:
+    """Text in which no reference leads to one further down: HyperPyYAML follows only the first."""
+    for _ in range(_LONGEST_CHAIN):
+        resolved = resolve_references(text).getvalue()
+        if "!ref" not in resolved:
+            break
+        text = resolved
+    return text
+
+
+def _to_text(tree: Any) -> str:
+    yaml, text = YAML(), io.StringIO()
+    yaml.width = 4096
+    yaml.indent(mapping=4, sequence=6, offset=4)
+    yaml.representer.add_representer(type(None), _represent_none)
+    yaml.dump(tree, text)
+    return text.getvalue()
+
+
+def _represent_none(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

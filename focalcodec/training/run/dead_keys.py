@@ -1,0 +1,100 @@
+"""Keys of a YAML that nothing reads: refused, because a user who sets one expects an effect.
+
+The keys that are read follow from the YAML and from the source code of the Brain.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from ruamel.yaml import YAML
+
+from focalcodec.errors import UserError
+from focalcodec.training.run.config import BASE_KEY, read_file, read_tree, references
+
+
+def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: str = "") -> None:
+    """Refuse a top-level key that nothing reads, of a YAML or of the command line.
+
+    A delta may leave keys of its base without use: then they can't be set any more.
+
+    Parameters
+    ----------
+    path, overrides
+        As `load_config`.
+    read_keys : collection of str
+        Keys that code reads, from `keys_read_by`. Others must be referenced by `!ref` or `!copy`,
+        or start with two underscores.
+
+    Raises
+    ------
+    UserError
+        There is such a key; the message has the nearest name.
+    """
+    path = Path(path)
+    own = read_file(path)
+    bases = own.pop(BASE_KEY, [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        refuse_dead_keys(path.parent / base, read_keys)
+    trees = read_tree(path), read_tree(path, overrides)
+    names = (name for tree in trees for name in references(tree))
+    referenced = {re.split(r"[\[.]", name)[0] for name in names}
+    for key in [*own, *(YAML().load(overrides) or {})]:
+        if key.startswith("__") or key in referenced or key in read_keys:
+            continue
+        near = difflib.get_close_matches(key, sorted(read_keys), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        raise UserError(f"{path.name}: nothing reads the key {key!r}; {hint}")
+
+
+def keys_read_by(*objects: type | ModuleType) -> set[str]:
+    """Keys of `hparams` that the source code of modules, or of a class and its bases, reads.
+
+    Found are `hparams["key"]`, `hparams.get("key")`, `"key" in hparams`, `self.hparams.key` and
+    `getattr(self.hparams, "key", default)`: a Brain of your own needs no list of its keys.
+
+    Example
+    -------
+    >>> from focalcodec.training.brain import CodecBrain
+    >>> "number_of_epochs" in keys_read_by(CodecBrain), "epochs" in keys_read_by(CodecBrain)
+    (True, False)
+    """
+    modules: set[ModuleType] = set()
+    for each in objects:
+        classes = each.__mro__ if isinstance(each, type) else ()
+        names = {c.__module__ for c in classes} - {"builtins"}
+        modules |= {sys.modules[name] for name in names}
+        modules |= {each} if isinstance(each, ModuleType) else set()
+    files = (vars(module).get("__file__") or "" for module in modules)
+    found = [Path(file).read_text(encoding="utf-8") for file in files if file.endswith(".py")]
+    return {key for text in found for key in _keys_in(text)}
+
+
+def _keys_in(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and _is_hparams(node.value):
+            yield from {node.attr} - set(dir(dict))
+        elif isinstance(node, ast.Subscript) and _is_hparams(node.value):
+            yield from _strings(node.slice)
+        elif isinstance(node, ast.Compare) and _is_hparams(node.comparators[0]):
+            yield from _strings(node.left)
+        elif isinstance(node, ast.Call) and len(node.args) > 0:
+            if getattr(node.func, "attr", "") == "get" and _is_hparams(node.func.value):  # type: ignore[attr-defined]
+                yield from _strings(node.args[0])
+            elif getattr(node.func, "id", "") == "getattr" and _is_hparams(node.args[0]):
+                yield from _strings(node.args[1])
+
+
+def _is_hparams(node: ast.AST) -> bool:
+    return getattr(node, "attr", getattr(node, "id", None)) == "hparams"
+
+
+def _strings(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value

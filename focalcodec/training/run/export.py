@@ -1,0 +1,109 @@
+"""From what two stages of training left to one folder for `FocalCodec.from_pretrained`.
+
+On the command line: focalcodec export QUANTIZER DECODER FOLDER
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from focalcodec.codec import FocalCodec
+from focalcodec.hub.fingerprint import describe_encoder
+from focalcodec.hub.locations import named_folder
+from focalcodec.training.run.trained import (
+    TrainedParts,
+    gives_feats_of,
+    load_trained,
+    refuse_other_encoder,
+    with_clean,
+)
+
+
+def load_decoder(source: str | Path, encoder: Any) -> nn.Module:
+    """Decoder of a codec folder, a hub repository or a stage-2 run, for this encoder's feats.
+
+    Parameters
+    ----------
+    source : str or Path
+        See `focalcodec.training.run.trained.load_trained`.
+    encoder : Module
+        The encoder whose feats it will decode.
+
+    Raises
+    ------
+    UserError
+        None of these, or made for another encoder that is not this one's teacher.
+    """
+    found = load_trained(source)
+    decoder = found.part("decoder")
+    _check_encoder(found, encoder)
+    return decoder
+
+
+def export(
+    quantizer_source: str | Path,
+    decoder_source: str | Path,
+    folder: str | Path,
+    dtype: str = "float32",
+) -> FocalCodec:
+    """Compose one codec of two sources and write it.
+
+    Parameters
+    ----------
+    quantizer_source, decoder_source : str or Path
+        Each the folder of a run or a codec (folder, hub repository, `demo`): the first gives
+        encoder, compressor, quantizer and decompressor, the second the decoder. Of a run that is
+        its best checkpoint.
+    folder : str or Path
+        Gets `config.json` and `model.safetensors` in the published format.
+    dtype : {"float32", "float16"}
+        Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. Loaded, a codec is
+        float32 again.
+
+    Returns
+    -------
+    FocalCodec
+        The codec that was written, in eval mode: with weights as they were rounded.
+
+    Raises
+    ------
+    UserError
+        Not two such sources, a decoder for another encoder that is not the first's teacher, or no
+        such `dtype`.
+    """
+    first = load_trained(quantizer_source)
+    names = ("compressor", "quantizer", "decompressor")
+    compressor, quantizer, decompressor = (first.part(name) for name in names)
+    second = first
+    if named_folder(decoder_source) != named_folder(quantizer_source):
+        second = load_trained(decoder_source)
+    decoder = second.part("decoder")
+    _check_encoder(second, first.encoder)
+    codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()
+    codec.save_pretrained(folder, dtype)
+    return codec if dtype == "float32" else FocalCodec.from_pretrained(Path(folder))
+
+
+def _check_encoder(source: TrainedParts, encoder: Any) -> None:
+    if source.trained_on is not None and gives_feats_of(encoder, source):
+        return
+    if source.encoder is encoder:
+        return
+    present = describe_encoder(encoder)
+    clean = with_clean(source.encoder)[-1]
+    theirs = describe_encoder(clean)
+    if theirs["config"] == present["config"] and _nearly_equal(clean, encoder):
+        return
+    refuse_other_encoder(source.name, theirs, present)
+
+
+def _nearly_equal(a: nn.Module, b: nn.Module) -> bool:
+    # The same published weights, once through another format, may differ by a rounding.
+    theirs, ours = a.state_dict(), b.state_dict()
+    return theirs.keys() == ours.keys() and all(
+        torch.allclose(tensor, ours[name], rtol=1e-2, atol=1e-3) for name, tensor in theirs.items()
+    )

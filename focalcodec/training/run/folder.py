@@ -1,0 +1,356 @@
+"""The folder of a run: what it was started with, its checkpoints, what it leaves.
+
+A run that was interrupted resumes in its folder. A changed knob is honoured or refused, never
+ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+from speechbrain.utils.distributed import run_on_main
+from torch import nn
+
+from focalcodec.encoders import Encoder
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
+from focalcodec.hub.fingerprint import describe_encoder
+from focalcodec.hub.locations import is_shipped
+from focalcodec.training.distributed import leave_together, process_rank
+from focalcodec.training.monitor import Monitor
+from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
+from focalcodec.training.run.config import MOVED
+from focalcodec.training.run.export import export
+from focalcodec.training.run.start import Start
+from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME
+
+logger = logging.getLogger(__name__)
+
+KNOBS_NAME = "knobs.json"
+
+HONOURED = frozenset(
+    """
+    number_of_epochs epoch_counter stop_patience_epochs best_checkpoint nonfinite_patience
+    sample_interval_epochs sample_clips ckpt_interval_minutes ckpt_interval_steps
+    num_workers valid_batch_size feature_cache token_folder
+    skip_prep data_folder own_data more_tests output_folder decoder_source
+    seeds bootstrap_samples panel judge_clips beam_size
+    """.split()
+)
+"""Knobs that a resumed run takes in their new value: they do not change the result of a step."""
+
+# Knobs that only some versions of the recipes have: no value is the same as this one.
+_DEFAULTS: dict[str, Any] = {
+    **{"replace_encoder": False, "mel_weight": 0.0, "speaker_weight": 0.0},
+    # Older probes had the first two without use, and no key `encoder`.
+    **{"freeze": [], "init_lr_factor": 0.2},
+    "encoder": "!name:focalcodec.probes.tokens.ProbeCodec",
+}
+# Knobs that only older or only newer runs have: they follow from others, or nothing reads them.
+_RETIRED = (
+    *("experiment", "loaders", "mel_crop_frames", "mel_loss", "speaker_source"),
+    *("encoder_source", "lr_scheduler.total_steps", "total_steps", "warmup_steps"),
+    "encoder.text",  # of a probe: its key `codec`
+)
+_OLD_BRAINS = {
+    "focalcodec.training.quantizer.QuantizerBrain": "brains.QuantizerBrain",
+    "brains.NoisyQuantizerBrain": "brains.QuantizerBrain",
+    "focalcodec.training.vocoder.VocoderBrain": "brains.VocoderBrain",
+    "brains.NoisyVocoderBrain": "brains.VocoderBrain",
+    "focalcodec.training.ctc_brain.CTCBrain": "brains.ASRBrain",
+    "focalcodec.training.translator_brain.TranslatorBrain": "brains.TranslatorBrain",
+    # One Brain had both names; the column of the labels says which of the two it is.
+    "focalcodec.training.utterance_brain.UtteranceBrain": "brains.SpeakerBrain",
+    "brains.EmotionBrain": "brains.SpeakerBrain",
+    "focalcodec.training.distill.DistillBrain": "brains.DistillBrain",
+    "focalcodec.training.speaker_brain.SpeakerBrain": "ablations.SpeakerBrain",
+}
+
+
+class RunFolder:
+    """A run's folder, from `open_folder`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+
+    Attributes
+    ----------
+    monitor : Monitor
+        Writes log, curves, audio, pictures and results here.
+    manifests : Path
+        Where the run's manifests are.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifests = self.path / "manifests"
+        self.monitor = Monitor(self.path)
+        self._lock = FileLock(self.path / ".lock", blocking=False)
+
+    def __enter__(self) -> RunFolder:
+        """Keep other runs out of the folder."""
+        if process_rank() == 0:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise UserError(
+                    f"{self.path}: another training writes into this folder; wait for it, or"
+                    " choose another output_folder"
+                ) from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Close what is open; wait for the other processes where nothing went wrong."""
+        self.monitor.close()
+        if self._lock.is_locked:
+            (self.path / ".lock").unlink(missing_ok=True)
+            self._lock.release()
+        if kind is None:
+            leave_together()
+
+    def checkpointer(self, modules: Mapping[str, nn.Module], counter: object) -> RunCheckpointer:
+        """Checkpointer of modules that have parameters, and of the epoch counter."""
+        stored = {name: m for name, m in modules.items() if any(True for _ in m.parameters())}
+        checkpointer = RunCheckpointer(self.path / SAVE_NAME, {**stored, "epoch_counter": counter})
+        run_on_main(checkpointer.refuse_if_all_damaged)
+        return checkpointer
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Write a file, unless that is what it holds.
+
+        Raises
+        ------
+        UserError
+            It holds something else, and there are checkpoints that were trained with that.
+
+        Example
+        -------
+        >>> import tempfile
+        >>> folder = RunFolder(tempfile.mkdtemp())
+        >>> folder.keep("labels.json", b"[1]")
+        >>> (folder.path / "labels.json").read_bytes()
+        b'[1]'
+        """
+        path = self.path / name
+        trained = any((self.path / SAVE_NAME).glob("CKPT*"))
+        if trained and path.is_file() and path.read_bytes() != content:
+            raise UserError(
+                f"{path}: the run was started with other data or another codec; use these again,"
+                " or choose a new output_folder"
+            )
+        run_on_main(_write, args=[path, content])
+
+    def describe(self, encoder: Encoder) -> None:
+        """Write which encoder the run is trained on: `focalcodec export` compares it."""
+        about = json.dumps(describe_encoder(encoder), indent=2)
+        run_on_main(_write, args=[self.path / ENCODER_NAME, about.encode()])
+
+    def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
+        """Write `results.json` and print the closing table, one row a test set."""
+        self.monitor.write_results(results)
+
+    def write_codec(self, start: Start) -> None:
+        """After fine-tuning: write the whole codec, with the trained parts in place."""
+        if start.trained is not None and start.trained.is_whole:
+            run_on_main(self._export)
+
+    def _export(self) -> None:
+        folder = self.path / "codec"
+        export(self.path, self.path, folder)
+        print(f"{folder}: the whole codec, ready for --model", flush=True)
+
+
+def open_folder(
+    path: str | Path, resolved: str, options: Mapping[str, Any], sources: tuple[Path, ...]
+) -> RunFolder:
+    """Create a run's folder, or resume the run that is in it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    resolved : str
+        The resolved YAML, which is stored.
+    options : mapping
+        Run options from the command line that change the result.
+    sources : tuple of Path
+        YAML, script and the recipe's own modules, which are copied into the folder.
+
+    Raises
+    ------
+    UserError
+        A knob that changes the result differs from the one that the run was started with.
+    """
+    run_on_main(_prepare, args=[Path(path), resolved, dict(options), sources])
+    return RunFolder(path)
+
+
+def _prepare(path: Path, resolved: str, options: dict[str, Any], sources: tuple[Path, ...]) -> None:
+    resumed = check_identity(path, dict(knobs_of(YAML().load(resolved))) | options)
+    sb.create_experiment_directory(path)
+    for source in sources:
+        shutil.copy(source, path)
+    with atomic_path(path / CONFIG_NAME) as temporary:
+        temporary.write_text(resolved, encoding="utf-8")
+    if resumed:
+        logger.info("%s: resuming the run in this folder", path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Scalars and tags of a resolved YAML tree, with dotted names.
+
+    Example
+    -------
+    >>> dict(knobs_of({"lr": 0.1, "model": {"dims": [1, 2]}}))
+    {'lr': 0.1, 'model.dims': [1, 2]}
+    """
+    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
+    if tag.startswith("!"):
+        # A class with the same arguments as another's is not the same.
+        yield prefix, " ".join([tag, str(getattr(tree, "value", ""))]).strip()
+        if not isinstance(tree, (Mapping, list)):
+            return
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from knobs_of(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list) and any(isinstance(item, (Mapping, list)) for item in tree):
+        for index, item in enumerate(tree):
+            yield from knobs_of(item, f"{prefix}.{index}")
+    elif isinstance(tree, list):
+        yield f"{prefix}.arguments" if tag.startswith("!") else prefix, list(map(_plain, tree))
+    else:
+        yield prefix, _plain(tree)
+
+
+def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
+    """Compare a run's knobs with those that the checkpoints in its folder were made with.
+
+    Without checkpoints there is nothing to compare with: the knobs are stored.
+
+    Parameters
+    ----------
+    run_folder : str or Path
+        The run's folder.
+    knobs : mapping
+        From `knobs_of`.
+
+    Returns
+    -------
+    bool
+        Whether the folder holds a run that resumes.
+
+    Raises
+    ------
+    UserError
+        A knob that changes the result differs.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> check_identity(folder, {"lr": 0.3})
+    False
+    >>> (folder / SAVE_NAME / "CKPT+1").mkdir(parents=True)
+    >>> check_identity(folder, {"lr": 0.3})
+    True
+    >>> check_identity(folder, {"lr": 0.2})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: ...: started with lr=0.3, now lr=0.2; ...
+    """
+    path = Path(run_folder) / KNOBS_NAME
+    # Before the first checkpoint nothing was trained that a changed knob could spoil.
+    if not path.is_file() or not any((path.parent / SAVE_NAME).glob("CKPT*")):
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(dict(knobs), indent=1) + "\n", encoding="utf-8")
+        return False
+    before = json.loads(path.read_text(encoding="utf-8"))
+    # A decoder that stage 1 is trained through changes more than the audio samples.
+    honoured = HONOURED - ({"decoder_source"} if knobs.get("mel_weight") else set())
+    # The key that a user writes comes before the places that refer to it.
+    for name in sorted(before.keys() | knobs.keys(), key=lambda name: (name.count("."), name)):
+        old = _today(before.get(name, _DEFAULTS.get(name)))
+        new = _today(json.loads(json.dumps(knobs.get(name, _DEFAULTS.get(name)))))
+        # What a key with two underscores holds shows again where it is referenced.
+        if old == new or name.startswith("__") or name.partition(".")[0] in honoured:
+            continue
+        if (name not in before or name not in knobs) and _is_retired(name):
+            continue
+        raise UserError(
+            f"{run_folder}: started with {name}={old}, now {name}={new};"
+            " go back to the old value, or choose a new output_folder"
+        )
+    return True
+
+
+def _is_retired(name: str) -> bool:
+    return any(name == old or name.startswith(f"{old}.") for old in _RETIRED)
+
+
+def _today(value: Any) -> Any:
+    """A stored knob under today's names, a path as a whole one."""
+    if not isinstance(value, str):
+        return value
+    head, colon, path = value.partition(":")
+    if head in ("!name", "!new") and colon:
+        path = _OLD_BRAINS.get(path, path)
+        for old, new in MOVED.items():
+            if path.startswith(f"{old}."):
+                path = new + path.removeprefix(old)
+        return f"{head}:{path}"
+    return whole_path(value)
+
+
+def whole_path(value: str) -> str:
+    """A relative path to something that exists, made absolute; any other text as it is.
+
+    A word is a path where it is the folder of a codec or of a run.
+    """
+    path = Path(value).expanduser()
+    is_model = any((path / name).is_file() for name in (CODEC_CONFIG, CONFIG_NAME))
+    is_path = is_model or (os.sep in value and path.exists())
+    return str(path.resolve()) if is_path and not is_shipped(value) else value
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def own_code(yaml: str | Path, script: str | Path) -> tuple[Path, ...]:
+    """YAML and script of a run, and the modules that were loaded from their folders."""
+    yaml, script = Path(yaml).resolve(), Path(script).resolve()
+    # In the modules' own dictionaries: asking a lazy module for an attribute would import it.
+    modules = (vars(module).get("__file__") for module in list(sys.modules.values()))
+    loaded = {Path(file).resolve() for file in modules if file}
+    folders = set(code_folders(yaml)) | ({script.parent} if script.suffix == ".py" else set())
+    code = {path for path in loaded if path.parent in folders}
+    return tuple(sorted(path for path in {yaml, script} | code if path.is_file()))
+
+
+def code_folders(yaml: str | Path) -> list[Path]:
+    """Folders with the modules that a YAML may name: its own, and the one that holds hparams/."""
+    folder = Path(yaml).resolve().parent
+    above = [parent.parent for parent in (folder, *folder.parents) if parent.name == "hparams"]
+    return [*above, folder]

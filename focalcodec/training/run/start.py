@@ -1,0 +1,230 @@
+"""What a run begins with: its frozen encoder, and the weights of a codec or of another run.
+
+start = load_start(hparams)                       # the YAML's `encoder` and `init_from`
+initialise(modules, start.trained, list(modules))
+freeze(modules, ["compressor"])                   # the YAML's `freeze`
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from speechbrain.utils.distributed import if_main_process
+from torch import nn
+
+from focalcodec.errors import UserError
+from focalcodec.hub.fingerprint import describe_encoder
+from focalcodec.training.run.trained import (
+    TrainedParts,
+    describe_with_teacher,
+    gives_feats_of,
+    load_trained,
+    refuse_other_encoder,
+    with_clean,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The frozen encoder of a run, and the codec or run that its weights begin with."""
+
+    encoder: Any
+    trained: TrainedParts | None = None
+
+
+def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -> Start:
+    """Encoder and first weights that a YAML names: `encoder`, `init_from`, `replace_encoder`.
+
+    With `init_from` the encoder is the one that those weights were trained on; with
+    `replace_encoder` it is the YAML's, which must have been distilled from it. The codec of a probe
+    takes the device.
+
+    Raises
+    ------
+    UserError
+        The encoder or the weights can't be loaded, or don't belong together.
+    """
+    make_encoder = hparams["encoder"]
+    if "device" in inspect.signature(make_encoder).parameters:
+        make_encoder = partial(make_encoder, device=device)
+    if hparams.get("init_from") is None:
+        return Start(make_encoder())
+    trained = load_trained(hparams["init_from"])
+    if not hparams["replace_encoder"]:
+        return Start(trained.encoder, trained)
+    encoder = make_encoder()
+    check_replacement(trained, encoder)
+    return Start(encoder, trained)
+
+
+def check_replacement(source: TrainedParts, encoder: Any) -> None:
+    """Refuse an encoder that can't replace the one that the weights of a source were trained on.
+
+    Parameters
+    ----------
+    source : TrainedParts
+        From `load_trained`.
+    encoder : Module
+        One that was distilled from the source's (its `teacher` is the description of that), or that
+        changes the feats of such an encoder, or of the source's (its `clean`).
+
+    Raises
+    ------
+    UserError
+        Neither.
+    """
+    known = with_clean(encoder)
+    if not any(gives_feats_of(each, source) for each in known):
+        trained_on = source.trained_on or describe_encoder(source.encoder)
+        teacher = describe_with_teacher(known[-1])[1]
+        refuse_other_encoder(f"replace_encoder: init_from={source.name}", trained_on, teacher)
+
+
+def initialise(
+    modules: Mapping[str, nn.Module], source: TrainedParts, names: Sequence[str]
+) -> None:
+    """Copy weights of a source into a run's modules.
+
+    Parameters
+    ----------
+    modules : mapping of str to Module
+        The run's.
+    source : TrainedParts
+        From `load_trained`.
+    names : sequence of str
+        Modules to fill. A discriminator keeps its random weights, and that is said, where the
+        source has none, as no codec does, or one that is built otherwise.
+
+    Raises
+    ------
+    UserError
+        The source is of the other stage, or its parts are built otherwise; what differs, and the
+        option that makes it alike, is in the message.
+
+    Example
+    -------
+    >>> from focalcodec.focalnet import FocalEncoder
+    >>> theirs, ours = (FocalEncoder(8, 4, [dim], [1]) for dim in (6, 5))
+    >>> source = TrainedParts("old", {"compressor": theirs}, nn.Identity)
+    >>> initialise({"compressor": ours}, source, ["compressor"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: init_from=old: ... --modules "{compressor: {hidden_dims: [6]}}"
+    """
+    present = [
+        name
+        for name in names
+        if name != "discriminator" or _has_discriminator_like(source, modules[name])
+    ]
+    _refuse_other_shape(source, {name: (source.part(name), modules[name]) for name in present})
+    for name in present:
+        modules[name].load_state_dict(source.part(name).state_dict())
+
+
+def _has_discriminator_like(source: TrainedParts, ours: nn.Module) -> bool:
+    theirs = source.parts.get("discriminator")
+    if theirs is not None and _shapes(theirs) == _shapes(ours):
+        return True
+    if if_main_process():
+        logger.warning(
+            "init_from=%s: %s; this run's begins with random weights",
+            source.name,
+            "it has no discriminator" if theirs is None else "its discriminator is built otherwise",
+        )
+    return False
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def freeze(modules: Mapping[str, nn.Module], names: Sequence[str]) -> None:
+    """Keep the weights of modules, or of parts of them, as they are.
+
+    Parameters
+    ----------
+    modules : mapping of str to Module
+        The run's.
+    names : sequence of str
+        For instance `compressor`, or `decompressor.layers.0`.
+
+    Raises
+    ------
+    UserError
+        There is no such module, or nothing is left to train.
+
+    Example
+    -------
+    >>> freeze({"compressor": nn.Linear(1, 1)}, ["compresser"])
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: freeze: no module 'compresser'; did you mean 'compressor'?
+    """
+    if isinstance(names, str):
+        raise UserError(f"freeze={names}: not a list; write [{names}]")
+    known = {
+        f"{part}.{inner}" if inner else part: module
+        for part, whole in modules.items()
+        for inner, module in whole.named_modules()
+    }
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(modules)}"
+            raise UserError(f"freeze: no module {name!r}; {hint}")
+        known[name].requires_grad_(False)
+    parameters = [p for module in modules.values() for p in module.parameters()]
+    if names and not any(parameter.requires_grad for parameter in parameters):
+        raise UserError(f"freeze=[{', '.join(names)}]: nothing is left to train; leave one out")
+
+
+def _refuse_other_shape(source: TrainedParts, pairs: Mapping[str, tuple[Any, Any]]) -> None:
+    differences: list[str] = []
+    options: list[str] = []
+    for name, (theirs, ours) in pairs.items():
+        if type(theirs) is not type(ours):
+            raise UserError(
+                f"init_from={source.name}: its {name} is {type(theirs).__name__}, this YAML's is"
+                f" {type(ours).__name__}; in a YAML of your own make it a !new: of the source's"
+            )
+        if not hasattr(ours, "config"):
+            _refuse_other_tensors(source, name, theirs, ours)
+            continue
+        old, new = _arguments(theirs), _arguments(ours)
+        changed = {key: old[key] for key in old if old[key] != new[key]}
+        differences += [f"{name}.{key} {value}, here {new[key]}" for key, value in changed.items()]
+        if changed:
+            values = ", ".join(f"{key}: {json.dumps(value)}" for key, value in changed.items())
+            options.append(f"{name}: {{{values}}}")
+    if differences:
+        raise UserError(
+            f"init_from={source.name}: built otherwise ({'; '.join(differences)}); for its"
+            f' architecture give --modules "{{{", ".join(options)}}}"'
+        )
+
+
+def _refuse_other_tensors(
+    source: TrainedParts, part: str, theirs: nn.Module, ours: nn.Module
+) -> None:
+    old, new = theirs.state_dict(), ours.state_dict()
+    for name in sorted(old.keys() | new.keys()):
+        shapes = [tuple(tensors[name].shape) if name in tensors else None for tensors in (old, new)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"init_from={source.name}: {part}.{name} is {shapes[0]}, here {shapes[1]}; give its"
+                f" run's arguments of modules: {part}"
+            )
+
+
+def _arguments(module: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(module.config)))

@@ -1,0 +1,300 @@
+"""What a training or a codec left: its parts with their weights, and the encoder they belong to.
+
+trained = load_trained("lucadellalib/focalcodec_50hz")   # or a codec folder, or a run's folder
+decompressor = trained.part("decompressor")
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from focalcodec.codec import FocalCodec
+from focalcodec.errors import UserError
+from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
+from focalcodec.hub.checkpoints import PART_NAMES
+from focalcodec.hub.fingerprint import describe_encoder, is_described
+from focalcodec.hub.locations import named_folder
+from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
+from focalcodec.training.run.config import load_config
+
+CONFIG_NAME = "hyperparams.yaml"
+ENCODER_NAME = "encoder.json"
+
+# Only these are needed; the other keys may name modules that the run's folder lacks.
+_KEYS = ("encoder", "modules", "init_from", "best_checkpoint")
+
+
+def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Descriptions of an encoder and of its teacher, whose feats it estimates.
+
+    An encoder that was not distilled is its own teacher.
+
+    Example
+    -------
+    >>> from focalcodec.encoders.logmel import LogMel
+    >>> own, teacher = describe_with_teacher(LogMel(n_mels=80))
+    >>> own == teacher
+    True
+    """
+    own = describe_encoder(encoder)
+    return own, getattr(encoder, "teacher", None) or own
+
+
+def with_clean(encoder: Any) -> list[Any]:
+    """An encoder; after it the one whose feats it changes, its `clean`, and so on.
+
+    A decoder that is trained on changed feats, such as quantised ones, belongs to the last.
+
+    Example
+    -------
+    >>> from focalcodec.encoders.logmel import LogMel
+    >>> len(with_clean(LogMel()))
+    1
+    """
+    inner = getattr(encoder, "clean", None)
+    return [encoder] if inner is None else [encoder, *with_clean(inner)]
+
+
+def refuse_other_encoder(name: str, trained_on: dict[str, Any], present: dict[str, Any]) -> None:
+    """Compare two descriptions of an encoder, from `describe_encoder`.
+
+    Raises
+    ------
+    UserError
+        They differ; `name` is what was trained on the first.
+    """
+    for key in ("name", "config", "sha256"):
+        if trained_on[key] != present[key]:
+            raise UserError(
+                f"{name}: trained on another encoder ({key} {trained_on[key]}, now {present[key]});"
+                " both stages need the same one"
+            )
+
+
+def gives_feats_of(encoder: Any, trained: TrainedParts) -> bool:
+    """Whether weights were trained on the feats of an encoder, or of its teacher."""
+    trained_on = trained.trained_on or describe_encoder(trained.encoder)
+    teacher = describe_with_teacher(encoder)[1]
+    if trained_on == teacher or is_described(encoder, trained_on):
+        return True
+    # Runs of two versions may have described one encoder by two hashes: compare the encoder itself.
+    alike = all(trained_on[key] == teacher[key] for key in ("name", "config"))
+    distilled = getattr(encoder, "teacher", None) is not None
+    return distilled and alike and is_described(trained.encoder, teacher)
+
+
+def load_run(folder: str | Path) -> dict[str, Any]:
+    """What of a run makes up a codec, with the weights of the best checkpoint.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run's folder, with `hyperparams.yaml` and `save/`.
+
+    Returns
+    -------
+    dict
+        `modules`: all that the run trained; `encoder`: makes the encoder of its YAML; `init_from`:
+        what it began with, or None; `best_checkpoint`; and `replace_encoder`, where it has it.
+
+    Raises
+    ------
+    UserError
+        Not a run's folder, or one without a whole checkpoint.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG_NAME).is_file():
+        raise UserError(f"{folder}: no {CONFIG_NAME}; name the folder of a training run")
+    with _modules_of(folder):
+        hparams = load_config(folder / CONFIG_NAME, keys=(*_KEYS, "replace_encoder"))
+    for key in _KEYS:
+        if key not in hparams:  # a run of another kind, or of an early version
+            raise UserError(f"{folder / CONFIG_NAME}: no {key!r}; not a run that trains a codec")
+    unfinished = UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
+    if not (folder / SAVE_NAME).is_dir():
+        raise unfinished
+    trained = {
+        name: module
+        for name, module in hparams["modules"].items()
+        if any(True for _ in module.parameters())
+    }
+    checkpointer = RunCheckpointer(folder / SAVE_NAME, trained)
+    checkpointer.refuse_if_all_damaged()
+    if checkpointer.recover_if_possible(**hparams["best_checkpoint"]) is None:
+        raise unfinished
+    return hparams
+
+
+@contextmanager
+def _modules_of(folder: Path) -> Iterator[None]:
+    """Find a recipe's own modules: in a run's folder, which has copies, or in the current one."""
+    path, known = list(sys.path), set(sys.modules)
+    sys.path += [str(folder.resolve()), str(Path.cwd())]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        # Another run's copy of a module may differ.
+        for name in set(sys.modules) - known:
+            if Path(vars(sys.modules[name]).get("__file__") or "").parent == folder.resolve():
+                del sys.modules[name]
+
+
+def read_encoder(folder: str | Path) -> dict[str, Any]:
+    """Read the description of the encoder that a run was trained on; UserError without one."""
+    path = Path(folder) / ENCODER_NAME
+    if not path.is_file():
+        raise UserError(f"{folder}: no {ENCODER_NAME}; was this run's folder copied in full?")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def load_student(source: str | Path) -> Any:
+    """Encoder of a codec, or the small encoder that a run of distillation trained.
+
+    Parameters
+    ----------
+    source : str or path
+        Folder of a run whose modules hold a `student` (recipes/Demo), codec folder, hub repository,
+        or `demo`.
+
+    Returns
+    -------
+    nn.Module
+        In eval mode; with the description of its `teacher`.
+
+    Raises
+    ------
+    UserError
+        None of these, or a run without a student.
+    """
+    folder = named_folder(source)
+    if not (folder / CONFIG_NAME).is_file():
+        return FocalCodec.from_pretrained(source).encoder
+    modules = load_run(folder)["modules"]
+    if "student" not in modules:
+        raise UserError(
+            f"{source}: a run that trained {', '.join(modules)}; give one of distill_encoder.yaml"
+        )
+    student = modules["student"].eval()
+    student.teacher = read_encoder(folder)
+    return student
+
+
+class TrainedParts:
+    """Trained parts of a codec or of a run, for another run to begin with.
+
+    Parameters
+    ----------
+    name : str
+        Folder or hub repository, for messages.
+    parts : mapping of str to Module
+        Those that it has of compressor, quantizer, decompressor, decoder and discriminator.
+    make_encoder : callable
+        Gives the encoder; only called where it is needed.
+    trained_on : dict, optional
+        Description of the encoder, where a run's folder has it.
+
+    Raises
+    ------
+    UserError
+        A weight is not finite.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parts: Mapping[str, nn.Module],
+        make_encoder: Callable[[], Any],
+        trained_on: dict[str, Any] | None = None,
+    ) -> None:
+        self.name, self.parts, self.trained_on = name, dict(parts), trained_on
+        self._make_encoder = make_encoder
+        for part, module in self.parts.items():
+            _refuse_nonfinite(name, part, module)
+
+    @cached_property
+    def encoder(self) -> Any:
+        """The encoder that the parts were trained on."""
+        encoder = self._make_encoder()
+        _refuse_nonfinite(self.name, "encoder", encoder)
+        if self.trained_on is not None and not is_described(encoder, self.trained_on):
+            refuse_other_encoder(self.name, self.trained_on, describe_encoder(encoder))
+        return encoder
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has all parts of a codec."""
+        return set(PART_NAMES) - {"encoder"} <= self.parts.keys()
+
+    def part(self, name: str) -> Any:
+        """One of the parts; UserError where there is none of this name."""
+        if name not in self.parts:
+            raise UserError(
+                f"{self.name}: trained no {name}; is it the other stage's? It has"
+                f" {', '.join(self.parts)}"
+            )
+        return self.parts[name]
+
+
+def load_trained(source: str | Path) -> TrainedParts:
+    """Parts of an exported codec, of the shipped one, of a hub repository or of a run.
+
+    A run that was fine-tuned has all that its own source has, with its trained parts in place.
+
+    Parameters
+    ----------
+    source : str or Path
+        Folder with `config.json`, folder of a run, hub repository, or `demo`.
+
+    Returns
+    -------
+    TrainedParts
+        In eval mode, on the CPU.
+
+    Raises
+    ------
+    UserError
+        None of these, a run without a whole checkpoint, or weights that are not finite.
+    """
+    folder = named_folder(source)
+    if (folder / CONFIG_NAME).is_file():
+        return _load_trained_run(folder)
+    if folder.is_dir() and not (folder / CODEC_CONFIG).is_file():
+        raise UserError(
+            f"{source}: neither an exported codec (no {CODEC_CONFIG}) nor a run's folder"
+            f" (no {CONFIG_NAME}); name one of these, or a hub repository"
+        )
+    codec: Any = FocalCodec.from_pretrained(source)
+    parts = {name: getattr(codec, name) for name in PART_NAMES if name != "encoder"}
+    return TrainedParts(str(source), parts, lambda: codec.encoder)
+
+
+def _load_trained_run(folder: Path) -> TrainedParts:
+    run, trained_on = load_run(folder), read_encoder(folder)
+    parts = {name: module.eval() for name, module in run["modules"].items()}
+    if run["init_from"] is None:
+        return TrainedParts(str(folder), parts, run["encoder"], trained_on)
+    try:
+        before = load_trained(run["init_from"])
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG_NAME}: init_from: {error}") from error
+    make_encoder = run["encoder"] if run.get("replace_encoder") else lambda: before.encoder
+    return TrainedParts(str(folder), before.parts | parts, make_encoder, trained_on)
+
+
+def _refuse_nonfinite(source: str, part: str, module: nn.Module) -> None:
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{source}: {part}.{name} holds NaN or infinity; its training went wrong: take an"
+                " earlier checkpoint or another codec"
+            )

@@ -1,0 +1,276 @@
+"""Fine-tuning begins with a codec's weights, keeps what is frozen, and leaves a whole codec."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from focalcodec import FocalCodec
+from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.errors import UserError
+from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.hub.fingerprint import describe_encoder
+from focalcodec.training.discriminators import Discriminators
+from focalcodec.training.run.start import freeze, initialise
+from focalcodec.training.run.trained import TrainedParts, gives_feats_of, load_trained
+from focalcodec.vocos import Vocos
+from focalcodec.wavenext import WaveNeXt
+from tests.unit.small_codecs import DATA, GOLDEN, golden_codec, golden_tensors
+from tests.unit.training import tiny
+
+ONE_EPOCH = {"number_of_epochs": 1}
+
+
+def parts(dims: tuple[int, ...] = (4, 4, 4)) -> dict[str, nn.Module]:
+    """Parts of the size that `tiny` trains."""
+    down = [1] * len(dims)
+    return {
+        "compressor": FocalEncoder(8, 4, dims, down),
+        "quantizer": BinarySphericalQuantizer(16),
+        "decompressor": FocalDecoder(4, 8, dims, down),
+        "decoder": Vocos(8, num_layers=1, dim=8, ffn_dim=8),
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported codec."""
+    torch.manual_seed(0)
+    codec = FocalCodec(LogMel(n_mels=8), **parts())  # type: ignore[arg-type]
+    for parameter in codec.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, mean=0.5, std=0.2)
+    folder = tmp_path_factory.mktemp("source") / "codec"
+    codec.save_pretrained(folder)
+    return folder
+
+
+def fine_tune(stage: str, output: Path, data: Path, init_from: Path | str, **changes: Any) -> Path:
+    """A fine-tuning run of one epoch, by default."""
+    changes = ONE_EPOCH | {"init_from": str(init_from)} | changes
+    tiny.train(tiny.arguments(stage, output, data, **changes))
+    return output
+
+
+def tensors(folder: Path, part: str = "") -> dict[str, torch.Tensor]:
+    found = load_file(folder / "model.safetensors")
+    return {name: tensor for name, tensor in found.items() if name.startswith(part)}
+
+
+# -- what a run begins with, and what it leaves ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny_50hz", "tiny_50hz_v1", "tiny_12_5hz"])
+def test_first_tokens_are_those_that_the_released_code_made(name: str) -> None:
+    codec = golden_codec(name)
+    modules: dict[str, Any] = {
+        part: type(getattr(codec, part))(**getattr(codec, part).config)
+        for part in ("compressor", "quantizer", "decompressor", "decoder")
+    }
+    source = load_trained(GOLDEN[name])
+    initialise(modules, source, list(modules))
+    expected = golden_tensors(name)
+    with torch.no_grad():
+        feats, frames = source.encoder(expected["sig"])
+        lats, _ = modules["compressor"].eval()(feats, frames)
+        assert torch.equal(modules["quantizer"].lats_to_toks(lats), expected["toks"])
+
+
+def test_without_a_step_the_codec_is_the_source(source: Path, data: Path, tmp_path: Path) -> None:
+    run = fine_tune("quantizer", tmp_path / "run", data, source, lr=0.0)
+    before, after = tensors(source), tensors(run / "codec")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    results = json.loads((run / "results.json").read_text())
+    assert results["test before"] == results["test"], "and so are the figures"
+
+
+@pytest.mark.parametrize("frozen", ["compressor", "decompressor"])
+def test_only_what_is_not_frozen_changes(
+    source: Path, data: Path, tmp_path: Path, frozen: str
+) -> None:
+    run = fine_tune("quantizer", tmp_path / "run", data, source, freeze=[frozen])
+    codec = run / "codec"
+    assert tiny.same(tensors(source, f"{frozen}."), tensors(codec, f"{frozen}."))
+    (trained,) = {"compressor", "decompressor"} - {frozen}
+    assert not tiny.same(tensors(source, f"{trained}."), tensors(codec, f"{trained}."))
+    assert tiny.same(tensors(source, "decoder."), tensors(codec, "decoder."))
+    if frozen == "compressor":
+        sig = tiny.batch_of(tiny.clips(data, "dev")).sig
+        before, after = FocalCodec.from_pretrained(source), FocalCodec.from_pretrained(codec)
+        assert torch.equal(before.sig_to_toks(sig), after.sig_to_toks(sig)), "tokens keep meaning"
+
+
+def test_vocoder_alone(
+    source: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    run = fine_tune("vocoder", tmp_path / "run", data, source)
+    said = "has no discriminator; this run's begins with random weights"
+    assert capfd.readouterr().out.count(said) == 1
+    codec = run / "codec"
+    for part in ("compressor", "decompressor"):
+        assert tiny.same(tensors(source, f"{part}."), tensors(codec, f"{part}."))
+    assert not tiny.same(tensors(source, "decoder."), tensors(codec, "decoder."))
+
+
+def test_frozen_parts_of_a_part(source: Path, data: Path, tmp_path: Path) -> None:
+    frozen = "decompressor.layers.0"
+    run = fine_tune("quantizer", tmp_path / "run", data, source, freeze=[frozen])
+    before, after = tensors(source, "decompressor."), tensors(run / "codec", "decompressor.")
+    assert tiny.same(before, after, f"{frozen}.")
+    assert not tiny.same(before, after, "decompressor.layers.1.")
+
+
+def test_resumed_run_goes_on_from_its_checkpoint(source: Path, data: Path, tmp_path: Path) -> None:
+    whole = fine_tune("quantizer", tmp_path / "whole", data, source, number_of_epochs=2)
+    for epochs in (1, 2):
+        fine_tune("quantizer", tmp_path / "parts", data, source, number_of_epochs=epochs)
+    assert tiny.same(tensors(whole / "codec"), tensors(tmp_path / "parts" / "codec"))
+    figures = [
+        json.loads((run / "results.json").read_text()) for run in (whole, tmp_path / "parts")
+    ]
+    assert figures[0] == figures[1], "the figures before too"
+
+
+def test_a_fine_tuned_run_is_a_source_of_the_other_stage(
+    source: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.parent)
+    first = fine_tune("quantizer", tmp_path / "first", data, "codec")
+    monkeypatch.chdir(tmp_path)
+    second = fine_tune("vocoder", tmp_path / "second", data, "first")
+    codec = second / "codec"
+    for part in ("compressor", "decompressor"):
+        assert tiny.same(tensors(first / "codec", f"{part}."), tensors(codec, f"{part}."))
+    assert not tiny.same(tensors(source, "decoder."), tensors(codec, "decoder."))
+    third = load_trained(second)
+    assert third.is_whole and "discriminator" in third.parts
+
+
+def test_from_a_run_of_one_stage(data: Path, tmp_path: Path) -> None:
+    tiny.train(tiny.arguments("quantizer", tmp_path / "first", data, **ONE_EPOCH))
+    run = fine_tune("quantizer", tmp_path / "second", data, tmp_path / "first")
+    assert not (run / "codec").exists(), "there is no decoder to make a codec with"
+    results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("first", "second")]
+    assert results[1]["test before"] == results[0]["test"]
+    with pytest.raises(UserError, match="first: trained no decoder; is it the other stage's"):
+        fine_tune("vocoder", tmp_path / "third", data, tmp_path / "first")
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (None, "codec: not a folder, nor the name of a hub repository"),
+        ("empty", "neither an exported codec .no config.json. nor a run's folder"),
+        ("nan", r"codec: compressor\.out_proj\.weight holds NaN or infinity"),
+    ],
+)
+def test_no_source(source: Path, tmp_path: Path, made: str | None, reason: str) -> None:
+    folder = tmp_path / "codec"
+    if made == "empty":
+        folder.mkdir()
+    elif made == "nan":
+        shutil.copytree(source, folder)
+        broken = tensors(source)
+        broken["compressor.out_proj.weight"][0, 0] = torch.nan
+        save_file(broken, folder / "model.safetensors")
+    with pytest.raises(UserError, match=reason) as error:
+        load_trained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_the_option_for_the_sources_architecture_is_told(
+    source: Path, data: Path, tmp_path: Path
+) -> None:
+    changed = {"hidden_dims": [6, 5, 4], "code_dim": 5}
+    with pytest.raises(UserError, match=r"compressor\.output_dim 4, here 5; ") as error:
+        fine_tune("quantizer", tmp_path / "run", data, source, **changed)
+    assert re.search(r"hidden_dims \[4, 4, 4\], here \[6, 5, 4\]", str(error.value))
+    (option,) = re.findall(r'(--modules ".*")$', str(error.value))
+    name, value = shlex.split(option)
+    arguments = tiny.arguments(
+        "quantizer", tmp_path / "run", data, init_from=str(source), **ONE_EPOCH, **changed
+    )
+    tiny.train([*arguments, f"{name}={value}"])
+    assert (tmp_path / "run" / "codec" / "config.json").is_file()
+
+
+def test_other_kinds_of_parts_are_refused() -> None:
+    theirs = TrainedParts("old", {"decoder": WaveNeXt(8, num_layers=1, dim=8, ffn_dim=8)}, LogMel)
+    with pytest.raises(UserError, match="its decoder is WaveNeXt, this YAML's is Vocos"):
+        initialise(parts(), theirs, ["decoder"])
+    theirs = TrainedParts("old", {"adapter": nn.Linear(2, 3)}, LogMel)
+    with pytest.raises(UserError, match=r"adapter\.\S+ is \(3,\), here \(4,\)"):
+        initialise({"adapter": nn.Linear(2, 4)}, theirs, ["adapter"])
+
+
+def test_other_discriminators_begin_with_random_weights(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    theirs = TrainedParts("old", {"discriminator": Discriminators(32)}, LogMel)
+    ours = Discriminators(32, periods=[2], num_scales=0)
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    initialise({"discriminator": ours}, theirs, ["discriminator"])
+    assert "its discriminator is built otherwise; this run's begins with random" in caplog.text
+    assert tiny.same(before, ours.state_dict())
+
+
+def test_nothing_is_copied_where_one_part_is_refused() -> None:
+    ours = parts()
+    before = {name: tensor.clone() for name, tensor in ours["compressor"].state_dict().items()}
+    theirs = parts() | {"decompressor": parts((5, 5, 5))["decompressor"]}
+    with pytest.raises(UserError, match="built otherwise"):
+        initialise(ours, TrainedParts("old", theirs, LogMel), list(ours))
+    assert tiny.same(before, ours["compressor"].state_dict())
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["decompresor"], "no module 'decompresor'; did you mean 'decompressor'"),
+        (["decompressor.layer.0"], "did you mean 'decompressor.layers.0'"),
+        (["compressor", "decompressor", "decoder"], "nothing is left to train; leave one out"),
+        ("compressor", r"freeze=compressor: not a list; write \[compressor\]"),
+    ],
+)
+def test_freeze_refuses(names: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        freeze(parts(), names)
+
+
+def test_encoders_of_early_runs_are_recognised() -> None:
+    """Early runs stored another hash; a student's teacher may be described by either rule."""
+    early = json.loads((DATA / "stored_early" / "encoder.json").read_text(encoding="utf-8"))
+    encoder, other = golden_codec("tiny_50hz").encoder, golden_codec("tiny_12_5hz").encoder
+    now = describe_encoder(encoder)
+    assert early["sha256"] != now["sha256"]
+    student = LogMel(n_mels=4)
+    for trained_on in (early, now):
+        source = TrainedParts("old", {}, lambda: encoder, trained_on)
+        assert source.encoder is encoder
+        assert gives_feats_of(encoder, source) and not gives_feats_of(other, source)
+        for teacher in (early, now):
+            student.teacher = teacher
+            assert gives_feats_of(student, source)
+        student.teacher = describe_encoder(other)
+        assert not gives_feats_of(student, source)
+    with pytest.raises(UserError, match="trained on another encoder"):
+        _ = TrainedParts("old", {}, lambda: other, early).encoder
