@@ -7,76 +7,8 @@ python augment.py hparams/augment_mini.yaml
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from focalcodec.compat import ensure_torchaudio
-from focalcodec.data.augment import CopyPart, write_copy
-from focalcodec.data.corpus import embedded_corpus
-from focalcodec.errors import UserError
-from focalcodec.training.config import load_config, refuse_dead_keys
-from focalcodec.training.experiment import run_script
-
-ensure_torchaudio()
-import speechbrain as sb  # noqa: E402
-
-READ_KEYS = frozenset(
-    "name data_folder output_folder copies augmenter seed jobs max_broken_share".split()
-)
-
-
-def augment(argv: Sequence[str]) -> None:
-    """Write what is not there yet; the same command goes on where it stopped.
-
-    Parameters
-    ----------
-    argv : sequence of str
-        Command line: the YAML, then `--key value` for its knobs.
-
-    Raises
-    ------
-    UserError
-        What the user can put right: a knob, the speech, the noise.
-    """
-    file, _, overrides = sb.parse_arguments(list(argv))
-    hparams = load_config(file, overrides)
-    refuse_dead_keys(file, READ_KEYS)
-    data_root, root = _folders(hparams)
-    for split, copies in _copies(hparams).items():
-        for copy in range(1, copies + 1):
-            part = CopyPart(data_root, root, split, copy)
-            write_copy(
-                part,
-                hparams["augmenter"],
-                hparams["seed"],
-                hparams["jobs"],
-                hparams["max_broken_share"],
-            )
-            print(f"{root / part.name}: ready", flush=True)
-
-
-def _folders(hparams: Mapping[str, Any]) -> tuple[Path, Path]:
-    """The corpus, and where copies go: beside its splits, unless it is the package's own."""
-    data, out = hparams["data_folder"], hparams["output_folder"]
-    if data is None:
-        data, out = embedded_corpus("LibriSpeech"), out or f"results/{hparams['name']}"
-        print("no --data_folder: the embedded mini corpus is used", flush=True)
-    root = Path(data).expanduser()
-    if not root.is_dir():
-        raise UserError(f"data_folder {root}: no such folder; name the corpus' root")
-    return root, Path(out or root).expanduser()
-
-
-def _copies(hparams: Mapping[str, Any]) -> dict[str, int]:
-    copies = hparams["copies"]
-    if not isinstance(copies, Mapping) or not copies:
-        raise UserError(f'copies={copies}: give splits and how many, such as "{{train-mini: 2}}"')
-    for split, number in copies.items():
-        if not isinstance(number, int) or number < 0:
-            raise UserError(f"copies: {split}: {number}; give a whole number")
-    return dict(copies)
-
+from focalcodec.training.run import script
+from focalcodec.training.run.augmentation import augment_recipe
 
 if __name__ == "__main__":
-    run_script(augment)
+    script(augment_recipe)

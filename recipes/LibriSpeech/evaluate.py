@@ -7,8 +7,8 @@ torchrun --nproc_per_node 4 evaluate.py hparams/resynthesis.yaml --data_folder /
 
 from __future__ import annotations
 
-from focalcodec.training.evaluation import evaluate_recipe
-from focalcodec.training.experiment import run_script
+from focalcodec.training.run import script
+from focalcodec.training.run.evaluation import evaluate_recipe
 
 if __name__ == "__main__":
-    run_script(evaluate_recipe)
+    script(evaluate_recipe)

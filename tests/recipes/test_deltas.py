@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from focalcodec.training.config import BASE_KEY, read_tree, resolve_config
+from focalcodec.training.run.config import BASE_KEY, read_tree, resolve_config
 
 ROOT = Path(__file__).parents[2]
-YAMLS = sorted([*ROOT.glob("recipes/*/hparams/*.yaml"), *ROOT.glob("focalcodec/hparams/*.yaml")])
+YAMLS = sorted(ROOT.glob("recipes/*/hparams/**/*.yaml"))
+
+
+def name_of(path: Path) -> str:
+    return f"{path.relative_to(ROOT / 'recipes').parts[0]}-{path.stem}"
 
 
 def plain(node: object) -> object:
@@ -37,7 +41,7 @@ def repeated(tree: object, base: object) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+@pytest.mark.parametrize("path", YAMLS, ids=name_of)
 def test_a_delta_repeats_nothing_of_its_base(path: Path, tmp_path: Path) -> None:
     tree = YAML().load(path.read_text(encoding="utf-8"))
     bases = tree.pop(BASE_KEY, [])
@@ -60,7 +64,7 @@ def test_a_repeated_key_is_found() -> None:
 @pytest.mark.parametrize(
     "path",
     [path for path in YAMLS if "\nname: " in path.read_text(encoding="utf-8")],
-    ids=lambda path: f"{path.parents[1].name}-{path.stem}",
+    ids=name_of,
 )
 def test_a_leaf_resolves_as_it_stands(path: Path) -> None:
     needed = "old_data: x" if "!PLACEHOLDER" in plain(read_tree(path)) else ""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from focalcodec.errors import UserError
-from focalcodec.training.config import load_config
-from focalcodec.training.evaluation import clip_sets, codec_words, evaluate_recipe
+from focalcodec.training.run.config import load_config
+from focalcodec.training.run.evaluation import clip_sets, evaluate_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
@@ -91,19 +91,3 @@ def test_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     hparams["sets"] = [{"name": "test-raal"}]
     with pytest.raises(UserError, match="'test-raal' is not prepared; there are: test-mini, test-"):
         clip_sets(hparams, tmp_path)
-
-
-def test_sets_of_the_demo_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthetic and real apart, and the Italian in no language that the judge of words knows."""
-    monkeypatch.chdir(RECIPE)
-    monkeypatch.syspath_prepend(str(RECIPE))
-    hparams = load_config(RECIPE / "hparams" / "resynthesis_demo.yaml")
-    assert hparams["panel"] == "offline_tiny"
-    assert "demo" in codec_words(hparams["codecs"])[2]
-    found = {clip_set.name: clip_set for clip_set in clip_sets(hparams, tmp_path)}
-    assert {name: (some.kind, len(some.clips)) for name, some in found.items()} == {
-        "test-mini": ("synthetic", 24),
-        "test-real": ("real", 7),
-        "italian": ("real", 16),
-    }
-    assert {clip.language for clip in found["italian"].clips} == {"it"}

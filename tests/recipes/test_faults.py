@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from focalcodec.errors import UserError
-from focalcodec.training.experiment import run_script
+from focalcodec.training import run
 from tests.unit.training import tiny
 
 
@@ -22,9 +22,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def user_sees(argv: list[str], monkeypatch, capsys) -> str:
     """Run the script to its refusal; the one line that it leaves."""
-    monkeypatch.setattr("sys.argv", ["train.py", *argv])
+    monkeypatch.setattr("sys.argv", ["train.py", str(tiny.RECIPE / argv[0]), *argv[1:]])
     with pytest.raises(SystemExit) as stop:
-        run_script(tiny.train)
+        run.script(tiny.train)
     assert stop.value.code == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(told) == 1
@@ -194,6 +194,6 @@ def test_spoilt_training_ends_with_status_2(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr("sys.argv", ["train.py"])
     with pytest.raises(SystemExit) as stop:
-        run_script(main)
+        run.script(main)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: epoch 1: the train loss is nan\n"

@@ -18,6 +18,7 @@ import soundfile
 from focalcodec.data.dataset import AudioDataset
 from focalcodec.data.manifest import read_prepared
 from focalcodec.errors import UserError
+from focalcodec.training.run.augmentation import augment_recipe
 from tests.unit.data.voices import write_voices
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "LibriSpeech"
@@ -32,7 +33,6 @@ def load(name: str) -> ModuleType:
 
 
 prepare_librispeech = load("librispeech_prepare").prepare_librispeech
-augment = load("augment").augment
 
 
 def run(*options: str) -> subprocess.CompletedProcess:
@@ -75,7 +75,7 @@ def test_manifests_find_noisy_partners(made: Path, tmp_path: Path) -> None:
     # A second time all is found whole.
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*.flac")}
     options = ["--copies={test-real: 2}", "--noisy_share=0.5", "--rooms=2"]
-    augment([str(RECIPE / "hparams" / "augment.yaml"), f"--output_folder={made}", *options])
+    augment_recipe([str(RECIPE / "hparams" / "augment.yaml"), f"--output_folder={made}", *options])
     assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*.flac")}
 
 
@@ -150,7 +150,7 @@ def test_both_in_one_set_are_refused(made: Path, tmp_path: Path) -> None:
 def test_errors_name_the_way_out(tmp_path: Path, options: list[str], told: str) -> None:
     yaml = str(RECIPE / "hparams" / "augment.yaml")
     with pytest.raises(UserError, match=re.escape(told)):
-        augment([yaml, f"--output_folder={tmp_path / 'out'}", *options])
+        augment_recipe([yaml, f"--output_folder={tmp_path / 'out'}", *options])
 
 
 def test_error_is_one_line() -> None:

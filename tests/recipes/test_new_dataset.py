@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+from focalcodec.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "new_dataset.md"
@@ -22,16 +23,14 @@ def named_blocks() -> dict[str, str]:
     """Content of each file that the document shows, by its name."""
     text = DOCUMENT.read_text(encoding="utf-8")
     found = re.findall(r"`([\w.]+)`:\n\n```(?:python|yaml)\n(.*?)^```$", text, re.M | re.S)
-    assert len(found) == len(dict(found)) == 7
+    assert len(found) == len(dict(found)) == 4
     return dict(found)
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("repository")
-    shutil.copytree(ROOT / "focalcodec" / "hparams", root / "focalcodec" / "hparams")
-    folder = root / "recipes" / "VCTK"
-    (folder / "hparams").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("anywhere") / "VCTK"
+    assert main(["recipe", "copy", "LibriSpeech", str(folder)]) == 0
     for name, content in named_blocks().items():
         (folder / ("hparams" if name.endswith(".yaml") else "") / name).write_text(content)
     return folder
@@ -71,7 +70,7 @@ def test_it_trains_and_evaluates(recipe: Path, vctk: Path, tmp_path: Path) -> No
     small += ["--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"]
     small += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
     folder = tmp_path / "run"
-    yaml = "hparams/focalcodec_50hz.yaml"
+    yaml = "hparams/vctk_50hz.yaml"
     done = run(
         recipe, "train.py", yaml, f"--data_folder={vctk}", f"--output_folder={folder}", *small
     )
@@ -86,7 +85,7 @@ def test_it_trains_and_evaluates(recipe: Path, vctk: Path, tmp_path: Path) -> No
         recipe,
         *(
             "evaluate.py",
-            "hparams/resynthesis.yaml",
+            "hparams/vctk_resynthesis.yaml",
             f"--data_folder={vctk}",
             "--codecs=[original]",
         ),
@@ -109,7 +108,7 @@ def test_its_refusals_are_one_line(
     words = [option.format(vctk=vctk) for option in options]
     out = f"--output_folder={tmp_path}"
     encoder = "--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"
-    done = run(recipe, "train.py", "hparams/vocos_16khz.yaml", out, encoder, *words)
+    done = run(recipe, "train.py", "hparams/vctk_vocos.yaml", out, encoder, *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]

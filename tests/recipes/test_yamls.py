@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,31 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.training.config import load_config, read_tree, resolve_config
+from focalcodec.training.run.config import load_config, read_tree, resolve_config
 from focalcodec.vocos import Vocos
 from tests.unit.training import tiny
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "recipes").glob("*/hparams/*.yaml"))
-PARTS = [path for path in FILES if path.stem.startswith("data")]  # bases of the others
-YAMLS = [path for path in FILES if path not in PARTS]
+YAMLS = sorted((ROOT / "recipes").glob("*/hparams/**/*.yaml"))
+
+
+def recipe_of(path: Path) -> Path:
+    """The recipe's folder."""
+    return next(folder.parent for folder in path.parents if folder.name == "hparams")
 
 
 def script_of(path: Path) -> str:
     """The script of the command that a YAML opens with."""
-    command = rf"^#\s+python (\w+\.py) hparams/{re.escape(path.name)}\b"
+    name = re.escape(str(path.relative_to(recipe_of(path))))
+    command = rf"^#\s+python (\w+\.py) {name}(?!\S)"
     found = re.search(command, path.read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None, f"{path}: no command that runs it"
     return found[1]
 
 
-def bases_of(path: Path) -> set[str]:
-    """Names of all that a YAML is built on."""
-    bases = tiny.read_yaml(path).get("__base__", [])
-    paths = [path.parent / base for base in ([bases] if isinstance(bases, str) else bases)]
-    return {base.name for base in paths}.union(*map(bases_of, paths))
-
-
 EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
 # The demonstration codec's, in sizes of their own: test_demo_yamls.py
-DEMO = [path for path in YAMLS if "data_demo.yaml" in bases_of(path)]
+DEMO = [path for path in YAMLS if recipe_of(path).name == "Demo" and script_of(path) == "train.py"]
 TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in DEMO]
 FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
 PROBES = [path for path in TRAININGS if "probe" in read_tree(path)]
@@ -64,7 +62,7 @@ RATES = {"50hz": [1, 1, 1], "25hz": [2, 1, 1], "12_5hz": [2, 2, 1]}
 
 
 def name_of(path: Path) -> str:
-    return f"{path.parents[1].name}-{path.stem}"
+    return f"{recipe_of(path).name}-{path.stem}"
 
 
 def every(yamls: list[Path]) -> pytest.MarkDecorator:
@@ -73,8 +71,8 @@ def every(yamls: list[Path]) -> pytest.MarkDecorator:
 
 def run(script: str, yaml: Path, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, script, f"hparams/{yaml.name}", *options],
-        cwd=yaml.parents[1],
+        [sys.executable, script, str(yaml), *options],
+        cwd=recipe_of(yaml),
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
@@ -122,11 +120,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def encoder_of(tree: Any) -> str:
+    """A YAML's encoder and its arguments, as text."""
+    text = StringIO()
+    YAML().dump({"encoder": tree["encoder"]}, text)
+    return text.getvalue()
+
+
 def smaller(tree: Any, wavlm: Path) -> list[str]:
     """What makes a few steps of it fit a test."""
     options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0"]
     options += ["--sample_clips=0", "--feature_dim=16"]
-    if "encoder_source" in tree:
+    if "encoder_source" in encoder_of(tree):
         options += [f"--encoder_source={wavlm}"]
     if "code_dim" in tree:
         options += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
@@ -150,7 +155,7 @@ def test_trains_as_a_user_runs_it(yaml: Path, wavlm: Path, source: Path, tmp_pat
     assert len(log) == 1
     assert "nan" not in "".join(log)
     assert "| test" in done.stdout and "loss" in done.stdout
-    assert {"hyperparams.yaml", "log.txt", "results.json", yaml.name} <= {
+    assert {"hyperparams.yaml", "log.txt", "results.json", "brains.py", yaml.name} <= {
         path.name for path in folder.iterdir()
     }
     rows = json.loads((folder / "results.json").read_text()).keys()
@@ -244,26 +249,19 @@ def test_names_tell_the_rate(yaml: Path) -> None:
 
 @every(YAMLS)
 def test_header_and_length(yaml: Path) -> None:
-    lines = yaml.read_text().splitlines()
-    assert len(lines) < 80
-    assert (yaml.parents[1] / script_of(yaml)).is_file()
+    lines, tree = yaml.read_text().splitlines(), tiny.read_yaml(yaml)
+    assert len(lines) <= (45 if "__base__" in tree else 145)
+    assert (recipe_of(yaml) / script_of(yaml)).is_file()
     assert any(script_of(yaml) in line for line in lines[:10])
     # A generator's name is that of the corpus it makes.
-    assert tiny.read_yaml(yaml)["name"] == yaml.stem or script_of(yaml) == "generate.py"
-
-
-@every(PARTS)
-def test_part_is_a_base_of_others(yaml: Path) -> None:
-    assert "name" not in read_tree(yaml)
-    bases = [tiny.read_yaml(path).get("__base__", []) for path in yaml.parent.glob("*.yaml")]
-    assert any(yaml.name in ([base] if isinstance(base, str) else base) for base in bases)
+    assert tree["name"] == yaml.stem or script_of(yaml) == "generate.py"
 
 
 @every(FULL_SIZE)
 def test_each_has_a_mini(yaml: Path) -> None:
     mini = yaml.with_name(f"{yaml.stem}_mini.yaml")
     assert mini in TRAININGS
-    assert "encoder_source" not in resolve_config(mini)
+    assert "wavlm" not in encoder_of(read_tree(mini))
 
 
 def test_without_wavlm_the_error_names_the_way_out(
