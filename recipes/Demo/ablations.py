@@ -1,0 +1,244 @@
+"""Brains of what was tried for the demo codec and not kept; hparams/ablations/ has their YAMLs.
+
+`MelQuantizerBrain`: stage 1 with a mel loss through the frozen decoder. `SpeakerVocoderBrain`:
+stage 2 with a loss on the voice. `SpeakerBrain`: training of the speaker encoder for that loss.
+Figures are in docs/demo.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from brains import QuantizerBrain, VocoderBrain
+from speaker import load_speaker_loss
+from speechbrain import Stage
+from torch import Tensor, nn
+
+from focalcodec.data.dataset import AudioBatch
+from focalcodec.data.randomness import clip_generator
+from focalcodec.errors import UserError
+from focalcodec.probes.targets import Labels
+from focalcodec.training.brain import CodecBrain
+from focalcodec.training.distributed import process_count
+from focalcodec.training.loop import LOSS_KEY
+from focalcodec.training.run.start import Start
+from focalcodec.training.stages import Stage1Output, Stage2Output, check_crops, cut_crops
+
+VOICE_SECONDS = 1.0  # of a crop from which a speaker encoder can recognise a voice
+
+Embedding: TypeAlias = tuple[str, Tensor]
+"""Speaker and direction (D,) of a clip."""
+
+
+class MelQuantizerBrain(QuantizerBrain):
+    """Stage 1, where in training audible errors of qfeats count more.
+
+    loss = that of `QuantizerBrain` + mel_weight * mel distance of crops of what the frozen decoder
+    of `decoder_source` makes of qfeats.
+    """
+
+    needs_sig: ClassVar[bool] = True
+
+    def start_from(self, start: Start) -> None:
+        """Load the decoder; refuse a run without one, or crops longer than the shortest clip."""
+        super().start_from(start)
+        hparams = self.hparams
+        if self.decoder is None:
+            raise UserError(
+                f"mel_weight={hparams.mel_weight}: needs a decoder; name a stage-2 run or a codec"
+                " as decoder_source"
+            )
+        check_crops(self.encoder, hparams.min_seconds, hparams.mel_crop_frames, "mel_crop_frames")
+        self.mel_loss = hparams.mel_loss.to(self.device)
+
+    def compute_objectives(self, out: Stage1Output, batch: AudioBatch, stage: Stage) -> Tensor:
+        """Squared error of the feats, entropy of the codes; in training also the mel distance."""
+        errors = (out.qfeats.float() - out.targets.float()).square().mean(dim=-1)  # (B, N)
+        feature_loss = self.frame_mean("feature_loss", errors, out.frames)
+        entropy = self.code_entropy(out, batch, stage)
+        loss = self.total_loss(feature_loss, entropy.sample, entropy.codebook)
+        if stage == Stage.TRAIN:
+            loss = loss + self.hparams.mel_weight * self.mel_distance(out, batch)
+        return self.report_loss(loss, out, stage)
+
+    def mel_distance(self, out: Stage1Output, batch: AudioBatch) -> Tensor:
+        """Mean mel distance of one crop of each clip; gradients pass through the decoder."""
+        batch = self.perturb_speed(batch, Stage.TRAIN)  # the same speed as in compute_forward
+        length, hop = self.hparams.mel_crop_frames, self.encoder.hop
+        draw = (self.hparams.seed, self.epoch, self.step)
+        qfeats, sig = cut_crops(out.qfeats, out.frames, batch, length, hop, draw)
+        rec_sig, _ = self.decoder(qfeats)  # (B, mel_crop_frames * hop), (B,)
+        return self.mean("mel_loss", self.mel_loss(rec_sig.float(), sig))
+
+
+class SpeakerVocoderBrain(VocoderBrain):
+    """Stage 2 with a loss on the voice, a speaker encoder's: the output should keep it.
+
+    loss = that of `VocoderBrain` + speaker_weight * (1 - cosine of the embeddings of both crops).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hparams, rate, hop = self.hparams, self.encoder.sample_rate, self.encoder.hop
+        if hparams.crop_frames * hop < VOICE_SECONDS * rate:
+            raise UserError(
+                f"crop_frames={hparams.crop_frames}: too short to recognise a voice, as"
+                f" speaker_weight needs; give {math.ceil(VOICE_SECONDS * rate / hop)} or more"
+            )
+        if hparams.speaker_source is None:
+            raise UserError("speaker_source: null; name a run of ablations/speaker_encoder.yaml")
+        speaker_loss = load_speaker_loss(hparams.speaker_source)
+        if speaker_loss.sample_rate != rate:
+            raise UserError(
+                f"speaker_source={hparams.speaker_source}: takes {speaker_loss.sample_rate} Hz, the"
+                f" encoder {rate}; name one for that rate"
+            )
+        self.speaker_loss = speaker_loss.to(self.device)
+
+    def compute_objectives(self, out: Stage2Output, batch: AudioBatch, stage: Stage) -> Tensor:
+        """As `VocoderBrain`; in validation and test also the distance of the voices of clips."""
+        loss = super().compute_objectives(out, batch, stage)
+        if stage != Stage.TRAIN:
+            self.mean("speaker_loss", self.speaker_loss(out.rec_sig, out.sig, out.lengths))
+        return loss
+
+    def reconstruction_loss(self, out: Stage2Output) -> Tensor:
+        """Mel distance and distance of the voices, of crops."""
+        loss = super().reconstruction_loss(out)
+        with self.training_ctx:
+            distances = self.speaker_loss(out.rec_sig, out.sig)  # (B,)
+        return loss + self.hparams.speaker_weight * self.mean("speaker_loss", distances)
+
+
+class SpeakerBrain(CodecBrain):
+    """Trains the speaker encoder to separate the speakers of the training set.
+
+    loss = cross entropy over the training speakers, of a random crop of each clip. Logits are
+    `scale` x the cosine of embedding and speaker, for the right speaker `scale` x (cosine -
+    `margin`), because embeddings are later compared by their cosines (Wang et al., "Additive
+    margin softmax", arXiv 1801.05599). Copies of a clip with another `spk_id` count as other
+    speakers.
+
+    Speakers of the validation set need not be in the training set. The validation loss is the mean
+    cosine of pairs of clips by two speakers minus that of pairs by one, over the whole set; about
+    -1 is best. Where a set has no such pairs the mean is 0.
+
+    Of the run's `encoder` only the sample rate is used. The modules are `speaker`, which
+    `load_speaker_loss` reads, and `classifier`, from D to at least as many as there are speakers.
+    """
+
+    trained: ClassVar[dict[str, tuple[str, ...]]] = {"speaker": ("speaker", "classifier")}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.labels: Labels | None = None
+        self.embeddings: list[Embedding] = []
+        rates = self.encoder.sample_rate, self.modules.speaker.sample_rate
+        if rates[0] != rates[1]:
+            raise UserError(
+                f"speaker: takes {rates[1]} Hz, the encoder {rates[0]}; make them equal"
+            )
+
+    def fit(self, epoch_counter: Any, train_set: Any, *args: Any, **kwargs: Any) -> None:
+        """Number the speakers, then train."""
+        self.labels = Labels.of(train_set.dataset.rows, "spk_id")
+        outputs = self.modules.classifier.out_features
+        if len(self.labels) > outputs:
+            raise UserError(
+                f"max_speakers={outputs}: the training set has {len(self.labels)}; give as many or"
+                " more"
+            )
+        super().fit(epoch_counter, train_set, *args, **kwargs)
+
+    def crops(self, batch: AudioBatch) -> tuple[Tensor, Tensor]:
+        """Crops (B, samples) of `crop_seconds`, shorter clips whole, and their lengths (B,)."""
+        samples = round(self.hparams.crop_seconds * self.encoder.sample_rate)
+        lengths = batch.lengths.clamp(max=samples)
+        sig = batch.sig.new_zeros(len(batch), int(lengths.max()))
+        for item, clip_id in enumerate(batch.id):
+            generator = clip_generator(self.hparams.seed, self.epoch, f"{clip_id}:{self.step}")
+            length = int(lengths[item])
+            span = int(batch.lengths[item]) - length + 1
+            start = int(torch.randint(span, (), generator=generator))
+            sig[item, :length] = batch.sig[item, start : start + length]
+        return sig, lengths
+
+    def compute_forward(self, batch: AudioBatch, stage: Stage) -> Tensor:
+        """Embeddings (B, D), of crops in training, else of whole clips."""
+        clips = self.crops(batch) if stage == Stage.TRAIN else (batch.sig, batch.lengths)
+        return self.modules.speaker(*clips)
+
+    def compute_objectives(self, out: Tensor, batch: AudioBatch, stage: Stage) -> Tensor:
+        """Cross entropy in nats; in validation and test the embeddings are kept."""
+        if stage != Stage.TRAIN:
+            directions = F.normalize(out.float(), dim=1).cpu()
+            self.embeddings += zip(batch.spk_id, directions, strict=True)
+            return out.new_zeros(())
+        assert self.labels is not None, "set by fit"
+        rows = [{"ID": i, "spk_id": s} for i, s in zip(batch.id, batch.spk_id, strict=True)]
+        targets = torch.tensor([self.labels.number(row) for row in rows], device=out.device)
+        speakers: nn.Linear = self.modules.classifier
+        # The classifier has more outputs than there are speakers: use the first ones.
+        weights = F.normalize(speakers.weight[: len(self.labels)].float(), dim=1)
+        with torch.autocast(out.device.type, enabled=False):
+            cosines = F.normalize(out.float(), dim=1) @ weights.T
+        margin = self.hparams.margin * F.one_hot(targets, len(self.labels))
+        logits = self.hparams.scale * (cosines - margin)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        wrong = 100.0 * (cosines.detach().argmax(dim=1) != targets).float()
+        self.mean("error_rate", wrong)
+        return self.mean(LOSS_KEY, losses)
+
+    def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
+        """Drop the embeddings of the last set."""
+        super().on_stage_start(stage, epoch)
+        self.embeddings = []
+
+    def on_stage_end(self, stage: Stage, stage_loss: float, epoch: int | None) -> None:
+        """Gather the embeddings of the other processes."""
+        if stage != Stage.TRAIN and process_count() > 1:
+            shares: list[Any] = [None] * process_count()
+            dist.all_gather_object(shares, self.embeddings)
+            self.embeddings = [clip for share in shares for clip in share]
+        super().on_stage_end(stage, stage_loss, epoch)
+
+    def stage_stats(self, stage: Stage, group: str = "") -> dict[str, float]:
+        """Averages; after validation and test also the cosines of pairs of clips."""
+        stats = super().stage_stats(stage, group)
+        return stats if stage == Stage.TRAIN else stats | pair_figures(self.embeddings)
+
+
+def pair_figures(embeddings: list[Embedding]) -> dict[str, float]:
+    """Mean cosines of all pairs of clips by one speaker and by two, and their difference.
+
+    Parameters
+    ----------
+    embeddings : list of (str, Tensor)
+        Speaker and direction (D,) of each clip.
+
+    Returns
+    -------
+    dict
+        `same_cosine`, `other_cosine` (each 0 without such pairs), and `loss`: other minus same.
+
+    Example
+    -------
+    >>> a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    >>> pair_figures([("ann", a), ("ann", a), ("bob", b)])
+    {'same_cosine': 1.0, 'other_cosine': 0.0, 'loss': -1.0}
+    """
+    if not embeddings:
+        return {}
+    directions = torch.stack([direction for _, direction in embeddings])
+    numbers = {speaker: number for number, speaker in enumerate(sorted({s for s, _ in embeddings}))}
+    speakers = torch.tensor([numbers[speaker] for speaker, _ in embeddings])
+    cosines = directions @ directions.T
+    alike = speakers[:, None] == speakers
+    pairs = torch.ones_like(alike).triu(diagonal=1)
+    found = {"same_cosine": cosines[alike & pairs], "other_cosine": cosines[~alike & pairs]}
+    stats = {name: float(values.mean()) if len(values) else 0.0 for name, values in found.items()}
+    return {**stats, LOSS_KEY: stats["other_cosine"] - stats["same_cosine"]}

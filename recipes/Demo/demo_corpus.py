@@ -1,0 +1,125 @@
+"""Make a corpus like the one that the demo codec was trained on; the YAML says how much.
+
+python demo_corpus.py hparams/demo_corpus.yaml --output_folder /data/demo \
+    --asterisk_folder /data/asterisk --kokoro_voices /data/package/voices \
+    --sentences /usr/share/wordnet --jobs 8
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from demo_prompts import VOICES, find_prompts, read_prompt
+from demo_synthetic import Kokoro, read_voices
+from demo_texts import read_sentences
+from demo_tree import Maker, write_clips, write_speakers
+
+from focalcodec.compat import ensure_torchaudio
+from focalcodec.errors import UserError
+from focalcodec.training.run import script
+from focalcodec.training.run.config import load_config
+from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
+
+ensure_torchaudio()
+import speechbrain as sb  # noqa: E402
+
+SEXES = {"f": "F", "m": "M"}  # by the second letter of a voice
+
+
+def make_corpus(argv: Sequence[str]) -> None:
+    """Write what is missing; the same command resumes.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Command line: the YAML, then `--key value` for its knobs.
+
+    Raises
+    ------
+    UserError
+        What the user can correct: a knob, the packages.
+    """
+    file, _, overrides = sb.parse_arguments(list(argv))
+    hparams = load_config(file, overrides)
+    refuse_dead_keys(file, keys_read_by(sys.modules[__name__]), overrides)
+    root = Path(hparams["output_folder"]).expanduser()
+    if not hparams["asterisk_folder"] and not hparams["kokoro_voices"]:
+        raise UserError("asterisk_folder, kokoro_voices: both null; name one of them")
+    how = {
+        "suffix": hparams["suffix"],
+        "jobs": hparams["jobs"],
+        "max_broken_share": hparams["max_broken_share"],
+    }
+    if hparams["asterisk_folder"]:
+        write_real(root, hparams["asterisk_folder"], hparams["min_seconds"], how)
+    if hparams["kokoro_voices"]:
+        write_synthetic(root, hparams, how)
+    print(f"{root}: ready; train with --data_folder {root}", flush=True)
+
+
+def write_real(root: Path, folder: str, min_seconds: float, how: Mapping[str, Any]) -> None:
+    """Write the real speakers' splits.
+
+    Parameters
+    ----------
+    root : Path
+        Of the corpus.
+    folder : str
+        See `find_prompts`.
+    min_seconds : float
+        Shorter prompts are left out.
+    how : mapping
+        Further arguments of `write_clips`.
+    """
+    clips = find_prompts(folder, min_seconds)
+    write_clips(root, clips=clips, new_maker=_prompt_reader, **how)
+    there = {clip.speaker for clip in clips}
+    names = {v.speaker: (v.sex, v.name) for v in VOICES if v.speaker in there}
+    write_speakers(root, names)
+
+
+def _prompt_reader() -> Maker:
+    return read_prompt
+
+
+def write_synthetic(
+    root: Path,
+    hparams: Mapping[str, Any],
+    how: Mapping[str, Any],
+    synthesiser: Callable[[Mapping[str, Any]], Maker] = Kokoro,
+) -> None:
+    """Write the synthetic speakers' splits.
+
+    Parameters
+    ----------
+    root : Path
+        Of the corpus.
+    hparams : mapping
+        `kokoro_voices`, `sentences` and `cast`.
+    how : mapping
+        Further arguments of `write_clips`.
+    synthesiser : callable
+        Voices -> maker of clips.
+    """
+    if not hparams["sentences"]:
+        raise UserError("sentences: null; name WordNet's folder or a file with a sentence a line")
+    voices, cast = read_voices(hparams["kokoro_voices"]), hparams["cast"]
+    clips = cast.clips(list(voices), read_sentences(hparams["sentences"]))
+    write_clips(root, clips=clips, new_maker=partial(synthesiser, voices), **how)
+    names = {}
+    for speaker, blend in cast.speakers(list(voices)).items():
+        sexes = {SEXES.get(name[1:2], "X") for name, _ in blend}
+        label = " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in blend)
+        names[speaker] = (
+            sexes.pop() if len(sexes) == 1 else "X",
+            f"synthetic, Kokoro {label}",
+        )
+    write_speakers(root, names)
+
+
+if __name__ == "__main__":
+    script(make_corpus)

@@ -1,0 +1,75 @@
+"""Fit the mix of several layers of Whisper base to speech, for `distill_encoder.yaml`.
+
+    python fit_mix.py CORPUS/train-synthetic CORPUS/train-real --to whisper_base_mix.safetensors
+
+Clips are drawn evenly from the folders. The mix that the demo codec was distilled from is in the
+package, focalcodec/models/whisper_base_mix.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from focalcodec.data.clips import read_clip
+from focalcodec.data.corpus import walk_files
+from focalcodec.encoders.whisper_packages import whisper_base
+from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
+from focalcodec.training.run import script
+
+AUDIO = (".flac", ".ogg", ".wav")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Fit and write.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Command line.
+
+    Raises
+    ------
+    UserError
+        A folder without audio, or layers that Whisper base does not have.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of audio")
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="safetensors")
+    parser.add_argument("--layers", nargs="+", type=int, default=[0, 6])
+    parser.add_argument("--components", type=int, default=256)
+    parser.add_argument("--clips", type=int, default=300, help="of each folder, at most")
+    parser.add_argument("--seed", type=int, default=1986)
+    args = parser.parse_args(argv)
+    encoder = whisper_base(args.layers, args.components)
+    assert encoder.mix is not None, "of a list of layers"
+    paths = [path for folder in args.folders for path in draw(folder, args.clips, args.seed)]
+    limit = int(encoder.sample_rate * (encoder.max_seconds or 0))
+    encoder.fit_mix(
+        read_clip(str(path), encoder.sample_rate)[:limit] for path in tqdm(paths, unit="clip")
+    )
+    with atomic_path(args.to) as temporary:
+        layers = " ".join(str(layer) for layer in args.layers)
+        save_file(encoder.mix.state_dict(), temporary, {"layers": layers})
+        # safetensors makes files that only their owner can read
+        temporary.chmod(0o644)
+    print(f"{args.to}: layers {args.layers} of Whisper base in {args.components} components")
+
+
+def draw(folder: Path, clips: int, seed: int) -> list[Path]:
+    """Some clips of a folder, the same for the same seed."""
+    found = [file.path for file in walk_files(folder, ".") if file.path.endswith(AUDIO)]
+    if not found:
+        raise UserError(f"{folder}: no audio ({', '.join(AUDIO)}) there; check the path")
+    chosen = np.random.default_rng(seed).permutation(len(found))[:clips]
+    return [folder / found[i] for i in sorted(chosen)]
+
+
+if __name__ == "__main__":
+    script(main)
