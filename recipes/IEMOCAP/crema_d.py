@@ -28,18 +28,12 @@ SENTENCES = {
     "TSI": "The surface is slick",
     "WSI": "We'll stop in a couple of minutes",
 }
-# XX: no level was asked for; one clip of the corpus has X alone.
+# XX: no level; one clip of the corpus has a single X.
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)")
 
 
 def crema_d_source(root: Path) -> SetSource:
-    """Where the clips are.
-
-    Raises
-    ------
-    UserError
-        No folder of audio.
-    """
+    """Folder of the clips; UserError where it is missing."""
     if not (root / FOLDER).is_dir():
         raise UserError(f"data_folder {root}: no folder {FOLDER}; name the root of CREMA-D")
     genders = _genders(root / DEMOGRAPHICS)
@@ -47,19 +41,19 @@ def crema_d_source(root: Path) -> SetSource:
 
 
 def find_clips(data_root: Path, files: Sequence[FoundFile]) -> list[FoundClip]:
-    """Clips in one of the four emotions; those of another name count as broken.
+    """Clips in one of the four emotions; files with names of another form are broken.
 
     Parameters
     ----------
     data_root : Path
         Root of the corpus.
     files : sequence of FoundFile
-        Of its folder of audio.
+        Content of its folder of audio.
 
     Returns
     -------
     list of FoundClip
-        `gender` is "" where `VideoDemographics.csv` does not tell it.
+        `gender` is "" where `VideoDemographics.csv` lacks it.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Manifests of emotional speech: IEMOCAP, CREMA-D, RAVDESS, or toy classes without a data folder.
+"""Manifests of emotional speech: IEMOCAP, CREMA-D, RAVDESS; without a data folder, toy classes.
 
 All have the columns `emotion` and `gender`; emotions are angry, happy, neutral and sad.
 """
@@ -31,33 +31,34 @@ def prepare_iemocap(
     skip_prep: bool = False,
     max_broken_share: float = 0.05,
 ) -> None:
-    """Make `train.csv`, `valid.csv` and `test.csv`; of the toy classes `test-toy.csv`.
+    """Write `train.csv`, `valid.csv` and `test.csv`; with toy classes `test-toy.csv`.
 
-    Does nothing for a set that was made from the same files with the same options. The data
-    folder is only read.
+    A set that was made from the same files with the same options is kept. The data folder is only
+    read.
 
     Parameters
     ----------
     data_folder : str or path, optional
-        Root of the corpus. None: toy classes, made of the embedded corpus below `save_folder`.
+        Root of the corpus. None: toy classes, made from the embedded corpus.
     save_folder : str or path
-        Where manifests go.
+        Folder for the manifests, and for the clips of the toy classes.
     corpus : {"iemocap", "crema-d", "ravdess"}
-        Which it is. IEMOCAP has its split: sessions 1 to 4 for training, the actress of session 5
-        for validation, its actor for the test.
+        IEMOCAP has a split of its own: sessions 1 to 4 for training, the actress of session 5 for
+        validation, its actor for the test.
     valid_share, test_share : float
-        Of the seconds of CREMA-D and RAVDESS, by actor.
+        Shares of the seconds of CREMA-D and RAVDESS; no actor is in two sets.
     split_seed : int
-        Of the actors' order; not the run's, so that all runs have the same sets.
+        Seed of the actors' order. It is not the run's, so that all runs have the same sets.
     skip_prep : bool
-        Return at once: the manifests are there.
+        Do nothing: the manifests exist.
     max_broken_share : float
-        More broken clips than this share of a set stop the preparation.
+        A set with a larger share of broken clips stops the preparation.
 
     Raises
     ------
     UserError
-        A missing folder, another corpus, no clips, an ID twice, or too many broken clips.
+        A folder is missing, the corpus is another one, there are no clips, two clips have one ID,
+        or too many clips are broken.
     """
     if skip_prep:
         return

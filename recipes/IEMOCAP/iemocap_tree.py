@@ -19,7 +19,7 @@ from focalcodec.errors import UserError
 
 # Excitement counts as happiness: the four classes have 5531 clips, of 10039.
 EMOTIONS = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
-OTHERS = ("fru", "fea", "sur", "dis", "oth", "xxx")  # xxx: those who judged did not agree
+OTHERS = ("fru", "fea", "sur", "dis", "oth", "xxx")  # xxx: the raters did not agree
 GENDERS = {"F": "female", "M": "male"}
 AUDIO, LABELS, TEXTS = "sentences/wav", "dialog/EmoEvaluation", "dialog/transcriptions"
 
@@ -31,26 +31,13 @@ _logger = logging.getLogger(__name__)
 
 
 def iemocap_sets(root: Path) -> dict[str, SetSource]:
-    """Where the clips of each set are.
+    """Folders of "train", "valid" and "test" in a root that has Session1 to Session5.
 
-    Parameters
-    ----------
-    root : Path
-        Holds Session1 to Session5.
-
-    Returns
-    -------
-    dict of str to SetSource
-        "train", "valid" and "test".
-
-    Raises
-    ------
-    UserError
-        A folder that is not there.
+    UserError where a folder is missing.
     """
-    wanted = {"train": (range(1, 5), "FM"), "valid": ([5], "F"), "test": ([5], "M")}
+    sessions_of = {"train": (range(1, 5), "FM"), "valid": ([5], "F"), "test": ([5], "M")}
     sets = {}
-    for name, (sessions, genders) in wanted.items():
+    for name, (sessions, genders) in sessions_of.items():
         folders = []
         for part in (AUDIO, LABELS, TEXTS):
             folders += [f"Session{number}/{part}" for number in sessions]
@@ -69,20 +56,20 @@ def find_clips(data_root: Path, files: Sequence[FoundFile], genders: str) -> lis
     files : sequence of FoundFile
         Audio, labels and transcripts of some sessions.
     genders : str
-        Of those who speak: "F", "M" or both.
+        Speakers: "F", "M" or both.
 
     Returns
     -------
     list of FoundClip
-        As they are labelled; a clip without audio, audio without a file of labels, a label that
-        is none and a clip that is labelled twice count as broken.
+        With the label as column `emotion`. Broken are a clip without audio, audio without a file
+        of labels, an unknown label, and the second label of a clip.
     """
     paths = [PurePosixPath(file.path) for file in files]
-    # Below the folder of labels are others, with what each judge said.
+    # The folder of labels has subfolders with the labels of each rater.
     labels = [path for path in paths if str(path.parent).endswith(LABELS)]
     texts = [path for path in paths if str(path.parent).endswith(TEXTS)]
     audio = {path.stem: path for path in paths if f"/{AUDIO}/" in f"/{path}" and _is_wav(path)}
-    told = {(path.parts[0], path.stem) for path in labels if path.suffix == ".txt"}
+    labelled = {(path.parts[0], path.stem) for path in labels if path.suffix == ".txt"}
     words = dict(_texts(data_root, texts))
     clips: list[FoundClip] = []
     left_out: Counter[str] = Counter()
@@ -102,12 +89,12 @@ def find_clips(data_root: Path, files: Sequence[FoundFile], genders: str) -> lis
                 clips.append(_clip(name, str(audio[name]), EMOTIONS[label], words))
     for name, path in sorted(audio.items()):
         session, dialog = path.parts[0], path.parent.name
-        if (session, dialog) not in told and _speaks(name, genders):
+        if (session, dialog) not in labelled and _speaks(name, genders):
             missing = data_root / session / LABELS / f"{dialog}.txt"
-            clips.append(FoundClip(name, str(path), problem=f"{missing}: not there; copy it again"))
+            clips.append(FoundClip(name, str(path), problem=f"{missing}: missing; copy it again"))
     if left_out:
         counts = ", ".join(f"{label} {count}" for label, count in sorted(left_out.items()))
-        _logger.info("%s: left out, in other emotions: %s", data_root, counts)
+        _logger.info("%s: left out, because of other emotions: %s", data_root, counts)
     return clips
 
 
@@ -121,15 +108,15 @@ def _problem(
     place: str, name: str, label: str, seen: dict[str, str], audio: dict[str, PurePosixPath]
 ) -> str:
     if label not in EMOTIONS:
-        return f"{place}: label {label!r} is none of {', '.join([*EMOTIONS, *OTHERS])}"
+        return f"{place}: label {label!r} is not one of {', '.join([*EMOTIONS, *OTHERS])}"
     if name in seen:
-        return f"{place}: {name} was labelled before, {seen[name]}"
+        return f"{place}: {name} has a label already, at {seen[name]}"
     return "" if name in audio else f"{place}: no {AUDIO}/.../{name}.wav; copy it again"
 
 
 def _labels(data_root: Path, path: PurePosixPath) -> Iterator[tuple[str, str, str]]:
-    """Place, clip and label of each line that has one."""
-    # Comments of judges may be anything; what is read is ASCII.
+    """Place, clip and label of each line with a label."""
+    # Raters' comments may have any bytes; the lines that are read are ASCII.
     text = _read(data_root / path)
     for number, line in enumerate(text.splitlines(), start=1):
         found = _LABEL.match(line)
@@ -159,7 +146,7 @@ def _read(path: Path) -> str:
 
 
 def _gender(name: str) -> str:
-    """Of who speaks, not of who wears the markers: Ses01F_impro01_M000 is a man's."""
+    """Gender of the speaker, not of the actor with motion capture: Ses01F_impro01_M000 is a man."""
     return name.rpartition("_")[2][:1]
 
 
@@ -176,7 +163,7 @@ def _check_folders(root: Path, folders: Sequence[str]) -> None:
         if not (root / folder).is_dir():
             nested = next((x for x in sorted(root.glob("*")) if (x / "Session1").is_dir()), None)
             there = ", ".join(sorted(x.name for x in root.iterdir() if x.is_dir())) or "none"
-            hint = f"did you mean {nested}?" if nested else f"folders that are there: {there}"
+            hint = f"did you mean {nested}?" if nested else f"its folders: {there}"
             raise UserError(
                 f"data_folder {root}: no folder {folder}; IEMOCAP has Session1 to Session5; {hint}"
             )

@@ -1,6 +1,6 @@
 """Clips of RAVDESS with their emotions: Actor_01/03-01-05-01-01-01-01.wav.
 
-The numbers: modality, vocal channel, emotion, intensity, statement, repetition, actor.
+The numbers mean: modality, vocal channel, emotion, intensity, statement, repetition, actor.
 """
 
 from __future__ import annotations
@@ -19,32 +19,26 @@ _NAME = re.compile(r"(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
 
 
 def ravdess_source(root: Path) -> SetSource:
-    """Where the clips are.
-
-    Raises
-    ------
-    UserError
-        No folder of an actor.
-    """
+    """Folder of the clips; UserError where no actor has a folder."""
     if not any(path.is_dir() for path in root.rglob("Actor_*")):
         raise UserError(f"data_folder {root}: no folder Actor_01; name the root of RAVDESS")
     return SetSource([""], find_clips, {"corpus": "ravdess"})
 
 
 def find_clips(data_root: Path, files: Sequence[FoundFile]) -> list[FoundClip]:
-    """Spoken clips in one of the four emotions; those of another name count as broken.
+    """Spoken clips in one of the four emotions; files with names of another form are broken.
 
     Parameters
     ----------
     data_root : Path
         Root of the corpus.
     files : sequence of FoundFile
-        Of its actors, in any folder below; song is left out.
+        In any folder below the root; song is left out.
 
     Returns
     -------
     list of FoundClip
-        Actors of odd numbers are men.
+        With `gender`: actors with odd numbers are men.
 
     Example
     -------

@@ -1,8 +1,8 @@
-"""Toy classes in place of emotions, so that the recipe runs without a corpus.
+"""Toy classes instead of emotions, so that the recipe runs without a corpus.
 
-They are NOT emotions: each clip of the embedded corpus (synthetic voices) is there four times,
-higher, lower, faster and slower, and a probe is to tell which. All four went through the same
-phase vocoder, so neither words nor voices nor its traces tell the class.
+They are NOT emotions: each clip of the embedded corpus (synthetic voices) has four copies, higher,
+lower, faster and slower, and a probe predicts which of these it is. All four come from the same
+phase vocoder, so a probe can't find the class by words, voices or artefacts of the vocoder.
 """
 
 from __future__ import annotations
@@ -45,21 +45,13 @@ CLASSES = {
 
 
 def toy_sets(save_folder: str | Path) -> tuple[Path, dict[str, SetSource]]:
-    """Write the clips that are not there yet.
+    """Write the clips that are missing, in `save_folder`: `<set>/<class>/<clip>.flac`.
 
-    Parameters
-    ----------
-    save_folder : str or path
-        They go below it: `<set>/<class>/<clip>.flac`.
-
-    Returns
-    -------
-    (Path, dict of str to SetSource)
-        Data root, and "train", "valid" and "test-toy".
+    Returns the data root, and the folders of "train", "valid" and "test-toy".
     """
     names = ", ".join(CLASSES)
     print(
-        f"no --data_folder: the embedded mini corpus is used, made into TOY CLASSES, {names};"
+        f"no --data_folder: the embedded mini corpus is used, changed into TOY CLASSES, {names};"
         " they are not emotions",
         flush=True,
     )

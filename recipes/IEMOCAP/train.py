@@ -1,13 +1,43 @@
-"""Train probes of emotion on IEMOCAP, CREMA-D or RAVDESS; the YAML says which.
+"""Train on IEMOCAP, CREMA-D or RAVDESS: a probe of the emotion in a codec's tokens.
 
 python train.py hparams/emotion.yaml --data_folder /data/IEMOCAP_full_release
 python train.py hparams/emotion.yaml --data_folder /data/CREMA-D --corpus crema-d
-python train.py hparams/emotion_mini.yaml
+python train.py hparams/emotion_mini.yaml                                    # toy classes
 """
 
 from __future__ import annotations
 
-from focalcodec.training.experiment import run_script, train
+from focalcodec.training import run
+
+
+def main(argv: list[str]) -> None:
+    """Train and test once: from the command line to the closing table."""
+    # The YAML, with the values of the command line; unknown keys and keys without use are refused.
+    hparams, run_opts = run.load_hparams(argv)
+
+    # The run's folder: it holds all that the run leaves, and an interrupted run resumes in it.
+    with run.open_folder(hparams, run_opts) as folder:
+        # The frozen encoder (of a probe: the frozen codec), and the weights of `init_from`.
+        start = run.load_start(hparams, run_opts)
+
+        # Manifests of the corpus, by the YAML's `prepare`: rows of train, valid and the test sets.
+        sets = run.prepare_sets(hparams, folder)
+
+        # Padded batches: of sig and feats for the two stages, of toks for a probe.
+        loaders = hparams["loaders"](hparams, start.encoder, sets, folder)
+
+        # The forward pass and the losses: brains.py.
+        brain = hparams["brain"](start.encoder, loaders, folder, hparams, run_opts)
+        brain.start_from(start)
+        brain.fit(hparams["epoch_counter"], loaders.train, loaders.valid)
+
+        # The best checkpoint on every test set; after fine-tuning, also the weights before it.
+        results = brain.test(loaders.tests)
+        results |= brain.test_start(start, loaders.tests)
+        folder.write_results(results)
+        if not brain.debug:
+            folder.write_codec(start)
+
 
 if __name__ == "__main__":
-    run_script(train)
+    run.script(main)

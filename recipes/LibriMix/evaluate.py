@@ -1,4 +1,4 @@
-"""Evaluate codecs on noisy speech: what they make of it beside the clean speech.
+"""Evaluate codecs on noisy speech: their output is compared with the clean speech.
 
 python evaluate.py hparams/denoising.yaml --data_folder /data/LibriMix --codecs "[my_codec]"
 python evaluate.py hparams/denoising_mini.yaml
@@ -7,8 +7,8 @@ torchrun --nproc_per_node 4 evaluate.py hparams/denoising.yaml --data_folder /da
 
 from __future__ import annotations
 
-from focalcodec.training.evaluation import evaluate_recipe
-from focalcodec.training.experiment import run_script
+from focalcodec.training.run import script
+from focalcodec.training.run.evaluation import evaluate_recipe
 
 if __name__ == "__main__":
-    run_script(evaluate_recipe)
+    script(evaluate_recipe)

@@ -1,4 +1,4 @@
-"""Write mixtures in LibriMix's tree, of LibriSpeech and a folder of noise; the YAML says which.
+"""Write mixtures of LibriSpeech and noise, in LibriMix's tree; the YAML names speech and noise.
 
 python generate.py hparams/generate.yaml --data_folder /data/LibriSpeech \
     --noise_folder /data/wham_noise --num_speakers 2 --output_folder /data/LibriMix
@@ -7,35 +7,28 @@ python generate.py hparams/generate_mini.yaml
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from focalcodec.compat import ensure_torchaudio
-from focalcodec.training.config import load_config, refuse_dead_keys
-from focalcodec.training.experiment import run_script
+from focalcodec.training.run import script
+from focalcodec.training.run.config import load_config
+from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 
 ensure_torchaudio()
 import speechbrain as sb  # noqa: E402
 
-READ_KEYS = frozenset({"data_folder", "output_folder", "prepare", "max_broken_share"})
-
 
 def generate(argv: Sequence[str]) -> None:
-    """Write what is not there yet; the same command goes on where it stopped.
+    """Write the mixtures that are missing: an interrupted command resumes when it is repeated.
 
-    Parameters
-    ----------
-    argv : sequence of str
-        Command line: the YAML, then `--key value` for its knobs.
-
-    Raises
-    ------
-    UserError
-        What the user can put right: a knob, the speech, the noise.
+    `argv` is the YAML, then `--key value` for its keys. UserError where a key, the speech or the
+    noise is wrong.
     """
     file, _, overrides = sb.parse_arguments(list(argv))
     hparams = load_config(file, overrides)
-    refuse_dead_keys(file, READ_KEYS)
+    refuse_dead_keys(file, keys_read_by(sys.modules[__name__]), overrides)
     out = Path(hparams["output_folder"])
     hparams["prepare"](
         data_folder=hparams["data_folder"],
@@ -46,4 +39,4 @@ def generate(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_script(generate)
+    script(generate)

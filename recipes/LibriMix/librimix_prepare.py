@@ -1,4 +1,4 @@
-"""Manifests of noisy and overlapped speech: of LibriMix, or of LibriSpeech that is to be mixed.
+"""Manifests of noisy and overlapped speech: of LibriMix, or of LibriSpeech, which is mixed later.
 
 Libri<N>Mix/wav16k/<mode>/<split>/{s1,s2,...,noise,mix_clean,mix_single,mix_both}/<id>.wav
 """
@@ -31,8 +31,8 @@ from focalcodec.errors import UserError
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is heard and aimed at; names are those of LibriMix's folders."""
+class Pairing:
+    """Which mixture is the input and which signal the target, named as LibriMix's folders."""
 
     num_speakers: int
     mixture: str
@@ -71,66 +71,67 @@ def prepare_librimix(
     skip_prep: bool = False,
     max_broken_share: float = 0.05,
 ) -> None:
-    """Make `train.csv`, `valid.csv`, `test.csv` and one `<name>.csv` for each extra set.
+    """Write `train.csv`, `valid.csv`, `test.csv` and one `<name>.csv` for each extra set.
 
-    Of LibriMix a row is a mixture: `wav` is the target, `noisy` the mixture; s1, s2, ... and noise
-    are columns where they are there. Of LibriSpeech it is a clean clip, to be mixed on the fly.
+    With LibriMix, a row is a mixture: `wav` is the target, `noisy` the mixture; s1, s2, ... and
+    noise are columns where the corpus has them. With LibriSpeech, a row is a clean clip, which is
+    mixed on the fly.
 
     Parameters
     ----------
     data_folder : str or path, optional
-        LibriMix: `Libri<N>Mix` or the folder above it; or LibriSpeech. None: the embedded corpus.
+        `Libri<N>Mix` or the folder above it, or LibriSpeech. None: the embedded mini corpus.
     save_folder : str or path
-        Where manifests go.
+        Folder for the manifests.
     num_speakers, mixture, target, mode
         See `focalcodec.data.mixtures.mixture_and_target` and `MixtureMaker`.
     tr_splits, dev_splits, te_splits, extra_sets
-        Splits of each set by LibriSpeech's names: LibriMix's are those without "-clean".
+        Splits of each set, named as in LibriSpeech; LibriMix's names lack "-clean".
     librispeech_folder : str or path, optional
-        LibriSpeech, for the transcripts of LibriMix.
+        Root of LibriSpeech: transcripts of LibriMix's clips.
     to_disk : ToDisk, optional
-        Write mixtures of LibriSpeech at once, and make manifests of those.
+        Write mixtures of LibriSpeech first; the manifests then list these.
     skip_prep, max_broken_share
         See `prepare_sets` and `PrepareOptions`.
 
     Raises
     ------
     UserError
-        A missing folder, an ID twice, or too many broken clips: a mixture without its sources or
-        the other way round, sources that are not as long as their mixture, no audio.
+        A folder is missing, two clips have one ID, or too many clips are broken: signals of a
+        mixture are missing, differ in length, or can't be read.
     """
     if skip_prep:
         return
     check_mode(mode)
-    wanted = Wanted(num_speakers, *mixture_and_target(num_speakers, mixture, target), mode)
+    pairing = Pairing(num_speakers, *mixture_and_target(num_speakers, mixture, target), mode)
     sets = named_sets(tr_splits, dev_splits, te_splits, extra_sets)
     save, options = Path(save_folder), PrepareOptions(max_broken_share=max_broken_share)
     tree = None if data_folder is None else librimix_root(data_folder, num_speakers)
     if tree is None:
-        _prepare_clean(data_folder, save, sets, wanted, to_disk, options)
+        _prepare_clean(data_folder, save, sets, pairing, to_disk, options)
         return
     if to_disk is not None and to_disk.folder is not None:
-        raise UserError(f"data_folder {tree}: is LibriMix already; give LibriSpeech, to mix it")
+        raise UserError(f"data_folder {tree}: already is LibriMix; give the root of LibriSpeech")
     words = {} if librispeech_folder is None else _transcripts(librispeech_folder, sets)
     sets = {name: [split_name(split) for split in splits] for name, splits in sets.items()}
-    prepare_sets(tree, save, mixture_sets(tree, sets, wanted, words), options)
+    prepare_sets(tree, save, mixture_sets(tree, sets, pairing, words), options)
 
 
 def _prepare_clean(
     data_folder: str | Path | None,
     save: Path,
     sets: Mapping[str, Sequence[str]],
-    wanted: Wanted,
+    pairing: Pairing,
     to_disk: ToDisk | None,
     options: PrepareOptions,
 ) -> None:
-    """Manifests of LibriSpeech, or of the mixtures that are made of it."""
+    """Write manifests of LibriSpeech, or of mixtures that are written first."""
     root, found = librispeech_sets(data_folder, save, sets)
     if to_disk is None:
         clean = {name: _clean_set(name, source.folders) for name, source in found.items()}
         prepare_sets(root, save, clean, options)
         return
-    # Mixed within each split, as LibriMix is.
+    # As in LibriMix, the speakers of a mixture are of one split.
     clean = {
         split_name(split): _clean_set(name, [split])
         for name, source in found.items()
@@ -138,30 +139,30 @@ def _prepare_clean(
     }
     prepare_sets(root, save / "clean", clean, options)
     rows = read_prepared(save / "clean")
-    tree = Path(to_disk.folder or save / "mixtures") / f"Libri{wanted.num_speakers}Mix"
-    mixtures = to_disk.mixtures or [name for name in wanted.needed if name.startswith("mix")]
+    tree = Path(to_disk.folder or save / "mixtures") / f"Libri{pairing.num_speakers}Mix"
+    mixtures = to_disk.mixtures or [name for name in pairing.needed if name.startswith("mix")]
     for split, some in rows.items():
-        part = TreePart(tree, split, to_disk.modes or [wanted.mode], mixtures)
+        part = TreePart(tree, split, to_disk.modes or [pairing.mode], mixtures)
         write_mixtures(part, to_disk.mixer, some, to_disk.seed, to_disk.jobs)
     words = {row["ID"]: row["wrd"] for some in rows.values() for row in some}
     sets = {name: [split_name(x) for x in source.folders] for name, source in found.items()}
-    prepare_sets(tree, save, mixture_sets(tree, sets, wanted, words), options)
+    prepare_sets(tree, save, mixture_sets(tree, sets, pairing, words), options)
 
 
 def librimix_root(data_folder: str | Path, num_speakers: int) -> Path | None:
-    """Root of LibriMix's tree, `Libri<N>Mix`; None where the folder holds something else.
+    """Return the root of LibriMix's tree, `Libri<N>Mix`, or None for another corpus.
 
     Parameters
     ----------
     data_folder : str or path
-        It, or the folder above it.
+        The tree, or the folder above it.
     num_speakers : int
         Speakers of each mixture.
 
     Raises
     ------
     UserError
-        A tree of other mixtures: of another number of speakers, or at 8 kHz alone.
+        The tree has mixtures of another number of speakers, or only those at 8 kHz.
     """
     folder, name = Path(data_folder).expanduser(), f"Libri{num_speakers}Mix"
     for tree in (folder / name, folder):
@@ -182,41 +183,41 @@ def librimix_root(data_folder: str | Path, num_speakers: int) -> Path | None:
 def mixture_sets(
     root: Path,
     sets: Mapping[str, Sequence[str]],
-    wanted: Wanted,
+    pairing: Pairing,
     words: Mapping[str, str],
 ) -> dict[str, SetSource]:
-    """Where the files of each set are in LibriMix's tree.
+    """Folders of each set in LibriMix's tree.
 
     Parameters
     ----------
     root : Path
-        Of the tree.
+        Root of the tree.
     sets : mapping of str to sequence of str
-        LibriMix's splits of each set.
-    wanted : Wanted
-        What is heard and aimed at.
+        LibriMix's splits in each set.
+    pairing : Pairing
+        Input and target.
     words : mapping of str to str
-        Transcript of each clip of LibriSpeech.
+        Transcripts, by LibriSpeech's clip IDs.
 
     Raises
     ------
     UserError
-        A folder of the tree that is not there.
+        A folder of the tree is missing.
     """
     texts = repr(sorted(words.items())).encode()
-    details = {**vars(wanted), "words": hashlib.sha256(texts).hexdigest()}
+    details = {**vars(pairing), "words": hashlib.sha256(texts).hexdigest()}
     found = {}
     for name, splits in sets.items():
         for split in splits:
-            _check_folders(root, split, wanted)
+            _check_folders(root, split, pairing)
         there = [
             kind
-            for kind in wanted.sources
-            if all((root / wanted.folder(split) / kind).is_dir() for split in splits)
+            for kind in pairing.sources
+            if all((root / pairing.folder(split) / kind).is_dir() for split in splits)
         ]
-        kinds = list(dict.fromkeys([*wanted.needed, *there]))
-        folders = [f"{wanted.folder(split)}/{kind}" for split in splits for kind in kinds]
-        find = partial(find_mixtures, wanted=wanted, kinds=kinds, words=words)
+        kinds = list(dict.fromkeys([*pairing.needed, *there]))
+        folders = [f"{pairing.folder(split)}/{kind}" for split in splits for kind in kinds]
+        find = partial(find_mixtures, pairing=pairing, kinds=kinds, words=words)
         found[name] = SetSource(folders, find, details)
     return found
 
@@ -224,11 +225,11 @@ def mixture_sets(
 def find_mixtures(
     data_root: Path,
     files: list[FoundFile],
-    wanted: Wanted,
+    pairing: Pairing,
     kinds: Sequence[str],
     words: Mapping[str, str],
 ) -> list[FoundClip]:
-    """Mixtures with their sources.
+    """Clips of a set: mixtures with their targets and sources.
 
     Parameters
     ----------
@@ -236,18 +237,18 @@ def find_mixtures(
         Root of the tree.
     files : list of FoundFile
         Files of the splits.
-    wanted : Wanted
-        What is heard and aimed at.
+    pairing : Pairing
+        Input and target.
     kinds : sequence of str
-        Folders of each split; the first is the target's.
+        Folders of each split; the first holds the targets.
     words : mapping of str to str
-        Transcript of each clip of LibriSpeech.
+        Transcripts, by LibriSpeech's clip IDs.
 
     Returns
     -------
     list of FoundClip
-        By split and ID, those with a missing signal or one of another length as broken. A
-        transcript is given where the target is one whole clip of LibriSpeech.
+        Sorted by split and ID. A mixture is broken where a signal is missing or has another
+        length. It has a transcript where the target is one whole clip of LibriSpeech.
     """
     mixtures: dict[tuple[str, str], dict[str, FoundFile]] = defaultdict(dict)
     for file in files:
@@ -255,19 +256,19 @@ def find_mixtures(
         if name.lower().endswith(".wav"):
             mixtures[split, name].setdefault(kind, file)
     clips = []
-    whole = wanted.target == "s1" and (wanted.num_speakers == 1 or wanted.mode == "max")
+    whole = pairing.target == "s1" and (pairing.num_speakers == 1 or pairing.mode == "max")
     for (split, name), signals in sorted(mixtures.items()):
         clip_id = name[: -len(".wav")]
-        said = _clips_of(clip_id, wanted.num_speakers)
+        said = _clips_of(clip_id, pairing.num_speakers)
         speakers = [re.split("[-_]", clip)[0] for clip in said]
-        paths = {kind: f"{wanted.folder(split)}/{kind}/{name}" for kind in kinds}
-        extra = {"noisy": f"{DATA_ROOT}/{paths[wanted.mixture]}"}
-        extra |= {kind: f"{DATA_ROOT}/{paths[kind]}" for kind in wanted.sources if kind in paths}
+        paths = {kind: f"{pairing.folder(split)}/{kind}/{name}" for kind in kinds}
+        extra = {"noisy": f"{DATA_ROOT}/{paths[pairing.mixture]}"}
+        extra |= {kind: f"{DATA_ROOT}/{paths[kind]}" for kind in pairing.sources if kind in paths}
         clips.append(
             FoundClip(
                 id=clip_id,
-                wav=paths[wanted.target],
-                spk_id=speakers[0] if wanted.target == "s1" else "_".join(speakers),
+                wav=paths[pairing.target],
+                spk_id=speakers[0] if pairing.target == "s1" else "_".join(speakers),
                 wrd=words.get(said[0], "") if whole else "",
                 extra=extra,
                 problem=_problem(data_root, signals, paths),
@@ -277,14 +278,14 @@ def find_mixtures(
 
 
 def _problem(data_root: Path, signals: Mapping[str, FoundFile], paths: Mapping[str, str]) -> str:
-    """What is wrong with a mixture; nothing where it is whole."""
+    """Say what is wrong with a mixture; "" where nothing is."""
     missing = [kind for kind in paths if kind not in signals]
     if missing:
         return (
-            f"{data_root / paths[missing[0]]}: not there, but its {next(iter(signals))} is;"
+            f"{data_root / paths[missing[0]]}: missing, although its {next(iter(signals))} exists;"
             " generate or copy the split again"
         )
-    # Files of one writer are as large as each other if they are as long: no header is read.
+    # Files of one program with equal sizes have equal lengths: their headers need not be read.
     if len({signals[kind].size for kind in paths}) == 1:
         return ""
     try:
@@ -296,16 +297,16 @@ def _problem(data_root: Path, signals: Mapping[str, FoundFile], paths: Mapping[s
         if found != length:
             return (
                 f"{data_root / paths[kind]}: {found} samples, but its {first} has {length}; the"
-                " signals of a mixture must be of one length: generate or copy it again"
+                " signals of a mixture must have one length: generate or copy it again"
             )
     return ""
 
 
-def _check_folders(root: Path, split: str, wanted: Wanted) -> None:
+def _check_folders(root: Path, split: str, pairing: Pairing) -> None:
     place = root
-    for part in wanted.folder(split).split("/"):
+    for part in pairing.folder(split).split("/"):
         place = _below(place, part, root)
-    for kind in wanted.needed:
+    for kind in pairing.needed:
         _below(place, kind, root)
 
 
@@ -320,7 +321,7 @@ def _below(folder: Path, name: str, root: Path) -> Path:
 
 
 def _clips_of(mixture: str, num_speakers: int) -> list[str]:
-    """IDs of the clips of a mixture, joined by underscores, which those of LibriTTS have too."""
+    """Split a mixture's ID into the IDs of its clips, which in LibriTTS contain underscores too."""
     parts = mixture.split("_")
     each = max(len(parts) // num_speakers, 1)
     return ["_".join(parts[k : k + each]) for k in range(0, each * num_speakers, each)]
@@ -329,14 +330,14 @@ def _clips_of(mixture: str, num_speakers: int) -> list[str]:
 def _transcripts(librispeech: str | Path, sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
     root = Path(librispeech).expanduser()
     if not root.is_dir():
-        raise UserError(f"librispeech_folder {root}: no such folder; null does without transcripts")
+        raise UserError(f"librispeech_folder {root}: no such folder; null: no transcripts")
     splits = {split for splits in sets.values() for split in splits}
     files = [file for split in sorted(splits) for file in walk_files(root, split)]
     return {clip.id: clip.wrd for clip in find_clips(root, files)}
 
 
 def _clean_set(name: str, splits: Sequence[str]) -> SetSource:
-    """Clips of LibriSpeech, with the part of WHAM!'s noise that is meant for the set."""
+    """Clips of LibriSpeech, with the split of WHAM!'s noise for their set."""
     noise = WHAM_SPLITS.get(name, "tt")
     return SetSource(splits, partial(_find_clean, noise=noise), {"noise": noise})
 

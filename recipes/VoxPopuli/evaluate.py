@@ -1,4 +1,4 @@
-"""Evaluate codecs on VoxPopuli, language by language; the YAML says which codecs and judges.
+"""Evaluate codecs on VoxPopuli, with figures of each language; the YAML names codecs and judges.
 
 python evaluate.py hparams/resynthesis.yaml --data_folder /data/VoxPopuli --codecs "[my_codec]"
 python evaluate.py hparams/resynthesis_mini.yaml
@@ -7,8 +7,8 @@ torchrun --nproc_per_node 4 evaluate.py hparams/resynthesis.yaml --data_folder /
 
 from __future__ import annotations
 
-from focalcodec.training.evaluation import evaluate_recipe
-from focalcodec.training.experiment import run_script
+from focalcodec.training.run import script
+from focalcodec.training.run.evaluation import evaluate_recipe
 
 if __name__ == "__main__":
-    run_script(evaluate_recipe)
+    script(evaluate_recipe)

@@ -1,4 +1,4 @@
-"""Manifests of VoxPopuli: transcribed speech, and unlabelled speech to train on beside it.
+"""Manifests of VoxPopuli: speech with transcripts, and for training also speech without.
 
 transcribed_data/<language>/asr_{train,dev,test}.tsv
 transcribed_data/<language>/<year>/<id>.ogg
@@ -29,7 +29,10 @@ from focalcodec.errors import UserError
 
 SETS = {"train": "train", "dev": "valid", "test": "test"}
 TRANSCRIBED = "transcribed_data"
-UNLABELLED = ("unlabelled_data", "raw_audios")  # segments, or the recordings they are cut from
+UNLABELLED = (
+    "unlabelled_data",
+    "raw_audios",
+)  # segments, or whole recordings
 COLUMNS = ("id", "raw_text", "normalized_text", "speaker_id")
 
 logger = logging.getLogger(__name__)
@@ -45,38 +48,37 @@ def prepare_voxpopuli(
     skip_prep: bool = False,
     max_broken_share: float = 0.05,
 ) -> None:
-    """Make `train.csv`, `valid.csv` and `test.csv`, with a column `language`.
+    """Write `train.csv`, `valid.csv` and `test.csv`, with a column `language`.
 
-    Does nothing for a set that was made from the same files with the same options. The data
-    folder is only read.
+    A set that was made from the same files with the same options is kept. The data folder is only
+    read.
 
     Parameters
     ----------
     data_folder : str or path, optional
-        Folder that holds `transcribed_data`. None: the embedded mini corpus, in those of the
-        languages that it has.
+        Folder with `transcribed_data`. None: the embedded mini corpus, which has five languages.
     save_folder : str or path
-        Where manifests go.
+        Folder for the manifests.
     languages : sequence of str
-        Transcribed languages of all sets, e.g. `["de", "fr"]`.
+        Languages of all sets, e.g. `["de", "fr"]`.
     splits : sequence of str
-        What to make: "train", "dev", "test".
+        Which of "train", "dev" and "test" to write.
     unlabelled : sequence of str
-        Languages whose unlabelled speech joins the training set: their segments, or where those
-        are not there, their whole recordings. Recordings that a clip of the language's dev or
-        test set is cut from are left out.
+        Languages whose speech without transcripts joins the training set: segments, or where
+        these are missing, whole recordings. Recordings with a clip of the language's dev or test
+        set are left out.
     segment_seconds : float, optional
         Longer files are cut into equal segments of at most this length.
     skip_prep : bool
-        Return at once: the manifests are there.
+        Do nothing: the manifests exist.
     max_broken_share : float
-        More broken clips than this share of a set stop the preparation.
+        A set with a larger share of broken clips stops the preparation.
 
     Raises
     ------
     UserError
-        A missing folder, language, split or column, a file that is not UTF-8, no clips, or too
-        many broken ones.
+        A folder, language, split or column is missing, a file is not UTF-8, or there are no clips
+        or too many broken ones.
     """
     if skip_prep:
         return
@@ -105,28 +107,28 @@ def _source(root: Path, transcribed: Sequence[str], split: str, more: Sequence[s
 def find_clips(
     data_root: Path, files: list[FoundFile], split: str, transcribed: Sequence[str]
 ) -> list[FoundClip]:
-    """Clips of one split, and of the unlabelled speech among the files.
+    """Clips of one split, and of speech without transcripts.
 
     Parameters
     ----------
     data_root : Path
-        Folder that holds `transcribed_data`.
+        Folder with `transcribed_data`.
     files : list of FoundFile
-        Those of `unlabelled_data` and `raw_audios` are taken as they are.
+        Each of `unlabelled_data` and `raw_audios` is a clip.
     split : str
         "train", "dev" or "test".
     transcribed : sequence of str
-        Folders of `transcribed_data`, whose clips are those of their tsv files.
+        Folders of `transcribed_data`; their tsv files list the clips.
 
     Returns
     -------
     list of FoundClip
-        With `language`.
+        With a column `language`.
 
     Raises
     ------
     UserError
-        A tsv that can't be read.
+        A tsv can't be read.
 
     Example
     -------
@@ -173,14 +175,14 @@ def _tsv_clips(data_root: Path, folder: str, split: str) -> list[FoundClip]:
 
 
 def _read_tsv(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and values of each line that is not empty."""
+    """Line number and values of each line with content."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: not UTF-8; make it again, or convert it") from error
-    # Transcripts have quotation marks that open nothing: the files are written without quoting.
+    # The files are written without quoting: a quotation mark is part of a transcript.
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
         rows = [(reader.line_num, row) for row in reader if any(row.values())]
@@ -200,7 +202,7 @@ def _unlabelled_clips(
 ) -> list[FoundClip]:
     paths = [PurePosixPath(file.path) for file in files]
     paths = [path for path in paths if path.parts[0] in UNLABELLED and path.suffix == ".ogg"]
-    heard_later = {
+    held_out = {
         PurePosixPath(folder).name: _recordings(data_root, folder) for folder in transcribed
     }
     clips = []
@@ -208,7 +210,7 @@ def _unlabelled_clips(
         language = path.parts[1]
         # <recording>_<language>, and a number where it is a segment
         recording = path.stem.rpartition(f"_{language}")[0]
-        if recording not in heard_later.get(language, ()):
+        if recording not in held_out.get(language, ()):
             clips.append(FoundClip(path.stem, str(path), extra={"language": language}))
     if len(clips) < len(paths):
         logger.info(
@@ -220,7 +222,7 @@ def _unlabelled_clips(
 
 
 def _recordings(data_root: Path, folder: str) -> set[str]:
-    """What recordings of dev and test clips may be called: <recording>-<rest> is a clip's ID."""
+    """Possible names of the recordings of dev and test clips: a clip's ID is <recording>-<rest>."""
     tsvs = [data_root / folder / _tsv_name(split) for split in ("dev", "test")]
     names = [row["id"] for tsv in tsvs if tsv.is_file() for _, row in _read_tsv(tsv)]
     return {name[:at] for name in names for at, sign in enumerate(name) if sign == "-"}
@@ -274,7 +276,7 @@ def _check_transcribed(root: Path, languages: Sequence[str], splits: Sequence[st
 
 
 def _unlabelled(root: Path, languages: Sequence[str], segment_seconds: float | None) -> list[str]:
-    """The folder of each language's unlabelled speech."""
+    """Folder of each language's speech without transcripts."""
     folders = []
     for language in languages:
         found = [f"{kind}/{language}" for kind in UNLABELLED if (root / kind / language).is_dir()]

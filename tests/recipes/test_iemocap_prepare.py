@@ -130,7 +130,7 @@ class TestIemocap:
 
     def test_missing_file_of_labels(self, iemocap: Path, prepare: Any, tmp_path: Path) -> None:
         evaluation(iemocap).unlink()
-        with pytest.raises(UserError, match="Ses01F_impro01.txt: not there"):
+        with pytest.raises(UserError, match="Ses01F_impro01.txt: missing"):
             prepare(iemocap)
         assert len(prepare(iemocap, max_broken_share=0.5)["train"]) == 70
         assert len(skipped(tmp_path / "save")) == 2 * len(LABELS)
@@ -138,8 +138,8 @@ class TestIemocap:
     @pytest.mark.parametrize(
         ("old", "new", "reason"),
         [
-            ("F000\tneu", "F000\tglad", "label 'glad' is none of ang"),
-            ("F001\thap", "F000\thap", "Ses01F_impro01_F000 was labelled before"),
+            ("F000\tneu", "F000\tglad", "label 'glad' is not one of ang"),
+            ("F001\thap", "F000\thap", "Ses01F_impro01_F000 has a label already"),
             ("F000\tneu", "F099\tneu", "no sentences/wav/.../Ses01F_impro01_F099.wav"),
         ],
     )

@@ -1,4 +1,4 @@
-"""LibriMix's generator as a user runs it, training on what it wrote, and the recipe's Brains."""
+"""LibriMix's generator as a user runs it, and training on its mixtures."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import speechbrain as sb
-import torch
 
-from focalcodec.data.dataset import AudioBatch
 from focalcodec.data.manifest import read_prepared
-from focalcodec.errors import UserError
-from focalcodec.training.config import read_tree
-from focalcodec.training.quantizer import QuantizerBrain
-from focalcodec.training.vocoder import VocoderBrain
+from focalcodec.training.run.config import read_tree
 from tests.recipes.librimix import RECIPE, load
 from tests.unit.data.voices import write_voices
-
-brains = load("brains")
 
 
 def run(script: str, yaml: str, *options: str) -> subprocess.CompletedProcess:
@@ -60,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_what_it_wrote_is_librimixs(made: Path) -> None:
+def test_writes_librimixs_tree(made: Path) -> None:
     sets = read_prepared(made / "manifests")
     assert {name: len(rows) for name, rows in sets.items()} == {"train": 3, "valid": 3, "test": 3}
     mode = made / "Libri2Mix" / "wav16k" / "max"
@@ -72,7 +62,7 @@ def test_what_it_wrote_is_librimixs(made: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["focalcodec_50hz_mini", "vocos_16khz_mini"])
-def test_training_reads_it(made: Path, tmp_path: Path, stage: str) -> None:
+def test_training_reads_the_mixtures(made: Path, tmp_path: Path, stage: str) -> None:
     options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0"]
     options += ["--sample_clips=0", "--feature_dim=16"]
     if stage.startswith("focalcodec"):
@@ -100,55 +90,3 @@ def test_header_and_name(name: str) -> None:
     assert len(lines) < 80
     assert any(re.match(rf"#\s+python generate\.py hparams/{name}\.yaml", line) for line in lines)
     assert read_tree(RECIPE / "hparams" / f"{name}.yaml")["name"].startswith("LibriMix")
-
-
-# -- Brains ----------------------------------------------------------------------------------------
-
-
-def batch(mixed: bool = True) -> AudioBatch:
-    """Two clips of ones, heard as twos."""
-    names = {key: ["a", "b"] for key in ("id", "wav", "spk_id", "wrd")}
-    lengths = torch.tensor([4, 3])
-    clean = AudioBatch(**names, sig=torch.ones(2, 4), lengths=lengths, feats=[None, None])
-    heard = AudioBatch(**names, sig=2 * torch.ones(2, 4), lengths=lengths, feats=[None, None])
-    return AudioBatch(**{**vars(clean), "mixture": heard if mixed else None})
-
-
-def brain(name: str, **hparams: Any) -> Any:
-    """A Brain whose encoder gives each sample as a frame."""
-    made = getattr(brains, name).__new__(getattr(brains, name))
-    made.features = lambda heard: (heard.sig[..., None], heard.lengths)
-    made.hparams = SimpleNamespace(**hparams)
-    return made
-
-
-@pytest.mark.parametrize("stage", list(sb.Stage))
-def test_stage_1_hears_the_mixture_and_aims_at_clean_speech(stage: sb.Stage) -> None:
-    stage_1 = brain("NoisyQuantizerBrain")
-    feats, frames = stage_1.heard_features(batch(), stage)
-    assert feats.eq(2).all() and frames.tolist() == [4, 3]
-    assert stage_1.target_features(batch(), feats).eq(1).all()
-
-
-def test_stage_2_hears_a_share_of_mixtures_in_training_only() -> None:
-    torch.manual_seed(0)
-    for share, expected in {0.0: {1.0}, 1.0: {2.0}, 0.5: {1.0, 2.0}}.items():
-        stage_2 = brain("NoisyVocoderBrain", mixture_share=share)
-        heard = [stage_2.heard_features(batch(), sb.Stage.TRAIN)[0] for _ in range(20)]
-        assert {float(feats.mean()) for clips in heard for feats in clips} == expected
-        assert stage_2.heard_features(batch(), sb.Stage.VALID)[0].eq(1).all()
-
-
-def test_without_mixtures_the_way_out_is_named() -> None:
-    with pytest.raises(UserError, match="clip a: no mixture; .* set mixer"):
-        brain("NoisyQuantizerBrain").heard_features(batch(mixed=False), sb.Stage.TRAIN)
-
-
-def test_brains_change_features_alone() -> None:
-    for name, base in {
-        "NoisyQuantizerBrain": QuantizerBrain,
-        "NoisyVocoderBrain": VocoderBrain,
-    }.items():
-        changed = {key for key in vars(getattr(brains, name)) if not key.startswith("__")}
-        assert changed <= {"heard_features", "target_features", "read_keys"}
-        assert issubclass(getattr(brains, name), base)

@@ -80,7 +80,7 @@ def test_folder_above_and_moved_folders(tree: Path, tmp_path: Path) -> None:
         ({"mixture": "mix_clean", "target": "s1"}, "mix_clean", "s1", {"s1", "s2"}),
     ],
 )
-def test_what_is_heard_and_aimed_at(
+def test_input_and_target(
     tree: Path, tmp_path: Path, options: dict[str, str], noisy: str, wav: str, columns: set[str]
 ) -> None:
     row = prepare(tree, tmp_path / "save", **options)["test"][0]
@@ -159,10 +159,10 @@ def damage(tree: Path, kind: str) -> tuple[Path, str]:
     folder, name = tree / "wav16k" / "min" / "test", f"{'_'.join(PAIRS['test'][0])}.wav"
     if kind == "s1 without its mix":
         (folder / "mix_both" / name).unlink()
-        return folder / "mix_both" / name, "not there, but its mix_clean is"
+        return folder / "mix_both" / name, "missing, although its mix_clean exists"
     if kind == "mix without its s2":
         (folder / "s2" / name).unlink()
-        return folder / "s2" / name, "not there, but its mix_clean is"
+        return folder / "s2" / name, "missing, although its mix_clean exists"
     if kind == "shorter":
         soundfile.write(folder / "mix_both" / name, voice(0.5, 0), 16000)
         return folder / "mix_both" / name, "8000 samples, but its mix_clean has 9600"
@@ -201,7 +201,7 @@ def test_id_twice(tree: Path, tmp_path: Path) -> None:
         ({"mixture": "mix_noisy"}, "mixture='mix_noisy'"),
         ({"mode": "mid"}, "mode='mid'"),
         ({"te_splits": "test-clean"}, "is not a list"),
-        ({"to_disk": ToDisk(MixtureMaker, folder="out")}, "is LibriMix already"),
+        ({"to_disk": ToDisk(MixtureMaker, folder="out")}, "already is LibriMix"),
         ({"librispeech_folder": "no/speech"}, "librispeech_folder no/speech: no such folder"),
     ],
 )

@@ -173,11 +173,11 @@ def test_whole_recordings_are_cut(root: Path, tmp_path: Path) -> None:
     assert rows[0]["start"] == 0 and rows[-1]["stop"] == 40000
     assert [row["start"] for row in rows[1:]] == [row["stop"] for row in rows[:-1]]
     assert all(row["duration"] <= 1.0 for row in rows)
-    heard = [
+    pieces = [
         read_audio(row["wav"], start=row["start"], frames=row["stop"] - row["start"])
         for row in rows
     ]
-    assert sum(map(len, heard)) == 40000
+    assert sum(map(len, pieces)) == 40000
 
 
 def test_other_unlabelled_speech_makes_it_again(root: Path, tmp_path: Path) -> None:
