@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from focalcodec.cli.main import parse
-from focalcodec.training.config import read_tree
+from focalcodec.training.run.config import read_tree
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
@@ -57,22 +60,50 @@ ALL_COMMANDS = [
 # -- Python and YAML: run as they stand ------------------------------------------------------------
 
 
+def yamls_of_training() -> dict[str, str]:
+    """YAMLs that docs/training.md shows, by the name in their first line."""
+    found = blocks(ROOT / "docs" / "training.md", "yaml")
+    return {block.partition("# ")[2].partition(":")[0]: block for block in found}
+
+
 def test_yaml_of_a_delta_loads(tmp_path: Path) -> None:
-    (block,) = blocks(ROOT / "docs" / "training.md", "yaml")
-    found = re.match(r"# (\w+\.yaml): ", block)
-    assert found is not None
-    hparams = tmp_path / "recipes" / "LibriSpeech" / "hparams"
+    hparams = tmp_path / "hparams"
     shutil.copytree(RECIPE / "hparams", hparams)
-    shutil.copytree(ROOT / "focalcodec" / "hparams", tmp_path / "focalcodec" / "hparams")
-    (hparams / found[1]).write_text(block, encoding="utf-8")
-    tree = read_tree(hparams / found[1])
+    name = "focalcodec_50hz_small.yaml"
+    (hparams / name).write_text(yamls_of_training()[name], encoding="utf-8")
+    tree = read_tree(hparams / name)
     assert tree["tr_splits"] == ["train-clean-100"] and tree["hidden_dims"] == [512, 256, 128]
     assert tree["lr"] == 0.0005, "of its base"
+
+
+def test_an_experiment_folder_is_found(tmp_path: Path) -> None:
+    """`my_experiment/` of docs/training.md, with a schedule beside its YAML, trains."""
+    experiment = tmp_path / "my_experiment"
+    experiment.mkdir()
+    (python,) = blocks(ROOT / "docs" / "training.md", "python")
+    (experiment / "my_parts.py").write_text(python, encoding="utf-8")
+    yaml = yamls_of_training()["my_50hz.yaml"].replace("__base__: ..", f"__base__: {ROOT}")
+    (experiment / "my_50hz.yaml").write_text(yaml, encoding="utf-8")
+    words = [str(experiment / "my_50hz.yaml"), "--debug", "--sample_clips=0"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *words, f"--output_folder={tmp_path / 'run'}"],
+        cwd=RECIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "my_parts.cosine" in (tmp_path / "run" / "hyperparams.yaml").read_text(encoding="utf-8")
 
 
 # -- commands: each one is known here --------------------------------------------------------------
 
 
+SHOWN = "".join(
+    block
+    for page in ("training.md", "new_dataset.md")
+    for block in blocks(ROOT / "docs" / page, "yaml")
+)
 SCRIPTS = ("train.py", "evaluate.py", "generate.py", "augment.py", "demo_corpus.py")
 
 
@@ -104,10 +135,9 @@ def check_train(recipe: Path, words: Sequence[str]) -> None:
 
     file, _, overrides = sb.parse_arguments(list(words))
     path = recipe / file
-    if not path.exists():  # the delta of docs/training.md
-        (block,) = blocks(ROOT / "docs" / "training.md", "yaml")
-        assert path.name in block
-        path = RECIPE / "hparams" / "focalcodec_50hz.yaml"
+    if not path.exists():  # shown in the documents, for a recipe of one's own
+        bases = re.findall(rf"{path.name}.*?^__base__: (\S+)$", SHOWN, re.M | re.S)
+        path = RECIPE / "hparams" / Path(bases[0]).name
     read_tree(path, overrides)
 
 
@@ -173,13 +203,16 @@ class TestNames:
             "tensorboard",
             "manifests",
         }
+        folder = document.parent if document.parent in RECIPES else RECIPE
         for name in re.findall(r"`([\w./-]+)`", prose(document)):
             first = name.split("/")[0]
             if first in made_by_runs or name.startswith("lucadellalib/"):
                 continue
             if name.endswith(".yaml"):
-                places = [recipe / "hparams" / name for recipe in RECIPES] + [ROOT / name]
-                assert any(place.is_file() for place in places), name
+                places = [recipe / "hparams" / name for recipe in RECIPES]
+                places += [ROOT / name, folder / name]
+                places += [recipe / "hparams" / "ablations" / name for recipe in RECIPES]
+                assert any(place.is_file() for place in places) or f"/{name} " in SHOWN, name
             elif re.search(r"\.(py|md|txt)$", name) and "/" in name:
                 assert (ROOT / name).is_file(), name
 
@@ -204,7 +237,7 @@ def test_layout_is_the_repository() -> None:
 def test_knobs_of_the_table_are_knobs(recipe: Path) -> None:
     text = (recipe / "README.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"^## Knobs.*?(?=^## )", text, flags=re.MULTILINE | re.DOTALL)
-    known = {key for path in (recipe / "hparams").glob("*.yaml") for key in read_tree(path)}
+    known = {key for path in (recipe / "hparams").rglob("*.yaml") for key in read_tree(path)}
     for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):
         for knob in re.findall(r"`(\w+)`", row):
             assert knob in known, knob
@@ -213,5 +246,5 @@ def test_knobs_of_the_table_are_knobs(recipe: Path) -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_every_yaml_is_listed(recipe: Path) -> None:
     text = (recipe / "README.md").read_text(encoding="utf-8")
-    for path in (recipe / "hparams").glob("*.yaml"):
-        assert f"`{path.name}`" in text, path.name
+    for path in (recipe / "hparams").rglob("*.yaml"):
+        assert f"`{path.relative_to(recipe / 'hparams')}`" in text, path.name
