@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.data.feature_cache import batch_feats
+from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.distributed import (
@@ -67,7 +68,7 @@ class CodecBrain(TurnsBrain):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         loaders: AudioLoaders,
         folder: RunFolder,
         hparams: Mapping[str, Any],
@@ -91,7 +92,7 @@ class CodecBrain(TurnsBrain):
     # -- for subclasses --------------------------------------------------------------------------
 
     def make_modules(
-        self, encoder: Any, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
+        self, encoder: Encoder, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
         """Modules of the YAML; a probe builds those whose sizes depend on the data or the codec."""
         return hparams["modules"]

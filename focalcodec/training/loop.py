@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import speechbrain as sb
 import torch
@@ -31,6 +31,16 @@ from focalcodec.training.schedules import make_optimizer, make_scheduler, step_a
 logger = logging.getLogger(__name__)
 
 LOSS_KEY = "loss"
+
+
+class Batch(Protocol):
+    """What the loop reads of a batch; `AudioBatch` and `TokenBatch` have it."""
+
+    id: list[str]
+    group: list[str]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move the tensors to a device."""
 
 
 class TurnsBrain(sb.Brain):
@@ -55,7 +65,7 @@ class TurnsBrain(sb.Brain):
         self.epoch = 0
         self.steps_in_epoch = 0
 
-    def turns(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
+    def turns(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """Losses of one batch, each with the name of the optimiser that takes it, in order.
 
         A loss is computed after the step of the optimiser before it.
@@ -92,7 +102,7 @@ class TurnsBrain(sb.Brain):
 
     # -- one batch -------------------------------------------------------------------------------
 
-    def fit_batch(self, batch: Any) -> Tensor:
+    def fit_batch(self, batch: Batch) -> Tensor:
         """All turns of one batch; an optimiser steps when its group of batches is complete."""
         self.sampler.advance()
         group, should_step = self._accumulation()
@@ -109,7 +119,7 @@ class TurnsBrain(sb.Brain):
                 step_all(self.schedulers.values())
         return total
 
-    def _take_turns(self, batch: Any, group: int, should_step: bool) -> Tensor:
+    def _take_turns(self, batch: Batch, group: int, should_step: bool) -> Tensor:
         total, before = torch.zeros(()), self.meters.state_dict()
         seed_step(self.hparams.seed, self.epoch, self.step)
         for name, loss in self.turns(batch):
@@ -145,7 +155,7 @@ class TurnsBrain(sb.Brain):
         group = min(factor, self.steps_in_epoch - first) if self.steps_in_epoch else factor
         return group, self.step == first + group
 
-    def _count_nonfinite(self, what: str, batch: Any) -> None:
+    def _count_nonfinite(self, what: str, batch: Batch) -> None:
         self.nonfinite_count += 1
         where = f"epoch {self.epoch}, batch {self.step} ({', '.join(batch.id)})"
         if self.nonfinite_count > self.nonfinite_patience:
@@ -155,7 +165,7 @@ class TurnsBrain(sb.Brain):
             )
         logger.warning("%s: %s; no optimiser step is made with it", where, what)
 
-    def _step(self, name: str, batch: Any) -> None:
+    def _step(self, name: str, batch: Batch) -> None:
         optimizer, parameters = self.optimizers_dict[name], self._parameters(name)
         sum_gradients(parameters)
         self.scaler.unscale_(optimizer)
@@ -173,7 +183,7 @@ class TurnsBrain(sb.Brain):
         optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
+    def evaluate_batch(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Forward pass and objectives of one batch, without gradients."""
         if batch is None:
             self._pass_over()

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from focalcodec.audio import write_audio
+from focalcodec.data.dataset import AudioBatch
 from focalcodec.files import atomic_path
 from focalcodec.training.curves import training_curves_figure
 from focalcodec.training.distributed import process_rank
@@ -45,7 +46,7 @@ class Monitor:
     def __init__(
         self,
         output_folder: str | Path,
-        sample_batches: Sequence[Any] = (),
+        sample_batches: Sequence[AudioBatch] = (),
     ) -> None:
         self.output_folder = Path(output_folder)
         self.train_log = self.output_folder / "train_log.txt"
@@ -76,7 +77,7 @@ class Monitor:
         self.board.flush()
 
     def write_sample(
-        self, name: str, batch: Any, rec_sig: Tensor, sample_rate: int, epoch: int | None
+        self, name: str, batch: AudioBatch, rec_sig: Tensor, sample_rate: int, epoch: int | None
     ) -> None:
         """Write how the one clip of a batch came out: rec_sig (T,) as sound and as a picture."""
         self.write_audio(name, rec_sig, sample_rate, epoch)

@@ -6,12 +6,12 @@ On the command line: focalcodec export QUANTIZER DECODER FOLDER
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.encoders import Encoder
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.locations import named_folder
 from focalcodec.training.run.trained import (
@@ -23,7 +23,7 @@ from focalcodec.training.run.trained import (
 )
 
 
-def load_decoder(source: str | Path, encoder: Any) -> nn.Module:
+def load_decoder(source: str | Path, encoder: Encoder) -> nn.Module:
     """Decoder of a codec folder, a hub repository or a stage-2 run, for this encoder's feats.
 
     Parameters
@@ -88,7 +88,7 @@ def export(
     return codec if dtype == "float32" else FocalCodec.from_pretrained(Path(folder))
 
 
-def _check_encoder(source: TrainedParts, encoder: Any) -> None:
+def _check_encoder(source: TrainedParts, encoder: Encoder) -> None:
     if source.trained_on is not None and gives_feats_of(encoder, source):
         return
     if source.encoder is encoder:
@@ -101,7 +101,7 @@ def _check_encoder(source: TrainedParts, encoder: Any) -> None:
     refuse_other_encoder(source.name, theirs, present)
 
 
-def _nearly_equal(a: nn.Module, b: nn.Module) -> bool:
+def _nearly_equal(a: Encoder, b: Encoder) -> bool:
     # The same published weights, once through another format, may differ by a rounding.
     theirs, ours = a.state_dict(), b.state_dict()
     return theirs.keys() == ours.keys() and all(

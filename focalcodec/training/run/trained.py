@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.checkpoints import PART_NAMES
@@ -33,7 +34,7 @@ ENCODER_NAME = "encoder.json"
 _KEYS = ("encoder", "modules", "init_from", "best_checkpoint")
 
 
-def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def describe_with_teacher(encoder: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
     """Descriptions of an encoder and of its teacher, whose feats it estimates.
 
     An encoder that was not distilled is its own teacher.
@@ -46,10 +47,10 @@ def describe_with_teacher(encoder: Any) -> tuple[dict[str, Any], dict[str, Any]]
     True
     """
     own = describe_encoder(encoder)
-    return own, getattr(encoder, "teacher", None) or own
+    return own, encoder.teacher or own
 
 
-def with_clean(encoder: Any) -> list[Any]:
+def with_clean(encoder: Encoder) -> list[Encoder]:
     """An encoder; after it the one whose feats it changes, its `clean`, and so on.
 
     A decoder that is trained on changed feats, such as quantised ones, belongs to the last.
@@ -80,7 +81,7 @@ def refuse_other_encoder(name: str, trained_on: dict[str, Any], present: dict[st
             )
 
 
-def gives_feats_of(encoder: Any, trained: TrainedParts) -> bool:
+def gives_feats_of(encoder: Encoder, trained: TrainedParts) -> bool:
     """Whether weights were trained on the feats of an encoder, or of its teacher."""
     trained_on = trained.trained_on or describe_encoder(trained.encoder)
     teacher = describe_with_teacher(encoder)[1]
@@ -88,8 +89,7 @@ def gives_feats_of(encoder: Any, trained: TrainedParts) -> bool:
         return True
     # Runs of two versions may have described one encoder by two hashes: compare the encoder itself.
     alike = all(trained_on[key] == teacher[key] for key in ("name", "config"))
-    distilled = getattr(encoder, "teacher", None) is not None
-    return distilled and alike and is_described(trained.encoder, teacher)
+    return encoder.teacher is not None and alike and is_described(trained.encoder, teacher)
 
 
 def load_run(folder: str | Path) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def read_encoder(folder: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def load_student(source: str | Path) -> Any:
+def load_student(source: str | Path) -> Encoder:
     """Encoder of a codec, or the small encoder that a run of distillation trained.
 
     Parameters
