@@ -1,4 +1,4 @@
-"""Brains of what was tried for the demo codec and not kept; hparams/ablations/ has their YAMLs.
+"""Brains of experiments for the demo codec that were not kept; YAMLs: hparams/ablations/.
 
 `MelQuantizerBrain`: stage 1 with a mel loss through the frozen decoder. `SpeakerVocoderBrain`:
 stage 2 with a loss on the voice. `SpeakerBrain`: training of the speaker encoder for that loss.
@@ -28,23 +28,23 @@ from focalcodec.training.loop import LOSS_KEY
 from focalcodec.training.run.start import Start
 from focalcodec.training.stages import Stage1Output, Stage2Output, check_crops, cut_crops
 
-VOICE_SECONDS = 1.0  # of a crop from which a speaker encoder can recognise a voice
+VOICE_SECONDS = 1.0  # shortest crop in which a speaker encoder can recognise a voice
 
 Embedding: TypeAlias = tuple[str, Tensor]
-"""Speaker and direction (D,) of a clip."""
+"""Speaker and embedding (D,) of a clip, scaled to length 1."""
 
 
 class MelQuantizerBrain(QuantizerBrain):
-    """Stage 1, where in training audible errors of qfeats count more.
+    """Stage 1 with a loss on the decoded waveform, so that audible errors of qfeats count more.
 
-    loss = that of `QuantizerBrain` + mel_weight * mel distance of crops of what the frozen decoder
-    of `decoder_source` makes of qfeats.
+    loss = loss of `QuantizerBrain` + mel_weight * mel distance. The mel distance is measured in
+    training only, on crops that the frozen decoder of `decoder_source` makes from qfeats.
     """
 
     needs_sig: ClassVar[bool] = True
 
     def start_from(self, start: Start) -> None:
-        """Load the decoder; refuse a run without one, or crops longer than the shortest clip."""
+        """Load the decoder; UserError if there is none, or if crops are longer than a clip."""
         super().start_from(start)
         hparams = self.hparams
         if self.decoder is None:
@@ -76,9 +76,9 @@ class MelQuantizerBrain(QuantizerBrain):
 
 
 class SpeakerVocoderBrain(VocoderBrain):
-    """Stage 2 with a loss on the voice, a speaker encoder's: the output should keep it.
+    """Stage 2 with a loss by a speaker encoder: the output should keep the voice.
 
-    loss = that of `VocoderBrain` + speaker_weight * (1 - cosine of the embeddings of both crops).
+    loss = loss of `VocoderBrain` + speaker_weight * (1 - cosine of the embeddings of both crops).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +86,7 @@ class SpeakerVocoderBrain(VocoderBrain):
         hparams, rate, hop = self.hparams, self.encoder.sample_rate, self.encoder.hop
         if hparams.crop_frames * hop < VOICE_SECONDS * rate:
             raise UserError(
-                f"crop_frames={hparams.crop_frames}: too short to recognise a voice, as"
+                f"crop_frames={hparams.crop_frames}: too short to recognise a voice, which"
                 f" speaker_weight needs; give {math.ceil(VOICE_SECONDS * rate / hop)} or more"
             )
         if hparams.speaker_source is None:
@@ -117,18 +117,18 @@ class SpeakerVocoderBrain(VocoderBrain):
 class SpeakerBrain(CodecBrain):
     """Trains the speaker encoder to separate the speakers of the training set.
 
-    loss = cross entropy over the training speakers, of a random crop of each clip. Logits are
-    `scale` x the cosine of embedding and speaker, for the right speaker `scale` x (cosine -
-    `margin`), because embeddings are later compared by their cosines (Wang et al., "Additive
-    margin softmax", arXiv 1801.05599). Copies of a clip with another `spk_id` count as other
-    speakers.
+    loss = cross entropy over the training speakers, on a random crop of each clip. A logit is
+    `scale` x the cosine of embedding and speaker; for the right speaker it is `scale` x (cosine -
+    `margin`). Cosines are used because embeddings are later compared by their cosines (Wang et al.,
+    "Additive margin softmax", arXiv 1801.05599). Copies of a clip with another `spk_id` count as
+    other speakers.
 
     Speakers of the validation set need not be in the training set. The validation loss is the mean
-    cosine of pairs of clips by two speakers minus that of pairs by one, over the whole set; about
-    -1 is best. Where a set has no such pairs the mean is 0.
+    cosine of pairs of clips by two speakers minus the mean cosine of pairs by one speaker, over the
+    whole set; the best is about -1. A mean is 0 if a set has no such pairs.
 
-    Of the run's `encoder` only the sample rate is used. The modules are `speaker`, which
-    `load_speaker_loss` reads, and `classifier`, from D to at least as many as there are speakers.
+    Only the sample rate of the run's `encoder` is used. The modules are `speaker`, which
+    `load_speaker_loss` reads, and `classifier`, with D inputs and at least one output a speaker.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"speaker": ("speaker", "classifier")}
@@ -155,7 +155,7 @@ class SpeakerBrain(CodecBrain):
         super().fit(epoch_counter, train_set, *args, **kwargs)
 
     def crops(self, batch: AudioBatch) -> tuple[Tensor, Tensor]:
-        """Crops (B, samples) of `crop_seconds`, shorter clips whole, and their lengths (B,)."""
+        """Crops (B, samples) of `crop_seconds`, or whole shorter clips, and lengths (B,)."""
         samples = round(self.hparams.crop_seconds * self.encoder.sample_rate)
         lengths = batch.lengths.clamp(max=samples)
         sig = batch.sig.new_zeros(len(batch), int(lengths.max()))
@@ -168,7 +168,7 @@ class SpeakerBrain(CodecBrain):
         return sig, lengths
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Tensor:
-        """Embeddings (B, D), of crops in training, else of whole clips."""
+        """Embeddings (B, D): of crops in training, otherwise of whole clips."""
         clips = self.crops(batch) if stage == Stage.TRAIN else (batch.sig, batch.lengths)
         return self.modules.speaker(*clips)
 

@@ -1,4 +1,4 @@
-"""Write augmented copies of the demo codec's corpus, as further splits of it; the YAML says how.
+"""Write augmented copies of the demo codec's corpus, as more splits; the YAML has the options.
 
 python augment.py hparams/augment_demo.yaml --data_folder /data/demo --jobs 8
 """

@@ -36,12 +36,12 @@ class DistillOutput:
 
 
 class DistillBrain(CodecBrain):
-    """A small encoder, the student, learns the feats of a large one, the run's `encoder`.
+    """Train a small encoder (student) to predict the feats of a large one, the run's `encoder`.
 
     loss = MSE(feats of the student, feats of the teacher), over the valid frames of the global
-    batch. Where a clip has a mixture (column `noisy` of its manifest, or a mixer), the student's
-    input is the mixture and the teacher's is the clean clip, so the student learns to ignore noise
-    and rooms. `focalcodec.training.run.trained.load_student` loads it for other trainings.
+    batch. If a clip has a mixture (column `noisy` of its manifest, or a mixer), the student's
+    input is the mixture and the teacher's is the clean clip, so noise and rooms change the
+    student's output less. `focalcodec.training.run.trained.load_student` loads it.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"student": ("student",)}
@@ -52,7 +52,7 @@ class DistillBrain(CodecBrain):
             ours, theirs = getattr(self.modules.student, name), getattr(self.encoder, name)
             if ours != theirs:
                 raise UserError(
-                    f"student: {name} {ours}, the encoder's is {theirs}; make them equal"
+                    f"student: {name} is {ours}, the encoder's is {theirs}; make them equal"
                 )
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> DistillOutput:
@@ -85,7 +85,7 @@ class QuantizerBrain(Stage1Brain):
     """Stage 1: the tokens must keep the encoder's features (arXiv 2502.04465, section 3).
 
     loss = MSE(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
-    frames of the global batch. In validation H_codebook is that of the whole set.
+    frames of the global batch. In validation H_codebook is computed over the whole set.
     """
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
@@ -95,7 +95,7 @@ class QuantizerBrain(Stage1Brain):
         lats, lat_frames = self.modules.compressor(feats, frames)  # (B, N', L), (B,)
         toks, codes = self.modules.quantizer(lats, lat_frames)  # (B, N'), (B, N', L)
         qfeats, _ = self.modules.decompressor(codes, lat_frames)  # (B, >= N, D)
-        # A token at 25 or 12.5 Hz lasts 2 or 4 frames: frames beyond the clip have no target.
+        # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
 
@@ -108,7 +108,7 @@ class QuantizerBrain(Stage1Brain):
         return self.report_loss(loss, out, stage)
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
-        """Low H_sample: each token is certain. High H_codebook: all codes are used alike."""
+        """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
         entropy_loss = sample_entropy - self.hparams.gamma * codebook_entropy
         return feature_loss + self.hparams.entropy_weight * entropy_loss
 
@@ -117,8 +117,8 @@ class VocoderBrain(Stage2Brain):
     """Stage 2: the decoder turns clean feats into a waveform (arXiv 2502.04465, section 3).
 
     A GAN on random crops, which are cut from feats of the whole clip: hinge losses, feature
-    matching and the L1 distance of log-mel spectrograms, as in HiFi-GAN and Vocos. In
-    `demo_vocos.yaml` the last of these alone. Validation and test measure the mel distance of
+    matching and the L1 distance of log-mel spectrograms, as in HiFi-GAN and Vocos.
+    `demo_vocos.yaml` uses the last of these alone. Validation and test measure the mel distance of
     whole clips.
     """
 
@@ -141,7 +141,7 @@ class VocoderBrain(Stage2Brain):
         yield "generator", self.compute_objectives(out, batch, Stage.TRAIN)
 
     def discriminator_objectives(self, out: Stage2Output) -> Tensor:
-        """Hinge loss: real crops should score over 1, generated ones under -1."""
+        """Hinge loss: the scores of real crops should be above 1, of generated ones below -1."""
         self.modules.discriminator.requires_grad_(True)
         with self.training_ctx:
             both, _ = self.modules.discriminator(torch.cat([out.sig, out.rec_sig.detach()]))

@@ -1,4 +1,4 @@
-"""Make a corpus like the one that the demo codec was trained on; the YAML says how much.
+"""Make a corpus like the one that the demo codec was trained on; the YAML has the options.
 
 python demo_corpus.py hparams/demo_corpus.yaml --output_folder /data/demo \
     --asterisk_folder /data/asterisk --kokoro_voices /data/package/voices \
@@ -27,11 +27,11 @@ from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 ensure_torchaudio()
 import speechbrain as sb  # noqa: E402
 
-SEXES = {"f": "F", "m": "M"}  # by the second letter of a voice
+SEXES = {"f": "F", "m": "M"}  # keys: the second letter of a voice's name
 
 
 def make_corpus(argv: Sequence[str]) -> None:
-    """Write what is missing; the same command resumes.
+    """Write the clips that are missing; the same command resumes.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def make_corpus(argv: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        What the user can correct: a knob, the packages.
+        A knob is wrong, or a package is missing.
     """
     file, _, overrides = sb.parse_arguments(list(argv))
     hparams = load_config(file, overrides)
     refuse_dead_keys(file, keys_read_by(sys.modules[__name__]), overrides)
     root = Path(hparams["output_folder"]).expanduser()
     if not hparams["asterisk_folder"] and not hparams["kokoro_voices"]:
-        raise UserError("asterisk_folder, kokoro_voices: both null; name one of them")
+        raise UserError("asterisk_folder, kokoro_voices: both are null; give one of them")
     how = {
         "suffix": hparams["suffix"],
         "jobs": hparams["jobs"],
@@ -67,7 +67,7 @@ def write_real(root: Path, folder: str, min_seconds: float, how: Mapping[str, An
     Parameters
     ----------
     root : Path
-        Of the corpus.
+        Root of the corpus.
     folder : str
         See `find_prompts`.
     min_seconds : float
@@ -97,7 +97,7 @@ def write_synthetic(
     Parameters
     ----------
     root : Path
-        Of the corpus.
+        Root of the corpus.
     hparams : mapping
         `kokoro_voices`, `sentences` and `cast`.
     how : mapping

@@ -31,10 +31,10 @@ def prepare_demo(
     Parameters
     ----------
     data_folder : str or path, optional
-        Folder with the splits. None: the embedded mini corpus, with its own splits where it lacks
-        one of those named.
+        Folder with the splits. None: the embedded mini corpus. If this lacks a named split, its
+        own splits are used.
     save_folder : str or path
-        Where manifests go.
+        Folder for the manifests.
     tr_splits, dev_splits, te_splits : sequence of str
         Splits of each set, e.g. `["train-synthetic", "train-real"]`.
     extra_sets : mapping of str to sequence of str, optional
@@ -49,7 +49,8 @@ def prepare_demo(
     Raises
     ------
     UserError
-        A missing folder or split, no clips, an ID twice, or too many broken clips.
+        A folder or split is missing, there are no clips, two clips have one ID, or too many clips
+        are broken.
     """
     if skip_prep:
         return

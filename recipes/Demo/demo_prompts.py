@@ -17,7 +17,7 @@ from focalcodec.packages import need
 
 INSTALL = 'pip install -e ".[demo-corpus]"'
 SAMPLE_RATE = 16000
-_BYTES_PER_SECOND = 8000  # of G.722 at 64 kbit/s
+_BYTES_PER_SECOND = 8000  # bytes a second of G.722 at 64 kbit/s
 _MOST_SECONDS = 30.0
 _QUIETEST_DB = -50.0
 
@@ -52,7 +52,7 @@ def find_prompts(
     Parameters
     ----------
     folder : str or path
-        Where the packages were unpacked, with `usr/share` in it; `/` where they are installed.
+        Folder with `usr/share`, in which the packages were unpacked; `/` if they are installed.
     min_seconds : float
         Shorter prompts are left out.
     skip_embedded : bool
@@ -61,12 +61,12 @@ def find_prompts(
     Returns
     -------
     list of DemoClip
-        The source of each is its file.
+        The field `source` is the path of the prompt's file.
 
     Raises
     ------
     UserError
-        No package, or one without its texts.
+        No package is found, or one without its texts.
     """
     share = Path(folder).expanduser() / "usr" / "share"
     known = embedded_words() if skip_embedded else ()
@@ -105,7 +105,7 @@ def _texts(share: Path, language: str) -> dict[str, str]:
 
 
 def _is_speech(file: Path, text: str, min_seconds: float) -> bool:
-    # Tones and silences have no text; letters and digits are too short to be of use.
+    # Tones and silences have no text; letters and digits are too short for training.
     if not any(letter.isalpha() for letter in text) or not file.is_file():
         return False
     return min_seconds <= file.stat().st_size / _BYTES_PER_SECOND <= _MOST_SECONDS
@@ -117,7 +117,7 @@ def read_prompt(clip: DemoClip) -> tuple[Tensor, int]:
     Raises
     ------
     UserError
-        It can't be decoded, or is almost silent.
+        The prompt can't be decoded, or is almost silent.
     """
     av = need("av", INSTALL)
     try:

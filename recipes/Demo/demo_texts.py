@@ -12,28 +12,28 @@ from focalcodec.errors import UserError
 
 WORDNET_FILES = ("data.adj", "data.adv", "data.noun", "data.verb")
 FEWEST_WORDS, MOST_WORDS = 4, 30
-# All readers read these in the same way: no digits, brackets, dashes, letters of other languages.
+# Characters that can be read in one way only: no digits, brackets, dashes, foreign letters.
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z',]*(?: [A-Za-z',]+)*[.?!]?")
 
 
 def read_sentences(path: str | Path) -> list[str]:
-    """Sentences that can be read aloud, each once, sorted; without those of the embedded corpus.
+    """Sentences that can be read aloud: sorted, each once, without those of the embedded corpus.
 
     Parameters
     ----------
     path : str or path
-        Folder of WordNet's `data.noun` and the others, for their examples, or a file with one
-        sentence a line.
+        Folder of WordNet with `data.noun` and the other files, which contain examples, or a file
+        with one sentence a line.
 
     Returns
     -------
     list of str
-        With a capital and a full stop.
+        Sentences that begin with a capital and end with a full stop.
 
     Raises
     ------
     UserError
-        No such file, or nothing in it that can be read aloud.
+        There is no such file, or no sentence in it can be read aloud.
     """
     source = Path(path).expanduser()
     if not source.exists():
@@ -72,7 +72,7 @@ def wordnet_examples(lines: Iterable[str]) -> list[str]:
 
 
 def tidy(text: str) -> str:
-    """A sentence as it is read aloud; "" where the text is none.
+    """Return the text as a sentence to read aloud, or "" if it is not a sentence.
 
     Example
     -------
@@ -87,12 +87,12 @@ def tidy(text: str) -> str:
 
 
 def words_of(text: str) -> str:
-    """Words alone, in lower case: two spellings of a text have them in common."""
+    """Words in lower case, without punctuation: equal for two spellings of a text."""
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
 class _Known:
-    """`words in known`: whether words stand anywhere in some texts."""
+    """`words in known` is True if these words occur in some texts, one after the other."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._all = "\n".join(f" {words_of(text)} " for text in texts)
@@ -102,7 +102,7 @@ class _Known:
 
 
 def embedded_words() -> _Known:
-    """Texts of the embedded corpus, which tests models that are trained on the demo corpus."""
+    """Texts of the embedded corpus; it tests models that are trained on the demo corpus."""
     texts: list[str] = []
     root = embedded_corpus("LibriSpeech")
     texts += [clip.wrd for clip in find_clips(root, walk_files(root, ""))]

@@ -1,4 +1,4 @@
-"""Clips that are made, not recorded by us, as splits in LibriSpeech's tree."""
+"""Write synthesised clips and decoded prompts as splits in LibriSpeech's tree."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DemoClip:
 
     @property
     def made_of(self) -> Any:
-        """The source; of a file its name, whatever its folder."""
+        """The source as text; a file is named without its folder."""
         return self.source.name if isinstance(self.source, Path) else self.source
 
     @property
@@ -57,7 +57,7 @@ class DemoClip:
 
 
 Maker: TypeAlias = Callable[[DemoClip], tuple[Tensor, int]]
-"""Clip -> signal (T,) and its rate, Hz; `UserError` of one that can't be made."""
+"""Clip -> signal (T,) and its rate, Hz; `UserError` if the clip can't be made."""
 
 
 def write_clips(
@@ -73,22 +73,23 @@ def write_clips(
     Parameters
     ----------
     root : Path
-        Of the corpus.
+        Root of the corpus.
     suffix : str
-        Of `SUFFIXES`; .ogg is Opus.
+        One of `SUFFIXES`; .ogg is Opus.
     clips : sequence of DemoClip
-        All of some splits.
+        All clips of some splits.
     new_maker : callable
-        Makes the maker; called once in each process that has a clip to make.
+        Returns the maker; called once in each process that has a clip to make.
     jobs : int
-        Processes.
+        Number of processes.
     max_broken_share : float
-        A larger share of clips that can't be made is an error; a smaller one is left out.
+        Largest share of clips that can't be made and are left out; a larger share is an error.
 
     Raises
     ------
     UserError
-        Too many such clips, another suffix, or existing chapters that have other sources.
+        Too many clips can't be made, the suffix is another one, or existing chapters were made
+        from other sources.
     """
     if suffix not in SUFFIXES:
         raise UserError(f"suffix={suffix!r}: not one of {', '.join(SUFFIXES)}")
@@ -112,7 +113,7 @@ def write_clips(
 
 
 def _claim(root: Path, suffix: str, clips: Sequence[DemoClip]) -> None:
-    """Refuse chapters that exist and were made with other options."""
+    """Raise if existing chapters were made with other options."""
     sources: dict[str, list[str]] = defaultdict(list)
     for clip in clips:
         sources[f"{clip.split}/{clip.speaker}/{clip.chapter}"] += [clip.text, repr(clip.made_of)]
@@ -122,7 +123,7 @@ def _claim(root: Path, suffix: str, clips: Sequence[DemoClip]) -> None:
     for chapter, digest in new.items():
         if before.get(chapter, digest) != digest:
             raise UserError(
-                f"{root / chapter}: made with other options, texts or voices; take another"
+                f"{root / chapter}: made with other options, texts or voices; give another"
                 " output_folder, or delete this one"
             )
     with atomic_path(path) as temporary:
@@ -130,7 +131,7 @@ def _claim(root: Path, suffix: str, clips: Sequence[DemoClip]) -> None:
 
 
 class _Making:
-    """State of one process: the maker, which is loaded at the first missing clip."""
+    """State of one process: the maker, which is loaded when the first clip is missing."""
 
     def __init__(self, root: Path, suffix: str, new_maker: Callable[[], Maker]) -> None:
         self.root, self.suffix, self.new_maker = root, suffix, new_maker
@@ -173,12 +174,12 @@ def _write_transcripts(root: Path, clips: Sequence[DemoClip]) -> None:
 
 
 def write_speakers(root: Path, names: dict[str, tuple[str, str]]) -> None:
-    """Write LibriSpeech's table of speakers; lines of speakers that are not named stay.
+    """Write LibriSpeech's table of speakers; lines of other speakers are kept.
 
     Parameters
     ----------
     root : Path
-        Of the corpus.
+        Root of the corpus.
     names : dict
         Speaker -> F, M or X (a blend), and name.
     """

@@ -1,10 +1,10 @@
-"""Discriminators of spectrograms, which learn fast on a CPU: every frequency bin is a channel.
+"""Discriminators of spectrograms, which train fast on a CPU: every frequency bin is a channel.
 
 Source: spectrograms of several windows as in UnivNet, arXiv 2106.07889, section 2.2; real and
 imaginary parts, not the magnitude, as in EnCodec, arXiv 2210.13438, section 3.4. Both slide 2-d
 kernels over time and frequency. Here 1-d convolutions over time take all bins at once, each with
 its own weights. Their input is the logarithm of the power, so that quiet bins count too, and the
-direction of the phase. In the same time on a CPU this learns far more (docs/demo.md).
+direction of the phase. In the same CPU time this improves a decoder far more (docs/demo.md).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from focalcodec.training.discriminators import feature_maps
 _LAYERS = 3
 _KERNEL = 3  # frames
 _FLOOR = 1e-6  # of the power
-_LOG_SCALE = 0.15  # brings the logarithm of the power to about the range of a sine
+_LOG_SCALE = 0.15  # scales the logarithm of the power to about the range of a sine
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """1-d convolutions over the complex spectrogram of one window; its hop is a quarter of it.
+    """1-d convolutions over the complex spectrogram of one window; the hop is window / 4.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class SpectrogramDiscriminator(nn.Module):
     Raises
     ------
     UserError
-        Fewer than 16 samples, or no channels.
+        The window has fewer than 16 samples, or there are no channels.
 
     Example
     -------
@@ -93,7 +93,7 @@ class SpectrogramDiscriminator(nn.Module):
         spectrum = torch.stft(
             whole, self.window, hop, window=self.hann, center=False, return_complex=True
         )
-        # This scale gives speech about the values of its samples.
+        # With this scale, values of speech are about as large as its samples.
         parts = torch.view_as_real(spectrum / self.window**0.5)  # (B, bins, frames, 2)
         power = parts.square().sum(-1, keepdim=True) + _FLOOR
         # The floor also removes the phase of silent bins.
@@ -112,7 +112,7 @@ class SpectrogramDiscriminators(nn.Module):
     Raises
     ------
     UserError
-        No window, or one of fewer than 16 samples.
+        There is no window, or one has fewer than 16 samples.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Evaluate the demo codec, or others, on clips that it was not trained on; the YAML says how.
+"""Evaluate the demo codec, or others, on clips that it was not trained on; options: see YAML.
 
 python evaluate.py hparams/resynthesis_demo.yaml
 python evaluate.py hparams/resynthesis_demo.yaml --codec results/demo

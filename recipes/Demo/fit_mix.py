@@ -2,8 +2,8 @@
 
     python fit_mix.py CORPUS/train-synthetic CORPUS/train-real --to whisper_base_mix.safetensors
 
-Clips are drawn evenly from the folders. The mix that the demo codec was distilled from is in the
-package, focalcodec/models/whisper_base_mix.safetensors.
+The same number of clips is drawn from each folder. The package has the mix that the demo codec was
+distilled from: focalcodec/models/whisper_base_mix.safetensors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AUDIO = (".flac", ".ogg", ".wav")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Fit and write.
+    """Fit the mix and write it to a file.
 
     Parameters
     ----------
@@ -37,18 +37,18 @@ def main(argv: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        A folder without audio, or layers that Whisper base does not have.
+        A folder has no audio, or Whisper base does not have such layers.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of audio")
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="safetensors")
     parser.add_argument("--layers", nargs="+", type=int, default=[0, 6])
     parser.add_argument("--components", type=int, default=256)
-    parser.add_argument("--clips", type=int, default=300, help="of each folder, at most")
+    parser.add_argument("--clips", type=int, default=300, help="largest number for each folder")
     parser.add_argument("--seed", type=int, default=1986)
     args = parser.parse_args(argv)
     encoder = whisper_base(args.layers, args.components)
-    assert encoder.mix is not None, "of a list of layers"
+    assert encoder.mix is not None, "numbers of the layers"
     paths = [path for folder in args.folders for path in draw(folder, args.clips, args.seed)]
     limit = int(encoder.sample_rate * (encoder.max_seconds or 0))
     encoder.fit_mix(
@@ -57,13 +57,13 @@ def main(argv: Sequence[str]) -> None:
     with atomic_path(args.to) as temporary:
         layers = " ".join(str(layer) for layer in args.layers)
         save_file(encoder.mix.state_dict(), temporary, {"layers": layers})
-        # safetensors makes files that only their owner can read
+        # safetensors writes files that only their owner can read
         temporary.chmod(0o644)
     print(f"{args.to}: layers {args.layers} of Whisper base in {args.components} components")
 
 
 def draw(folder: Path, clips: int, seed: int) -> list[Path]:
-    """Some clips of a folder, the same for the same seed."""
+    """Random clips of a folder; the same seed gives the same clips."""
     found = [file.path for file in walk_files(folder, ".") if file.path.endswith(AUDIO)]
     if not found:
         raise UserError(f"{folder}: no audio ({', '.join(AUDIO)}) there; check the path")

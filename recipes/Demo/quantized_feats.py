@@ -1,8 +1,8 @@
-"""Feats after a codec's quantizer, in the place of the encoder's clean ones; tried, and not kept.
+"""Feats after a codec's quantizer, used instead of the encoder's clean ones; tried, not kept.
 
-Stage 2 trains the decoder on clean feats. In use its input is the output of the quantizer, which
-is smoother. A decoder that is tuned on this may learn to add what is missing; what came of it is
-in docs/demo.md.
+Stage 2 trains the decoder on clean feats. In a codec its input is the output of the decompressor,
+which is smoother. A decoder that is tuned on this input may compensate for the difference;
+docs/demo.md has the results.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class QuantizedFeats(nn.Module):
     Parameters
     ----------
     encoder, compressor, quantizer, decompressor : nn.Module
-        Of a codec. The encoder is kept as `clean`: a decoder that was trained here belongs to it
-        (see `focalcodec.encoders.Encoder`).
+        Parts of a codec. The encoder is kept as `clean`, because an export combines the trained
+        decoder with it (see `focalcodec.encoders.Encoder`).
 
     Example
     -------
@@ -55,7 +55,7 @@ class QuantizedFeats(nn.Module):
         }
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames for this many samples, int64 of any shape."""
+        """Number of frames for a number of samples, int64 of any shape."""
         return self.clean.output_lengths(lengths)
 
     @torch.no_grad()
@@ -71,7 +71,7 @@ class QuantizedFeats(nn.Module):
 
 
 def quantized_feats(source: str | Path) -> QuantizedFeats:
-    """Input of a codec's decoder in use, as an encoder in eval mode.
+    """Load a codec without its decoder, as an encoder in eval mode.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def quantized_feats(source: str | Path) -> QuantizedFeats:
     Raises
     ------
     UserError
-        None of these, or without a quantizer.
+        The source is none of these, or has no quantizer.
     """
     found = load_trained(source)
     inner = (found.part(name) for name in ("compressor", "quantizer", "decompressor"))

@@ -1,7 +1,7 @@
-"""A small speaker encoder, and a loss on the voice of the decoder's output; tried, and not kept.
+"""A small speaker encoder, and a loss on the voice of the decoder's output; tried, not kept.
 
-The encoder maps a clip to 128 numbers, whose direction depends on the speaker. `ablations.py` has
-its training, and the training of a decoder with the loss.
+The encoder maps a clip to a vector of 128 numbers; its direction depends on the speaker.
+`ablations.py` trains the encoder, and a decoder with the loss.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from focalcodec.training.run.trained import load_run
 class SpeakerEncoder(nn.Module):
     """Log-mel, ConvNeXt, mean and standard deviation over time, one linear layer.
 
-    `SpeakerBrain` trains it. It must not be the judge of an evaluation, because a decoder that was
-    trained with it would be judged by its own loss. Speaker similarity is measured by Resemblyzer,
-    which no training uses.
+    `SpeakerBrain` trains it. An evaluation must not use it as a judge, because a decoder that was
+    trained with it would be judged by its own loss. Resemblyzer, which no training uses, measures
+    speaker similarity.
 
     Sources: Snyder et al., "X-vectors" (2018), section 2.2, statistics pooling; ConvNeXt as in
     Vocos, arXiv 2306.00814, section 3.2.
@@ -40,11 +40,11 @@ class SpeakerEncoder(nn.Module):
     dim, ffn_dim : int
         Widths between and inside the blocks.
     kernel_size : int
-        Frames seen by each convolution.
+        Frames of each convolution's kernel.
     n_mels : int
-        Bands.
+        Number of mel bands.
     n_fft, hop_length : int
-        Window of a spectrum, and samples from one to the next.
+        Samples of a spectrum's window, and samples from one window to the next.
 
     Raises
     ------
@@ -91,14 +91,14 @@ class SpeakerEncoder(nn.Module):
         Parameters
         ----------
         sig : Tensor
-            (B, T) float, at 16 kHz, about [-1, 1]; whatever is in the padding is ignored.
+            (B, T) float, at 16 kHz, about [-1, 1]; values of the padding are not used.
         lengths : Tensor, optional
-            (B,) int64 >= 1, valid samples of each clip; None is all valid.
+            (B,) int64 >= 1, valid samples of each clip; None: all samples are valid.
 
         Returns
         -------
         Tensor
-            (B, embedding_dim) float32. Only its direction means something.
+            (B, embedding_dim) float32. Only its direction has a meaning, not its length.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class SpeakerEncoder(nn.Module):
         with torch.autocast(sig.device.type, enabled=False):
             spectra, frames = self.spectrogram(sig.float(), lengths)  # (B, N, bands), (B,)
             mask = valid_mask(frames, spectra.shape[1])
-            # The level of a recording says nothing about the voice.
+            # Subtract the level of the recording, which does not depend on the voice.
             level = masked_mean(spectra, mask).mean(dim=2, keepdim=True)
             spectra = zero_padding(spectra - level, mask)
         x = zero_padding(self.backbone(spectra, mask), mask)  # (B, N, dim)
@@ -150,7 +150,7 @@ class SpeakerLoss(nn.Module):
         return super().train(False)
 
     def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Distance of the voices of each item.
+        """Distance between the voices of rec_sig and sig, for each item.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class SpeakerLoss(nn.Module):
 
 
 def load_speaker_loss(source: str | Path) -> SpeakerLoss:
-    """Loss by the speaker encoder that a run trained.
+    """Load the speaker encoder that a run trained, as a loss.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def load_speaker_loss(source: str | Path) -> SpeakerLoss:
     Raises
     ------
     UserError
-        Not a run's folder, without a whole checkpoint, or of another kind.
+        The source is not a run's folder, has no complete checkpoint, or trained other modules.
     """
     modules = load_run(Path(source).expanduser())["modules"]
     if "speaker" not in modules:

@@ -1,4 +1,4 @@
-"""Forward pass and loss of what is trained on emotional speech: a probe of a codec's tokens."""
+"""Forward pass and loss of the training on emotional speech: a probe of a codec's tokens."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EmotionBrain(ProbeBrain):
         return self.modules.probe(*self.inputs(batch))
 
     def compute_objectives(self, logits: Tensor, batch: TokenBatch, stage: Stage) -> Tensor:
-        """Cross entropy, and the share of wrong answers."""
+        """Cross entropy, and the share of wrong predictions."""
         numbers = [self.labels.number(row) for row in batch.rows]
         targets = torch.tensor(numbers, device=logits.device)  # (B,)
         losses = F.cross_entropy(logits.float(), targets, reduction="none")  # (B,)

@@ -33,7 +33,7 @@ _NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)")
 
 
 def crema_d_source(root: Path) -> SetSource:
-    """Folder of the clips; UserError where it is missing."""
+    """Folder of the clips; UserError if it is missing."""
     if not (root / FOLDER).is_dir():
         raise UserError(f"data_folder {root}: no folder {FOLDER}; name the root of CREMA-D")
     genders = _genders(root / DEMOGRAPHICS)
@@ -53,7 +53,7 @@ def find_clips(data_root: Path, files: Sequence[FoundFile]) -> list[FoundClip]:
     Returns
     -------
     list of FoundClip
-        `gender` is "" where `VideoDemographics.csv` lacks it.
+        `gender` is "" if `VideoDemographics.csv` lacks it.
 
     Example
     -------

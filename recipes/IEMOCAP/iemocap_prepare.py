@@ -43,16 +43,17 @@ def prepare_iemocap(
     save_folder : str or path
         Folder for the manifests, and for the clips of the toy classes.
     corpus : {"iemocap", "crema-d", "ravdess"}
-        IEMOCAP has a split of its own: sessions 1 to 4 for training, the actress of session 5 for
-        validation, its actor for the test.
+        IEMOCAP has a fixed split: sessions 1 to 4 for training, the actress of session 5 for
+        validation, the actor of session 5 for the test.
     valid_share, test_share : float
         Shares of the seconds of CREMA-D and RAVDESS; no actor is in two sets.
     split_seed : int
-        Seed of the actors' order. It is not the run's, so that all runs have the same sets.
+        Seed of the actors' order. It differs from the run's seed, so that all runs have the same
+        sets.
     skip_prep : bool
         Do nothing: the manifests exist.
     max_broken_share : float
-        A set with a larger share of broken clips stops the preparation.
+        If the share of broken clips in a set is larger, the preparation stops.
 
     Raises
     ------

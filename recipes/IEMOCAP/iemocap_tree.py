@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 def iemocap_sets(root: Path) -> dict[str, SetSource]:
     """Folders of "train", "valid" and "test" in a root that has Session1 to Session5.
 
-    UserError where a folder is missing.
+    UserError if a folder is missing.
     """
     sessions_of = {"train": (range(1, 5), "FM"), "valid": ([5], "F"), "test": ([5], "M")}
     sets = {}
@@ -61,8 +61,8 @@ def find_clips(data_root: Path, files: Sequence[FoundFile], genders: str) -> lis
     Returns
     -------
     list of FoundClip
-        With the label as column `emotion`. Broken are a clip without audio, audio without a file
-        of labels, an unknown label, and the second label of a clip.
+        The label is the column `emotion`. A clip is broken if it has no audio, no file of labels,
+        an unknown label, or a second label.
     """
     paths = [PurePosixPath(file.path) for file in files]
     # The folder of labels has subfolders with the labels of each rater.
@@ -115,8 +115,8 @@ def _problem(
 
 
 def _labels(data_root: Path, path: PurePosixPath) -> Iterator[tuple[str, str, str]]:
-    """Place, clip and label of each line with a label."""
-    # Raters' comments may have any bytes; the lines that are read are ASCII.
+    """File and line number, clip and label of each line with a label."""
+    # Comments of raters may contain any bytes; the lines that are used here are ASCII.
     text = _read(data_root / path)
     for number, line in enumerate(text.splitlines(), start=1):
         found = _LABEL.match(line)

@@ -19,7 +19,7 @@ _NAME = re.compile(r"(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
 
 
 def ravdess_source(root: Path) -> SetSource:
-    """Folder of the clips; UserError where no actor has a folder."""
+    """Folder of the clips; UserError if no actor has a folder."""
     if not any(path.is_dir() for path in root.rglob("Actor_*")):
         raise UserError(f"data_folder {root}: no folder Actor_01; name the root of RAVDESS")
     return SetSource([""], find_clips, {"corpus": "ravdess"})
@@ -33,7 +33,7 @@ def find_clips(data_root: Path, files: Sequence[FoundFile]) -> list[FoundClip]:
     data_root : Path
         Root of the corpus.
     files : sequence of FoundFile
-        In any folder below the root; song is left out.
+        Files in any folder below the root; song is left out.
 
     Returns
     -------

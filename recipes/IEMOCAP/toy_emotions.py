@@ -2,7 +2,7 @@
 
 They are NOT emotions: each clip of the embedded corpus (synthetic voices) has four copies, higher,
 lower, faster and slower, and a probe predicts which of these it is. All four come from the same
-phase vocoder, so a probe can't find the class by words, voices or artefacts of the vocoder.
+phase vocoder, so words, voices and artefacts of the vocoder do not depend on the class.
 """
 
 from __future__ import annotations

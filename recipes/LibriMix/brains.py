@@ -1,4 +1,4 @@
-"""Forward pass and losses of what is trained on noisy speech: stage 1, stage 2, tokens to tokens.
+"""Forward pass and losses of the trainings on noisy speech: stage 1, stage 2, tokens to tokens.
 
 A batch has the clean clips, and in `batch.mixture` the same clips with noise or other speakers.
 """
@@ -30,10 +30,10 @@ from focalcodec.training.stages import Stage1Brain, Stage1Output, Stage2Brain, S
 
 
 class QuantizerBrain(Stage1Brain):
-    """Stage 1: tokens of the mixture, from which the features of the clean clip are decoded.
+    """Stage 1: encode the mixture to tokens and decode these to the features of the clean clip.
 
     loss = MSE(qfeats, targets) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
-    frames of the global batch. In validation H_codebook is that of the whole set.
+    frames of the global batch. In validation H_codebook is computed over the whole set.
     """
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
@@ -45,7 +45,7 @@ class QuantizerBrain(Stage1Brain):
         lats, lat_frames = self.modules.compressor(feats, frames)  # (B, N', L), (B,)
         toks, codes = self.modules.quantizer(lats, lat_frames)  # (B, N'), (B, N', L)
         qfeats, _ = self.modules.decompressor(codes, lat_frames)  # (B, >= N, D)
-        # A token at 25 or 12.5 Hz lasts 2 or 4 frames: frames beyond the clip have no target.
+        # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, targets, lats, lat_frames, toks, qfeats)
 
@@ -58,7 +58,7 @@ class QuantizerBrain(Stage1Brain):
         return self.report_loss(loss, out, stage)
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
-        """Low H_sample: each token is certain. High H_codebook: all codes are used alike."""
+        """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
         entropy_loss = sample_entropy - self.hparams.gamma * codebook_entropy
         return feature_loss + self.hparams.entropy_weight * entropy_loss
 
@@ -66,9 +66,9 @@ class QuantizerBrain(Stage1Brain):
 class VocoderBrain(Stage2Brain):
     """Stage 2: the decoder turns clean feats into a waveform (arXiv 2502.04465, section 3).
 
-    In a codec its input is the output of stage 1, which should be clean feats. A share
-    `mixture_share` of the training clips has feats of the mixture as input instead; the target is
-    the clean waveform.
+    In a codec the input of the decoder is the output of stage 1, which should be clean feats. For
+    a share `mixture_share` of the training clips, the input is feats of the mixture instead. The
+    target is always the clean waveform.
 
     A GAN on random crops, which are cut from feats of the whole clip: hinge losses, feature
     matching and the L1 distance of log-mel spectrograms, as in HiFi-GAN and Vocos. Validation and
@@ -98,7 +98,7 @@ class VocoderBrain(Stage2Brain):
         yield "generator", self.compute_objectives(out, batch, Stage.TRAIN)
 
     def discriminator_objectives(self, out: Stage2Output) -> Tensor:
-        """Hinge loss: real crops should score over 1, generated ones under -1."""
+        """Hinge loss: the scores of real crops should be above 1, of generated ones below -1."""
         self.modules.discriminator.requires_grad_(True)
         with self.training_ctx:
             both, _ = self.modules.discriminator(torch.cat([out.sig, out.rec_sig.detach()]))
@@ -129,9 +129,10 @@ class VocoderBrain(Stage2Brain):
 class TranslatorBrain(ProbeBrain):
     """Probe: tokens of the clean clip, or of each speaker, from tokens of the mixture.
 
-    loss = cross entropy in nats a token, by a Conformer with one head for each target, under the
-    order of heads and targets that costs least. Figure: share of wrong tokens. In a test the
-    predicted tokens are decoded and judged (arXiv 2502.04465, appendix: enhancement, separation).
+    loss = cross entropy in nats a token. A Conformer has one head for each target; of all orders
+    of the targets, the one with the lowest loss counts. Figure: share of wrong tokens. In a test
+    the predicted tokens are decoded and judged (arXiv 2502.04465, appendix: enhancement,
+    separation).
     """
 
     columns = (TOKEN_ERROR_RATE,)
@@ -158,7 +159,7 @@ class TranslatorBrain(ProbeBrain):
         return logits
 
     def compute_objectives(self, logits: Tensor, batch: TokenBatch, stage: Stage) -> Tensor:
-        """Cross entropy under the best order, and the share of wrong tokens."""
+        """Cross entropy with the best order of targets, and the share of wrong tokens."""
         assert batch.targets is not None
         losses, order = permuted_cross_entropy(logits, batch.targets, batch.lengths)  # (B,), (B, S)
         predicted = logits.argmax(dim=-1)  # (B, N, S, Q), of head s
@@ -170,7 +171,7 @@ class TranslatorBrain(ProbeBrain):
         scores = list(zip(rates.tolist(), counts.tolist(), strict=True))
         self.add_scores(batch, stage, "token_error_rate", scores)
         if stage == Stage.TEST:
-            # Each prediction in the place of the target that its head was paired with.
+            # Sort the predictions by targets: each head was paired with one target.
             index = order.argsort(dim=1)[:, None, :, None].expand_as(predicted)
             self.estimates.add(batch, predicted.gather(2, index), self.clip)
         return self.mean("loss", losses, batch.lengths.float())
@@ -192,7 +193,7 @@ class TranslatorBrain(ProbeBrain):
 
 
 def mixture_of(batch: AudioBatch) -> AudioBatch:
-    """The batch's clips with noise or other speakers; UserError where it has none."""
+    """The batch's clips with noise or other speakers; UserError if it has none."""
     if batch.mixture is None:
         raise UserError(
             f"clip {batch.id[0]}: no mixture; give the manifest a column noisy, or set mixer"

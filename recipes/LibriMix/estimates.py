@@ -28,8 +28,8 @@ COLUMNS = ["ID", "duration", "wav", "estimate", "spk_id", "wrd"]
 class Estimates:
     """Estimates of the clips of a test set, one for each target.
 
-    A set's folder receives `reference/` and `estimate/` (FLAC at 16 kHz) and `manifest.csv`, which
-    `focalcodec eval` takes.
+    They are written into the set's folder: `reference/` and `estimate/` (FLAC at 16 kHz), and
+    `manifest.csv`, which `focalcodec eval` accepts.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Estimates:
     panel_name : str
         Judges, or "none".
     language : str
-        Of clips whose manifest has no column `language`.
+        Language of clips without a column `language` in their manifest.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class Estimates:
         self.chosen: set[str] = set()
 
     def start_set(self, folder: Path, rows: Rows, judge_clips: int | None, device: str) -> None:
-        """Choose the first clips of a set by ID, all where `judge_clips` is None; load judges."""
+        """Choose the first clips of a set by ID, or all if `judge_clips` is None; load judges."""
         self.folder = folder
         self.chosen = set(sorted(row["ID"] for row in rows)[:judge_clips])
         if self.judges is None:
@@ -74,7 +74,7 @@ class Estimates:
     def add(self, batch: TokenBatch, toks: Tensor, entry_of: Callable[[str], CardEntry]) -> None:
         """Decode predicted toks (B, N, targets, streams), write and judge them.
 
-        `entry_of` gives a clip's entry in the card, which receives scores and transcripts.
+        `entry_of` returns a clip's entry in the card; scores and transcripts are added to it.
         """
         for index, name in enumerate(batch.id):
             if name not in self.chosen:
@@ -90,7 +90,7 @@ class Estimates:
             self._judge(entry_of(name), pairs)
 
     def _pair(self, row: Mapping[str, Any], column: str, rec_sig: Tensor) -> JudgedClip:
-        """Reference and estimate, which is cut or padded to the reference; both are written."""
+        """Write and return reference and estimate, which is cut or padded to the reference."""
         span = (row["start"], row["stop"]) if "start" in row else None
         sig = read_clip(row[column], SAMPLE_RATE, span, row.get("channels") or "mix")  # (T,)
         rec_sig = torch.nn.functional.pad(rec_sig, (0, max(0, len(sig) - len(rec_sig))))
@@ -102,7 +102,7 @@ class Estimates:
         return JudgedClip(file, sig, rec_sig, SAMPLE_RATE, self._text(row), language)
 
     def _judge(self, entry: CardEntry, pairs: Sequence[JudgedClip]) -> None:
-        """Keep each figure of a clip: with several targets, their weighted mean."""
+        """Store each figure of a clip; with several targets, the weighted mean over them."""
         for judge in self.judges or []:
             verdicts = judge.score(pairs)
             for key in dict.fromkeys(key for verdict in verdicts for key in verdict.scores):
@@ -130,7 +130,7 @@ class Estimates:
         write_csv(self.folder / "manifest.csv", COLUMNS, written)
 
     def _text(self, row: Mapping[str, Any]) -> str:
-        # The manifest of a mixture has no text for each speaker.
+        # The manifest of a mixture does not have a text for each speaker.
         return "" if len(self.targets) > 1 else row["wrd"]
 
     def _file(self, row: Mapping[str, Any], column: str) -> str:

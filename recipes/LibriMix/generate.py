@@ -21,9 +21,9 @@ import speechbrain as sb  # noqa: E402
 
 
 def generate(argv: Sequence[str]) -> None:
-    """Write the mixtures that are missing: an interrupted command resumes when it is repeated.
+    """Write the mixtures that are missing; the same command resumes if it was interrupted.
 
-    `argv` is the YAML, then `--key value` for its keys. UserError where a key, the speech or the
+    `argv` is the YAML, then `--key value` for its keys. UserError if a key, the speech or the
     noise is wrong.
     """
     file, _, overrides = sb.parse_arguments(list(argv))

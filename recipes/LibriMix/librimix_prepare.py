@@ -32,7 +32,7 @@ from focalcodec.errors import UserError
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which mixture is the input and which signal the target, named as LibriMix's folders."""
+    """Input (a mixture) and target (a signal), by the names of LibriMix's folders."""
 
     num_speakers: int
     mixture: str
@@ -46,7 +46,7 @@ class Pairing:
 
     @property
     def sources(self) -> list[str]:
-        """Folders that become further columns where they are there."""
+        """Folders that become further columns if they exist."""
         noise = [] if self.mixture == "mix_clean" else ["noise"]
         return [f"s{k}" for k in range(1, self.num_speakers + 1)] + noise
 
@@ -74,7 +74,7 @@ def prepare_librimix(
     """Write `train.csv`, `valid.csv`, `test.csv` and one `<name>.csv` for each extra set.
 
     With LibriMix, a row is a mixture: `wav` is the target, `noisy` the mixture; s1, s2, ... and
-    noise are columns where the corpus has them. With LibriSpeech, a row is a clean clip, which is
+    noise are columns if the corpus has them. With LibriSpeech, a row is a clean clip, which is
     mixed on the fly.
 
     Parameters
@@ -88,7 +88,7 @@ def prepare_librimix(
     tr_splits, dev_splits, te_splits, extra_sets
         Splits of each set, named as in LibriSpeech; LibriMix's names lack "-clean".
     librispeech_folder : str or path, optional
-        Root of LibriSpeech: transcripts of LibriMix's clips.
+        Root of LibriSpeech, which has the transcripts of LibriMix's clips.
     to_disk : ToDisk, optional
         Write mixtures of LibriSpeech first; the manifests then list these.
     skip_prep, max_broken_share
@@ -111,7 +111,7 @@ def prepare_librimix(
         _prepare_clean(data_folder, save, sets, pairing, to_disk, options)
         return
     if to_disk is not None and to_disk.folder is not None:
-        raise UserError(f"data_folder {tree}: already is LibriMix; give the root of LibriSpeech")
+        raise UserError(f"data_folder {tree}: this is LibriMix; give the root of LibriSpeech")
     words = {} if librispeech_folder is None else _transcripts(librispeech_folder, sets)
     sets = {name: [split_name(split) for split in splits] for name, splits in sets.items()}
     prepare_sets(tree, save, mixture_sets(tree, sets, pairing, words), options)
@@ -131,7 +131,7 @@ def _prepare_clean(
         clean = {name: _clean_set(name, source.folders) for name, source in found.items()}
         prepare_sets(root, save, clean, options)
         return
-    # As in LibriMix, the speakers of a mixture are of one split.
+    # As in LibriMix, all speakers of a mixture are from one split.
     clean = {
         split_name(split): _clean_set(name, [split])
         for name, source in found.items()
@@ -247,8 +247,8 @@ def find_mixtures(
     Returns
     -------
     list of FoundClip
-        Sorted by split and ID. A mixture is broken where a signal is missing or has another
-        length. It has a transcript where the target is one whole clip of LibriSpeech.
+        Sorted by split and ID. A mixture is broken if a signal is missing or has another length.
+        It has a transcript if the target is one whole clip of LibriSpeech.
     """
     mixtures: dict[tuple[str, str], dict[str, FoundFile]] = defaultdict(dict)
     for file in files:
@@ -278,14 +278,14 @@ def find_mixtures(
 
 
 def _problem(data_root: Path, signals: Mapping[str, FoundFile], paths: Mapping[str, str]) -> str:
-    """Say what is wrong with a mixture; "" where nothing is."""
+    """Describe the problem of a mixture; "" if it has none."""
     missing = [kind for kind in paths if kind not in signals]
     if missing:
         return (
             f"{data_root / paths[missing[0]]}: missing, although its {next(iter(signals))} exists;"
             " generate or copy the split again"
         )
-    # Files of one program with equal sizes have equal lengths: their headers need not be read.
+    # Files of equal size by one program have equal lengths, so their headers are not read.
     if len({signals[kind].size for kind in paths}) == 1:
         return ""
     try:

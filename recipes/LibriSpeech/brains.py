@@ -1,4 +1,4 @@
-"""Forward pass and losses of what is trained on LibriSpeech: stage 1, stage 2, two probes."""
+"""Forward pass and losses of the trainings on LibriSpeech: stage 1, stage 2, two probes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class QuantizerBrain(Stage1Brain):
     """Stage 1: the tokens must keep the encoder's features (arXiv 2502.04465, section 3).
 
     loss = MSE(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
-    frames of the global batch. In validation H_codebook is that of the whole set.
+    frames of the global batch. In validation H_codebook is computed over the whole set.
     """
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
@@ -38,7 +38,7 @@ class QuantizerBrain(Stage1Brain):
         lats, lat_frames = self.modules.compressor(feats, frames)  # (B, N', L), (B,)
         toks, codes = self.modules.quantizer(lats, lat_frames)  # (B, N'), (B, N', L)
         qfeats, _ = self.modules.decompressor(codes, lat_frames)  # (B, >= N, D)
-        # A token at 25 or 12.5 Hz lasts 2 or 4 frames: frames beyond the clip have no target.
+        # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
 
@@ -51,7 +51,7 @@ class QuantizerBrain(Stage1Brain):
         return self.report_loss(loss, out, stage)
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
-        """Low H_sample: each token is certain. High H_codebook: all codes are used alike."""
+        """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
         entropy_loss = sample_entropy - self.hparams.gamma * codebook_entropy
         return feature_loss + self.hparams.entropy_weight * entropy_loss
 
@@ -83,7 +83,7 @@ class VocoderBrain(Stage2Brain):
         yield "generator", self.compute_objectives(out, batch, Stage.TRAIN)
 
     def discriminator_objectives(self, out: Stage2Output) -> Tensor:
-        """Hinge loss: real crops should score over 1, generated ones under -1."""
+        """Hinge loss: the scores of real crops should be above 1, of generated ones below -1."""
         self.modules.discriminator.requires_grad_(True)
         with self.training_ctx:
             both, _ = self.modules.discriminator(torch.cat([out.sig, out.rec_sig.detach()]))
@@ -127,7 +127,7 @@ class ASRBrain(ProbeBrain):
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
-        """The training texts decide which symbols there are."""
+        """The symbols are made from the training texts."""
         self.pieces = self.learn_pieces(hparams, sets["train"])
         return self.probe_modules(hparams, vocab_size=len(self.pieces))
 
@@ -174,7 +174,7 @@ class SpeakerBrain(ProbeBrain):
         return self.modules.probe(*self.inputs(batch))
 
     def compute_objectives(self, logits: Tensor, batch: TokenBatch, stage: Stage) -> Tensor:
-        """Cross entropy, and the share of wrong answers."""
+        """Cross entropy, and the share of wrong predictions."""
         numbers = [self.labels.number(row) for row in batch.rows]
         targets = torch.tensor(numbers, device=logits.device)  # (B,)
         losses = F.cross_entropy(logits.float(), targets, reduction="none")  # (B,)

@@ -1,4 +1,4 @@
-"""Evaluate codecs on LibriSpeech or LibriTTS; the YAML says which sets, codecs and judges.
+"""Evaluate codecs on LibriSpeech or LibriTTS; the YAML names sets, codecs and judges.
 
 python evaluate.py hparams/resynthesis.yaml --data_folder /data/LibriSpeech --codecs "[my_codec]"
 python evaluate.py hparams/resynthesis_mini.yaml --codecs "[../../results/quickstart/codec, opus:6]"

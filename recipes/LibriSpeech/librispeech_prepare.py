@@ -41,29 +41,32 @@ def prepare_librispeech(
     Parameters
     ----------
     data_folder : str or path, optional
-        Folder with the splits. None: the embedded mini corpus, its own where some are not there.
+        Folder with the splits. None: the embedded mini corpus. If this lacks a named split, its
+        own splits are used.
     save_folder : str or path
-        Where manifests go.
+        Folder for the manifests.
     tr_splits, dev_splits, te_splits : sequence of str
         Splits of each set, e.g. `["train-clean-100", "train-clean-360"]`.
     extra_sets : mapping of str to sequence of str, optional
         Further sets by name, e.g. `{"test-real": ["test-real"]}`.
     skip_prep : bool
-        Return at once: the manifests are there.
+        Do nothing: the manifests exist.
     channels, min_seconds, max_broken_share
         See `focalcodec.data.corpus.PrepareOptions`.
     shares : sequence of float, optional
-        Of train, valid and test, such as [0.8, 0.1, 0.1]: the clips of `tr_splits` are shared out
-        to the three at random, so that each set has all speakers. There are no other sets then.
+        Shares of train, valid and test, such as [0.8, 0.1, 0.1]. The clips of `tr_splits` are
+        divided among the three at random, so that each set has all speakers. There are no other
+        sets then.
     split_seed : int
-        Of that; not the run's, so that all runs have the same sets.
+        Seed of this division. It differs from the run's seed, so that all runs have the same sets.
     noisy : bool
         Give all clips the column `noisy`: the partner that `augment.py` made, or the clip itself.
 
     Raises
     ------
     UserError
-        A missing folder or split, no clips, an ID twice, or too many broken clips.
+        A folder or split is missing, there are no clips, two clips have one ID, or too many clips
+        are broken.
     """
     if skip_prep:
         return
@@ -96,21 +99,21 @@ def _share_out(
 
 
 def share_clips(rows: Sequence[Row], shares: Sequence[float], seed: int) -> dict[str, list[Row]]:
-    """Share the clips of each speaker out to train, valid and test.
+    """Divide the clips of each speaker among train, valid and test.
 
     Parameters
     ----------
     rows : sequence of dict
-        Of whole files.
+        Rows of a manifest, each a whole file.
     shares : sequence of float
-        Of the three sets.
+        Shares of the three sets.
     seed : int
-        Of the order in which a speaker's clips are taken.
+        Seed of the order in which a speaker's clips are taken.
 
     Returns
     -------
     dict of str to list of dict
-        Rows of each set, in their order.
+        Rows of each set, in their old order.
 
     Example
     -------
@@ -125,7 +128,8 @@ def share_clips(rows: Sequence[Row], shares: Sequence[float], seed: int) -> dict
     chosen: dict[str, str] = {}
     for ids in clips.values():
         ids.sort(key=lambda name: stable_seed(seed, name))
-        # Rounded up: who has one clip alone is trained on, or a test could not name them.
+        # Rounded up: a speaker with one clip is in the training set, because a test can predict
+        # only training speakers.
         edges = [math.ceil(round(len(ids) * sum(shares[:k]), 6)) for k in (1, 2)]
         chosen |= {name: SETS[sum(k >= edge for edge in edges)] for k, name in enumerate(ids)}
     return {name: [row for row in rows if chosen[row["ID"]] == name] for name in SETS}
@@ -134,12 +138,12 @@ def share_clips(rows: Sequence[Row], shares: Sequence[float], seed: int) -> dict
 def _check_shares(shares: Sequence[float], sets: Mapping[str, Sequence[str]]) -> None:
     if len(shares) != len(SETS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise UserError(
-            f"shares={list(shares)}: give those of train, valid and test, all above 0 and 1"
-            " together, such as [0.8, 0.1, 0.1]"
+            f"shares={list(shares)}: give three shares above 0 with a sum of 1, those of train,"
+            " valid and test, such as [0.8, 0.1, 0.1]"
         )
     others = [name for name in sets if name != "train"]
     if others:
         raise UserError(
-            f"shares: the clips of tr_splits become all sets, but {others[0]!r} has splits of its"
-            " own; leave dev_splits, te_splits and extra_sets empty"
+            f"shares: all sets are made from the clips of tr_splits, but {others[0]!r} names"
+            " splits too; leave dev_splits, te_splits and extra_sets empty"
         )

@@ -2,9 +2,9 @@
 
 python recipes/LibriSpeech/quickstart.py [OUT]
 
-The stages need nothing of each other, so they are trained side by side, one core each. The commands
-are printed as they start; each can be typed by hand in the recipe's folder. A run that was
-interrupted is taken up where it was.
+The stages do not depend on each other, so they are trained at the same time, each on one core. Each
+command is printed when it starts, and can be typed by hand in the recipe's folder. The same command
+resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-RESULTS = FOLDER.parents[1] / "results" / "quickstart"  # where the recipes' mini YAMLs look for it
+RESULTS = FOLDER.parents[1] / "results" / "quickstart"  # the recipes' mini YAMLs use this path
 
-# The models are too small for a second thread to help them.
+# The models are small: a second thread does not make them faster.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def start(*words: str | Path, log: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a command of the recipe, seen by the user or written to a log."""
+    """Start a command of the recipe; its output is shown, or written to a log."""
     command = [str(word) for word in words]
     print(f"\n$ python {shlex.join(command)}{f' > {log}' if log else ''}", flush=True)
     out = open(log, "wb") if log else None

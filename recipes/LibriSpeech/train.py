@@ -12,27 +12,27 @@ from focalcodec.training import run
 
 
 def main(argv: list[str]) -> None:
-    """Train and test once: from the command line to the closing table."""
-    # The YAML, with the values of the command line; unknown keys and keys without use are refused.
+    """Train and test once: from the command line to the table of results."""
+    # The YAML with the values of the command line. An unknown or unused key is an error.
     hparams, run_opts = run.load_hparams(argv)
 
-    # The run's folder: it holds all that the run leaves, and an interrupted run resumes in it.
+    # The run's folder has all results of the run; an interrupted run resumes in it.
     with run.open_folder(hparams, run_opts) as folder:
-        # The frozen encoder (of a probe: the frozen codec), and the weights of `init_from`.
+        # The frozen encoder (in a probe: the frozen codec) and the weights of `init_from`.
         start = run.load_start(hparams, run_opts)
 
-        # Manifests of the corpus, by the YAML's `prepare`: rows of train, valid and the test sets.
+        # `prepare` of the YAML makes the manifests: rows of train, valid and the test sets.
         sets = run.prepare_sets(hparams, folder)
 
-        # Padded batches: of sig and feats for the two stages, of toks for a probe.
+        # Padded batches: sig and feats for the two stages, toks for a probe.
         loaders = hparams["loaders"](hparams, start.encoder, sets, folder)
 
-        # The forward pass and the losses: brains.py.
+        # Forward pass and losses are in brains.py.
         brain = hparams["brain"](start.encoder, loaders, folder, hparams, run_opts)
         brain.start_from(start)
         brain.fit(hparams["epoch_counter"], loaders.train, loaders.valid)
 
-        # The best checkpoint on every test set; after fine-tuning, also the weights before it.
+        # Test the best checkpoint on every test set; after fine-tuning, also the weights before it.
         results = brain.test(loaders.tests)
         results |= brain.test_start(start, loaders.tests)
         folder.write_results(results)

@@ -1,7 +1,7 @@
-"""Forward pass and losses of what is trained on VoxPopuli: stage 1, stage 2, a probe of words.
+"""Forward pass and losses of the trainings on VoxPopuli: stage 1, stage 2, a probe of words.
 
 The YAMLs group the clips by language (`group_by: language`): a batch of validation or test has
-clips of one language, and what is counted here is reported for each language and for all.
+clips of one language, and the figures are reported for each language and for all together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class QuantizerBrain(Stage1Brain):
     """Stage 1: the tokens must keep the encoder's features (arXiv 2502.04465, section 3).
 
     loss = MSE(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
-    frames of the global batch. In validation H_codebook is that of the whole set, or of all clips
+    frames of the global batch. In validation H_codebook is over the whole set, or over all clips
     of a language: it is smaller where there are fewer clips, so compare languages by the MSE.
     """
 
@@ -42,7 +42,7 @@ class QuantizerBrain(Stage1Brain):
         lats, lat_frames = self.modules.compressor(feats, frames)  # (B, N', L), (B,)
         toks, codes = self.modules.quantizer(lats, lat_frames)  # (B, N'), (B, N', L)
         qfeats, _ = self.modules.decompressor(codes, lat_frames)  # (B, >= N, D)
-        # A token at 25 or 12.5 Hz lasts 2 or 4 frames: frames beyond the clip have no target.
+        # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
 
@@ -55,7 +55,7 @@ class QuantizerBrain(Stage1Brain):
         return self.report_loss(loss, out, stage)
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
-        """Low H_sample: each token is certain. High H_codebook: all codes are used alike."""
+        """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
         entropy_loss = sample_entropy - self.hparams.gamma * codebook_entropy
         return feature_loss + self.hparams.entropy_weight * entropy_loss
 
@@ -87,7 +87,7 @@ class VocoderBrain(Stage2Brain):
         yield "generator", self.compute_objectives(out, batch, Stage.TRAIN)
 
     def discriminator_objectives(self, out: Stage2Output) -> Tensor:
-        """Hinge loss: real crops should score over 1, generated ones under -1."""
+        """Hinge loss: the scores of real crops should be above 1, of generated ones below -1."""
         self.modules.discriminator.requires_grad_(True)
         with self.training_ctx:
             both, _ = self.modules.discriminator(torch.cat([out.sig, out.rec_sig.detach()]))
@@ -132,7 +132,7 @@ class ASRBrain(ProbeBrain):
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
-        """The training texts, of all languages, decide which symbols there are."""
+        """The symbols are made from the training texts of all languages."""
         self.pieces = self.learn_pieces(hparams, sets["train"])
         return self.probe_modules(hparams, vocab_size=len(self.pieces))
 

@@ -1,4 +1,4 @@
-"""Evaluate codecs on VoxPopuli, with figures of each language; the YAML names codecs and judges.
+"""Evaluate codecs on VoxPopuli, with figures for each language; the YAML names codecs and judges.
 
 python evaluate.py hparams/resynthesis.yaml --data_folder /data/VoxPopuli --codecs "[my_codec]"
 python evaluate.py hparams/resynthesis_mini.yaml

@@ -64,15 +64,15 @@ def prepare_voxpopuli(
     splits : sequence of str
         Which of "train", "dev" and "test" to write.
     unlabelled : sequence of str
-        Languages whose speech without transcripts joins the training set: segments, or where
-        these are missing, whole recordings. Recordings with a clip of the language's dev or test
+        Languages with speech without transcripts to add to the training set: segments, or whole
+        recordings if segments are missing. Recordings with a clip of the language's dev or test
         set are left out.
     segment_seconds : float, optional
         Longer files are cut into equal segments of at most this length.
     skip_prep : bool
         Do nothing: the manifests exist.
     max_broken_share : float
-        A set with a larger share of broken clips stops the preparation.
+        If the share of broken clips in a set is larger, the preparation stops.
 
     Raises
     ------
@@ -208,13 +208,13 @@ def _unlabelled_clips(
     clips = []
     for path in paths:
         language = path.parts[1]
-        # <recording>_<language>, and a number where it is a segment
+        # <recording>_<language>, and a number if it is a segment
         recording = path.stem.rpartition(f"_{language}")[0]
         if recording not in held_out.get(language, ()):
             clips.append(FoundClip(path.stem, str(path), extra={"language": language}))
     if len(clips) < len(paths):
         logger.info(
-            "%d of %d unlabelled files are left out: clips of dev or test come from them",
+            "%d of %d unlabelled files are left out, because they contain clips of dev or test",
             len(paths) - len(clips),
             len(paths),
         )

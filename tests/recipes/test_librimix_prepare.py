@@ -201,7 +201,7 @@ def test_id_twice(tree: Path, tmp_path: Path) -> None:
         ({"mixture": "mix_noisy"}, "mixture='mix_noisy'"),
         ({"mode": "mid"}, "mode='mid'"),
         ({"te_splits": "test-clean"}, "is not a list"),
-        ({"to_disk": ToDisk(MixtureMaker, folder="out")}, "already is LibriMix"),
+        ({"to_disk": ToDisk(MixtureMaker, folder="out")}, "this is LibriMix"),
         ({"librispeech_folder": "no/speech"}, "librispeech_folder no/speech: no such folder"),
     ],
 )

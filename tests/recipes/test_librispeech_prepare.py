@@ -345,7 +345,7 @@ def test_a_speaker_of_one_clip_is_trained_on(tree, tmp_path):
         ({"shares": [0.8, 0.2]}, "give those of train, valid and test"),
         ({"shares": [0.8, 0.1, 0.2]}, "give those of train, valid and test"),
         ({"shares": [0.9, 0.1, 0.0]}, "give those of train, valid and test"),
-        ({"te_splits": ["dev-a"]}, "'test' has splits of its own"),
+        ({"te_splits": ["dev-a"]}, "'test' names splits too"),
     ],
 )
 def test_shares_that_are_none_are_refused(tree, tmp_path, kwargs, message):
