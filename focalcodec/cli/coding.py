@@ -168,7 +168,7 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--any_model",
         action="store_true",
-        help="decode tokens of another model too; the output is noise unless the models are alike",
+        help="also decode tokens of another model; unless the models are similar, this gives noise",
     )
     add_table_option(parser, "if encode had one")
     add_audio_output_options(parser)

@@ -140,7 +140,7 @@ def _convert(state: State, job: Job, progress: Progress) -> None:
 
 
 def _checked(codec: FocalCodec, reference: ReferenceSet, args: argparse.Namespace) -> State:
-    """Raise before the first file the errors that every file would raise."""
+    """Check, before the first file, for errors that would occur in every file."""
     reference.check_codec(codec)
     check_k(args.k, len(reference))
     if args.search == "faiss":

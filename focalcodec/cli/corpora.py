@@ -1,4 +1,4 @@
-"""`focalcodec prepare` and `tokenize`: a corpus to the sets of a recipe, and to its tokens."""
+"""`focalcodec prepare` and `tokenize`: make the sets of a recipe, or tokens, from a corpus."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "--split_by",
         choices=SPLIT_BY,
         default=_SHARES.split_by,
-        help="no speaker, or no file, is in two sets; auto takes speakers if there are enough, else"
-        " files (default: %(default)s)",
+        help="keep each speaker, or each file, in one set; auto takes speakers if there are enough,"
+        " else files (default: %(default)s)",
     )
     for name, share in (("valid", _SHARES.valid_share), ("test", _SHARES.test_share)):
         parser.add_argument(
@@ -179,7 +179,7 @@ def add_tokenize_arguments(parser: argparse.ArgumentParser) -> None:
         "--special",
         default="bos,eos,pad",
         metavar="NAMES",
-        help="special tokens: names, whose ids follow the speech tokens, or names with ids"
+        help="special tokens: names, which get the ids after the speech tokens, or names with ids"
         " (bos=1,eos=2); bos and eos enclose each clip; '' for none (default: %(default)s)",
     )
     _add_shard_options(parser)
@@ -205,12 +205,12 @@ def _add_shard_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard",
         metavar="INDEX/COUNT",
-        help="share of this process among COUNT processes (default: as torchrun says, else 0/1)",
+        help="index of this process and number of processes (default: from torchrun, else 0/1)",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="remove tokens of another corpus, model or options from OUT",
+        help="remove tokens in OUT that were made from another corpus, model or options",
     )
 
 

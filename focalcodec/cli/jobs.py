@@ -5,7 +5,7 @@ A command gives two functions of its module, which worker processes import:
 * `setup(args) -> state` loads what all files need, once in each process. Its `UserError` ends the
   run.
 * `work(state, job, progress) -> None` writes the output of one file, and calls `progress(seconds)`
-  as audio is done. Its errors are reported in one line, and the other files continue.
+  when a piece of audio is done. An error is reported in one line; the other files continue.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def run_jobs(
     Parameters
     ----------
     args : argparse.Namespace
-        With `jobs`, `overwrite` and `quiet` of `options.add_job_options`.
+        Has `jobs`, `overwrite` and `quiet` of `options.add_job_options`.
     jobs : sequence of Job
-        From `paths.plan_jobs`.
+        Result of `paths.plan_jobs`.
     setup, work : callable
-        See above.
+        See the docstring of this module.
     seconds : callable, optional
-        Path of a source -> its duration, for the bar. Default: an audio file's.
+        Returns the duration of a source from its path, for the bar. Default: that of audio files.
     prepare : callable, optional
         Called once before any `setup`, if there is work.
     """
@@ -109,7 +109,7 @@ def attempt(work: Work[State], state: State, job: Job, progress: Progress) -> st
         return f"{job.name}: not enough memory; give a smaller --window_seconds"
     except Exception:
         # A bug in this program: the other files continue, and the report needs the whole traceback.
-        return f"{job.name}: not expected, please report it:\n{traceback.format_exc()}"
+        return f"{job.name}: unexpected error, please report it:\n{traceback.format_exc()}"
     return ""
 
 
@@ -142,7 +142,7 @@ def _audio_seconds(path: Path) -> float:
 
 
 def _bar(args: argparse.Namespace, jobs: Sequence[Job], seconds: Callable[[Path], float]) -> tqdm:
-    # the lengths of all files are read only for a bar that somebody sees
+    # the lengths of all files are read only if the bar is shown
     shown = not args.quiet and sys.stderr.isatty() and jobs[0].source is not None
     total = 0.0
     for job in jobs if shown else ():

@@ -29,7 +29,7 @@ class Command(NamedTuple):
 
     module: str  # in focalcodec.cli
     summary: str
-    takes_keys: bool = False  # options that it does not have are keys of a YAML: `args.keys`
+    takes_keys: bool = False  # unknown options are keys of a YAML: `args.keys`
 
 
 COMMANDS = {
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("focalcodec: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has closed the pipe: Python must not report that at its end.
+        # The program that reads our output has closed the pipe. Python must not report this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as error:
@@ -97,7 +97,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"focalcodec {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="COMMAND", help="a command of the list below"
+    )
     command = parser.parse_args(words[:1]).command
     args, parser = argparse.Namespace(command=command), command_parser(command)
     if COMMANDS[command].takes_keys:

@@ -90,7 +90,7 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         type=Path,
         metavar="FOLDER",
-        help="copy the model to this folder, which --model takes on any machine"
+        help="copy the model to this folder, which --model accepts on any machine"
         " (default: only the hub's cache)",
     )
 
@@ -114,7 +114,7 @@ def run_download(args: argparse.Namespace) -> int:
 def _copy(cached: Path, folder: Path) -> None:
     from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
 
-    # Both files are copied before either is replaced: files of two models would load and be wrong.
+    # Copy both files before replacing any: a mix of two models would load without an error.
     folder.mkdir(parents=True, exist_ok=True)
     names = (WEIGHTS_NAME, CONFIG_NAME)
     with tempfile.TemporaryDirectory(dir=folder) as staging:

@@ -3,15 +3,15 @@
 The rules are the same for `encode`, `decode`, `resynth` and `convert`:
 
 * SOURCE is a file, a folder (all files below it), a pattern in quotes (`"talks/**/*.flac"`), or `-`
-  for standard input. A named file is read whatever its suffix; folders and patterns give the
-  files with a known suffix, in order, except those whose name begins with a dot.
+  for standard input. A file that is named is read with any suffix. Folders and patterns give only
+  files with a known suffix, in order, and no files with a name that begins with a dot.
 * OUT is the last argument. It is a file if there is one SOURCE, this is a file or `-`, and OUT is
   not a folder and does not end in a slash. It may be `-`, standard output, for one such SOURCE.
   Otherwise it is a folder, which keeps the tree below each SOURCE folder, or below the part of a
   pattern before its first `*`.
 * Files in an OUT folder inside a SOURCE folder are not sources, so a command can be repeated.
-* Checked before any work: every SOURCE exists and gives files, two sources do not have the same
-  output, and no output is a source.
+* Before any work, the command checks that every SOURCE exists and gives files, that no two sources
+  have the same output, and that no output is a source.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def find_sources(
     Parameters
     ----------
     sources : sequence of str
-        Files, folders and patterns, which may contain `**`. If a file has the name of a pattern,
-        it is that file.
+        Files, folders and patterns, which may contain `**`. If a file is named like a pattern, the
+        file is used.
     suffixes : sequence of str
         Suffixes of the files in folders and patterns, in lower case; upper case matches too.
     without : Path, optional
-        A folder whose files are left out, if it is inside a source.
+        Folder inside a source; its files are left out.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def plan_jobs(
 
 @contextmanager
 def open_source(source: Path | None) -> Iterator[Path | BinaryIO]:
-    """Yield a path as it is; for standard input (None) a seekable file in memory with all of it."""
+    """Yield the path unchanged, or for standard input (None) a seekable copy of it in memory."""
     if source is not None:
         yield source
         return
@@ -171,7 +171,7 @@ def open_source(source: Path | None) -> Iterator[Path | BinaryIO]:
 
 @contextmanager
 def open_target(target: Path | None) -> Iterator[Path | BinaryIO]:
-    """Yield a path as it is; for standard output (None) a file in memory that is sent at the end.
+    """Yield the path unchanged, or for standard output (None) a file in memory, sent at the end.
 
     `UserError` if standard output is a terminal.
     """

@@ -15,14 +15,14 @@ RECIPE_EXAMPLES = """examples:
   focalcodec recipe list
   focalcodec recipe copy LibriSpeech my_recipe
 
-A copy runs where it is, with the package installed: edit its YAML files and Python files.
+A copy runs in its own folder if the package is installed. Edit its YAML files and Python files.
 """
 CONFIG_EXAMPLES = """examples:
   focalcodec config hparams/focalcodec_50hz_mini.yaml
   focalcodec config hparams/focalcodec_50hz.yaml --batch_size 8 > my_50hz.yaml
 
-The output is one plain HyperPyYAML file with all values. A value that is not the base's has the
-place that it comes from as its comment: a file, or the command line.
+The output is one plain HyperPyYAML file with all values. If a value is not the base's, a comment
+says where it comes from: a file or the command line.
 """
 _LEFT_OUT = ("results", "__pycache__")  # made by runs
 
@@ -31,7 +31,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `focalcodec recipe`."""
     parser.epilog = RECIPE_EXAMPLES
     parser.add_argument("action", choices=["list", "copy"], help="list all recipes, or copy one")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a recipe of the list, to copy")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of the recipe to copy")
     parser.add_argument(
         "folder", nargs="?", metavar="FOLDER", help="new folder for the copy (default: NAME)"
     )
@@ -55,7 +55,7 @@ def run_recipe(args: argparse.Namespace) -> int:
         raise UserError(f"{args.name}: no such recipe; did you mean {lower[near[0]]}?")
     folder = Path(args.name if args.folder is None else args.folder)
     copy_recipe(root / args.name, folder.expanduser())
-    print(f"{folder}: a copy of recipe {args.name}; to run it:")
+    print(f"{folder}: copy of recipe {args.name}; to run it:")
     print(f"  cd {folder}")
     print(f"  {_command(root / args.name)}")
     return DONE
@@ -115,7 +115,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `focalcodec config`; other options are keys of the YAML."""
     parser.usage = "focalcodec config FILE [--key value ...]"
     parser.epilog = CONFIG_EXAMPLES
-    parser.add_argument("file", metavar="FILE", help="YAML of a recipe, or of your own")
+    parser.add_argument("file", metavar="FILE", help="YAML file of a recipe, or your own")
 
 
 def run_config(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Training: losses, discriminators, Brains, checkpoints, pictures.
 
-Nothing that inference needs is here. The modules below import speechbrain, which imports
-torchaudio, which has to be made ready first: here, before any of them.
+Inference does not need this package. Its modules import speechbrain, which imports torchaudio. So
+torchaudio is made usable here, before any module is imported.
 """
 
 from focalcodec.compat import ensure_torchaudio

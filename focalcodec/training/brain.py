@@ -42,18 +42,19 @@ logger = logging.getLogger(__name__)
 class CodecBrain(TurnsBrain):
     """A training on the features of a frozen encoder.
 
-    A subclass says which modules each optimiser trains (`trained`), how a batch becomes losses
-    (`compute_forward`, `compute_objectives`; of a GAN also `turns`) and what a stage reports.
+    A subclass defines which modules each optimiser trains (`trained`), how losses are computed from
+    a batch (`compute_forward`, `compute_objectives`; for a GAN also `turns`) and the figures of a
+    stage.
 
     Parameters
     ----------
     encoder : Module
-        (sig, lengths) -> (feats, lengths). Frozen, in eval mode, on the device; in no checkpoint
-        and no optimiser.
+        (sig, lengths) -> (feats, lengths). It is frozen, in eval mode, on the device, and not part
+        of a checkpoint or an optimiser.
     loaders : AudioLoaders
         Training, validation and test sets; the position in the training set is in the checkpoint.
     folder : RunFolder
-        Where checkpoints, log, curves, audio and pictures go.
+        Folder for checkpoints, log, curves, audio and pictures.
     hparams : mapping
         The run's configuration. `self.hparams.key` reads a key of the YAML.
     run_opts : RunOptions or mapping, optional
@@ -61,7 +62,7 @@ class CodecBrain(TurnsBrain):
     """
 
     needs_sig: ClassVar[bool] = True
-    """Whether training reads sig also where the cache has the feats."""
+    """Whether training reads sig even if the cache has the feats."""
 
     hparams: SimpleNamespace
     modules: Any
@@ -98,9 +99,9 @@ class CodecBrain(TurnsBrain):
         return hparams["modules"]
 
     def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:
-        """Figures of the stage that just ended, of one group or of all clips.
+        """Figures of the stage that just ended, for one group or for all clips.
 
-        The `loss` of all clips decides which checkpoint is best.
+        The best checkpoint is the one with the lowest `loss` of all clips.
         """
         return self.meters.averages(group)
 
@@ -111,11 +112,11 @@ class CodecBrain(TurnsBrain):
         """Prepare for a test set."""
 
     def on_set_end(self, name: str, rows: Rows) -> None:
-        """Write what else a test set leaves."""
+        """Write further results of a test set."""
 
     @property
     def watched(self) -> str:
-        """Validation figure whose lowest value is kept, and waited for before training ends."""
+        """Validation figure that should be low: it selects checkpoints and ends training early."""
         return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
 
     @torch.no_grad()
@@ -139,7 +140,7 @@ class CodecBrain(TurnsBrain):
     # -- before and after training ---------------------------------------------------------------
 
     def start_from(self, start: Start) -> None:
-        """Take the weights that the run begins with, and freeze what `freeze` names."""
+        """Load the first weights of the run, and freeze the modules named in `freeze`."""
         if start.trained is not None:
             initialise(self.modules, start.trained, list(self.modules))
         freeze(self.modules, self.hparams.freeze)
@@ -147,7 +148,8 @@ class CodecBrain(TurnsBrain):
 
     def test(self, tests: Mapping[str, DataLoader], label: str = "") -> dict[str, dict[str, float]]:
         """Figures of each test set, and of its groups, with the best checkpoint."""
-        # A test set is read once; and feats of a mixture must not be kept as those of its clip.
+        # No cache: a test set is read once, and feats of a mixture must not be stored as those of
+        # the clean clip.
         self.cache = None
         results = {}
         for name, loader in tests.items():
@@ -165,7 +167,7 @@ class CodecBrain(TurnsBrain):
     def test_start(
         self, start: Start, tests: Mapping[str, DataLoader]
     ) -> dict[str, dict[str, float]]:
-        """After `init_from`, the same figures of the weights that the run began with."""
+        """After `init_from`, the same figures with the first weights of the run."""
         if start.trained is None:
             return {}
         known = [name for name in self.modules if name in start.trained.parts]
@@ -176,7 +178,7 @@ class CodecBrain(TurnsBrain):
     # -- set-up ----------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Compile, agree on the first weights, make optimisers, resume."""
+        """Compile, share the first weights among processes, make optimisers, resume."""
         super().on_fit_start()
         if self.history:
             self.monitor.write_log(self.history)
@@ -208,7 +210,7 @@ class CodecBrain(TurnsBrain):
         self.nonfinite_count = 0
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
-        """Report; after validation also schedule, store and decide whether to go on."""
+        """Report figures; after validation also step schedules, write a checkpoint, maybe stop."""
         stats = self.stage_stats(stage)
         loss = stats.get(LOSS_KEY, math.nan)
         if not math.isfinite(loss):
@@ -248,7 +250,7 @@ class CodecBrain(TurnsBrain):
             return
         best = min(self.history, key=lambda stats: stats["valid"][self.watched])
         if self.history[-1]["epoch"] - best["epoch"] >= patience:
-            logger.info("No better epoch since epoch %d: training ends here", best["epoch"])
+            logger.info("No better epoch since epoch %d: training ends", best["epoch"])
             self.hparams.epoch_counter.limit = self.history[-1]["epoch"]
 
     # -- checkpoints -----------------------------------------------------------------------------

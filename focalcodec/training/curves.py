@@ -1,4 +1,4 @@
-"""Curves of a training's history, those of groups of clips among them."""
+"""Curves of a training's history, also for groups of clips."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def training_curves_figure(
     Parameters
     ----------
     history : sequence of mapping
-        One each epoch: numbers, and the figures of a stage as a mapping. The stages share the
-        panels: "loss" has the curves "train" and "valid". Those of "valid-it", "valid-de" and
-        so on, each a group of the validation clips, are in a panel of their own, their losses
-        only. A figure may be absent from some epochs.
+        One for each epoch: numbers, and the figures of each stage as a mapping. The stages share
+        the panels: "loss" has the curves "train" and "valid". Groups of validation clips, such as
+        "valid-it" and "valid-de", have their losses in a separate panel. A figure may be absent
+        from some epochs.
     x : str
-        The key of the horizontal axis.
+        Key of the horizontal axis.
     title : str
-        Over all panels.
+        Heading of the figure.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def training_curves_figure(
     Raises
     ------
     UserError
-        No entry has `x` and one more key.
+        No entry has `x` and another key.
 
     Example
     -------
@@ -62,7 +62,7 @@ def training_curves_figure(
     """
     panels, groups = _panels(history, x)
     if not panels:
-        raise UserError(f"history: none of {len(history)} has {x!r} and a value beside it")
+        raise UserError(f"history: none of {len(history)} entries has {x!r} and another value")
     columns = min(3, len(panels))
     heights = [2.7] * -(-len(panels) // columns)
     if groups:
@@ -132,7 +132,7 @@ def _group_curves(ax: Axes, groups: Curves, whole: Points, inches: float) -> Non
     low, high = _view(list(curves.values()))
     ax.set_ylim(low, high)
     ax.margins(x=0.0)
-    # Labels at the curves' ends say more than a legend, as long as none lies on another.
+    # Labels at the ends of the curves are easier to read than a legend, if they do not overlap.
     names = sorted(looks, key=lambda name: curves[name][-1][1])
     ends = [(curves[name][-1][1] - low) / (high - low) for name in names]
     for name, height in zip(names, _apart(ends, gap=0.16 / (inches - 0.7)), strict=True):
@@ -156,7 +156,7 @@ def _group_curves(ax: Axes, groups: Curves, whole: Points, inches: float) -> Non
 
 
 def _view(curves: Sequence[Points]) -> tuple[float, float]:
-    """Limits in which the later half's curves lie apart; the steep fall before may leave them."""
+    """Limits for the later half of the curves; the steep fall at the start may be outside."""
     late = [y for points in curves for _, y in points[len(points) // 2 :]]
     low, high = min(late), max(late)
     span = (high - low) or abs(high) or 1.0
@@ -165,9 +165,9 @@ def _view(curves: Sequence[Points]) -> tuple[float, float]:
 
 
 def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Rising heights in 0..1, moved as little as it takes to keep them `gap` from each other.
+    """Move rising heights in 0..1 as little as possible, so that they are `gap` apart.
 
-    Least squares under an order: without their gaps, heights that clash share their mean.
+    Least squares in a fixed order: heights that are too close get their mean, plus the gaps.
     """
     clashes: list[list[float]] = []
     for k, height in enumerate(heights):

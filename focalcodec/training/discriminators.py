@@ -1,9 +1,10 @@
-"""HiFi-GAN's discriminators: many periods and many scales of one waveform.
+"""HiFi-GAN's discriminators, for several periods and several scales of one waveform.
 
 Source: Kong et al., "HiFi-GAN", arXiv 2010.05646, section 2.3.
 
-The forward of each takes sig (B, T) to its score and its feature maps; the score is also the last
-feature map. Five periods of 6 maps and three scales of 8 make the 54 of the vocoder's loss.
+The forward of each maps sig (B, T) to a score and feature maps; the score is also the last feature
+map. Five periods with 6 maps each and three scales with 8 each give the 54 maps of the vocoder's
+loss.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SLOPE = 0.1  # of the leaky ReLU
 
 
 def feature_maps(x: Tensor, convs: nn.ModuleList, to_score: nn.Module) -> list[Tensor]:
-    """Outputs of all layers, as the loss of feature matching compares them.
+    """Outputs of all layers, which the feature matching loss compares.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ class PeriodDiscriminator(nn.Module):
     Parameters
     ----------
     period : int
-        Distance of two neighbouring samples of a column.
+        Distance between two neighbouring samples of a column, in samples.
     channel_divisor : int
         Every width of the paper is divided by it: 1, 2, 4, 8, 16 or 32.
 
@@ -113,10 +114,10 @@ class ScaleDiscriminator(nn.Module):
     Parameters
     ----------
     channel_divisor : int
-        Every width of the paper is divided by it, and the number of groups too, so that the
-        channels of a group stay as many: 1, 2, 4, 8, 16 or 32.
+        The paper's widths and numbers of groups are divided by it, so that the number of channels
+        in a group does not change: 1, 2, 4, 8, 16 or 32.
     use_spectral_norm : bool
-        Spectral norm in place of weight norm; the paper's choice for the undecimated scale.
+        Spectral norm instead of weight norm, as in the paper for the scale without decimation.
 
     Example
     -------
@@ -168,8 +169,8 @@ class ScaleDiscriminator(nn.Module):
 class Discriminators(nn.Module):
     """The eight discriminators: five periods, then three scales (1, 1/2, 1/4); or fewer.
 
-    Real and generated signals can go through in one batch, which is faster and is one forward
-    only for `DistributedDataParallel`.
+    Real and generated signals can be in one batch: this is faster, and `DistributedDataParallel`
+    needs a single forward.
 
     Parameters
     ----------
@@ -178,12 +179,13 @@ class Discriminators(nn.Module):
     periods : sequence of int
         A `PeriodDiscriminator` for each.
     num_scales : int
-        Of the three scales the first so many. On a CPU they take most of the time.
+        Number of scales, from the first of the three. On a CPU they take most of the time.
 
     Raises
     ------
     UserError
-        Another `channel_divisor` or `num_scales`, a period under 1, or no discriminator at all.
+        `channel_divisor` or `num_scales` has another value, a period is under 1, or there is no
+        discriminator.
 
     Example
     -------
@@ -220,14 +222,14 @@ class Discriminators(nn.Module):
         Parameters
         ----------
         sig : Tensor
-            (B, T) with T >= 32; every sample valid: crops, never padded batches.
+            (B, T) with T >= 32; every sample is valid: crops, not padded batches.
 
         Returns
         -------
         scores : list of Tensor
-            8 of (B, ...), or as many as there are.
+            One of (B, ...) for each discriminator, 8 by default.
         maps : list of list of Tensor
-            The feature maps of each discriminator, 54 in all of the paper's, (B, ...).
+            Feature maps (B, ...) of each discriminator, 54 in total by default.
         """
         outputs = [discriminator(sig) for discriminator in self.periods]
         for index, discriminator in enumerate(self.scales):

@@ -1,10 +1,10 @@
-"""Training over several processes as if it were one.
+"""Training with several processes that gives the same result as one process.
 
-Every loss is a sum over the valid frames of the global batch divided by their number, also
-where it is not a mean over items (the entropy of the codebook). Each process computes the value of
-the global loss and the gradient of its own share; gradients are then summed. That holds for any
-split of a batch, needs no wrapper around the modules, and lets a GAN's discriminator be
-called as often as it likes.
+Every loss is a sum over the valid frames of the global batch divided by their number; the entropy
+of the codebook, which is not a mean over items, is also computed over the global batch. Each
+process computes the value of the global loss and the gradient of its own share; gradients are then
+summed. This is correct for any split of a batch, needs no wrapper around the modules, and allows
+any number of calls of a GAN's discriminator.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ def process_rank() -> int:
 
 
 def leave_together() -> None:
-    """Wait for all processes, then end what they share: one that exits early breaks the others."""
+    """Wait for all processes, then close their group: if one exits early, the others fail."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:
-    """Make this process' random numbers a function of the step alone.
+    """Set the random state of this process from the step alone.
 
-    A resumed run then draws what a run that never stopped draws, on every process.
+    So a resumed run has the same random numbers as a run without interruption, on every process.
 
     Parameters
     ----------
     seed, epoch, step : int
-        The run's seed and where it is.
+        The run's seed and its position.
     """
     torch.manual_seed(stable_seed(seed, "step", epoch, step, process_rank()))
 
 
 def global_sum(x: Tensor) -> Tensor:
-    """Sum over processes in value, this process' share in gradient.
+    """Sum over processes; only this process' share gets a gradient.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     Parameters
     ----------
     parameters : iterable of Parameter
-        In the same order on every process; one without a gradient counts as zero.
+        In the same order on every process; a missing gradient counts as zero.
     """
     if process_count() == 1:
         return
@@ -108,7 +108,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def broadcast_state(module: nn.Module) -> None:
-    """Give every process the first one's parameters and buffers.
+    """Copy the first process' parameters and buffers to every process.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ def average(total: Tensor, count: Tensor) -> tuple[Tensor, float, float]:
     Parameters
     ----------
     total, count : Tensor
-        () This process' sum over valid frames, and their number.
+        Two scalars (): this process' sum over valid frames, and the number of these frames.
 
     Returns
     -------
     Tensor, float, float
-        Mean with this process' share of its gradient; global sum; global count.
+        Mean, with this process' share of the gradient; global sum; global count.
     """
     global_count = global_sum(count.detach())
     global_total = global_sum(total)

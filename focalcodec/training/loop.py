@@ -1,8 +1,9 @@
-"""The training loop: what SpeechBrain's Brain leaves open.
+"""The training loop: additions to SpeechBrain's Brain.
 
-Several optimisers that take turns (a GAN needs it), gradients summed over processes, non-finite
-losses stopped before the optimiser, accumulation to the last batch of an epoch, randomness that
-depends on the step alone, and checkpoints between two optimiser steps only.
+Several optimisers take turns, which a GAN needs. Gradients are summed over processes. A loss that
+is not finite does not reach the optimiser. Gradients are accumulated up to the last batch of an
+epoch. Random numbers depend on the step alone. Checkpoints are written only between two optimiser
+steps.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Batch(Protocol):
 class TurnsBrain(sb.Brain):
     """A Brain whose optimisers take turns on each batch; arguments as `speechbrain.Brain`.
 
-    A subclass sets `sampler`, the EpochBatchSampler of the training set, says in `trained` which
-    modules each optimiser trains, and gives the losses in `turns`.
+    A subclass sets `sampler`, the EpochBatchSampler of the training set. It defines in `trained`
+    which modules each optimiser trains, and yields the losses in `turns`.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -66,9 +67,9 @@ class TurnsBrain(sb.Brain):
         self.steps_in_epoch = 0
 
     def turns(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        """Losses of one batch, each with the name of the optimiser that takes it, in order.
+        """Yield the losses of one batch in order, each with the name of its optimiser.
 
-        A loss is computed after the step of the optimiser before it.
+        A loss is computed after the optimiser step of the loss before it.
         """
         with self.training_ctx:
             outputs = self.compute_forward(batch, sb.Stage.TRAIN)
@@ -112,7 +113,7 @@ class TurnsBrain(sb.Brain):
         else:
             self._pass_over()
         if should_step:
-            # Where a turn was left out, the gradients of its group must not reach the next group.
+            # If a turn was skipped, the gradients of its group must not be added to the next group.
             self._drop_gradients()
             self.optimizer_step += 1
             if self.hparams.lr_scheduler_interval == "step":
@@ -123,7 +124,7 @@ class TurnsBrain(sb.Brain):
         total, before = torch.zeros(()), self.meters.state_dict()
         seed_step(self.hparams.seed, self.epoch, self.step)
         for name, loss in self.turns(batch):
-            # The loss is the global one, the same on every process: all of them decide alike.
+            # The loss is global and equal on every process, so all processes decide the same.
             if not bool(torch.isfinite(loss)):
                 self.meters.load_state_dict(before)
                 self._drop_gradients()
@@ -149,7 +150,7 @@ class TurnsBrain(sb.Brain):
             )
 
     def _accumulation(self) -> tuple[int, bool]:
-        # The last group of an epoch may be smaller, and is not thrown away.
+        # The last group of an epoch may be smaller; it is used too.
         factor = self.grad_accumulation_factor
         first = (self.step - 1) // factor * factor
         group = min(factor, self.steps_in_epoch - first) if self.steps_in_epoch else factor
@@ -160,7 +161,7 @@ class TurnsBrain(sb.Brain):
         where = f"epoch {self.epoch}, batch {self.step} ({', '.join(batch.id)})"
         if self.nonfinite_count > self.nonfinite_patience:
             raise UserError(
-                f"{where}: {what}; nonfinite_patience={self.nonfinite_patience} is used up:"
+                f"{where}: {what}; nonfinite_patience={self.nonfinite_patience} is reached:"
                 " lower lr, or use --precision fp32"
             )
         logger.warning("%s: %s; no optimiser step is made with it", where, what)

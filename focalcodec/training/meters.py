@@ -13,10 +13,10 @@ from focalcodec.errors import UserError
 
 
 class Meters:
-    """Running averages of named quantities, weighted by how many frames or items they saw.
+    """Running averages of named quantities, weighted by numbers of frames or items.
 
-    A mean of means is wrong when batches differ in size, and so is a mean that restarts when
-    training resumes: sums and counts are kept, in the checkpoint too.
+    A mean of means is wrong if batches differ in size, and so is a mean that restarts when training
+    resumes. So sums and counts are stored, also in the checkpoint.
 
     Example
     -------
@@ -39,17 +39,17 @@ class Meters:
 
     @contextmanager
     def of(self, groups: Sequence[str]) -> Iterator[None]:
-        """What is added inside counts for the group of these clips as well as for the whole.
+        """In this context, count what is added for the group of these clips and for the whole.
 
         Parameters
         ----------
         groups : sequence of str
-            The same for each clip of a batch; "" is no group.
+            Group of each clip of a batch, the same for all; "" is no group.
 
         Raises
         ------
         UserError
-            There are several.
+            The clips have several groups.
         """
         self._group, *others = sorted(set(groups))
         if others:
@@ -70,7 +70,7 @@ class Meters:
             totals[name] = (old_total + float(total), old_count + float(count))
 
     def averages(self, group: str = "") -> dict[str, float]:
-        """Average of each quantity, of a group or of all clips."""
+        """Average of each quantity over a group, or over all clips."""
         totals = self._totals.get(group, {})
         return {name: total / count for name, (total, count) in totals.items() if count}
 
@@ -79,7 +79,7 @@ class Meters:
         self._totals = {"": {}}
 
     def state_dict(self) -> dict[str, list[float]]:
-        """Sums and counts of the whole, JSON-ready: training, where runs resume, has no groups."""
+        """Sums and counts of all clips, for JSON; training, which can resume, has no groups."""
         return {name: list(pair) for name, pair in self._totals[""].items()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
@@ -88,9 +88,9 @@ class Meters:
 
 
 class CodeUsage:
-    """Tokens seen and probabilities of the codes, summed over the batches of a set.
+    """Counts of tokens and probabilities of codes, summed over the batches of a set.
 
-    The entropy of the codebook is one of the whole set: batches' entropies can't be averaged.
+    The codebook's entropy is computed over the whole set: entropies of batches can't be averaged.
 
     Parameters
     ----------
@@ -100,9 +100,9 @@ class CodeUsage:
     Attributes
     ----------
     counts : Tensor
-        (2^L,) int64, how often each token was seen.
+        (2^L,) int64, how often each token was used.
     joint : Tensor
-        (2^L,) float64, each code's probability, summed over tokens.
+        (2^L,) float64, probability of each code, summed over tokens.
 
     Example
     -------
@@ -127,7 +127,7 @@ class CodeUsage:
         return float(-(joint * joint.log()).sum())
 
     def statistics(self) -> dict[str, float]:
-        """As `code_statistics`, of the tokens seen."""
+        """`code_statistics` of the counted tokens."""
         return code_statistics(self.counts)
 
 
@@ -137,14 +137,14 @@ def code_statistics(counts: Tensor) -> dict[str, float]:
     Parameters
     ----------
     counts : Tensor
-        (2^L,) int64, how often each token was seen.
+        (2^L,) int64, how often each token was used.
 
     Returns
     -------
     dict of str to float
-        `code_usage`: share of the codebook seen at least once, %; `normalized_entropy`: entropy of
-        the token histogram over log2 of the tokens seen at least once, % (as the paper);
-        `toks`: tokens counted.
+        `code_usage`: share of the codebook that is used at least once, %; `normalized_entropy`:
+        entropy of the token histogram over log2 of the number of codes used, % (as in the paper);
+        `toks`: number of tokens.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""What a person sees of a run: log, curves, sounds, pictures and the closing table."""
+"""Output of a run for people: log, curves, sounds, pictures and the table of results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from focalcodec.training.pictures import save_png, spectrogram_figure
 
 
 class Monitor:
-    r"""Writes what a run shows into its output folder; only the first process writes.
+    r"""Writes log, curves, audio and pictures into a run's folder; only the first process writes.
 
-    `train_log.txt` and `curves.png` are made anew from the run's history after each epoch, so
-    that a resumed run leaves the same log as one that never stopped.
+    `train_log.txt` and `curves.png` are written again from the run's history after each epoch, so
+    a resumed run has the same log as one without interruption.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Monitor:
         return self._writer
 
     def write_log(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Write the log and the curves of all epochs, and the last one's scalars."""
+        """Write the log and the curves of all epochs, and the scalars of the last epoch."""
         if process_rank() != 0:
             return
         with atomic_path(self.train_log) as path:
@@ -79,7 +79,7 @@ class Monitor:
     def write_sample(
         self, name: str, batch: AudioBatch, rec_sig: Tensor, sample_rate: int, epoch: int | None
     ) -> None:
-        """Write how the one clip of a batch came out: rec_sig (T,) as sound and as a picture."""
+        """Write the output rec_sig (T,) for the only clip of a batch, as sound and picture."""
         self.write_audio(name, rec_sig, sample_rate, epoch)
         figure = spectrogram_figure(
             batch.sig[0].cpu().numpy(),
@@ -91,7 +91,7 @@ class Monitor:
         self.write_picture(name, figure, epoch)
 
     def write_mixtures(self, sample_rate: int, epoch: int | None) -> None:
-        """Write the sound of the fixed clips' mixtures, where they have some."""
+        """Write the sound of the fixed clips' mixtures, if they have any."""
         for batch in self.sample_batches:
             if batch.mixture is not None:
                 name = f"{batch.id[0]}_mixture"
@@ -113,7 +113,7 @@ class Monitor:
         self.board.add_figure(name, figure, epoch, close=False)
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
-        """Write `results.json` and print the closing table, one row a test set."""
+        """Write `results.json` and print the table of results, with one row for each test set."""
         if process_rank() != 0:
             return
         with atomic_path(self.output_folder / "results.json") as path:
@@ -131,12 +131,12 @@ class Monitor:
 
 
 def _stages(epoch: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """Figures of "train", "valid", "valid-it" ...: all that is no single number."""
+    """Entries that are not a single number: figures of "train", "valid", "valid-it" ..."""
     return {key: value for key, value in epoch.items() if isinstance(value, Mapping)}
 
 
 def _log_line(epoch: Mapping[str, Any]) -> str:
-    # SpeechBrain's format of train_log.txt, which its recipe checks read.
+    # SpeechBrain's format of train_log.txt; the checks of its recipes read it.
     stages = _stages(epoch)
     heads = [f"{key}: {_number(value)}" for key, value in epoch.items() if key not in stages]
     parts = [", ".join(heads)]

@@ -1,7 +1,7 @@
-"""Pictures of a training: spectrograms, use of the code book, and looks that all share.
+"""Pictures of a training: spectrograms, feats and use of the codebook, in one style.
 
-Each function returns a `matplotlib.figure.Figure` that belongs to nobody: no pyplot, no global
-state, no window. `save_png` writes one; TensorBoard's `add_figure` takes one too.
+Each function returns a `matplotlib.figure.Figure` without pyplot, global state or a window.
+`save_png` writes it to a file; TensorBoard's `add_figure` accepts it too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MUTED = "#8b949e"
 PAPER = "#eef0f3"
 BLUE = "#2f6fde"
 ORANGE = "#e8710a"
-DYNAMIC_RANGE = 80.0  # dB below the reference's loudest point that a spectrogram still shows
+DYNAMIC_RANGE = 80.0  # range of a spectrogram, dB below the loudest point of the reference
 MEL_TICKS = (100, 500, 1000, 2000, 4000, 8000, 12000)  # Hz
 
 # -- public ------------------------------------------------------------------------------------
@@ -46,14 +46,14 @@ def spectrogram_figure(
     sample_rate : int
         Hz.
     title : str
-        Over both, such as the clip's name.
+        Heading of both, such as the clip's name.
     mixture : array_like, optional
-        (T,) the reference with noise or other voices, shown before it.
+        (T,) the reference with noise or other voices, shown before the reference.
 
     Raises
     ------
     UserError
-        One of them is not (T,) with T >= 1.
+        A waveform is not (T,) with T >= 1.
 
     Example
     -------
@@ -96,7 +96,7 @@ def feature_figure(
     title: str = "",
     targets: Tensor | None = None,
 ) -> Figure:
-    """Feats, qfeats and their difference, one under the other, on one colour scale.
+    """Feats, qfeats and their difference, from top to bottom, on one colour scale.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def feature_figure(
     title : str
         Above the pictures.
     targets : Tensor, optional
-        (N, D) what qfeats should be, where that is not feats; the difference is from it.
+        (N, D) target of qfeats, if it is not feats; the difference is between qfeats and it.
 
     Returns
     -------
@@ -151,18 +151,18 @@ def feature_figure(
 
 
 def code_usage_figure(histogram: ArrayLike, title: str = "") -> Figure:
-    """How often each code of the code book is used.
+    """How often each code of the codebook is used.
 
-    Left, all codes by index, the first bits of the index down and the last ones across; right,
-    the codes by rank beside a uniform use. The heading has the share of codes seen and the
-    normalised entropy: entropy over log2 of the codes seen at least once.
+    Left: all codes by index; the rows are the first bits of the index, the columns the last bits.
+    Right: the codes by rank, compared with uniform use. The heading has the share of codes used and
+    the normalised entropy: entropy over log2 of the number of codes used.
 
     Parameters
     ----------
     histogram : array_like
         (2^L,) counts of tokens.
     title : str
-        Over the figures.
+        Heading of the figure.
 
     Returns
     -------
@@ -204,9 +204,9 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> No
     Parameters
     ----------
     figure : Figure
-        From one of the functions here.
+        Result of a function of this module.
     path : str or path
-        The file; its folder is made where absent.
+        File to write; its folder is created if it does not exist.
     dpi : int
         Pixels an inch.
 
@@ -231,7 +231,7 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> No
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Empty white figure of so many inches, its title at the left."""
+    """Empty white figure with a size in inches and a title at the left."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if title:
@@ -240,7 +240,7 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def plain_axes(ax: Axes) -> None:
-    """Leave of the axes what a curve needs."""
+    """Remove the parts of the axes that a curve does not need."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(MUTED)
     ax.tick_params(colors=INK, labelsize=9)
@@ -282,7 +282,7 @@ def _mel_axis(ax: Axes, n_mels: int, sample_rate: int) -> None:
 def _code_grid(figure: Figure, ax: Axes, share: NDArray[np.float64]) -> None:
     bits = share.size.bit_length() - 1
     rows, columns = 2 ** (bits // 2), 2 ** (bits - bits // 2)
-    # In units of a uniform use, on a logarithmic scale: 1 is what each code would have.
+    # Relative to uniform use, on a logarithmic scale: 1 is the use of each code if all are equal.
     relative = np.ma.masked_equal(share.reshape(rows, columns) * share.size, 0.0)
     image = ax.imshow(
         np.ma.log10(relative), cmap="viridis", aspect="auto", vmin=-1.0, vmax=1.5, origin="upper"

@@ -1,4 +1,4 @@
-"""What all probes share: tokens instead of audio, figures clip by clip, a card of each test set.
+"""Base of all probes: tokens instead of audio, figures for each clip, a card for each test set.
 
 A recipe's brains.py adds what is predicted (`make_modules`), the forward pass and the loss.
 """
@@ -47,7 +47,7 @@ ERROR_RATE = Column("error_rate", "Error rate", "%", "lower")
 TOKEN_ERROR_RATE = Column("token_error_rate", "Token error rate", "%", "lower")
 
 Scores = Sequence["tuple[float, float] | None"]
-"""Figure of each clip of a batch and its weight, such as its words; None where there is none."""
+"""Figure and weight (such as words) of each clip of a batch; None if there is no figure."""
 
 
 class TokenLoaders:
@@ -60,9 +60,9 @@ class TokenLoaders:
     codec : ProbeCodec
         Frozen codec of the toks.
     sets : mapping of str to manifest rows
-        From `run.prepare_sets`.
+        Result of `run.prepare_sets`.
     folder : RunFolder
-        Keeps which codec it was; broken clips are listed in `skipped.csv`.
+        Stores which codec was used; broken clips are listed in `skipped.csv`.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class TokenLoaders:
     Raises
     ------
     UserError
-        Toks of mixtures that are made on the fly, or the run was started with another codec.
+        The mixtures are made on the fly, or the run was started with another codec.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class TokenLoaders:
     ) -> None:
         if hparams.get("mixer") is not None and hparams["source"] == "wav":
             raise UserError(
-                "mixer: tokens are computed once, of files; write the mixtures to disk and name"
+                "mixer: tokens are computed once, from files; write the mixtures to disk and name"
                 " their column in source, or set mixer to null"
             )
         folder.keep(CODEC_NAME, f"{codec.coder.weights_sha256}\n".encode())
@@ -97,7 +97,7 @@ class TokenLoaders:
             self.cache = FeatureCache(
                 hparams["feature_cache"], encoder, hparams["feature_cache_dtype"]
             )
-        # All before the training: a problem in a test set should be reported now.
+        # All sets are read before the training, to report a problem in a test set now.
         self.train = self._training(sets["train"])
         self.valid = self._in_order(sets["valid"])
         tests = {name: rows for name, rows in sets.items() if name not in ("train", "valid")}
@@ -119,7 +119,7 @@ class TokenLoaders:
         )
 
     def _in_order(self, rows: Rows) -> DataLoader:
-        # A set from elsewhere may have no column of groups, and has no figures of groups then.
+        # A set from another source may have no column of groups; then it has no such figures.
         column = self.hparams["group_by"]
         dataset = self._dataset(rows, column if column in rows[0] else None)
         return batch_loader(
@@ -150,7 +150,7 @@ class TokenLoaders:
         return cached_tokens(self.codec, rows, column, self.hparams["token_folder"], shard)
 
     def _audio(self, rows: Rows) -> AudioDataset:
-        """Audio of the column `source`, and of no other one."""
+        """Audio of the column `source` only."""
         column = self.hparams["source"]
         inputs = [
             {**{k: v for k, v in row.items() if k != "noisy"}, "wav": row[column]} for row in rows
@@ -166,10 +166,10 @@ class TokenLoaders:
 
 
 class ProbeBrain(CodecBrain):
-    """Base of the Brains that train a small network on a frozen codec's tokens, or on its features.
+    """Base of the Brains that train a small network on the tokens or features of a frozen codec.
 
-    A subclass has `make_modules`, `compute_forward`, `compute_objectives`, and in `columns` the
-    figures of each clip that it counts with `add_scores`.
+    A subclass has `make_modules`, `compute_forward`, `compute_objectives`, and `columns`: the
+    figures of a clip, which it counts with `add_scores`.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class ProbeBrain(CodecBrain):
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"probe": ("inputs", "probe")}
     columns: ClassVar[tuple[Column, ...]] = ()
-    """Figures of each clip, as cards show them."""
+    """Figures of each clip, as in cards."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class ProbeBrain(CodecBrain):
 
     @staticmethod
     def usable(row: Mapping[str, Any]) -> bool:
-        """Whether a clip can be used; a clip without a text or a label may not."""
+        """Whether a clip can be used; a probe may need a text or a label."""
         return True
 
     # -- modules ---------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class ProbeBrain(CodecBrain):
     def probe_modules(self, hparams: Mapping[str, Any], **sizes: int) -> dict[str, nn.Module]:
         """Input layer, and the YAML's `probe` with sizes that depend on the data or the codec.
 
-        Their first weights depend on the seed alone.
+        The first weights depend only on the seed.
         """
         torch.manual_seed(stable_seed(hparams["seed"], "probe"))
         codec, dim = self.codec, hparams["dim"]
@@ -218,7 +218,7 @@ class ProbeBrain(CodecBrain):
         return {"inputs": inputs, "probe": hparams["probe"](**sizes)}
 
     def learn_pieces(self, hparams: Mapping[str, Any], rows: Rows) -> Pieces:
-        """Pieces of the texts of the training set, kept in the run's folder."""
+        """Pieces of words of the training texts, stored in the run's folder."""
         model = learn_pieces(
             (row["wrd"] for row in rows),
             hparams["vocab_size"],
@@ -230,7 +230,7 @@ class ProbeBrain(CodecBrain):
         return Pieces(model)
 
     def find_labels(self, hparams: Mapping[str, Any], sets: Mapping[str, Rows]) -> Labels:
-        """Labels of the training set, kept in the run's folder; other sets must have no others."""
+        """Labels of the training set, stored in the run's folder; UserError if a set has others."""
         labels = Labels.of(sets["train"], hparams["label"])
         for name, rows in sets.items():
             labels.check(name, rows)
@@ -238,7 +238,7 @@ class ProbeBrain(CodecBrain):
         return labels
 
     def start_from(self, start: Start) -> None:
-        """Nothing: a probe trains all of itself, from random weights."""
+        """Do nothing: all weights of a probe are trained, from random values."""
 
     # -- one batch -------------------------------------------------------------------------------
 
@@ -257,10 +257,10 @@ class ProbeBrain(CodecBrain):
         return self.modules.inputs(feats.float(), frames)
 
     def add_scores(self, batch: TokenBatch, stage: sb.Stage, name: str, scores: Scores) -> None:
-        """Count a figure of each clip; in a test it is also kept for the card."""
+        """Count a figure of each clip; in a test also store it for the card."""
         known = [score for score in scores if score is not None]
         sums = [sum(v * w for v, w in known), sum(w for _, w in known)]
-        # Not in float64, which some devices lack.
+        # Not in float64, because some devices do not have it.
         total, count = global_sum(torch.tensor(sums, device=self.device)).tolist()
         self.meters.add(name, total, count)
         if stage == sb.Stage.TEST:
@@ -269,7 +269,7 @@ class ProbeBrain(CodecBrain):
                     self.clip(clip)["scores"][name] = list(score)
 
     def add_texts(self, batch: TokenBatch, stage: sb.Stage, texts: Sequence[str]) -> None:
-        """Count WER and CER of predicted texts, through the text normaliser of the judges."""
+        """Count WER and CER of predicted texts, after the text normaliser of the judges."""
         for name, count in (("wer", word_errors), ("cer", character_errors)):
             scores: list[tuple[float, float] | None] = []
             for row, text in zip(batch.rows, texts, strict=True):
@@ -280,7 +280,7 @@ class ProbeBrain(CodecBrain):
         self.add_predictions(batch, stage, texts)
 
     def add_predictions(self, batch: TokenBatch, stage: sb.Stage, texts: Sequence[str]) -> None:
-        """In a test, keep what the probe predicted for each clip, as text."""
+        """In a test, store the prediction for each clip as text."""
         if stage == sb.Stage.TEST:
             for clip, text in zip(batch.id, texts, strict=True):
                 self.clip(clip)["prediction"] = text
@@ -292,7 +292,7 @@ class ProbeBrain(CodecBrain):
     # -- sets ------------------------------------------------------------------------------------
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Reset the clips of the last test set."""
+        """Remove the clips of the last test set."""
         super().on_stage_start(stage, epoch)
         self.clips = {}
 

@@ -23,9 +23,9 @@ def warmup_linear(
     Parameters
     ----------
     optimizer : Optimizer
-        Its rates are the highest.
+        Its learning rates are the highest ones of the schedule.
     warmup_steps, total_steps : int
-        Steps of this optimiser. A YAML leaves `total_steps` out: the Brain computes it from data,
+        Steps of this optimiser. `total_steps` is not in the YAML: the Brain computes it from data,
         batch size, epochs and accumulation (`make_scheduler`).
     final_factor : float
         Share of the highest rate at the end.
@@ -54,7 +54,7 @@ def warmup_linear(
 def make_scheduler(
     lr_scheduler: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int
 ) -> LRScheduler:
-    """Schedule of a YAML's `lr_scheduler`, with `total_steps` where it takes that and has none.
+    """Make the schedule `lr_scheduler` of a YAML; add `total_steps` if it is a missing argument.
 
     Example
     -------
@@ -68,9 +68,9 @@ def make_scheduler(
 
 
 def step_all(schedulers: Iterable[LRScheduler]) -> None:
-    """Step schedules that count the run's steps, also those before an optimiser's first step."""
+    """Step the schedules that count steps of the run, even before an optimiser's first step."""
     with warnings.catch_warnings():
-        # torch warns of a discriminator's schedule where the discriminator begins later.
+        # torch warns about a discriminator's schedule if the discriminator begins later.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for scheduler in schedulers:
             scheduler.step()
@@ -86,7 +86,9 @@ def make_optimizer(
     modules: Mapping[str, nn.Module],
     hparams: SimpleNamespace,
 ) -> Optimizer:
-    """Optimiser of what is not frozen, at lr, or at init_lr_factor * lr where there is init_from.
+    """Make the optimiser of all parameters that are not frozen.
+
+    Its rate is lr, or init_lr_factor * lr if there is an init_from.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def make_optimizer(
         )
     optimizer = opt_class(parameters)
     if getattr(hparams, "init_from", None) is not None:
-        # Before the schedule is made: a schedule starts from the rate that it finds.
+        # Before the schedule is made, because a schedule starts from the optimiser's rate.
         for options in optimizer.param_groups:
             options["lr"] *= hparams.init_lr_factor
     return optimizer

@@ -1,7 +1,7 @@
-"""What the Brains of the two stages share beside forward pass and losses, which recipes show.
+"""Bases of the Brains of the two stages; forward passes and losses are in the recipes.
 
-Stage 1: speed, entropy of the codes, usage of the codebook, pictures of feats. Stage 2: crops, a
-discriminator whose gradients are switched, the mel distance of whole clips, audio samples.
+Stage 1: speed, entropy of the codes, usage of the codebook, pictures of feats. Stage 2: crops,
+switching the gradients of the discriminator, mel distance of whole clips, audio samples.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ class Stage1Output:
     """Tensors of one pass through stage 1."""
 
     feats: Tensor
-    """(B, N, D), the encoder's, input of the compressor."""
+    """(B, N, D), output of the encoder, input of the compressor."""
     frames: Tensor
     """(B,) int64, valid frames of feats and targets."""
     targets: Tensor
-    """(B, N, D), what qfeats should be: feats, or those of clean speech."""
+    """(B, N, D), target of qfeats: feats of the input, or of clean speech."""
     lats: Tensor
-    """(B, N', L), the compressor's."""
+    """(B, N', L), output of the compressor."""
     lat_frames: Tensor
     """(B,) int64, valid frames of lats."""
     toks: Tensor
     """(B, N') int64."""
     qfeats: Tensor
-    """(B, N, D), the decompressor's, cut to the frames of feats."""
+    """(B, N, D), output of the decompressor, cut to the frames of feats."""
 
 
 class Stage1Brain(CodecBrain):
     """Base of the Brains that train compressor, quantizer and decompressor.
 
-    A subclass has `compute_forward` -> Stage1Output, `compute_objectives`, and `total_loss`: the
-    formula of the loss, of a batch in training, of the figures of a whole set in validation.
+    A subclass has `compute_forward` -> Stage1Output, `compute_objectives`, and `total_loss`. This
+    formula of the loss is used for a batch in training, and for a whole set in validation.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"quantizer": ("compressor", "decompressor")}
@@ -63,18 +63,18 @@ class Stage1Brain(CodecBrain):
         self.decoder: Any = None
         if self.cache is not None and self.hparams.speed_perturb is not None:
             raise UserError(
-                "feature_cache and speed_perturb: cached feats are those of the clip at its own"
+                "feature_cache and speed_perturb: cached feats are of the clip at its normal"
                 " speed; use one of the two"
             )
         size = len(self.modules.quantizer.codebook)
         self.codes: dict[str, CodeUsage] = defaultdict(lambda: CodeUsage(size))
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
-        """Loss of the three terms, tensors () or numbers."""
+        """Loss from its three terms, tensors () or numbers."""
         raise NotImplementedError
 
     def start_from(self, start: Start) -> None:
-        """Also take the decoder of `decoder_source`, or of init_from, for audio samples."""
+        """Also load the decoder of `decoder_source` or init_from, for audio samples."""
         super().start_from(start)
         if self.hparams.decoder_source:
             self.decoder = load_decoder(self.hparams.decoder_source, self.encoder)
@@ -84,10 +84,10 @@ class Stage1Brain(CodecBrain):
             self.decoder = self.decoder.requires_grad_(False).eval().to(self.device)
 
     def perturb_speed(self, batch: AudioBatch, stage: sb.Stage) -> AudioBatch:
-        """In training, the batch at a random speed of `speed_perturb`, its mixture at the same."""
+        """In training, change the batch and its mixture to one random speed of `speed_perturb`."""
         if stage != sb.Stage.TRAIN or self.hparams.speed_perturb is None:
             return batch
-        # The same draw on every process: one speed for the global batch.
+        # The random speed is the same on every process: one speed for the global batch.
         torch.manual_seed(stable_seed(self.hparams.seed, "speed", self.epoch, self.step))
         perturb = self.hparams.speed_perturb
         sig = perturb(batch.sig)
@@ -99,7 +99,7 @@ class Stage1Brain(CodecBrain):
     def code_entropy(self, out: Stage1Output, batch: AudioBatch, stage: sb.Stage) -> EntropyTerms:
         """Entropy of each token and of the codebook, in nats, over the global batch.
 
-        In validation and test the use of the codebook is counted too, for the whole set.
+        In validation and test it also counts the use of the codebook, for the whole set.
         """
         mask = valid_mask(out.lat_frames, out.lats.shape[1])  # (B, N')
         terms = self.modules.quantizer.entropy_terms(
@@ -132,9 +132,9 @@ class Stage1Brain(CodecBrain):
         self.codes.clear()
 
     def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:
-        """Averages; after validation and test also the loss and the codes of the whole set.
+        """Averages; after validation and test also the loss and the use of codes in the whole set.
 
-        The codebook's entropy is that of the whole set: entropies of batches can't be averaged.
+        The codebook's entropy is computed over the set: entropies of batches can't be averaged.
         """
         stats = super().stage_stats(stage, group)
         if group not in self.codes:
@@ -202,13 +202,13 @@ class Stage2Brain(CodecBrain):
         for name in self.hparams.freeze:
             if name.split(".")[0] == "discriminator":
                 raise UserError(
-                    f"freeze={name}: the discriminator learns whenever the decoder does; freeze"
+                    f"freeze={name}: the discriminator is trained together with the decoder; freeze"
                     " parts of the decoder only"
                 )
 
     @property
     def is_adversarial(self) -> bool:
-        """Whether the GAN has begun; before, the decoder learns from the mel loss alone."""
+        """Whether the GAN has begun; before, the decoder is trained with the mel loss alone."""
         first = self.hparams.adversarial_start_step
         return first is not None and self.optimizer_step >= first
 
@@ -217,7 +217,7 @@ class Stage2Brain(CodecBrain):
     ) -> tuple[Tensor, Tensor]:
         """One random crop of each clip: feats (B, length, D) and sig (B, length * hop).
 
-        Feats are cut after the encoder, which had the whole clip as input. Where a crop lies
+        Feats are cut after the encoder, which had the whole clip as input. The position of a crop
         depends on the seed, the clip and the step.
         """
         hop, hparams = self.encoder.hop, self.hparams
@@ -255,7 +255,7 @@ class Stage2Brain(CodecBrain):
 def check_crops(
     encoder: Any, min_seconds: float, crop_frames: int, name: str = "crop_frames"
 ) -> None:
-    """Refuse crops of feats that are longer than the shortest clip.
+    """Raise if crops of feats are longer than the shortest clip.
 
     Example
     -------
@@ -295,7 +295,7 @@ def cut_crops(
     length, hop : int
         Frames of a crop (no clip has fewer), and samples of a frame.
     draw : tuple of int
-        Seed, epoch and step: with a clip's ID they say where its crop lies.
+        Seed, epoch and step; together with a clip's ID they determine the position of its crop.
 
     Returns
     -------

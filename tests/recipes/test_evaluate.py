@@ -57,7 +57,7 @@ def test_mini_without_judges(tmp_path: Path) -> None:
     ("options", "told"),
     [
         ([], "codecs: none"),
-        (["--codecs=[opus:6]", "--sets=[{source: x}]"], "give name, and if need be source"),
+        (["--codecs=[opus:6]", "--sets=[{source: x}]"], "give name, and optionally source"),
         (["--codecs=[opus:6]", "--panle=none"], "no key 'panle'"),
     ],
 )

@@ -185,7 +185,7 @@ def test_damaged_checkpoints_are_not_started_over(data, tmp_path, monkeypatch, c
     tiny.train(argv)
     (mark,) = (tmp_path / "run").glob("save/*/COMPLETE.json")
     mark.unlink()
-    assert "none of its 1 checkpoints is whole" in user_sees(argv, monkeypatch, capsys)
+    assert "none of its 1 checkpoints is complete" in user_sees(argv, monkeypatch, capsys)
 
 
 def test_spoilt_training_ends_with_status_2(monkeypatch, capsys) -> None:

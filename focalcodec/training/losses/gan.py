@@ -1,9 +1,9 @@
 """Losses between the vocoder and its discriminators.
 
-Each gives one number per item, so that a mean over the global batch, whatever the number of
-processes or of accumulated steps, is the sum of the numbers over the number of items. They take
-no lengths: the signals are crops, every sample of which is valid. The data pipeline leaves out
-clips that are shorter than a crop.
+Each returns one number per item. So the mean over the global batch is the sum of these numbers
+divided by the number of items, for any number of processes or accumulated steps. There is no
+argument `lengths`, because the signals are crops and all samples are valid. The data pipeline
+leaves out clips that are shorter than a crop.
 """
 
 from __future__ import annotations
@@ -96,5 +96,5 @@ def feature_matching_loss(
 
 
 def _item_mean(x: Tensor) -> Tensor:
-    # Autocast leaves maps in half precision; their means are summed up in float32.
+    # Autocast makes maps in half precision; their means are summed in float32.
     return x.flatten(1).float().mean(dim=1)

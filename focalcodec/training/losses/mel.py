@@ -17,9 +17,8 @@ FLOOR = 1e-5
 class MelLoss(nn.Module):
     """Log-mel L1 of each item of a batch: magnitude, Slaney's scale and norm, natural log.
 
-    A clip of T samples has ceil(T / hop_length) frames. Frames at both ends see zeros beyond the
-    clip, as does each clip of a padded batch beyond its length, so an item's loss is the same alone
-    and in any batch.
+    A clip of T samples has ceil(T / hop_length) frames. Samples before and after the clip count as
+    zeros, also in a padded batch, so an item's loss is the same alone and in any batch.
 
     Source: the vocoder loss of FocalCodec, arXiv 2502.04465, section 4; HiFi-GAN, arXiv 2010.05646,
     equation 6.
@@ -31,15 +30,14 @@ class MelLoss(nn.Module):
     n_fft, win_length, hop_length : int
         Samples.
     n_mels : int
-        Bands.
+        Number of bands.
     f_min, f_max : float
-        Hz.
+        Lowest and highest frequency, Hz.
 
     Raises
     ------
     UserError
-        The bands do not lie in 0 <= f_min < f_max <= sample_rate / 2, or the window or hop is
-        longer than `n_fft`.
+        Not 0 <= f_min < f_max <= sample_rate / 2, or the window or hop is longer than `n_fft`.
 
     Example
     -------
@@ -74,22 +72,22 @@ class MelLoss(nn.Module):
             )
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
         bands = mel_bands(sample_rate, n_fft, n_mels, f_min, f_max)
-        # Not persistent: they follow from the arguments, so no checkpoint needs them.
+        # Not persistent: they are computed from the arguments, so no checkpoint needs them.
         self.register_buffer("bands", bands, persistent=False)
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames that (B,) int64 samples make, (B,) int64.
+        """Numbers of frames (B,) int64 for numbers of samples (B,) int64.
 
-        An average over all frames of clips that differ in length is the sum of loss times frames
-        over the sum of frames.
+        The mean over all frames of several clips is the sum of loss times frames, divided by the
+        sum of frames.
         """
         return (lengths + self.hop_length - 1) // self.hop_length
 
     def log_mel(self, sig: Tensor) -> Tensor:
         """Log-mel spectrogram (B, N, n_mels) of sig (B, T), N = ceil(T / hop_length)."""
         spectrum = magnitudes(sig, self.window, self.n_fft, self.hop_length)  # (B, bins, N)
-        # Not `log_mel`: the other order of the product rounds losses differently.
+        # Not `log_mel`: its product has another order, which rounds losses differently.
         return (self.bands @ spectrum).clamp(min=FLOOR).log().mT
 
     def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -100,7 +98,7 @@ class MelLoss(nn.Module):
         rec_sig, sig : Tensor
             (B, T), generated and real, at `sample_rate`.
         lengths : Tensor, optional
-            (B,) int64 >= 1, valid samples; default all. What lies beyond them is not looked at.
+            (B,) int64 >= 1, valid samples; default all. Values of the padding are not used.
 
         Returns
         -------
@@ -110,7 +108,7 @@ class MelLoss(nn.Module):
         Raises
         ------
         UserError
-            The two differ in shape.
+            The two have different shapes.
         """
         if rec_sig.shape != sig.shape or sig.dim() != 2:
             raise UserError(
@@ -131,8 +129,8 @@ class MelLoss(nn.Module):
 class MultiMelLoss(nn.Module):
     """Mean of L1 distances between log-mel spectrograms of several windows.
 
-    One window leaves open what happens inside of it: short ones place onsets and the pulses of a
-    voice, long ones its harmonics. Each hop is a quarter of its window.
+    One window has one resolution in time and frequency: short windows show onsets and the pulses of
+    a voice, long ones its harmonics. Each hop is a quarter of its window.
 
     Source: the multi-scale mel loss of DAC, arXiv 2306.06546, section 3.4.
 
@@ -148,7 +146,7 @@ class MultiMelLoss(nn.Module):
     Raises
     ------
     UserError
-        Not as many bands as windows, or none.
+        The numbers of bands and windows differ, or are zero.
 
     Example
     -------
@@ -175,7 +173,7 @@ class MultiMelLoss(nn.Module):
         )
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Weight of clips of (B,) int64 samples in an average over all of them: their samples."""
+        """Weights of clips in a mean over all of them: their numbers of samples (B,) int64."""
         return lengths
 
     def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -41,7 +41,7 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     ----------
     argv : sequence of str
         The YAML, then `--key value` for its keys and for SpeechBrain's run options. The YAML may
-        name modules that lie beside it, or beside its folder hparams/.
+        name Python modules beside it, or beside its folder hparams/.
 
     Returns
     -------
@@ -51,13 +51,13 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     Raises
     ------
     UserError
-        A YAML or an override that can't be read, an unknown key, a key that nothing reads.
+        A YAML or an override can't be read, a key is unknown, or no code reads a key.
     """
     file, run_opts, overrides = sb.parse_arguments(list(argv))
     sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
     if "distributed_backend" not in run_opts.overridden_args and not torch.cuda.is_available():
         run_opts = dataclasses.replace(run_opts, distributed_backend="gloo")
-    # The second of several runs finds the processes that the first one started.
+    # With several runs in one command, the first run has started the processes already.
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         sb.utils.distributed.ddp_init_group(run_opts)
     hparams = load_config(file, overrides)
@@ -69,7 +69,7 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
 
 
 def open_folder(hparams: Mapping[str, Any], run_opts: Any) -> RunFolder:
-    """Folder of the run, `output_folder`; an interrupted run resumes.
+    """Open the folder of the run, `output_folder`; an interrupted run resumes.
 
     Raises
     ------
@@ -90,24 +90,24 @@ def open_folder(hparams: Mapping[str, Any], run_opts: Any) -> RunFolder:
 
 
 def load_start(hparams: Mapping[str, Any], run_opts: Any) -> Start:
-    """The frozen encoder, or the frozen codec of a probe; and the weights of `init_from`.
+    """Load the frozen encoder, or the frozen codec of a probe, and the weights of `init_from`.
 
     Raises
     ------
     UserError
-        The encoder or the weights can't be loaded, or don't belong together.
+        The encoder or the weights can't be loaded, or do not fit together.
     """
     device = run_opts.device or sb.utils.distributed.infer_device()
     return start.load_start(hparams, torch.device(device))
 
 
 def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Rows]:
-    """Write the manifests that are missing; give the rows of train, valid and the test sets.
+    """Write the manifests that are missing; return the rows of train, valid and the test sets.
 
     Raises
     ------
     UserError
-        The corpus is missing, or is not what the preparation expects.
+        The corpus is missing, or the preparation can't read it.
     """
     run_on_main(prepare_corpus, args=[hparams, folder.manifests])
     return read_corpus(hparams, folder.manifests)
@@ -116,7 +116,7 @@ def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Row
 def script(main: Callable[[list[str]], None]) -> None:
     """Run a recipe's `main` on the command line, once for each seed of `--seeds`.
 
-    What the user can correct is one line on stderr, with exit status 2.
+    A `UserError` is printed as one line on stderr, with exit status 2.
 
     Parameters
     ----------
@@ -127,15 +127,15 @@ def script(main: Callable[[list[str]], None]) -> None:
         for argv in command_lines(sys.argv[1:]):
             main(argv)
     except UserError as error:
-        # Any process may have raised it, and the others are about to be stopped.
+        # Any process may have raised it; the others will be stopped soon.
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
 
 
 def command_lines(argv: Sequence[str]) -> list[list[str]]:
-    """Command line of each run: several with `seeds`, each with its own seed and folder.
+    """Command line of each run: with `seeds`, one for each seed, with its own folder.
 
-    A probe whose `output_folder` is null gets one that is named after its codec.
+    If a probe has no `output_folder`, it gets one with the codec's name.
     """
     if not argv or not argv[0].endswith((".yaml", ".yml")):
         return [list(argv)]

@@ -1,4 +1,4 @@
-"""Augmented copies of splits by a recipe's YAML, as further splits in LibriSpeech's tree."""
+"""Write augmented copies of splits from a recipe's YAML, as more splits in LibriSpeech's tree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def augment_recipe(argv: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        What the user can correct: a knob, the speech, the noise.
+        A knob, the speech or the noise is wrong.
     """
     file, _, overrides = sb.parse_arguments(list(argv))
     hparams = load_config(file, overrides)
@@ -49,7 +49,7 @@ def augment_recipe(argv: Sequence[str]) -> None:
 
 
 def _folders(hparams: Mapping[str, Any]) -> tuple[Path, Path]:
-    """The corpus, and where copies go: beside its splits, unless it is the package's own."""
+    """Folders of corpus and copies: the same, except for the corpus of the package."""
     data, out = hparams["data_folder"], hparams["output_folder"]
     if data is None:
         data, out = embedded_corpus("LibriSpeech"), out or f"results/{hparams['name']}"

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there: SpeechBrain's checkpointer, made atomic and checked.
+"""Atomic and checked checkpoints, based on SpeechBrain's checkpointer.
 
-The files of a checkpoint are flushed to the disk, then their SHA-256 go into `COMPLETE.json`, which
-appears in one step and last. A folder without that mark or with another hash is refused by name,
-and the one before it is used.
+The files of a checkpoint are flushed to the disk. Then their SHA-256 are written to
+`COMPLETE.json`, in one step and last. A folder without this mark or with another hash is reported
+and not used; the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 SAVE_NAME = "save"  # folder of the checkpoints in a run's folder
 MARK_NAME = "COMPLETE.json"
 NEWEST_NAME = "newest.txt"
-_OTHER_RUN = "it is another model's: name that one's YAML, or choose a new output_folder"
+_OTHER_RUN = "it is from another model: use the YAML of that model, or choose a new output_folder"
 
 
 class RunCheckpointer(Checkpointer):
     """Checkpointer of a training run.
 
-    Modules are stored as safetensors, everything else that has `state_dict` by `torch.save` and
-    read with `weights_only=True`. Use as SpeechBrain's `Checkpointer`.
+    Modules are stored as safetensors. Other objects with `state_dict` are stored by `torch.save`
+    and read with `weights_only=True`. The methods are those of SpeechBrain's `Checkpointer`.
 
     Example
     -------
@@ -81,7 +81,7 @@ class RunCheckpointer(Checkpointer):
         name: str | None = None,
         verbosity: int = logging.INFO,
     ) -> Any:
-        """Write a checkpoint; it counts from the moment its mark is there."""
+        """Write a checkpoint; it is valid as soon as its mark is written."""
         saved = super().save_checkpoint(meta or {}, end_of_epoch, name, verbosity)
         if saved is not None:
             _mark_complete(saved.path)
@@ -90,17 +90,17 @@ class RunCheckpointer(Checkpointer):
             _flush(self.checkpoints_dir)
             self._verified[saved.path] = True
             self._remove_unfinished()
-        # No other process may look before the mark is there.
+        # Other processes must not read before the mark is written.
         ddp_barrier()
         return saved
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Put a checkpoint's state into all objects.
+        """Load a checkpoint's state into all objects.
 
         Raises
         ------
         UserError
-            It is of another model, or lacks one of the objects.
+            The checkpoint is from another model, or lacks one of the objects.
         """
         for name in self.recoverables:
             if name not in checkpoint.paramfiles and not self.optional_recoverables[name]:
@@ -114,35 +114,39 @@ class RunCheckpointer(Checkpointer):
         verbosity: int = logging.INFO,
         **kwargs: Any,
     ) -> None:
-        """As SpeechBrain's, without its default list that grows from call to call."""
+        """Same as SpeechBrain's method, but its default list grows with every call."""
         super().save_and_keep_only(
             *args, importance_keys=list(importance_keys or []), verbosity=verbosity, **kwargs
         )
         ddp_barrier()
 
     def list_checkpoints(self) -> list[Any]:
-        """All checkpoints that are whole; the others are refused by name."""
+        """All complete checkpoints; the others are reported."""
         whole = [path for path in self._list_checkpoint_dirs() if self._is_whole(path)]
         return self._construct_checkpoint_objects(whole)
 
     def refuse_if_all_damaged(self) -> None:
-        """Stop rather than begin again over checkpoints that can't be read.
+        """Stop if no checkpoint can be read, so that the run does not overwrite them.
+
+        A first checkpoint that is incomplete because the run was stopped is removed.
 
         Raises
         ------
         UserError
-            There was a whole checkpoint, and there is none. What a run leaves behind that was
-            stopped while it wrote its first one is removed.
+            There are checkpoints, but none of them is complete.
         """
         folders = self._list_checkpoint_dirs()
         marked = any((folder / MARK_NAME).is_file() for folder in folders)
         if folders and not marked and not (self.checkpoints_dir / NEWEST_NAME).is_file():
-            logger.warning("%s: stopped before a checkpoint was whole; it begins again", folders[0])
+            logger.warning(
+                "%s: this first checkpoint is incomplete; the run starts from the beginning",
+                folders[0],
+            )
             self._remove_unfinished()
         elif folders and not self.list_checkpoints():
             raise UserError(
-                f"{self.checkpoints_dir}: none of its {len(folders)} checkpoints is whole;"
-                " delete the folder to begin again, or restore it from a copy"
+                f"{self.checkpoints_dir}: none of its {len(folders)} checkpoints is complete;"
+                " delete the folder to start from the beginning, or restore it from a copy"
             )
 
     def _list_checkpoint_dirs(self) -> list[Path]:
@@ -158,7 +162,7 @@ class RunCheckpointer(Checkpointer):
             problem = _find_damage(path)
             self._verified[path] = problem is None
             if problem is not None:
-                logger.warning("Checkpoint %s refused: %s", path, problem)
+                logger.warning("Checkpoint %s is not used: %s", path, problem)
         return self._verified[path]
 
 
@@ -177,7 +181,7 @@ def _find_damage(folder: Path) -> str | None:
     try:
         hashes = json.loads((folder / MARK_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return f"no {MARK_NAME}, it was not written to the end"
+        return f"no {MARK_NAME}: the checkpoint was not completely written"
     except ValueError:
         return f"{MARK_NAME} is not JSON"
     if not isinstance(hashes, dict):
@@ -229,6 +233,6 @@ def _load_state(obj: Any, path: Path, end_of_epoch: bool) -> None:
 
 
 def _not_fitting(path: Path, obj: Any, error: Exception) -> UserError:
-    # torch lists what does not fit from the second line on, one a line.
+    # torch lists the differences from the second line on, one in each line.
     reason = (str(error).splitlines() or [""])[:2][-1].strip()
     return UserError(f"{path}: does not fit {type(obj).__name__} ({reason}); {_OTHER_RUN}")

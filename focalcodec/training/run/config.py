@@ -1,10 +1,9 @@
-"""Reading a recipe's YAML: plain HyperPyYAML, deltas over a base, and no key that nothing reads.
+"""Read a recipe's YAML: plain HyperPyYAML, or a delta of a base; unknown keys are errors.
 
-HyperPyYAML 1.2 reads a base file alone. It can't merge files at top level, it accepts an unknown
-key from the command line, and it does not notice a key that nothing reads. Here a YAML may name
-another one as its `__base__` and hold only what differs; unknown keys, and keys that nothing
-reads, are refused with the nearest name. What a run stores as `hyperparams.yaml` is plain
-HyperPyYAML again.
+HyperPyYAML 1.2 can't merge files at top level, and accepts unknown keys from the command line and
+keys that no code reads. Here a YAML may name another one as its `__base__` and contain only the
+differences. Unknown keys, and keys that no code reads, are errors with the nearest name. The file
+`hyperparams.yaml` of a run is plain HyperPyYAML again.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from focalcodec.errors import UserError
 BASE_KEY = "__base__"
 COMMAND_LINE = "command line"
 _INCLUDE = "!include:"
-_LONGEST_CHAIN = 5  # of references; a circle has no end
+_LONGEST_CHAIN = 5  # depth of references; a circle never ends
 
 MOVED = {
     "focalcodec.logmel": "focalcodec.encoders.logmel",
@@ -44,7 +43,7 @@ MOVED = {
     "focalcodec.training.quantized": "quantized_feats",
     "focalcodec.training.speaker_encoder": "speaker",
 }
-"""Modules that stored runs name, and where their content is now; the last are of recipes/Demo."""
+"""Old module names in stored runs, and the new names; the last ones are in recipes/Demo."""
 _MOVED_NAME = re.compile(rf"(?<=:)({'|'.join(map(re.escape, MOVED))})(?=\.)")
 _REFERENCE = re.compile(r"<([^<>\s]+)>")
 
@@ -61,13 +60,13 @@ def load_config(
     overrides : str
         YAML text from the command line.
     keys : collection of str, optional
-        Make only what these top-level keys hold; for a YAML without references.
+        Construct only the values of these top-level keys; for a YAML without references.
 
     Raises
     ------
     UserError
-        No such file, bad YAML, an unknown key in an override, or an object that refuses its
-        arguments.
+        The file does not exist or is not YAML, an override has an unknown key, or an object does
+        not accept its arguments.
 
     Example
     -------
@@ -95,24 +94,24 @@ def load_config(
     except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
         reason = " ".join(str(part) for part in error.args) or type(error).__name__
         if isinstance(error, ImportError):
-            reason += "; if a recipe's own module has it, run this in the recipe's folder"
+            reason += "; if it is in a module of a recipe, run the command in the recipe's folder"
         raise UserError(f"{path}: {' '.join(reason.split())}") from error
 
 
 def resolve_config(
     path: str | Path, overrides: str = "", change: Callable[[str], str] | None = None
 ) -> str:
-    """Text of a YAML with its bases, overrides and references put in.
+    """Text of a YAML in which bases, overrides and references are resolved.
 
-    A value that is not the base's has the file that it comes from as a comment, in the place of the
-    comment that belonged to the base's value.
+    If a value is not the base's, its comment names the file that it comes from, and replaces the
+    comment of the base's value.
 
     Parameters
     ----------
     path, overrides
         As `load_config`.
     change : callable, optional
-        Applied to the top-level values that are text.
+        Function for the top-level values that are text.
 
     Returns
     -------
@@ -131,7 +130,7 @@ def resolve_config(
         if name in origins:
             lines[line] = f"{lines[line].partition(' # ')[0].rstrip():<40} # {origins[name]}"
     body = "\n".join(lines)
-    # The comment at the top is the base's, with its command.
+    # The comment at the top is from the base and has the base's command.
     while body.startswith("#"):
         body = body.partition("\n")[2]
     about = "a comment beside a value may name the file that the value comes from"
@@ -139,7 +138,7 @@ def resolve_config(
 
 
 def _places(tree: Any, prefix: str = "") -> Iterator[tuple[int, str]]:
-    """Line and dotted name of each key of a tree that was read from text."""
+    """Line and dotted name of each key of a tree that was parsed from text."""
     for key in tree:
         name = f"{prefix}.{key}" if prefix else str(key)
         yield tree.lc.key(key)[0], name
@@ -153,21 +152,21 @@ def read_tree(
     above: Sequence[Path] = (),
     origins: dict[str, str] | None = None,
 ) -> Any:
-    """YAML tree of a file over its base, overrides put in, tags and references kept.
+    """YAML tree of a file merged with base and overrides; tags and references are kept.
 
     Parameters
     ----------
     path, overrides
         As `load_config`.
     above : sequence of Path
-        Files that this one is a base of.
+        Files that have this file as their base.
     origins : dict, optional
-        Receives, by dotted name, the file that a value comes from where it is not the base's.
+        Filled with dotted name -> file for each value that is not the base's.
 
     Returns
     -------
     CommentedMap
-        Paths of includes are absolute in it.
+        Its paths of includes are absolute.
     """
     path, origins = Path(path), {} if origins is None else origins
     tree = read_file(path)
@@ -175,7 +174,7 @@ def read_tree(
     below: Any = CommentedMap()
     for base in [bases] if isinstance(bases, str) else bases:
         if (path.parent / base).resolve() in (inner := [*above, path.resolve()]):
-            raise UserError(f"{path}: {BASE_KEY} {base} is built on this very file; name another")
+            raise UserError(f"{path}: {BASE_KEY} {base} has this file as its base; give another")
         base_tree = read_tree(path.parent / base, above=inner, origins=origins)
         below = _Merge(path, origins, True).into(below, base_tree) if below else base_tree
     tree = _Merge(path, origins, True).into(below, tree) if bases else tree
@@ -214,7 +213,7 @@ def read_file(path: Path) -> Any:
 
 
 def _rename_old_discriminators(node: Any) -> None:
-    """Early runs name discriminators of spectrograms, which recipes/Demo has, by `windows`."""
+    """Discriminators with `windows` in early runs are those of spectrograms in recipes/Demo."""
     if _tag(node) == "!new:focalcodec.training.discriminators.Discriminators" and "windows" in node:
         windows = node.pop("windows")
         if windows and not node.get("periods"):
@@ -224,7 +223,7 @@ def _rename_old_discriminators(node: Any) -> None:
 
 
 class _Merge:
-    """Puts the values of a file, or of the command line, into the tree that they change."""
+    """Writes the values of a file or of the command line into the tree of a base."""
 
     def __init__(self, path: Path, origins: dict[str, str], is_file: bool) -> None:
         self.path, self.origins, self.is_file = path, origins, is_file
@@ -235,8 +234,8 @@ class _Merge:
         if _tag(tree).startswith(_INCLUDE):
             known = read_file(Path(_tag(tree).removeprefix(_INCLUDE)))
         for key, value in changes.items():
-            # A file may add keys. The arguments of an object (`!new:`, `!name:`) are known to its
-            # class, not to the YAML.
+            # A file may add keys. The YAML does not list all arguments of an object (`!new:`,
+            # `!name:`); its class does.
             new_keys = self.is_file and not prefix
             if not new_keys and not re.match("!(new|name|apply):", _tag(tree)):
                 _require_key(key, known, self.path)
@@ -245,7 +244,7 @@ class _Merge:
                 tag = Tag(suffix=_tag(old))
                 old = tree[key] = CommentedMap()
                 old.yaml_set_ctag(tag)
-            # {} empties a plain mapping, and an empty one takes any keys.
+            # {} empties a plain mapping, and an empty mapping accepts any keys.
             joined = bool(_tag(old)) or bool(value and old)
             both = isinstance(value, Mapping) and isinstance(old, Mapping)
             if both and joined and not _tag(value):
@@ -259,7 +258,7 @@ class _Merge:
 
 
 def _drop_comment(tree: Any, key: str) -> None:
-    """Remove the comment beside a value; what stands below it is the next key's, and stays."""
+    """Remove the comment beside a value, but keep a comment below it, which is the next key's."""
     token = (tree.ca.items.get(key) or [None] * 3)[2]
     if token is None:
         return
@@ -286,7 +285,7 @@ def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_arguments(key: str, value: Any) -> None:
-    # `!name:` holds arguments for a later call; told now, not after the data was prepared.
+    # `!name:` has arguments for a later call: check them now, not after the data is prepared.
     if not isinstance(value, functools.partial):
         return
     try:
@@ -294,7 +293,7 @@ def _check_arguments(key: str, value: Any) -> None:
     except TypeError as error:
         raise TypeError(f"{key}: {value.func.__name__} {error}") from error
     except ValueError:
-        return  # something compiled that has no signature
+        return  # a compiled function without a signature
 
 
 def references(tree: Any) -> Iterator[str]:
@@ -319,7 +318,7 @@ def _tag(node: Any) -> str:
 
 
 def _without_chains(text: str) -> str:
-    """Text in which no reference leads to one further down: HyperPyYAML follows only the first."""
+    """Resolve references until none leads to another one: HyperPyYAML follows only one step."""
     for _ in range(_LONGEST_CHAIN):
         resolved = resolve_references(text).getvalue()
         if "!ref" not in resolved:

@@ -1,6 +1,6 @@
-"""Keys of a YAML that nothing reads: refused, because a user who sets one expects an effect.
+"""Find keys of a YAML that no code reads: an error, because a user who sets one expects an effect.
 
-The keys that are read follow from the YAML and from the source code of the Brain.
+A key is read if the YAML refers to it or the source code of the Brain names it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from focalcodec.training.run.config import BASE_KEY, read_file, read_tree, refer
 
 
 def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: str = "") -> None:
-    """Refuse a top-level key that nothing reads, of a YAML or of the command line.
+    """Raise if no code reads a top-level key of a YAML or of the command line.
 
-    A delta may leave keys of its base without use: then they can't be set any more.
+    If a delta makes a key of its base useless, this key can't be set any more.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: st
 def keys_read_by(*objects: type | ModuleType) -> set[str]:
     """Keys of `hparams` that the source code of modules, or of a class and its bases, reads.
 
-    Found are `hparams["key"]`, `hparams.get("key")`, `"key" in hparams`, `self.hparams.key` and
-    `getattr(self.hparams, "key", default)`: a Brain of your own needs no list of its keys.
+    It finds `hparams["key"]`, `hparams.get("key")`, `"key" in hparams`, `self.hparams.key` and
+    `getattr(self.hparams, "key", default)`, so your own Brain needs no list of its keys.
 
     Example
     -------

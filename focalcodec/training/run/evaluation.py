@@ -1,4 +1,4 @@
-"""Evaluation by a recipe's YAML: which sets, codecs and judges."""
+"""Evaluate codecs with the sets, codecs and judges of a recipe's YAML."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def evaluate_recipe(argv: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        What the user can put right: a knob, a set, a codec, a judge.
+        A knob, a set, a codec or a judge is wrong.
     """
     file, _, overrides = sb.parse_arguments(list(argv))
     sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
@@ -77,12 +77,12 @@ def evaluate_recipe(argv: Sequence[str]) -> None:
 
 
 def codec_words(codecs: Sequence[str | Mapping[str, str]]) -> list[str]:
-    """Names of codecs as `focalcodec eval` has them: a mapping gives them labels.
+    """Codecs in the form of `focalcodec eval`: a mapping gives a codec a name.
 
     Parameters
     ----------
     codecs : sequence of str or mapping
-        As in the YAML.
+        Value of `codecs` in the YAML.
 
     Example
     -------
@@ -97,7 +97,7 @@ def codec_words(codecs: Sequence[str | Mapping[str, str]]) -> list[str]:
 
 
 def clip_sets(hparams: Mapping[str, Any], manifests: Path) -> list[ClipSet]:
-    """Sets of clips: those of the preparation by their names, others by their `source`.
+    """Sets of clips: prepared sets by their names, others by their `source`.
 
     Parameters
     ----------
@@ -109,13 +109,13 @@ def clip_sets(hparams: Mapping[str, Any], manifests: Path) -> list[ClipSet]:
     Raises
     ------
     UserError
-        A set that is described wrongly, that is not prepared, or without clips.
+        A set is described wrongly, is not prepared, or has no clips.
     """
     for about in hparams["sets"]:
         if not {"name"} <= about.keys() <= {"name", "source", "kind", "language"}:
             raise UserError(
-                f"sets: {dict(about)}; give name, and if need be source (folder or manifest of"
-                " your own), kind (synthetic or real) and language"
+                f"sets: {dict(about)}; give name, and optionally source (your own folder or"
+                " manifest), kind (synthetic or real) and language"
             )
     if not all("source" in about for about in hparams["sets"]):
         prepare_corpus(hparams, manifests)

@@ -1,4 +1,4 @@
-"""From what two stages of training left to one folder for `FocalCodec.from_pretrained`.
+"""Join the results of both stages in one folder for `FocalCodec.from_pretrained`.
 
 On the command line: focalcodec export QUANTIZER DECODER FOLDER
 """
@@ -24,19 +24,20 @@ from focalcodec.training.run.trained import (
 
 
 def load_decoder(source: str | Path, encoder: Encoder) -> nn.Module:
-    """Decoder of a codec folder, a hub repository or a stage-2 run, for this encoder's feats.
+    """Load a decoder for this encoder's feats, from a codec folder, hub repository or stage-2 run.
 
     Parameters
     ----------
     source : str or Path
         See `focalcodec.training.run.trained.load_trained`.
     encoder : Module
-        The encoder whose feats it will decode.
+        The decoder will get the feats of this encoder.
 
     Raises
     ------
     UserError
-        None of these, or made for another encoder that is not this one's teacher.
+        The source is none of these, or its decoder was trained for another encoder, which is not
+        the teacher of this one.
     """
     found = load_trained(source)
     decoder = found.part("decoder")
@@ -50,30 +51,30 @@ def export(
     folder: str | Path,
     dtype: str = "float32",
 ) -> FocalCodec:
-    """Compose one codec of two sources and write it.
+    """Join the parts of two sources into one codec and write it.
 
     Parameters
     ----------
     quantizer_source, decoder_source : str or Path
-        Each the folder of a run or a codec (folder, hub repository, `demo`): the first gives
-        encoder, compressor, quantizer and decompressor, the second the decoder. Of a run that is
-        its best checkpoint.
+        Each is the folder of a run or a codec (folder, hub repository, `demo`). The first gives
+        encoder, compressor, quantizer and decompressor, the second the decoder. A run gives the
+        weights of its best checkpoint.
     folder : str or Path
-        Gets `config.json` and `model.safetensors` in the published format.
+        Folder for `config.json` and `model.safetensors` in the published format.
     dtype : {"float32", "float16"}
-        Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. Loaded, a codec is
-        float32 again.
+        Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. A loaded codec is
+        always float32.
 
     Returns
     -------
     FocalCodec
-        The codec that was written, in eval mode: with weights as they were rounded.
+        The written codec, with rounded weights, in eval mode.
 
     Raises
     ------
     UserError
-        Not two such sources, a decoder for another encoder that is not the first's teacher, or no
-        such `dtype`.
+        A source is not of this kind, the decoder was trained for another encoder, which is not the
+        first one's teacher, or there is no such `dtype`.
     """
     first = load_trained(quantizer_source)
     names = ("compressor", "quantizer", "decompressor")
@@ -102,7 +103,7 @@ def _check_encoder(source: TrainedParts, encoder: Encoder) -> None:
 
 
 def _nearly_equal(a: Encoder, b: Encoder) -> bool:
-    # The same published weights, once through another format, may differ by a rounding.
+    # The same published weights may differ by rounding if one copy was in another format.
     theirs, ours = a.state_dict(), b.state_dict()
     return theirs.keys() == ours.keys() and all(
         torch.allclose(tensor, ours[name], rtol=1e-2, atol=1e-3) for name, tensor in theirs.items()

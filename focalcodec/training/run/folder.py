@@ -1,7 +1,6 @@
-"""The folder of a run: what it was started with, its checkpoints, what it leaves.
+"""The folder of a run: its configuration, checkpoints and results.
 
-A run that was interrupted resumes in its folder. A changed knob is honoured or refused, never
-ignored.
+An interrupted run resumes in its folder. A changed knob is either used or an error, never ignored.
 """
 
 from __future__ import annotations
@@ -48,20 +47,20 @@ HONOURED = frozenset(
     seeds bootstrap_samples panel judge_clips beam_size
     """.split()
 )
-"""Knobs that a resumed run takes in their new value: they do not change the result of a step."""
+"""A resumed run uses the new values of these knobs: they do not change the result of a step."""
 
-# Knobs that only some versions of the recipes have: no value is the same as this one.
+# Knobs that only some versions of the recipes have: a missing knob has this value.
 _DEFAULTS: dict[str, Any] = {
     **{"replace_encoder": False, "mel_weight": 0.0, "speaker_weight": 0.0},
-    # Older probes had the first two without use, and no key `encoder`.
+    # Older probes did not use the first two, and had no key `encoder`.
     **{"freeze": [], "init_lr_factor": 0.2},
     "encoder": "!name:focalcodec.probes.tokens.ProbeCodec",
 }
-# Knobs that only older or only newer runs have: they follow from others, or nothing reads them.
+# Knobs that only older or only newer runs have: others determine them, or no code reads them.
 _RETIRED = (
     *("experiment", "loaders", "mel_crop_frames", "mel_loss", "speaker_source"),
     *("encoder_source", "lr_scheduler.total_steps", "total_steps", "warmup_steps"),
-    "encoder.text",  # of a probe: its key `codec`
+    "encoder.text",  # in a probe: its key `codec`
 )
 _OLD_BRAINS = {
     "focalcodec.training.quantizer.QuantizerBrain": "brains.QuantizerBrain",
@@ -70,7 +69,7 @@ _OLD_BRAINS = {
     "brains.NoisyVocoderBrain": "brains.VocoderBrain",
     "focalcodec.training.ctc_brain.CTCBrain": "brains.ASRBrain",
     "focalcodec.training.translator_brain.TranslatorBrain": "brains.TranslatorBrain",
-    # One Brain had both names; the column of the labels says which of the two it is.
+    # One Brain had both names; the column of the labels shows which of the two it is.
     "focalcodec.training.utterance_brain.UtteranceBrain": "brains.SpeakerBrain",
     "brains.EmotionBrain": "brains.SpeakerBrain",
     "focalcodec.training.distill.DistillBrain": "brains.DistillBrain",
@@ -91,7 +90,7 @@ class RunFolder:
     monitor : Monitor
         Writes log, curves, audio, pictures and results here.
     manifests : Path
-        Where the run's manifests are.
+        Folder of the run's manifests.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -101,7 +100,7 @@ class RunFolder:
         self._lock = FileLock(self.path / ".lock", blocking=False)
 
     def __enter__(self) -> RunFolder:
-        """Keep other runs out of the folder."""
+        """Lock the folder against other runs."""
         if process_rank() == 0:
             self.path.mkdir(parents=True, exist_ok=True)
             try:
@@ -114,7 +113,7 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Close what is open; wait for the other processes where nothing went wrong."""
+        """Close open files; if there was no error, wait for the other processes."""
         self.monitor.close()
         if self._lock.is_locked:
             (self.path / ".lock").unlink(missing_ok=True)
@@ -130,12 +129,12 @@ class RunFolder:
         return checkpointer
 
     def keep(self, name: str, content: bytes) -> None:
-        """Write a file, unless that is what it holds.
+        """Write a file, unless it has this content already.
 
         Raises
         ------
         UserError
-            It holds something else, and there are checkpoints that were trained with that.
+            The file has another content, and there are checkpoints that were trained with it.
 
         Example
         -------
@@ -155,16 +154,16 @@ class RunFolder:
         run_on_main(_write, args=[path, content])
 
     def describe(self, encoder: Encoder) -> None:
-        """Write which encoder the run is trained on: `focalcodec export` compares it."""
+        """Write the description of the run's encoder, which `focalcodec export` compares."""
         about = json.dumps(describe_encoder(encoder), indent=2)
         run_on_main(_write, args=[self.path / ENCODER_NAME, about.encode()])
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
-        """Write `results.json` and print the closing table, one row a test set."""
+        """Write `results.json` and print the table of results, with one row for each test set."""
         self.monitor.write_results(results)
 
     def write_codec(self, start: Start) -> None:
-        """After fine-tuning: write the whole codec, with the trained parts in place."""
+        """After fine-tuning, write the whole codec with the trained parts."""
         if start.trained is not None and start.trained.is_whole:
             run_on_main(self._export)
 
@@ -184,7 +183,7 @@ def open_folder(
     path : str or Path
         The folder.
     resolved : str
-        The resolved YAML, which is stored.
+        The resolved YAML; it is stored.
     options : mapping
         Run options from the command line that change the result.
     sources : tuple of Path
@@ -226,7 +225,7 @@ def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
     tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
     if tag.startswith("!"):
-        # A class with the same arguments as another's is not the same.
+        # Two classes with the same arguments are not the same.
         yield prefix, " ".join([tag, str(getattr(tree, "value", ""))]).strip()
         if not isinstance(tree, (Mapping, list)):
             return
@@ -245,7 +244,7 @@ def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
     """Compare a run's knobs with those that the checkpoints in its folder were made with.
 
-    Without checkpoints there is nothing to compare with: the knobs are stored.
+    If there are no checkpoints, it only stores the knobs.
 
     Parameters
     ----------
@@ -257,7 +256,7 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
     Returns
     -------
     bool
-        Whether the folder holds a run that resumes.
+        Whether the folder has a run that resumes.
 
     Raises
     ------
@@ -279,19 +278,19 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
     focalcodec.errors.UserError: ...: started with lr=0.3, now lr=0.2; ...
     """
     path = Path(run_folder) / KNOBS_NAME
-    # Before the first checkpoint nothing was trained that a changed knob could spoil.
+    # Before the first checkpoint nothing is trained yet, so knobs may change.
     if not path.is_file() or not any((path.parent / SAVE_NAME).glob("CKPT*")):
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(dict(knobs), indent=1) + "\n", encoding="utf-8")
         return False
     before = json.loads(path.read_text(encoding="utf-8"))
-    # A decoder that stage 1 is trained through changes more than the audio samples.
+    # If stage 1 has a loss through the decoder, the decoder changes the training too.
     honoured = HONOURED - ({"decoder_source"} if knobs.get("mel_weight") else set())
-    # The key that a user writes comes before the places that refer to it.
+    # The key that a user sets comes before the places that refer to it.
     for name in sorted(before.keys() | knobs.keys(), key=lambda name: (name.count("."), name)):
         old = _today(before.get(name, _DEFAULTS.get(name)))
         new = _today(json.loads(json.dumps(knobs.get(name, _DEFAULTS.get(name)))))
-        # What a key with two underscores holds shows again where it is referenced.
+        # The value of a key with two underscores occurs again where it is referenced.
         if old == new or name.startswith("__") or name.partition(".")[0] in honoured:
             continue
         if (name not in before or name not in knobs) and _is_retired(name):
@@ -308,7 +307,7 @@ def _is_retired(name: str) -> bool:
 
 
 def _today(value: Any) -> Any:
-    """A stored knob under today's names, a path as a whole one."""
+    """A stored knob with current names; a path is made absolute."""
     if not isinstance(value, str):
         return value
     head, colon, path = value.partition(":")
@@ -322,9 +321,9 @@ def _today(value: Any) -> Any:
 
 
 def whole_path(value: str) -> str:
-    """A relative path to something that exists, made absolute; any other text as it is.
+    """Make a relative path absolute if it exists; return any other text unchanged.
 
-    A word is a path where it is the folder of a codec or of a run.
+    A word counts as a path if it is the folder of a codec or of a run.
     """
     path = Path(value).expanduser()
     is_model = any((path / name).is_file() for name in (CODEC_CONFIG, CONFIG_NAME))
@@ -341,7 +340,7 @@ def _plain(value: Any) -> Any:
 def own_code(yaml: str | Path, script: str | Path) -> tuple[Path, ...]:
     """YAML and script of a run, and the modules that were loaded from their folders."""
     yaml, script = Path(yaml).resolve(), Path(script).resolve()
-    # In the modules' own dictionaries: asking a lazy module for an attribute would import it.
+    # Read the modules' dictionaries, because getattr on a lazy module would import it.
     modules = (vars(module).get("__file__") for module in list(sys.modules.values()))
     loaded = {Path(file).resolve() for file in modules if file}
     folders = set(code_folders(yaml)) | ({script.parent} if script.suffix == ".py" else set())
@@ -350,7 +349,7 @@ def own_code(yaml: str | Path, script: str | Path) -> tuple[Path, ...]:
 
 
 def code_folders(yaml: str | Path) -> list[Path]:
-    """Folders with the modules that a YAML may name: its own, and the one that holds hparams/."""
+    """Folders of modules that a YAML may name: the YAML's own folder, and that of hparams/."""
     folder = Path(yaml).resolve().parent
     above = [parent.parent for parent in (folder, *folder.parents) if parent.name == "hparams"]
     return [*above, folder]

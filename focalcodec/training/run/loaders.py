@@ -1,4 +1,4 @@
-"""From the corpus that a YAML names to the batches of a run: manifests, rows, data loaders."""
+"""Make the batches of a run from the corpus of a YAML: manifests, rows, data loaders."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Rows: TypeAlias = "Sequence[dict[str, Any]]"
 
 
 def prepare_corpus(hparams: Mapping[str, Any], manifests: Path) -> None:
-    """Write the manifests of a run into a folder, unless they are there: of its corpus or own_data.
+    """Write the manifests of a run's corpus or own_data into a folder, unless they exist.
 
     Raises
     ------
     UserError
-        The corpus is missing, or is not what the preparation expects.
+        The corpus is missing, or the preparation can't read it.
     """
     options = {
         "skip_prep": hparams["skip_prep"],
@@ -81,7 +81,7 @@ def read_corpus(hparams: Mapping[str, Any], manifests: Path) -> dict[str, Rows]:
 
 
 def prepared_folder(hparams: Mapping[str, Any], manifests: Path) -> Path:
-    """Folder with the manifests of a run: its own, or the one that the user prepared before."""
+    """Folder with the manifests of a run: the run's own, or one that the user prepared."""
     own = hparams["own_data"]
     return manifests if own is None or not is_prepared(own) else Path(own).expanduser()
 
@@ -91,16 +91,16 @@ def _is_manifest(source: str) -> bool:
 
 
 class AudioLoaders:
-    """Data loaders of the two stages: batches of clips, and feats from a cache where there is one.
+    """Data loaders of the two stages: batches of clips, and feats if there is a cache.
 
     Parameters
     ----------
     hparams : mapping
         The run's configuration.
     encoder : Module
-        Has the `sample_rate` that clips are read at; a cache keeps its feats.
+        Clips are read at its `sample_rate`; a cache stores its feats.
     sets : mapping of str to manifest rows
-        From `read_corpus`.
+        Result of `read_corpus`.
     folder : RunFolder
         Broken clips are listed here, in `skipped.csv`.
 
@@ -110,11 +110,11 @@ class AudioLoaders:
         Training: clips of at least `min_seconds`, shuffled and balanced over groups. Validation:
         all clips in order of duration, batches of one group each.
     tests : dict of str to DataLoader
-        As validation, without the cache: a test set is read once.
+        Like validation, but without the cache, because a test set is read once.
     samples : list of AudioBatch
-        The first validation clips by ID, one a batch: audio and pictures of them are written.
+        The first validation clips by ID, one in each batch; their audio and pictures are written.
     cache : FeatureCache or None
-        Keeps feats between epochs.
+        Stores feats between epochs.
     """
 
     def __init__(
@@ -138,11 +138,11 @@ class AudioLoaders:
 
     def _training(self, rows: Rows) -> DataLoader:
         if self.cache is not None and if_main_process():
-            # The feats of a mixture are kept beside those of its clean speech.
+            # The cache also stores the feats of mixtures.
             seconds = sum(row["duration"] * (2 if "noisy" in row else 1) for row in rows)
             print(self.cache.describe_cost(seconds), flush=True)
         hparams, rows = self.hparams, long_enough(rows, self.hparams["min_seconds"])
-        # A recipe's own corpus must have the column that its YAML balances.
+        # The corpus of a recipe must have the column that the YAML balances over.
         column = self._column(rows) if hparams["own_data"] else hparams["group_by"]
         unbalanced = column is None and hparams["group_by"] is not None
         dataset = self._dataset(rows, self.cache, column)
@@ -180,7 +180,7 @@ class AudioLoaders:
         return [batch for batch in batches if batch is not None]
 
     def _column(self, rows: Rows) -> str | None:
-        """Column of the groups; a set from elsewhere may lack it, and has no such figures then."""
+        """Column of the groups, or None if a set from another source lacks it."""
         column = self.hparams["group_by"]
         return column if column in rows[0] else None
 
@@ -206,7 +206,7 @@ class AudioLoaders:
 
 
 def long_enough(rows: Rows, min_seconds: float) -> Rows:
-    """Rows of at least so many seconds; UserError where none is left."""
+    """Rows of at least `min_seconds`; UserError if none is left."""
     kept = [row for row in rows if row["duration"] >= min_seconds]
     if not kept:
         raise UserError(f"min_seconds={min_seconds}: no clip of {len(rows)} is left; lower it")
@@ -218,7 +218,7 @@ def long_enough(rows: Rows, min_seconds: float) -> Rows:
 def batch_loader(
     dataset: Any, hparams: Mapping[str, Any], collate: Callable[..., Any], **options: Any
 ) -> DataLoader:
-    """Batches of a data set, shared out to the processes.
+    """Batches of a data set, divided among the processes.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def batch_loader(
     collate : callable
         Joins the items of a batch.
     **options
-        Of `EpochBatchSampler`.
+        Options of `EpochBatchSampler`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a run begins with: its frozen encoder, and the weights of a codec or of another run.
+"""The start of a run: its frozen encoder, and first weights from a codec or another run.
 
 start = load_start(hparams)                       # the YAML's `encoder` and `init_from`
 initialise(modules, start.trained, list(modules))
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Start:
-    """The frozen encoder of a run, and the codec or run that its weights begin with."""
+    """The frozen encoder of a run, and the source of its first weights."""
 
     encoder: Any
     trained: TrainedParts | None = None
@@ -45,14 +45,14 @@ class Start:
 def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -> Start:
     """Encoder and first weights that a YAML names: `encoder`, `init_from`, `replace_encoder`.
 
-    With `init_from` the encoder is the one that those weights were trained on; with
-    `replace_encoder` it is the YAML's, which must have been distilled from it. The codec of a probe
-    takes the device.
+    With `init_from`, the encoder is the one that those weights were trained on. With
+    `replace_encoder` too, it is the YAML's, which must have been distilled from the former. The
+    codec of a probe is moved to the device.
 
     Raises
     ------
     UserError
-        The encoder or the weights can't be loaded, or don't belong together.
+        The encoder or the weights can't be loaded, or do not fit together.
     """
     make_encoder = hparams["encoder"]
     if "device" in inspect.signature(make_encoder).parameters:
@@ -68,20 +68,20 @@ def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -
 
 
 def check_replacement(source: TrainedParts, encoder: Any) -> None:
-    """Refuse an encoder that can't replace the one that the weights of a source were trained on.
+    """Raise if an encoder can't replace the one that a source's weights were trained on.
 
     Parameters
     ----------
     source : TrainedParts
-        From `load_trained`.
+        Result of `load_trained`.
     encoder : Module
-        One that was distilled from the source's (its `teacher` is the description of that), or that
-        changes the feats of such an encoder, or of the source's (its `clean`).
+        An encoder that was distilled from the source's encoder (its `teacher` describes that), or
+        an encoder that changes the feats of one of these two (its `clean`).
 
     Raises
     ------
     UserError
-        Neither.
+        The encoder is neither.
     """
     known = with_clean(encoder)
     if not any(gives_feats_of(each, source) for each in known):
@@ -98,18 +98,18 @@ def initialise(
     Parameters
     ----------
     modules : mapping of str to Module
-        The run's.
+        Modules of the run.
     source : TrainedParts
-        From `load_trained`.
+        Result of `load_trained`.
     names : sequence of str
-        Modules to fill. A discriminator keeps its random weights, and that is said, where the
-        source has none, as no codec does, or one that is built otherwise.
+        Modules that get the weights. If the source has no discriminator (a codec never has one), or
+        one with another architecture, a discriminator keeps its random weights, with a warning.
 
     Raises
     ------
     UserError
-        The source is of the other stage, or its parts are built otherwise; what differs, and the
-        option that makes it alike, is in the message.
+        The source is of the other stage, or its parts have another architecture. The message names
+        the differences and the option that removes them.
 
     Example
     -------
@@ -149,12 +149,12 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 
 def freeze(modules: Mapping[str, nn.Module], names: Sequence[str]) -> None:
-    """Keep the weights of modules, or of parts of them, as they are.
+    """Do not train modules, or parts of them.
 
     Parameters
     ----------
     modules : mapping of str to Module
-        The run's.
+        Modules of the run.
     names : sequence of str
         For instance `compressor`, or `decompressor.layers.0`.
 

@@ -1,4 +1,4 @@
-"""What a training or a codec left: its parts with their weights, and the encoder they belong to.
+"""Load the trained parts of a run or a codec, and the encoder that they were trained on.
 
 trained = load_trained("lucadellalib/focalcodec_50hz")   # or a codec folder, or a run's folder
 decompressor = trained.part("decompressor")
@@ -35,9 +35,9 @@ _KEYS = ("encoder", "modules", "init_from", "best_checkpoint")
 
 
 def describe_with_teacher(encoder: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Descriptions of an encoder and of its teacher, whose feats it estimates.
+    """Descriptions of an encoder and of its teacher, which it was distilled from.
 
-    An encoder that was not distilled is its own teacher.
+    If an encoder was not distilled, both descriptions are the same.
 
     Example
     -------
@@ -51,9 +51,9 @@ def describe_with_teacher(encoder: Encoder) -> tuple[dict[str, Any], dict[str, A
 
 
 def with_clean(encoder: Encoder) -> list[Encoder]:
-    """An encoder; after it the one whose feats it changes, its `clean`, and so on.
+    """An encoder, then its `clean` (the encoder that it changes the feats of), and so on.
 
-    A decoder that is trained on changed feats, such as quantised ones, belongs to the last.
+    A decoder that is trained on changed feats, such as quantised ones, belongs to the last encoder.
 
     Example
     -------
@@ -71,7 +71,7 @@ def refuse_other_encoder(name: str, trained_on: dict[str, Any], present: dict[st
     Raises
     ------
     UserError
-        They differ; `name` is what was trained on the first.
+        They differ; `name` in the message is the thing that was trained on the first encoder.
     """
     for key in ("name", "config", "sha256"):
         if trained_on[key] != present[key]:
@@ -87,13 +87,13 @@ def gives_feats_of(encoder: Encoder, trained: TrainedParts) -> bool:
     teacher = describe_with_teacher(encoder)[1]
     if trained_on == teacher or is_described(encoder, trained_on):
         return True
-    # Runs of two versions may have described one encoder by two hashes: compare the encoder itself.
+    # Two versions may give one encoder two hashes, so also compare with the encoder itself.
     alike = all(trained_on[key] == teacher[key] for key in ("name", "config"))
     return encoder.teacher is not None and alike and is_described(trained.encoder, teacher)
 
 
 def load_run(folder: str | Path) -> dict[str, Any]:
-    """What of a run makes up a codec, with the weights of the best checkpoint.
+    """Parts of a codec from a run, with the weights of the best checkpoint.
 
     Parameters
     ----------
@@ -103,13 +103,13 @@ def load_run(folder: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `modules`: all that the run trained; `encoder`: makes the encoder of its YAML; `init_from`:
-        what it began with, or None; `best_checkpoint`; and `replace_encoder`, where it has it.
+        `modules`: all trained modules; `encoder`: makes the YAML's encoder; `init_from`: source
+        of the first weights, or None; `best_checkpoint`; and `replace_encoder`, if it exists.
 
     Raises
     ------
     UserError
-        Not a run's folder, or one without a whole checkpoint.
+        The folder is not a run's, or has no complete checkpoint.
     """
     folder = Path(folder)
     if not (folder / CONFIG_NAME).is_file():
@@ -117,7 +117,7 @@ def load_run(folder: str | Path) -> dict[str, Any]:
     with _modules_of(folder):
         hparams = load_config(folder / CONFIG_NAME, keys=(*_KEYS, "replace_encoder"))
     for key in _KEYS:
-        if key not in hparams:  # a run of another kind, or of an early version
+        if key not in hparams:  # a run of another kind or of an early version
             raise UserError(f"{folder / CONFIG_NAME}: no {key!r}; not a run that trains a codec")
     unfinished = UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
     if not (folder / SAVE_NAME).is_dir():
@@ -143,7 +143,7 @@ def _modules_of(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = path
-        # Another run's copy of a module may differ.
+        # The copy of a module in another run may differ.
         for name in set(sys.modules) - known:
             if Path(vars(sys.modules[name]).get("__file__") or "").parent == folder.resolve():
                 del sys.modules[name]
@@ -174,7 +174,7 @@ def load_student(source: str | Path) -> Encoder:
     Raises
     ------
     UserError
-        None of these, or a run without a student.
+        The source is none of these, or a run without a student.
     """
     folder = named_folder(source)
     if not (folder / CONFIG_NAME).is_file():
@@ -190,18 +190,18 @@ def load_student(source: str | Path) -> Encoder:
 
 
 class TrainedParts:
-    """Trained parts of a codec or of a run, for another run to begin with.
+    """Trained parts of a codec or of a run, as first weights of another run.
 
     Parameters
     ----------
     name : str
         Folder or hub repository, for messages.
     parts : mapping of str to Module
-        Those that it has of compressor, quantizer, decompressor, decoder and discriminator.
+        Some of compressor, quantizer, decompressor, decoder and discriminator.
     make_encoder : callable
-        Gives the encoder; only called where it is needed.
+        Returns the encoder; only called if it is needed.
     trained_on : dict, optional
-        Description of the encoder, where a run's folder has it.
+        Description of the encoder, if a run's folder has it.
 
     Raises
     ------
@@ -236,19 +236,19 @@ class TrainedParts:
         return set(PART_NAMES) - {"encoder"} <= self.parts.keys()
 
     def part(self, name: str) -> Any:
-        """One of the parts; UserError where there is none of this name."""
+        """One of the parts; UserError if there is none with this name."""
         if name not in self.parts:
             raise UserError(
-                f"{self.name}: trained no {name}; is it the other stage's? It has"
+                f"{self.name}: trained no {name}; is it from the other stage? It has"
                 f" {', '.join(self.parts)}"
             )
         return self.parts[name]
 
 
 def load_trained(source: str | Path) -> TrainedParts:
-    """Parts of an exported codec, of the shipped one, of a hub repository or of a run.
+    """Parts of an exported codec, of the codec in the package, of a hub repository or of a run.
 
-    A run that was fine-tuned has all that its own source has, with its trained parts in place.
+    A fine-tuned run has all parts of its source, with the newly trained parts instead of the old.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def load_trained(source: str | Path) -> TrainedParts:
     Raises
     ------
     UserError
-        None of these, a run without a whole checkpoint, or weights that are not finite.
+        The source is none of these, a run has no complete checkpoint, or weights are not finite.
     """
     folder = named_folder(source)
     if (folder / CONFIG_NAME).is_file():

@@ -99,7 +99,7 @@ def test_a_bug_is_reported_with_its_traceback_and_the_others_continue(
 
     assert run_jobs(args(), jobs(tmp_path, "ab"), setup, work) == 1
     err = capsys.readouterr().err
-    assert "a: not expected, please report it" in err and "IndexError: a bug" in err
+    assert "a: unexpected error, please report it" in err and "IndexError: a bug" in err
     assert (tmp_path / "b").exists()
 
 

@@ -80,7 +80,7 @@ def test_patience_runs_out_in_one_line(data, tmp_path, stage) -> None:
         batch_size=1,
         nonfinite_patience=2,
     )
-    with pytest.raises(UserError, match=r"epoch 1, batch 3 .*nonfinite_patience=2 is used up"):
+    with pytest.raises(UserError, match=r"epoch 1, batch 3 .*nonfinite_patience=2 is reached"):
         tiny.fit(brain, *sets)
     assert not list((tmp_path / "run" / "save").glob("CKPT*"))
 

@@ -68,7 +68,7 @@ def damages() -> dict[str, object]:
         path.write_bytes(data)
 
     return {
-        "no mark": ("not written to the end", lambda folder: (folder / MARK_NAME).unlink()),
+        "no mark": ("not completely written", lambda folder: (folder / MARK_NAME).unlink()),
         "mark is cut": ("not JSON", lambda folder: shorten(folder / MARK_NAME)),
         "file is cut": ("module.ckpt is truncated", lambda folder: shorten(folder / "module.ckpt")),
         "byte changed": ("module.ckpt is truncated or changed", lambda f: flip(f / "module.ckpt")),

@@ -102,7 +102,7 @@ def test_run_without_a_checkpoint_is_refused(copies, tmp_path) -> None:
 def test_damaged_checkpoint_is_refused(copies, tmp_path) -> None:
     (weights,) = copies["vocoder"].glob("save/*/decoder.ckpt")
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(UserError, match="none of its 1 checkpoints is whole"):
+    with pytest.raises(UserError, match="none of its 1 checkpoints is complete"):
         export(copies["quantizer"], copies["vocoder"], tmp_path / "codec")
 
 
