@@ -1,4 +1,4 @@
-"""`python -m focalcodec` is `focalcodec`; torchrun starts it by this name."""
+"""`python -m focalcodec` runs the command `focalcodec`; torchrun needs this form."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Mono audio in and out: read, write and resample; every fault is one line that names the file."""
+"""Read, write and resample mono audio; every error is one line that names the file."""
 
 from __future__ import annotations
 
@@ -70,14 +70,15 @@ def read_audio(
     start, frames : int
         First sample and number of samples, at the file's own rate; -1 frames reads to the end.
     channels : {"error", "mix", "first"}
-        A file with several channels is refused, averaged, or read for its first channel.
+        For a file with several channels: raise an error, average them, or read the first.
     min_samples : int
-        Refuse a signal of fewer samples, counted at the rate returned.
+        Smallest number of samples, counted at the returned rate; fewer are an error.
 
     Raises
     ------
     UserError
-        Missing, empty, not audio, truncated, too short, several channels, NaN or infinite.
+        The file is missing, empty, not audio, truncated, too short, or has several channels; or a
+        sample is NaN or infinite.
 
     Example
     -------
@@ -149,7 +150,7 @@ def open_audio(source: AudioSource) -> soundfile.SoundFile:
             f"{name}: not audio that can be read ({_reason(error)}); copy it again, or convert"
             " it to WAV or FLAC"
         ) from error
-    # One byte may be missing: some writers count a pad byte that they do not write.
+    # One byte may be missing: some programs count a pad byte but do not write it.
     problem = "no samples" if audio.frames < 1 else ""
     if not problem and audio.format == "WAV" and promised > size + 1:
         problem = f"truncated, {size} of {promised} bytes"
@@ -206,18 +207,18 @@ def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> N
 
 
 def _any_name(source: AudioSource) -> AudioSource | bytes:
-    """What soundfile opens: as text, it takes no name that is not UTF-8."""
+    """Return the path as bytes for soundfile, which accepts names as text only in UTF-8."""
     if isinstance(source, (str, os.PathLike)) and os.name != "nt":
         return os.fsencode(source)
     return source
 
 
 def _promised_bytes(file: BinaryIO) -> int:
-    """Size of the file by a WAV's header; libsndfile takes a truncated WAV for a shorter one."""
+    """Size of the file in a WAV's header; libsndfile reads a truncated WAV as a shorter one."""
     file.seek(0)
     header = file.read(8)
     size = int.from_bytes(header[4:8], "little")
-    # A program that writes to a pipe can't know the size and writes the largest number, or none.
+    # A program that writes to a pipe does not know the size, and writes the largest number or none.
     return 0 if header[:4] != b"RIFF" or size >= 2**32 - 256 else size + 8
 
 

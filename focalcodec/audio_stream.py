@@ -1,4 +1,4 @@
-"""Audio of any length in blocks: read, resampled and written in little memory."""
+"""Read, resample and write audio of any length in blocks, with little memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRITTEN_FORMATS = ("wav", "flac")
 
 
 class AudioStream:
-    """A recording in blocks (T,) float32: together they are the result of `read_audio`, exactly.
+    """A recording in blocks (T,) float32, which together equal the result of `read_audio`.
 
     `source`, `channels` and errors are those of `read_audio`; damaged samples are found while the
     stream is read. `sample_rate` is the rate of the blocks, Hz, default the file's own, and

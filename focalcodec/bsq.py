@@ -1,4 +1,4 @@
-"""Binary spherical quantization: a token is the signs of a point on the unit sphere.
+"""Binary spherical quantization: the bits of a token are the signs of a point on the unit sphere.
 
 Sources: Zhao et al., arXiv 2406.07548, equations 3-7; FocalCodec, arXiv 2502.04465, section 3.
 """

@@ -180,7 +180,7 @@ class FocalCodec(nn.Module):
 
         They are the tokens of the published models, and 0 beyond a clip's length. The strided
         convolutions of WavLM cover at most T - 80 samples, in whole frames of 320; `decode`
-        restores the length with silence in place of the rest, at most 25 ms. Raises a `UserError`
+        fills the rest, at most 25 ms, with silence. Raises a `UserError`
         if `sig` is not (B, T), is empty, integer, NaN or infinite, or `lengths` do not fit.
 
         Parameters
@@ -263,7 +263,7 @@ class FocalCodec(nn.Module):
         reference : ReferenceFrames or Tensor
             The wanted speaker's frames: a `ReferenceSet`, or bare feats (R, D).
         k : int
-            Frames of the reference whose mean replaces a frame.
+            Number of nearest reference frames; a frame is replaced by their mean.
         sample_rate_output : int, optional
             Rate of the output, Hz; default that of the codec.
         search : {"exact", "faiss"}
@@ -275,7 +275,7 @@ class FocalCodec(nn.Module):
         rate = self.sample_rate_input if sample_rate is None else sample_rate
         out_rate = self.sample_rate_output if sample_rate_output is None else sample_rate_output
         toks, tok_lengths = self.encode(sig, rate, lengths)
-        # each clip alone: the last bit may decide which frames are nearest, and padding changes it
+        # each clip alone, because padding changes the last bit, and that may change the neighbours
         clips = [
             self.toks_to_qfeats(clip[None, :end])[0]
             for clip, end in zip(toks, tok_lengths.tolist(), strict=True)
@@ -315,7 +315,7 @@ class FocalCodec(nn.Module):
         if bool((toks > lengths).any()) or bool((wanted < 1).any()):
             raise UserError(
                 f"num_samples: {wanted.tolist()} at {sample_rate} Hz make {toks.tolist()} tokens,"
-                f" and there are {lengths.tolist()}; give the number that went into encode"
+                f" but there are {lengths.tolist()}; give the number of samples of encode's input"
             )
         return wanted
 

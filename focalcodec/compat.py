@@ -1,4 +1,4 @@
-"""A torchaudio whose compiled library does not fit torch is imported without that library."""
+"""Import torchaudio without its compiled library if that library does not fit torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ EXTENSION = "torchaudio._extension"
 
 
 def ensure_torchaudio() -> None:
-    """Make `import torchaudio`, and so `import speechbrain`, work beside any torch.
+    """Make `import torchaudio`, and so `import speechbrain`, work with any torch.
 
-    The torchaudio wheel of the package index holds a library that is linked against CUDA. Beside a
+    The torchaudio wheel of the package index contains a library that is linked against CUDA. With a
     torch for the CPU the library can't be loaded, and the import of torchaudio fails, because
     torchaudio treats the library as optional only if its file is absent. SpeechBrain needs only
-    what is plain PyTorch: filter banks, transforms, functionals. So if the import fails,
+    the parts in plain PyTorch: filter banks, transforms, functionals. So if the import fails,
     torchaudio is imported without the library. Forced alignment and the CUDA CTC decoder then
     raise an error when they are called. A torchaudio that can be imported is not changed.
 

@@ -1,7 +1,7 @@
 """Voice conversion of recordings: the frames of a speaker, from signals, files and reference sets.
 
 `FocalCodec.convert` converts a batch, and `convert_toks` a recording of any length. The search for
-the nearest frames is in `knn`; docs/voice_conversion.md shows all of it.
+the nearest frames is in `knn`; docs/voice_conversion.md has examples.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORMAT = "focalcodec-reference-1"
 
 @dataclass(eq=False)
 class ReferenceSet(ReferenceFrames):
-    """Frames of a speaker, `feats` (N, D) float, and their origin, kept in a file for use again.
+    """Frames of a speaker, `feats` (N, D) float, and their origin; can be saved in a file.
 
     `from_sigs`, `from_files`, `load` and `merge` make one.
     """
@@ -110,7 +110,7 @@ class ReferenceSet(ReferenceFrames):
         All headers are read first, so that a bad file is found before the work, and memory for the
         features is taken once. `channels` is the policy for files of several channels, see
         `read_audio`; `progress` shows a bar on standard error; the rest is as in `from_sigs`.
-        Raises a `UserError` for no files, or one that is missing, no sound audio, or shorter than a
+        Raises a `UserError` if there are no files, or one is missing, damaged, or shorter than a
         frame.
         """
         kept_as = _dtype(dtype)
@@ -171,7 +171,7 @@ class ReferenceSet(ReferenceFrames):
     def check_codec(self, codec: FocalCodec) -> None:
         """Raise a `UserError` if the codec's encoder did not make these frames.
 
-        The encoder's weights are hashed once; of a set without `encoder` only the width of the
+        The encoder's weights are hashed once. If a set has no `encoder`, only the width of the
         feats is compared.
         """
         if self._known is not None and self._known() is codec.encoder:
@@ -243,9 +243,9 @@ def convert_toks(
 ) -> Iterator[Tensor]:
     """Convert toks (N,) integer, a recording of any length, to blocks rec_sig (T,) on the CPU.
 
-    What fits one window is converted as `FocalCodec.convert` does. `num_samples` is the length of
-    the output at `sample_rate`, Hz, default `codec.sample_rate_output`; the rest is as in
-    `convert_feats` and `decode_blocks`, errors included.
+    A recording that fits one window gives the same result as `FocalCodec.convert`. `num_samples` is
+    the length of the output at `sample_rate`, Hz, default `codec.sample_rate_output`. The other
+    arguments and the errors are those of `convert_feats` and `decode_blocks`.
     """
     change = feats_changer(codec, reference, k, search)
     return decode_blocks(codec, toks, num_samples, sample_rate, window_seconds, change)
@@ -276,6 +276,6 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _check_not_short(name: str, num_samples: int, hop: int) -> None:
-    """Refuse a recording shorter than a frame: most of the encoder's input would be silence."""
+    """Raise if a recording is shorter than a frame: most of the input would be silence."""
     if num_samples < hop:
         raise UserError(f"{name}: {num_samples} samples, less than a frame of {hop}; leave it out")

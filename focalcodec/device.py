@@ -35,7 +35,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def set_process_device() -> None:
-    """Give each process that torchrun starts on a machine a GPU of its own."""
+    """Select a different GPU for each process that torchrun starts on a machine."""
     if "LOCAL_RANK" in os.environ and torch.accelerator.is_available():
         count = torch.accelerator.device_count()
         torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]) % count)

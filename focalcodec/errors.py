@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Bad input, in one line: the file or argument, its value, and the way out.
+    """Bad input, in one line: the file or argument, its value, and what the user can do.
 
-    The package raises it for a file, an argument, a configuration or a checkpoint that it can't
-    use, so that scripts can print the line without the traceback.
+    The package raises it if it can't use a file, an argument, a configuration or a checkpoint.
+    Scripts can print the line without the traceback.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
 
 SEARCHES = ("exact", "faiss")
-# Candidates besides the k: float64 puts in order what float32 can't separate.
+# Candidates besides the k: float64 sorts candidates that are equal in float32.
 SPARE = 8
 # Queries ranked at once in float64: 64 x 12 candidates x 1024 values are 6 MB.
 RANKED_AT_ONCE = 64
@@ -39,7 +39,8 @@ ADDED_AT_ONCE = 4096
 class ReferenceFrames:
     """Frames of the wanted speaker: `feats` (N, D) float, continuous feats without padding.
 
-    Raises a `UserError` if `feats` are not such, have no frames, or are NaN or infinite.
+    Raises a `UserError` if `feats` have another shape or type, no frames, or values that are NaN
+    or infinite.
     """
 
     feats: Tensor
@@ -207,7 +208,7 @@ class FaissIndex:
         self.references = references
         self.num_lists, self.num_probes = lists, num_probes
         self._index = _make_index(dim, lists)
-        # evenly spaced: the frames of one file are much alike
+        # evenly spaced, because the frames of one file are similar
         sample = torch.linspace(0, frames - 1, min(frames, FRAMES_PER_LIST * lists)).long()
         self._index.train(_unit(references[sample.to(references.device)]))
         for block in references.split(ADDED_AT_ONCE):
@@ -229,7 +230,7 @@ class FaissIndex:
 
 
 class _Index(Protocol):
-    """What is used of an inverted file of faiss."""
+    """The methods of faiss' inverted file that are used here."""
 
     nprobe: int
 

@@ -1,4 +1,4 @@
-"""Optional packages: import one, find its folder, check its files, name its version.
+"""Optional packages: import one, find its folder, check its files, return its version.
 
 Errors name the missing module and `install`, the command that installs it.
 """

@@ -1,4 +1,4 @@
-"""The parts of a codec: what each must have, by name from a configuration, and whether they fit."""
+"""The parts of a codec: interfaces, making a part by its name, and checking that parts fit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
         raise UserError(f"{role}_name={name!r}: give {' or '.join(sorted(classes))}")
     try:
         return classes[name](**kwargs)
-    # what a constructor raises for an unknown key or a value of the wrong type or size
+    # errors of a constructor for an unknown key, or a value of the wrong type or size
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{role}_config: not one of {name} ({reason}); correct it") from error

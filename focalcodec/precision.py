@@ -15,9 +15,9 @@ from focalcodec.wavenext import LinearHead
 PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A spectrum and an output waveform need more than 8 bits of mantissa, and so do means of layers,
-# because some channels are a hundred times as large as their variation. Each takes a few percent
-# of the time at most.
+# A spectrum and an output waveform need more than 8 bits of mantissa. So do means of layers,
+# because some channels are a hundred times as large as their variation. Each of these takes at most
+# a few percent of the time.
 _ALWAYS_FLOAT32 = (LogMel, LayerMix, ISTFTHead, LinearHead)
 
 

@@ -4,14 +4,14 @@ Everything that runs with `jobs` processes uses the pool, `in_processes`, with t
 
 * A worker calls `setup()` once (to load a model, to make a mixer) and `work(state, item, progress)`
   for each item. One job means no new process: the caller's own does the work.
-* Results come as they are ready. What an item gives must not depend on the others, so that the
-  number of processes changes nothing but the order.
-* A worker can be killed at any moment. Work writes its files with `focalcodec.files.atomic_path`,
-  so what is on disk is whole, and the same command resumes.
-* On Ctrl-C, on an error, and when the caller stops early, the workers get SIGTERM and leave through
-  their `finally` blocks: no temporary file stays behind.
+* Results are returned as soon as they are ready. The result of an item must not depend on other
+  items, so that the number of processes changes only the order.
+* A worker can be killed at any moment. `work` writes its files with `focalcodec.files.atomic_path`,
+  so files on disk are complete, and the same command resumes.
+* On Ctrl-C, on an error, and when the caller stops early, the workers get SIGTERM and end through
+  their `finally` blocks, so no temporary file is left.
 
-A `Shard` says which share of the work a process does that torchrun or a cluster started.
+A `Shard` is the share of the work of one process that torchrun or a cluster started.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def in_processes(
     progress : callable, optional
         Called in the caller's process with what the work reports.
     on_death : callable, optional
-        (item, exit code) -> result of an item whose process ended by itself (for example out of
-        memory); a new process takes its place. Default: an error.
+        (item, exit code) -> result of an item if its process ended by itself (for example out of
+        memory); a new process is started. Default: an error.
 
     Raises
     ------
@@ -123,7 +123,7 @@ class _Worker(Generic[Item]):
     """A process, the caller's end of its pipe, and the items it was given but has not finished."""
 
     def __init__(self, *serve_args: Any) -> None:
-        # A forked process would inherit the locks of this one's threads, and can't use a GPU.
+        # A forked process would inherit locks of this process' threads, and can't use a GPU.
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
@@ -187,7 +187,7 @@ class _Pool(Generic[State, Item, Result]):
         """Give a worker the next item, or let it end."""
         if self.queue:
             worker.given = [self.queue.popleft()]
-            with suppress(OSError):  # a worker that has died since is found at the next `recv`
+            with suppress(OSError):  # if the worker has ended since, the next `recv` finds it
                 worker.pipe.send(worker.given[0])
             return
         self.workers.remove(worker)
@@ -195,7 +195,7 @@ class _Pool(Generic[State, Item, Result]):
         worker.process.join()
 
     def _replace(self, worker: _Worker[Item]) -> Iterator[tuple[Item, Result]]:
-        """Start another process in the place of one that ended by itself."""
+        """Start another process after one ended by itself."""
         worker.process.join()
         self.workers.remove(worker)
         code = worker.process.exitcode
@@ -203,7 +203,9 @@ class _Pool(Generic[State, Item, Result]):
         if not worker.ready:
             raise UserError(f"jobs={self.count}: a process did not start, {end}")
         if self.on_death is None:
-            raise UserError(f"jobs={self.count}: a process was killed, {end}; what is done is kept")
+            raise UserError(
+                f"jobs={self.count}: a process was killed, {end}; finished work is kept"
+            )
         if self.queue:
             self.workers.append(_Worker(*self.serve_args))
         for item in worker.given:

@@ -56,7 +56,9 @@ class Vocos(nn.Module):
     ) -> None:
         super().__init__()
         if causal:
-            raise UserError("Vocos: causal=True, but the inverse STFT looks ahead; use WaveNeXt")
+            raise UserError(
+                "Vocos: causal=True, but the inverse STFT uses samples ahead; use WaveNeXt"
+            )
         self.config: dict[str, Any] = {
             "input_dim": input_dim,
             "num_layers": num_layers,

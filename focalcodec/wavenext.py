@@ -1,4 +1,4 @@
-"""WaveNeXt: the decoder of the causal models, a linear map in place of the inverse STFT.
+"""WaveNeXt: the decoder of the causal models, with a linear map instead of the inverse STFT.
 
 Source: Okamoto et al., "WaveNeXt" (ASRU 2023); causal form from arXiv 2509.16195.
 """

@@ -153,8 +153,8 @@ _OURS = {"layer_norm_first": True, "extractor_norm": "layer"}
 def _published_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's arguments as in config.json.
 
-    Offline models have no causal keys there, and keys of our own appear only if they are not the
-    default: a published configuration stays as it was.
+    Offline models have no causal keys there, and keys that only this package has appear only if
+    they are not the default, so a published configuration does not change.
     """
     keys = [*_PUBLISHED, *(_CAUSAL if arguments["causal"] else ())]
     keys += [key for key, default in _OURS.items() if arguments[key] != default]

@@ -1,1 +1,1 @@
-"""Codecs behind one interface: ours, those of others, and no codec at all."""
+"""One interface for all codecs: FocalCodec, other codecs, and the unchanged recordings."""

@@ -1,4 +1,4 @@
-"""The interface of all codecs: audio in, something to send, audio out."""
+"""The interface of all codecs: encode audio to data that is sent, decode it to audio."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from focalcodec.nn.masking import fit_lengths
 
 
 class Sent(NamedTuple):
-    """What a coder sends for a batch."""
+    """Data that a coder sends for a batch."""
 
     content: Any
     """Input of the same coder's `decode`."""
     bits: list[int] | None
-    """Number of bits for each clip; None where nothing is coded."""
+    """Number of bits for each clip; None if nothing is coded."""
     toks: list[Tensor] | None = None
     """(N,) int64 for each clip, if the codec has one stream of tokens."""
 
@@ -49,7 +49,7 @@ class Coder(ABC):
     sample_rate_input, sample_rate_output : int
         Rates of the input and the output, Hz.
     kbps : float or None
-        Constant bitrate; None where it varies (then it is measured) or nothing is sent.
+        Constant bitrate; None if it varies (then it is measured) or nothing is sent.
     token_rate, bits : float, int or None
         Frames of tokens per second, and bits of a frame.
     codebook_size : int or None
@@ -57,7 +57,7 @@ class Coder(ABC):
     converts : bool
         True if it has voice conversion.
     settings : dict
-        Everything else that its output depends on, JSON-ready.
+        All other settings that its output depends on, JSON-ready.
     """
 
     source = ""
@@ -118,7 +118,7 @@ class Coder(ABC):
 
 
 class ClipCoder(Coder):
-    """A codec whose output depends on padding, so it gets one clip at a time."""
+    """A codec that gets one clip at a time, because its output depends on padding."""
 
     @abstractmethod
     def encode_clip(self, sig: Tensor) -> tuple[Any, int, Tensor | None]:

@@ -29,7 +29,7 @@ _PATTERNS = ("config.json", "preprocessor_config.json", "model*.safetensors", "m
 
 
 class HubCoder(ClipCoder):
-    """A model of transformers whose tokens are (Q, N): Q streams, N frames.
+    """A model of transformers with tokens (Q, N): Q streams, N frames.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class HubCoder(ClipCoder):
         return config.sampling_rate / config.hop_length
 
     def codebooks(self) -> list[Tensor] | None:
-        """Return the codes (K, L) of each used stream; None where the codec has no table."""
+        """Return the codes (K, L) of each used stream; None if the codec has no table."""
         return None
 
     @abstractmethod

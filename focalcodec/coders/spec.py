@@ -162,7 +162,7 @@ def load_coder(
     Raises
     ------
     UserError
-        It can't be loaded: the message says what is missing and how to get it.
+        The codec can't be loaded; the message names the missing part and how to get it.
 
     Example
     -------

@@ -1,1 +1,1 @@
-"""From corpus trees to batches: manifests, datasets, samplers, cached features."""
+"""Make batches from a corpus: manifests, datasets, samplers, cached features."""

@@ -1,7 +1,7 @@
-"""What is mixed with speech: noise, babble and rooms; and loudness, which sets their levels.
+"""Noise, babble and rooms, which are mixed with speech; and loudness, which sets their levels.
 
-Noise are recordings, such as WHAM!'s, coloured noise, or babble, the sum of other voices of the
-set. Rooms are random shoeboxes. Loudness is ITU-R BS.1770.
+Noise comes from recordings, such as WHAM!'s, or is coloured noise, or babble: the sum of other
+voices of the set. Rooms are random shoeboxes. Loudness is ITU-R BS.1770.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ class RoomPool:
 
 def _walls(size: Signal, seconds: float) -> tuple[float, int]:
     """Absorption of the walls and order of the image sources for an RT60."""
-    # A large room can't be that dry, whatever its walls: take the shortest RT60 it can have.
+    # A large room can't have such a short RT60 with any walls: take the shortest possible one.
     surface = 2 * (size[0] * size[1] + size[0] * size[2] + size[1] * size[2])
     driest = 24 * math.log(10) / _SOUND_METRES_PER_SECOND * math.prod(size) / surface
     return need("pyroomacoustics", INSTALL).inverse_sabine(max(seconds, 1.1 * driest), size)

@@ -343,10 +343,10 @@ def _claim(part: CopyPart, augmenter: Augmenter, rows: Sequence[Mapping[str, Any
             if before.get(key) != content.get(key):
                 raise UserError(
                     f"{path}: its clips were made with {key}={before.get(key)}, not"
-                    f" {content.get(key)}; take another output_folder, or delete this split"
+                    f" {content.get(key)}; give another output_folder, or delete this split"
                 )
     elif path.parent.exists():
-        raise UserError(f"{path.parent}: clips of unknown origin; take another output_folder")
+        raise UserError(f"{path.parent}: clips of unknown origin; give another output_folder")
     else:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -355,7 +355,7 @@ def _claim(part: CopyPart, augmenter: Augmenter, rows: Sequence[Mapping[str, Any
 def _write_clip(
     part: CopyPart, augmenter: Augmenter, row: Mapping[str, Any], progress: Progress
 ) -> str:
-    """Write the copy of a clip; return what is wrong with the clip, or ""."""
+    """Write the copy of a clip; return the problem of the clip, or ""."""
     try:
         part.write(augmenter, row)
     except UserError as error:

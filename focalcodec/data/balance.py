@@ -43,8 +43,9 @@ def cyclic_draws(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw `quota` of a group's clips, members (M,) int64, for one epoch counted from 0.
 
-    The epochs read on in one endless round of the group's clips, in an order that the seed gives.
-    So the numbers of draws of any two clips differ by one at most, in an epoch and in a whole run.
+    The seed gives an order of the group's clips. The epochs take clips from this order one after
+    the other, and start again at its end. So the numbers of draws of any two clips differ by one at
+    most, in an epoch and in a whole run.
     The generator shuffles the epoch's clips, each round by itself. Returns (quota,) int64 twice:
     indices of clips, and how often each was drawn before.
     """

@@ -29,7 +29,7 @@ from focalcodec.errors import UserError
 Span: TypeAlias = "tuple[int, int]"
 """First sample of a segment and the sample after its last, at the file's own rate."""
 
-_MARGIN_SECONDS = 0.1  # well over the length of the resampler's filter
+_MARGIN_SECONDS = 0.1  # much longer than the resampler's filter
 _OGG_PAGE_SECONDS = 30  # a page has at most 64 KiB; reading on costs a few milliseconds
 
 
@@ -86,7 +86,7 @@ def read_clip(
 
 
 def _margins(file: soundfile.SoundFile, start: int, stop: int, sample_rate: int) -> tuple[int, int]:
-    """Samples before and after a segment that its resampling needs, so its ends have no edge.
+    """Samples before and after a segment, which the resampler needs at the ends of the segment.
 
     Those before it are a whole number of samples at the new rate too.
     """
@@ -99,10 +99,10 @@ def _margins(file: soundfile.SoundFile, start: int, stop: int, sample_rate: int)
 
 
 def _latest_seek(file: soundfile.SoundFile) -> int:
-    """Last sample to seek to; the samples after it are reached by reading on.
+    """Last sample to seek to; to reach a later one, the samples between are read and dropped.
 
-    On the last page of an Ogg Vorbis file libsndfile misses the position by the samples that the
-    end of the stream cuts off, some hundreds.
+    On the last page of an Ogg Vorbis file libsndfile seeks to a wrong position. The difference is
+    the number of samples that the end of the stream cuts off, some hundreds.
     """
     if file.format != "OGG":
         return file.frames
@@ -110,11 +110,11 @@ def _latest_seek(file: soundfile.SoundFile) -> int:
 
 
 def write_whole_files(manifest: str | Path, data_root: str | Path, folder: str | Path) -> Path:
-    """Write each clip that is part of a file, or has several channels, as a FLAC file of its own.
+    """Write each clip that is part of a file, or has several channels, as a separate FLAC file.
 
-    `manifest` is a CSV, `data_root` replaces `$data_root` in it. `folder` gets the files and a
-    manifest that names them, which is returned; the given one is, if nothing had to be written.
-    Files that exist are kept.
+    `manifest` is a CSV, `data_root` replaces `$data_root` in it. The files and a new manifest are
+    written into `folder`, and the new manifest is returned. If no file has to be written, the given
+    manifest is returned. Files that exist are kept.
     """
     rows = read_manifest(manifest, data_root)
     folder, wholes = Path(folder).resolve(), []

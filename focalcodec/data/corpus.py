@@ -1,4 +1,4 @@
-"""What a preparation finds in a corpus: its files, its clips, and the options to accept them."""
+"""Files and clips that a preparation finds in a corpus, and options to accept them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ class FoundClip:
 
 @dataclass(frozen=True)
 class SetSource:
-    """Where the clips of one set come from."""
+    """Source of the clips of one set."""
 
     # Folders below the data root; "" is the root itself.
     folders: Sequence[str]
     # (data_root, files of the folders) -> clips: the part that knows the corpus' tree.
     find: Callable[[Path, list[FoundFile]], list[FoundClip]]
-    # Whatever else decides which clips are found, JSON-ready: a change remakes the manifest.
+    # All other values that decide which clips are found, JSON-ready; if one changes, the manifest
+    # is made again.
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,8 +57,8 @@ class SetSource:
 class PrepareOptions:
     """Options of every preparation, part of the key of a manifest; `UserError` if out of range.
 
-    Only headers are read to cut long files: to find pauses, thousands of hours would have to be
-    decoded, and a codec does not suffer from a word that is cut.
+    Only headers are read to cut long files. To cut at pauses, thousands of hours would have to be
+    decoded, and for a codec it does not matter if a word is cut.
     """
 
     channels: Channels = "error"  # "error": stereo files count as broken
@@ -131,7 +132,7 @@ def walk_files(data_root: Path, folder: str) -> list[FoundFile]:
 
 
 def _links_to_parent(folder: str) -> bool:
-    """Whether a folder is a link to one that contains it: the walk would not end."""
+    """Whether a folder is a link to a folder that contains it, which would make an endless walk."""
     path = Path(folder)
     return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 

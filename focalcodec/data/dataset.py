@@ -1,4 +1,4 @@
-"""Clips as training reads them: one at a time from a manifest, joined into padded batches."""
+"""Data set of training: reads clips one at a time from a manifest, joins them to padded batches."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
     An item is a dict: `id`, `wav` (path), `spk_id`, `wrd`, `span` (start and stop, or None),
     `channels`, `group`, `sig` (T,) float32 and `feats` (N, D) if a cache has them, else None.
     `mixture` is a dict with `wav`, `sig` and `feats` of the model's input, read from the column
-    `noisy` or made by the mixer, or None. A clip whose file is broken gives None, which
-    `pad_collate` leaves out, and a line in the report.
+    `noisy` or made by the mixer, or None. A clip with a broken file gives None, which `pad_collate`
+    leaves out, and a line in the report.
 
     Raises `UserError` if no clip is left or has the column `group_by`, and for a mixer together
     with a cache, because mixtures that are new each time can't be stored.
@@ -138,7 +138,7 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
     Parameters
     ----------
     rows : sequence of dict
-        From `read_manifest`.
+        Result of `read_manifest`.
     sample_rate : int
         Rate of `sig`, Hz: the encoder's.
     max_seconds : float, optional
@@ -149,11 +149,12 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
     report : str or path, optional
         CSV file that lists broken clips (path, reason).
     cache, with_sig : FeatureCache, bool
-        Where `feats` may be stored. With False the file of a cached clip is not read: `sig` (0,).
+        Cache that may have `feats`. If `with_sig` is False, the file of a cached clip is not read:
+        `sig` is (0,).
     group_by : str, optional
-        Column whose value is a clip's `group`, e.g. language.
+        Column with the `group` of a clip, e.g. language.
     mixer : Mixer, optional
-        Makes the mixtures of clips whose rows have no column `noisy`. Its `clean` is `sig`.
+        Makes mixtures of clips if the rows have no column `noisy`. Its `clean` is `sig`.
 
     Example
     -------
@@ -205,8 +206,8 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
             )
         if self.mixer is None and 0 < len(clean) < len(self.rows):
             raise UserError(
-                f"clip {clean[0]!r} has no column noisy, others have one; give it to all of the"
-                " set or to none"
+                f"clip {clean[0]!r} has no column noisy, others have one; give all clips of the set"
+                " this column, or none"
             )
 
     @property
@@ -226,8 +227,8 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any] | None:
         """Read a clip; None if its file is broken.
 
-        `index` is the place in the manifest, or that and how often the clip was drawn before: a
-        mixer makes another mixture each time.
+        `index` is the row of the manifest, or a pair of this and how often the clip was drawn
+        before; a mixer makes another mixture each time.
         """
         place, draw = index if isinstance(index, tuple) else (index, 0)
         row = self.rows[place]
@@ -265,7 +266,7 @@ class AudioDataset(Dataset[dict[str, Any] | None]):
         if samples[0] != samples[1] and all(samples):
             raise UserError(
                 f"{mixture['wav']}: {samples[0]} samples at {self.sample_rate} Hz, its clean"
-                f" recording {row['wav']} {samples[1]}; they must be of one length"
+                f" recording {row['wav']} {samples[1]}; they must have the same length"
             )
         return mixture, clean
 

@@ -63,8 +63,8 @@ def pad_feats(feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 class FeatureCache:
     """Features of clips on disk: one file per clip, in one folder per encoder.
 
-    The key of a clip is its file's path, size and time of change, and its part of the file. An
-    entry that can't be read, or whose checksum is wrong, counts as missing.
+    The key of a clip is its file's path, size and time of change, and its part of the file. If an
+    entry can't be read or has a wrong checksum, it counts as missing.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class FeatureCache:
     dtype : {"float32", "float16"}
         On disk. float16 needs half the space and rounds to 11 bits. Others raise `UserError`.
     options : mapping, optional
-        Whatever else changes the features, JSON-ready, e.g. precision and channel policy.
+        Everything else that changes the features, JSON-ready, e.g. precision and channel policy.
 
     Example
     -------
@@ -130,8 +130,8 @@ class FeatureCache:
     ) -> Tensor:
         """Store a clip's features (N, D), without padding; `span` and `channels` as in `get`.
 
-        Returns what `get` will, float32 rounded to `dtype`, on their device: the epoch that fills
-        the cache has the same input as later ones.
+        Returns the same values as `get`, float32 rounded to `dtype`, on the device of the features,
+        so that the epoch that fills the cache has the same input as later ones.
         """
         stored = feats.detach().to("cpu", DTYPES[self.dtype]).contiguous()
         with atomic_path(self._entry(wav, span, channels)) as temporary:
@@ -141,7 +141,7 @@ class FeatureCache:
     def describe_cost(self, seconds: float) -> str:
         """Return one line on the disk space for so many seconds of audio: size, folder, free space.
 
-        Raises `UserError` if the features do not fit, what is cached already included.
+        Raises `UserError` if the features do not fit on the disk; cached ones are counted too.
         """
         needed = cache_bytes(seconds, self.sample_rate, self.hop, self.dim, self.dtype)
         place = self.folder

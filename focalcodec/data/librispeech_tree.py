@@ -1,4 +1,4 @@
-"""Clips in the trees of LibriSpeech and LibriTTS, which corpora derived from them keep.
+"""Clips in the trees of LibriSpeech and LibriTTS; corpora derived from these have the same trees.
 
 LibriSpeech: `<split>/<speaker>/<chapter>/<clip>.flac` with `<speaker>-<chapter>.trans.txt`.
 LibriTTS: `<split>/<speaker>/<chapter>/<clip>.wav` with `<clip>.normalized.txt`.
@@ -91,7 +91,7 @@ def _find_pairs(
 
 
 def _other_length(clean: Path, noisy: Path) -> str:
-    """What is wrong with a pair; "" if both have one length."""
+    """Problem of a pair of clips; "" if both have the same length."""
     try:
         lengths = [audio_info(path).num_samples for path in (clean, noisy)]
     except UserError as error:
@@ -99,8 +99,8 @@ def _other_length(clean: Path, noisy: Path) -> str:
     if lengths[0] == lengths[1]:
         return ""
     return (
-        f"{noisy}: {lengths[1]} samples, its clean clip has {lengths[0]}; both must be of one"
-        " length: make it again"
+        f"{noisy}: {lengths[1]} samples, its clean clip has {lengths[0]}; both must have the"
+        " same length: make it again"
     )
 
 

@@ -54,7 +54,7 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_csv(path: str | Path, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file in UTF-8 with these columns; the file is never half-written."""
-    # Names of files that are not UTF-8 must come back as they were: surrogateescape.
+    # surrogateescape: names of files that are not UTF-8 must be read again unchanged.
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -153,7 +153,7 @@ def _check_segment(where: str, row: Mapping[str, Any]) -> None:
 
 
 def _check_files(path: Path, rows: list[dict[str, Any]]) -> None:
-    # Many segments can be of one file.
+    # Many segments can be in one file.
     files = list(dict.fromkeys(row[name] for row in rows for name in _FILES if name in row))
     missing = [file for file in files if not Path(file).is_file()]
     if missing:

@@ -233,7 +233,7 @@ class MixtureMaker:
     def _in_a_room(
         self, clips: list[Signal], rng: np.random.Generator
     ) -> tuple[list[Signal], list[Signal]]:
-        """Clips with early reflections, and with all of them; as they are outside of rooms."""
+        """Clips with early reflections, and with all reflections; unchanged if there is no room."""
         if self.rooms is None or rng.random() >= self.reverb_share:
             return list(clips), list(clips)
         responses = self.rooms.draw(rng)

@@ -34,8 +34,8 @@ def find_clips(data_root: Path, files: Sequence[FoundFile], language: str = "") 
     """Find the clips of a folder: every audio file below it, in the files' order.
 
     The speaker is the first folder below the root, "" for files in the root itself; the transcript
-    is the text of `<clip>.txt` beside the clip. `language` (ISO 639-1, of all clips) makes a column
-    of its own if it is given. Raises `UserError` if there is no audio.
+    is the text of `<clip>.txt` beside the clip. If `language` (ISO 639-1, of all clips) is given,
+    it is written as a column. Raises `UserError` if there is no audio.
     """
     paths = [file.path for file in files if _is_audio(file.path)]
     if not paths:
@@ -75,17 +75,17 @@ def prepare_own(
     skip_prep : bool
         Return at once: the manifests exist.
     max_broken_share : float
-        A larger share of broken files stops the preparation; that of `options` is not used.
+        A larger share of broken files stops the preparation; the value in `options` is not used.
     options, shares : PrepareOptions, ShareOptions
         Which files to accept; how they are split into sets.
     language : str
-        ISO 639-1, of all clips; makes a column of its own.
+        ISO 639-1, of all clips; written as a column.
 
     Raises
     ------
     UserError
-        No such folder, no audio, too little of it, too many broken files, or a save folder inside
-        the folder.
+        There is no such folder, no audio or too little of it, too many files are broken, or the
+        save folder is inside the folder.
     """
     if skip_prep:
         return
@@ -100,7 +100,7 @@ def prepare_own(
     def share(rows: list[Row]) -> dict[str, list[Row]]:
         nonlocal how
         sets, how = share_out(rows, _find_copies(root, rows), shares, str(root))
-        # If the preparation stops from here on, the folder is not prepared, and is made again.
+        # If the preparation stops after this line, the folder counts as not prepared.
         (save / SETS_NAME).unlink(missing_ok=True)
         return sets
 
@@ -119,7 +119,9 @@ def _check_folders(folder: str | Path, save_folder: str | Path) -> tuple[Path, P
     for name in SETS:
         manifest = save / f"{name}.csv"
         if manifest.is_file() and not manifest.with_name(f"{name}.csv.json").is_file():
-            raise UserError(f"{manifest}: not of a preparation; name another folder, or remove it")
+            raise UserError(
+                f"{manifest}: not made by a preparation; give another folder, or remove it"
+            )
     return root, save
 
 
@@ -127,7 +129,7 @@ def _find_copies(root: Path, rows: Sequence[Row]) -> dict[str, str]:
     copies = first_copies(root, [row["wav"] for row in rows])
     for copy, first in list(copies.items())[:1]:
         _logger.warning(
-            f"{root}: {len(copies)} files have the bytes of another one, such as {copy} those of"
+            f"{root}: {len(copies)} files have the same bytes as another one, such as {copy} and"
             f" {first}; copies are kept in one set"
         )
     return copies

@@ -1,4 +1,4 @@
-"""From a corpus to the manifests of its sets: the base of each dataset's preparation.
+"""Make the manifests of a corpus' sets; every dataset's preparation uses this module.
 
 Manifests are made again when, and only when, files or options have changed.
 """
@@ -66,7 +66,7 @@ def prepare_sets(
     Raises
     ------
     UserError
-        A missing folder, no clips, an ID twice, or too many broken clips.
+        A folder is missing, there are no clips, two clips have one ID, or too many are broken.
     """
     if skip_prep:
         return
@@ -77,7 +77,7 @@ def prepare_sets(
         build_manifests(
             [folder / f"{name}.csv"], root, source, options, all_to_one, report, num_threads
         )
-    # As given: a relative root stays one, so both folders can be moved together.
+    # Not made absolute: with a relative root, both folders can be moved together.
     write_sets(folder, data_root, list(sets))
 
 
@@ -93,10 +93,10 @@ def prepare_shares(
     options: PrepareOptions,
     how: str,
 ) -> None:
-    """Make `train.csv`, `valid.csv` and `test.csv` from one source, as `prepare_sets` from three.
+    """Make `train.csv`, `valid.csv` and `test.csv` from one source, not from three.
 
-    `share_out` splits the rows of all clips into the sets; the source's details must say how, and
-    `how` says it for people. Errors are those of `prepare_sets`.
+    `share_out` splits the rows of all clips into the sets. The source's details must describe the
+    split, and `how` describes it for people. Errors are those of `prepare_sets`.
     """
     folder = Path(save_folder).expanduser()
     names = ("train", "valid", "test")
@@ -115,7 +115,7 @@ def build_manifests(
     num_threads: int = 8,
     remake: bool = False,
 ) -> bool:
-    """Make the manifests that share the clips of one source; True if made, False if kept.
+    """Make the manifests of all sets from one source; True if made, False if kept.
 
     A sidecar, `<manifest>.json`, holds the key: options, folders, details, and a digest of names,
     sizes and times of the files. If the key or a manifest differs, or with `remake`, all are made
@@ -181,7 +181,7 @@ def _is_current(manifest: Path, key: dict[str, Any]) -> bool:
         return False
     if sidecar.get("sha256") != file_sha256(manifest):
         _logger.warning(
-            f"{manifest}: changed since it was made; making it again (skip_prep keeps edits)"
+            f"{manifest}: changed after it was made; making it again (skip_prep keeps edits)"
         )
         return False
     return True
@@ -191,7 +191,7 @@ def _check_found(clips: list[FoundClip], data_root: Path, folders: Sequence[str]
     if not clips:
         raise UserError(
             f"{data_root}: no clips in {', '.join(folders)}; audio files"
-            f" ({', '.join(AUDIO_SUFFIXES)}) must lie as the recipe's README shows"
+            f" ({', '.join(AUDIO_SUFFIXES)}) must be in the tree of the recipe's README"
         )
     seen: dict[str, str] = {}
     for clip in clips:
@@ -243,7 +243,7 @@ def _check_clip(clip: FoundClip, data_root: Path, options: PrepareOptions) -> Ro
         "num_samples": info.num_samples,
         **clip.extra,
     }
-    # Training refuses several channels unless the manifest says how to read them.
+    # Training accepts several channels only if the manifest states how to read them.
     return row if options.channels == "error" else {**row, "channels": options.channels}
 
 
@@ -288,7 +288,7 @@ def cut_long(rows: Sequence[Row], segment_seconds: float | None) -> list[Row]:
         first = row.get("start", 0)
         edges = [first + row["num_samples"] * place // count for place in range(count + 1)]
         name = row["ID"]
-        # A file can have the name of another file's segment.
+        # The name of a file can be equal to that of a segment of another file.
         while any(f"{name}_{place:04d}" in used for place in range(count)):
             name += "_"
         segments = [

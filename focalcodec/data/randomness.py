@@ -1,4 +1,4 @@
-"""Random draws that depend on what is drawn, not on the process, the worker or the time."""
+"""Random numbers that depend on the clip and epoch, not on the process, the worker or the time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def stable_seed(*parts: int | str) -> int:
 def clip_generator(seed: int, epoch: int, clip_id: str) -> torch.Generator:
     """Make the generator (CPU) of one clip in one epoch, e.g. for its random crop.
 
-    Draws do not depend on the clip's place in the batch, the worker or the number of processes,
-    and a resumed run draws what an uninterrupted one does.
+    Draws do not depend on the clip's place in the batch, the worker or the number of processes. A
+    resumed run has the same draws as a run without interruption.
     """
     return torch.Generator().manual_seed(stable_seed(seed, epoch, clip_id))

@@ -53,8 +53,8 @@ class EpochBatchSampler(Sampler[list[Any]]):
         nearly as whole clips allow; with `max_batch_seconds` on average.
     temperature : float
         1 keeps the groups' shares of the corpus; higher values give more to small groups, until
-        all are equal at infinity. The epoch keeps its length: the clips of a group come floor or
-        ceil times, and those left out come first in the next epoch.
+        all are equal at infinity. The epoch keeps its length: two clips of a group differ by
+        at most one in their number of draws, and clips left out come first in the next epoch.
     pure : bool
         No batch has clips of two groups.
     with_draws : bool
@@ -283,19 +283,20 @@ class EpochBatchSampler(Sampler[list[Any]]):
     def advance(self, num_batches: int = 1) -> None:
         """Count batches as done: the next iteration begins after them, without loading them.
 
-        The trainer calls it after each step, because only the trainer knows which of the batches
-        that the loader's workers fetched ahead were used.
+        The training loop calls it after each step, because the loader's workers read batches in
+        advance, and only the loop has the number of batches that were used.
         """
         self.position += num_batches
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, position, and everything that shapes the order; plain numbers and strings."""
+        """Epoch, position, and all options that change the order; plain numbers and strings."""
         return {"epoch": self.epoch, "position": self.position, "key": self._key()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the position of a `state_dict`, of a run with any number of processes.
 
-        Raises `UserError` within an epoch whose clips, or options that shape batches, have changed.
+        Raises `UserError` in the middle of an epoch if its clips, or options that change batches,
+        are different.
         """
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self._make_batches()

@@ -21,7 +21,7 @@ SETS = ("train", "valid", "test")
 SPLIT_BY = ("auto", "speaker", "file")
 _logger = logging.getLogger(__name__)
 _SHORTEST_PART = 1.0  # seconds, of the smallest set that is part of a file
-_PEEK = 4096  # bytes in the middle, which differ in all files but true copies and silence
+_PEEK = 4096  # bytes in the middle; they are equal only in true copies and in silence
 
 Group: TypeAlias = "tuple[str, str]"  # ("speaker" or "file", name)
 
@@ -30,10 +30,10 @@ Group: TypeAlias = "tuple[str, str]"  # ("speaker" or "file", name)
 class ShareOptions:
     """How clips are split; `UserError` for a value out of range."""
 
-    # "speaker" or "file" is never in two sets. "auto" takes speakers if there are so many that
-    # the smaller share is one speaker or more, else files.
+    # The unit that is never in two sets: "speaker" or "file". "auto" takes speakers if the smaller
+    # share has at least one speaker, else files.
     split_by: str = "auto"
-    valid_share: float = 0.1  # of the seconds
+    valid_share: float = 0.1  # share of the seconds
     test_share: float = 0.1
     seed: int = 1986  # of the order
 
@@ -66,7 +66,7 @@ def share_out(
     Returns the rows of each set, none of them empty, and how they were split, for people. Raises
     `UserError`, which names the folder `where`, for too few speakers or too little audio.
     """
-    # Copies do not count: a set must not hold only copies.
+    # Copies do not count, because a set must not have copies only.
     firsts = [row for row in rows if row["wav"] not in copies]
     speakers = len({row["spk_id"] for row in firsts} - {""})
     needed = math.ceil(1 / options.smallest)
@@ -89,7 +89,7 @@ def share_out(
 
 
 def _group(row: Row, by_speaker: bool) -> Group:
-    """What a row must stay together with; a file without a speaker is its own group."""
+    """Group that must stay together: the speaker, or the file if there is no speaker."""
     return ("speaker", row["spk_id"]) if by_speaker and row["spk_id"] else ("file", row["wav"])
 
 
@@ -117,8 +117,9 @@ def _place(
 ) -> dict[str, list[Row]]:
     """Rows of each set.
 
-    A copy goes where the first file with its bytes is; if its speaker is in another set, it is left
-    out. Speakers who share a file stay separate: a jingle in all folders would join them all.
+    A copy is put into the set of the first file with the same bytes. If the speaker of the copy is
+    in another set, the copy is left out. Speakers with a common file are not put into one set: a
+    jingle in all folders would join all speakers.
     """
     set_of = {row["wav"]: chosen.get(_group(row, by_speaker)) for row in rows}
     sets: dict[str, list[Row]] = {name: [] for name in SETS}
@@ -132,12 +133,14 @@ def _place(
         else:
             left_out += 1
     if left_out:
-        _logger.warning(f"{where}: {left_out} copies left out, whose speakers are in other sets")
+        _logger.warning(
+            f"{where}: {left_out} copies left out, because their speakers are in other sets"
+        )
     return sets
 
 
 def _fill(groups: Sequence[tuple[Group, float]], target: float, most: int) -> list[Group]:
-    """First groups whose seconds sum up nearest to the target; at least one, at most `most`."""
+    """First groups with a sum of seconds nearest to the target; at least one, at most `most`."""
     selected: list[Group] = []
     filled = 0.0
     for name, seconds in groups:
@@ -151,7 +154,7 @@ def _fill(groups: Sequence[tuple[Group, float]], target: float, most: int) -> li
 
 
 def _by_time(rows: Sequence[Row], options: ShareOptions, where: str) -> dict[str, list[Row]]:
-    """Cut each file: first training, then validation, its end for the test."""
+    """Cut each file into three parts: training, validation, and the end for the test."""
     sets: dict[str, list[Row]] = {name: [] for name in SETS}
     for row in rows:
         total, end = row["num_samples"], 1 - options.test_share
@@ -180,7 +183,7 @@ def first_copies(
     """Find files below a folder with the same bytes: for each further copy, the first by name.
 
     Sizes are compared first, then some bytes of the middle; only files that agree in both are
-    hashed. So a corpus of different recordings is hardly read.
+    hashed. So little of a corpus of different recordings is read.
 
     Example
     -------
@@ -202,7 +205,7 @@ def first_copies(
 def _alike(
     pool: ThreadPool, root: Path, paths: Sequence[str], look: Callable[[Path], Hashable]
 ) -> Iterable[list[str]]:
-    """Groups of two or more paths with the same look."""
+    """Groups of two or more paths with the same key."""
     found = defaultdict(list)
     looks = pool.imap(look, (root / path for path in paths), chunksize=16)
     for path, value in zip(paths, looks, strict=True):

@@ -1,4 +1,4 @@
-"""Frozen speech encoders, waveform to feats, and what they have in common."""
+"""Frozen speech encoders (waveform to feats), and their common interface."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """What a codec and its training need of an encoder, which is an `nn.Module` too.
+    """Interface of an encoder for a codec and its training; an encoder is an `nn.Module` too.
 
-    `WavLM`, `LogMel`, `MelEncoder` and `SpeechEncoder` have it; so does a class of your own with
-    these attributes. Nothing else of an encoder is used by other packages, but one thing: an
-    encoder that changes the feats of another one has this as `clean`, and a decoder that is trained
-    on the changed feats can be exported with it.
+    `WavLM`, `LogMel`, `MelEncoder` and `SpeechEncoder` have it; so does your own class if it has
+    these attributes. Other packages use only one more attribute: an encoder that changes the feats
+    of another encoder has this other one as `clean`. A decoder that is trained on the changed feats
+    can be exported with `clean`.
     """
 
     sample_rate: int  # Hz
     hop: int  # samples between frames
     config: dict[str, Any]  # arguments of the class, JSON-ready
-    # description of the encoder whose feats this one was trained to predict
+    # description of the teacher: this encoder was trained to predict the teacher's feats
     teacher: dict[str, Any] | None
 
     @property
@@ -33,7 +33,7 @@ class Encoder(Protocol):
         """Longest clip, s; None is any."""
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames for this many samples, int64 of any shape."""
+        """Number of frames for a number of samples, int64 of any shape."""
 
     def __call__(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T) to feats (B, N, D), padding zero, and their lengths (B,) int64.

@@ -106,8 +106,8 @@ def magnitudes(sig: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
 def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
     """Mel powers (n_mels, 1 + T // hop) of sig (T,), as `librosa.feature.melspectrogram`.
 
-    Frame i is centred on sample i * hop. For what was made with librosa, or for pictures;
-    encoders and losses use `log_mel`.
+    Frame i is centred on sample i * hop. Use it for pictures, or with models that were trained on
+    librosa's spectrograms; encoders and losses use `log_mel`.
     """
     spectrum = torch.stft(
         sig, n_fft, hop, len(window), window, pad_mode="constant", return_complex=True
@@ -118,7 +118,7 @@ def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) 
 class LogMel(nn.Module):
     """Log-mel spectrogram, shifted and scaled to about zero mean and unit variance.
 
-    The frames of `log_mel`, which are those of the "same"-padded inverse STFT of Vocos
+    The frames are those of `log_mel`, which equal those of the "same"-padded inverse STFT of Vocos
     (arXiv 2306.00814).
 
     Parameters

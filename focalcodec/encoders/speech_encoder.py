@@ -1,4 +1,4 @@
-"""Any speech encoder of `transformers`, any of its layers, as the encoder of a codec.
+"""Use any layer of any speech encoder of `transformers` as the encoder of a codec.
 
 WavLM, HuBERT, wav2vec 2.0 and Whisper's encoder. For WavLM, `focalcodec.wavlm` is faster; the
 published models use it.
@@ -110,9 +110,9 @@ class SpeechEncoder(nn.Module):
         Configuration of the `transformers` model, with `model_type`: one of wavlm, hubert,
         wav2vec2 and whisper.
     layer : int or sequence of int
-        Layer whose output the feats are, 1 to the model's number of layers; 0 is the input of the
-        first layer, for Whisper before positions are added to it. With several layers the feats
-        are their mix.
+        The feats are the output of this layer, 1 to the model's number of layers. 0 is the input of
+        the first layer; for Whisper, before positions are added. With several layers the feats are
+        their mix.
     components : int, optional
         Width of the mix of several layers, default the width of a layer. The mix needs `fit_mix`,
         or `load_state_dict`, before it is useful.
@@ -188,7 +188,7 @@ class SpeechEncoder(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> SpeechEncoder:
-        """Stay in eval mode: dropout and dropped layers are for the model's own training."""
+        """Stay in eval mode: dropout and dropped layers are only for the model's training."""
         return super().train(False)
 
     @property
@@ -327,7 +327,7 @@ class SpeechEncoder(nn.Module):
         self.model(sig.to(next(self.model.parameters()).dtype))
 
     def _run_whisper(self, sig: Tensor) -> Tensor:
-        """Run all layers, whose outputs the hooks take, and return the convolutions' (B, N, D)."""
+        """Run all layers (hooks store their outputs); return the convolutions' output (B, N, D)."""
         spectra = self._spectra
         if torch.compiler.is_compiling():  # as a decorator it would import the compiler, a second
             spectra = torch.compiler.disable(spectra)
@@ -352,7 +352,7 @@ class SpeechEncoder(nn.Module):
 
 
 def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
-    """Model in float32, the weights that its file lacks, and whether it needs normalised clips."""
+    """Return the model in float32, its missing weights, and whether it needs normalised clips."""
     options = {"local_files_only": True}
     try:
         model, report = transformers.AutoModel.from_pretrained(
@@ -363,7 +363,7 @@ def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
         if waveform and (folder / "preprocessor_config.json").is_file():
             extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **options)
             normalize = bool(extractor.do_normalize)
-    # all that these two raise for files that are missing, damaged or of another kind
+    # errors that these two raise if files are missing, damaged or of another kind
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -374,7 +374,7 @@ def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
 
 
 def _without_training(config: Any) -> Any:
-    """Switch off what only training, or a model for another task, uses."""
+    """Switch off parts that are only used in training or for another task."""
     off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
     for key, value in off.items():
         if hasattr(config, key):

@@ -1,4 +1,4 @@
-"""Our WavLM from any WavLM that `transformers` can load."""
+"""Make our WavLM from any WavLM that `transformers` can load."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ def wavlm_from_transformers(
 
     The waveform is not normalised. Some WavLMs were trained on clips of zero mean and unit
     variance: see `do_normalize` in the `preprocessor_config.json` beside the weights. FocalCodec's
-    published models use WavLM-large without it nevertheless; for another model, normalise each
-    clip first if its training did.
+    published models nevertheless use WavLM-large without normalisation. For another model,
+    normalise each clip first if the model was trained on normalised clips.
 
     Parameters
     ----------
     source : str or path
         Local folder, or name on the Hugging Face hub, e.g. "microsoft/wavlm-large".
     layer : int
-        Layer whose output the feats are, 1 to the model's number of layers.
+        The feats are the output of this layer, 1 to the model's number of layers.
     revision, token, cache_dir, local_files_only
         For the hub: see `focalcodec.hub.locations.hub_folder`.
 
     Raises
     ------
     UserError
-        The model is not available, is no WavLM, lacks weights, uses an option that is not
-        supported here, or has no such layer.
+        The model is not available, is not a WavLM, lacks weights, uses an unsupported option, or
+        has no such layer.
 
     Example
     -------
@@ -173,7 +173,7 @@ def _load_wavlm(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
             model, report = model_class.from_pretrained(
                 folder, output_loading_info=True, local_files_only=True
             )
-    # what these two calls raise for files that are missing or damaged; their own bugs pass
+    # errors of these two calls for missing or damaged files; other errors are bugs and pass
     except (OSError, RuntimeError, EOFError, SafetensorError, UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -182,7 +182,7 @@ def _load_wavlm(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
         ) from error
     if kind != "wavlm":
         raise UserError(f"{source}: model_type is {kind!r}; give a model of type 'wavlm'")
-    # an encoder does not need the vector that replaces masked frames in pre-training
+    # the encoder does not need the vector that replaces masked frames in pre-training
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
         raise UserError(

@@ -1,7 +1,7 @@
 """Whisper base's encoder from pip packages: a pre-trained speech encoder without a hub.
 
-The packages hold the model (Radford et al., arXiv 2212.04356; weights under the MIT licence) in the
-format of CTranslate2, for faster-whisper: docs/judges.md.
+The packages contain the model (Radford et al., arXiv 2212.04356; weights under the MIT licence) in
+the format of CTranslate2, for faster-whisper: docs/judges.md.
 """
 
 from __future__ import annotations

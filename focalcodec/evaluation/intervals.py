@@ -2,7 +2,7 @@
 
 A figure is a ratio of sums, sum(value * weight) / sum(weight). Its interval is Efron's percentile
 bootstrap: clips are drawn with replacement, and both sums are computed for each draw. The unit is a
-clip: for new speakers the interval is a little too narrow where a speaker has several clips.
+clip: if speakers have several clips each, the interval is a little too narrow for new speakers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from focalcodec.errors import UserError
 
 RESAMPLES = 2000
-_DRAWS_AT_ONCE = 1 << 22  # of int64: 32 MB
+_DRAWS_AT_ONCE = 1 << 22  # numbers of int64: 32 MB
 _NORMAL_95 = 1.96
 Floats = npt.NDArray[np.float64]
 
@@ -145,7 +145,7 @@ def _draws(clips: int, seed: int, resamples: int) -> Iterator[npt.NDArray[np.int
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Return the figure of each draw; NaN where all weights of a draw are 0."""
+    """Return the figure of each draw; NaN if all weights of a draw are 0."""
     total = denominator.sum(axis=1)
     return np.divide(numerator.sum(axis=1), total, out=np.full(len(total), np.nan), where=total > 0)
 

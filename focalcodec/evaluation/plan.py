@@ -1,4 +1,4 @@
-"""What a run is to do, and its folder, where each process looks up what is already done.
+"""The plan of a run, and its folder, in which each process finds the finished clips.
 
     OUT/<set>/clips.json, reference/*.flac (denoising: input/, conversion: target/), records/
     OUT/<set>/<codec>/audio/*.flac, toks.npz, transcripts.csv, card.json
@@ -35,7 +35,7 @@ from focalcodec.tokenize.parts import plan_batches
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What a run is to do; the same in every process.
+    """The plan of a run; the same in every process.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class EvaluationPlan:
         names = [clip_set.name.lower() for clip_set in self.sets]
         for name in names:
             if names.count(name) > 1:
-                raise UserError(f"{name}: two sets of this name; rename one of the sources")
+                raise UserError(f"{name}: two sets have this name; rename one of the sources")
         for spec in self.codecs:
             if spec.folder.lower() in ("reference", "input", "target"):
                 raise UserError(f"codecs: {spec.label}: the name is taken; give NAME={spec.label}")
@@ -80,7 +80,7 @@ class EvaluationPlan:
         """Return the batches of one process, each of clips of similar length, longest first."""
         clips = clip_set.clips
         short = {i: c.seconds for i, c in enumerate(clips) if c.seconds <= self.window_seconds}
-        # A clip longer than a window is a batch of its own.
+        # A clip longer than a window is a batch by itself.
         batches = [[i] for i in range(len(clips)) if i not in short]
         batches += plan_batches(short, self.batch_seconds)
         return [[clips[i] for i in batch] for batch in batches[shard.index :: shard.count]]
@@ -186,7 +186,7 @@ class SetFolder(_Records):
         return self.path / part / f"{clip.file}.flac"
 
     def claim(self) -> None:
-        """Forget the audio of other clips of the same name."""
+        """Remove the record of other clips of the same name."""
         self._claim("clips", self.clip_set.sha256)
 
     def copied(self) -> set[str]:
@@ -214,7 +214,7 @@ class CodecFolder(_Records):
         return self.path / "card.json"
 
     def claim(self, key: str) -> None:
-        """Forget audio with another key."""
+        """Remove the record of audio with another key."""
         self._claim("coded", key)
 
     def coded(self, key: str) -> dict[str, dict[str, Any]]:

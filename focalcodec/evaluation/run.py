@@ -63,11 +63,11 @@ def evaluate(
     Parameters
     ----------
     plan : EvaluationPlan
-        What the run is to do.
+        The plan of the run.
     load_judges : callable
-        (panel, device) -> judges, and for each missing judge a line that says how to get it.
+        (panel, device) -> judges, and for each missing judge a line with the way to install it.
     shard : Shard
-        Index of this process and number of processes, where torchrun or a user started several.
+        Index of this process and number of processes, if torchrun or a user started several.
     jobs : int
         Number of processes to start here, instead of a shard.
 
@@ -94,7 +94,7 @@ def evaluate(
 
 
 def print_outcome(plan: EvaluationPlan, outcome: Outcome) -> None:
-    """Print the tables of a complete run, and on standard error what it had to skip."""
+    """Print the tables of a complete run, and skipped codecs and judges on standard error."""
     if outcome.cards is None:
         print(
             f"{plan.out}: this share is done; the last process writes the cards",
@@ -157,7 +157,7 @@ def code_set(
         if not missing:
             continue
         # The whole batch is coded again: rounding depends on the other clips of a batch, and a
-        # resumed run must give the same bits as one that was never stopped.
+        # resumed run must give the same bits as a run without interruption.
         for clip, (rec_sig, record) in zip(batch, code(coder, batch), strict=True):
             if clip in missing:
                 write_audio(folder.audio(clip), rec_sig, coder.sample_rate_output)
@@ -186,7 +186,7 @@ def convert_batch(
 
 
 def copy_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> None:
-    """Copy the recordings that outputs are compared with, as the judges and listeners get them."""
+    """Write the references in the form that judges and listeners get."""
     folder = SetFolder(plan.out, clip_set, shard.index)
     folder.claim()
     copied = folder.copied()
@@ -281,7 +281,7 @@ def _read(path: str | Path) -> Tensor:
 
 
 def _bar(batches: list[list[EvalClip]], what: str, shard: Shard) -> tqdm:
-    # disable=None: no bar where standard error is not a terminal
+    # disable=None: no bar if standard error is not a terminal
     return tqdm(batches, what, unit="batch", disable=None if shard.index == 0 else True)
 
 

@@ -20,7 +20,7 @@ from focalcodec.tokenize.sources import folder_clips
 
 TASKS = ("resynthesis", "denoising", "conversion")
 KIND_NAMES = ("synthetic", "real", "")
-VOICE_CLIPS = 20  # of the target speaker, at most: some minutes
+VOICE_CLIPS = 20  # largest number of clips of the target speaker: some minutes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EvalClip:
 
 @dataclass(frozen=True)
 class ClipSet:
-    """A named list of clips; `kind` is "synthetic", "real" or "" where it is unknown."""
+    """A named list of clips; `kind` is "synthetic", "real", or "" if it is unknown."""
 
     name: str
     clips: tuple[EvalClip, ...]
@@ -117,7 +117,8 @@ def read_sets(
     Raises
     ------
     UserError
-        No clips, a missing or broken file, a missing column, or too few speakers.
+        There are no clips, a file is missing or broken, a column is missing, or there are too few
+        speakers.
 
     Example
     -------
@@ -225,7 +226,7 @@ def _clips(
         if source_wav != row["wav"]:
             _check_lengths(row["wav"], info, source_wav)
         name = safe_file_name(row["ID"])
-        # Different ids may give one file name, also where file systems ignore case.
+        # Different ids may give one file name, also because some file systems ignore case.
         while name.lower() in names:
             name += "_"
         names[name.lower()] = None

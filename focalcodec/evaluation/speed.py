@@ -1,4 +1,4 @@
-"""Speed and memory of a codec, measured in a process of its own."""
+"""Speed and memory of a codec, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _T = TypeVar("_T")
 def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> dict[str, Any]:
     """Measure the speed of encoding and decoding, and the peak memory.
 
-    Batch 1, clips of medium length, after a warm-up; median over clips and repeats. The time to
-    start a program (ffmpeg) is included, that of resampling to and from the codec's rate is not.
+    The batch size is 1, and clips have medium length. After a warm-up, the result is the median
+    over clips and repeats. It includes the time to start a program (ffmpeg), but not the time to
+    resample to and from the codec's rate.
 
     Returns
     -------
@@ -38,7 +39,7 @@ def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> d
     by_length = sorted(clip_set.clips, key=lambda clip: (clip.seconds, clip.id))
     start = max(0, (len(by_length) - plan.speed_clips) // 2)
     paths = [clip.input for clip in by_length[start : start + plan.speed_clips]]
-    # In a process of its own, so that its peak memory is that of this codec alone.
+    # In a separate process, so that its peak memory is that of this codec alone.
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         threads = torch.get_num_threads()
         work = executor.submit(_measure, spec, paths, plan.device, plan.window_seconds, threads)
@@ -88,7 +89,7 @@ def _timed(work: Callable[[], _T], device: torch.device) -> tuple[_T, float]:
 
 
 def _peak_megabytes(device: torch.device) -> float | None:
-    """Return the peak memory in 10^6 bytes; None where the system does not report it."""
+    """Return the peak memory in 10^6 bytes; None if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     status = Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""The binary layer of token files: tokens as rows of bits, and bytes that are read and checked."""
+"""The binary layer of token files: converts tokens to bits, and reads and checks bytes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Entropy coding of token files: frequencies of the tokens' bits, and a range coder.
 
-Each bit of a token has its own frequency of ones, given the bit at the same position of the token
-before. That takes 2 bytes per bit, so it can be sent even with a few seconds of speech; frequencies
-of all 8192 tokens would be larger than the tokens.
+Each bit of a token has a frequency of ones, which depends on the bit at the same position of the
+token before. These frequencies take 2 bytes per bit, so a file can contain them even with a few
+seconds of speech; frequencies of all 8192 tokens would be larger than the tokens.
 
 Frequencies are multiples of 1/256 and the coder (`constriction`) computes with integers, so a file
 is the same on all machines (docs/token_files.md).

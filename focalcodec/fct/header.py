@@ -35,7 +35,7 @@ HEX = set(string.digits + "abcdef")
 
 @dataclass(frozen=True)
 class TokenHeader:
-    """What the tokens of a file mean; `UserError` if a field has another type or is out of range.
+    """Model, rates and length for the tokens of a file; `UserError` if a field is not valid.
 
     Example
     -------
@@ -93,7 +93,7 @@ def header_for(
 ) -> TokenHeader:
     """Make the header of a clip from the bits and rates of the codec that encodes it.
 
-    `model_name` says where the codec comes from, such as `lucadellalib/focalcodec_50hz`, and
+    `model_name` is the source of the codec, such as `lucadellalib/focalcodec_50hz`, and
     `focalcodec.hub.fingerprint` computes `weights_sha256`. `sample_rate` (Hz) and `num_samples`
     are those of the original audio. The errors are those of `TokenHeader`.
     """

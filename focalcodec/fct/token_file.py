@@ -49,7 +49,7 @@ def write_toks(
     toks : Tensor
         (N,) integer in [0, 2^bits).
     header : TokenHeader
-        What the tokens mean.
+        Model, rates and length for the tokens.
     body : {"packed", "smallest"}
         "packed" stores the bits as they are. "smallest" takes the smallest of packed bits, bits
         coded with the file's own frequencies, and bits coded with `table`; it needs the package
@@ -122,9 +122,9 @@ class TokenReader:
     Raises
     ------
     UserError
-        When it is opened: no such file, not a token file, of a later version, a damaged header.
-        From the iteration: truncated, corrupted, bytes after the end, another table, or
-        `constriction` is needed and not installed.
+        On opening: the file does not exist, is not a token file, has a later version, or a damaged
+        header. During the iteration: the file is truncated or corrupted, has bytes after its end,
+        needs another table, or needs `constriction`, which is not installed.
 
     Example
     -------
@@ -194,7 +194,7 @@ class TokenReader:
             yield from self._packed() if self.body == "packed" else self._coded()
         except UserError:
             raise
-        except ValueError as error:  # the CRC is right, but no writer writes these bits
+        except ValueError as error:  # the CRC is correct, but `write_toks` never writes these bits
             raise UserError(f"{self.name}: corrupted, {error}; encode the audio again") from error
 
     def _packed(self) -> Iterator[npt.NDArray[np.int64]]:

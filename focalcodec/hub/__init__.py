@@ -1,1 +1,1 @@
-"""Checkpoints: found, downloaded, written, and identified by hashes."""
+"""Find, download and write checkpoints, and identify them by hashes."""

@@ -28,7 +28,7 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 PART_NAMES = ("encoder", "compressor", "quantizer", "decompressor", "decoder")
 STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
-_STORED_ERROR = 2.0**-10  # float16 rounds by 2^-11 at most what is within its range
+_STORED_ERROR = 2.0**-10  # in its range, float16 rounds by 2^-11 at most
 
 _GENERATION_1_RENAMES = (
     (r"^compressor\.layers\.(\d+)\.0\.", r"compressor.layers.\1.downscale."),
@@ -160,16 +160,16 @@ def check_tensors(
                 break
     if problem:
         raise UserError(
-            f"{weights}: not the model of {CONFIG_NAME} beside it ({problem}); fetch both again"
+            f"{weights}: does not fit {CONFIG_NAME} beside it ({problem}); copy both again"
         )
 
 
 def stored_tensors(tensors: Mapping[str, Tensor], dtype: str | None = None) -> dict[str, Tensor]:
     """Tensors as a checkpoint stores them: on the CPU, contiguous, floats as `dtype` if given.
 
-    `dtype` is "float32" or "float16", else a `UserError`. A tensor that float16 can't hold stays as
-    it is: one with a value beyond 65504, or so small, below 6e-5 where float16's steps are coarse,
-    that rounding changes it by more than 2^-10 of its norm.
+    `dtype` is "float32" or "float16", else a `UserError`. A tensor is not cast to float16 if a
+    value is beyond 65504, or if rounding changes the tensor by more than 2^-10 of its norm. The
+    latter happens with values below 6e-5, where the steps of float16 are coarse.
     """
     if dtype is not None and dtype not in STORED_DTYPES:
         raise UserError(f"dtype={dtype!r}: not one of {', '.join(STORED_DTYPES)}")
@@ -196,13 +196,13 @@ def write_checkpoint(
 
     The folder is made if it is missing; existing files of the two names are replaced. `tensors` are
     in generation 2's layout; `dtype` is that of `stored_tensors`. Raises a `UserError` for another
-    `dtype`, or if a file is in the place of the folder.
+    `dtype`, or if `folder` is a file.
     """
     folder, stored = Path(folder), stored_tensors(tensors, dtype)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder}: a file is in the way; choose another folder") from error
+        raise UserError(f"{folder}: a file has this name; choose another folder") from error
     with tempfile.TemporaryDirectory(dir=folder) as staging:
         config_path, weights_path = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
         config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

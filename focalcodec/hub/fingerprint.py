@@ -1,7 +1,7 @@
 """Hashes of models: the identity of a codec's tokens and of an encoder's feats.
 
-One rule gives all of them: the SHA-256 of a head (JSON, sorted keys), then of each tensor, in the
-order of the names, its name, dtype, shape and bytes.
+All are computed in the same way: the SHA-256 of a head (JSON, sorted keys), followed by the name,
+dtype, shape and bytes of each tensor, in the order of the names.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _early_sha256(encoder: Model) -> str:
 def encoder_identity(encoder: Model) -> dict[str, str]:
     """Hashes of an encoder by number format: as it is, and as it would be in each lower precision.
 
-    A codec runs in float32 or in bfloat16, and its feats are the same but for rounding. Rounded
-    weights do not give the hashes of finer formats, so all of them are kept.
+    A codec runs in float32 or in bfloat16, and its feats differ only by rounding. From rounded
+    weights the hashes of finer formats can't be computed, so all hashes are stored.
     """
     now = _format(encoder)
     names = list(FORMATS) if now == "float32" else [now]
@@ -126,7 +126,7 @@ def check_same_encoder(identity: Mapping[str, str], encoder: Model) -> None:
     common = now if now in identity else next(iter(identity))
     if now not in identity and now != "float32":
         raise UserError(
-            f"reference: made in {common}, and the codec is in {now}; make it again, in float32"
+            f"reference: made in {common}, but the codec is in {now}; make it again, in float32"
             " for use in every precision"
         )
     if encoder_sha256(encoder, FORMATS[common]) != identity[common]:
@@ -134,6 +134,6 @@ def check_same_encoder(identity: Mapping[str, str], encoder: Model) -> None:
 
 
 def _format(encoder: Model) -> str:
-    """Coarsest number format among an encoder's parameters; one without any has float32."""
+    """Coarsest number format of an encoder's parameters; float32 if it has none."""
     dtypes = {parameter.dtype for parameter in encoder.parameters()}
     return next((name for name in reversed(FORMATS) if FORMATS[name] in dtypes), "float32")

@@ -21,8 +21,8 @@ FOLDER = Path(__file__).parents[1] / "models" / DEMO
 def is_shipped(source: str | os.PathLike[str]) -> bool:
     """Whether a model's name is that of the codec that comes with the package.
 
-    The name always means this codec, wherever a command is run; a folder called demo is `./demo`,
-    or a `Path`.
+    The name means this codec in every working folder; write `./demo` or use a `Path` for a folder
+    that is called demo.
     """
     return isinstance(source, str) and source == DEMO
 
@@ -35,8 +35,8 @@ def has_demo() -> bool:
 def shipped_folder(revision: str | None = None) -> Path:
     """Folder of the codec of the package.
 
-    Raises a `UserError` if this installation lacks it, or for a revision: the package's version
-    decides.
+    Raises a `UserError` if this installation lacks it, or for a revision, because the version of
+    the package determines the codec.
     """
     if revision is not None:
         raise UserError(f"{DEMO}: comes with the package, without revisions; leave out {revision}")
@@ -49,7 +49,7 @@ def shipped_folder(revision: str | None = None) -> Path:
 
 
 def named_folder(source: str | os.PathLike[str]) -> Path:
-    """Path that a name may mean: of `demo`, or of a folder, which need not exist."""
+    """Path for a name: that of `demo`, or of a folder, which may not exist."""
     return FOLDER if is_shipped(source) else Path(source).expanduser()
 
 
@@ -90,7 +90,7 @@ def hub_folder(
 
 
 def hub_problem(name: str, seconds: float = 5.0) -> str:
-    """Why the hub can't give a repository now, in one line; empty where it can.
+    """The reason why the hub can't give a repository now, in one line; empty if it can.
 
     `seconds` is the longest wait for the answer.
     """
@@ -102,11 +102,11 @@ def hub_problem(name: str, seconds: float = 5.0) -> str:
         try:
             HfApi().model_info(name, timeout=seconds)
             problems.append("")
-        # whatever the reason, a wrong proxy included, the model can't be downloaded
+        # for any reason, such as a wrong proxy, the model can't be downloaded
         except Exception as error:
             problems.append(_reason(error))
 
-    # in a thread, because nothing limits the look-up of the address or the later trials
+    # in a thread, because the look-up of the address and later trials have no time limit
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -114,7 +114,7 @@ def hub_problem(name: str, seconds: float = 5.0) -> str:
 
 
 def _reason(error: Exception) -> str:
-    # the first sentence says what was wrong; then huggingface_hub advises on its own settings
+    # the first sentence is the problem; the rest is advice on settings of huggingface_hub
     return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
 
 

@@ -1,1 +1,1 @@
-"""Audio of any length in windows: the plan, and what each part needs beside a window."""
+"""Process audio of any length in windows; the context that each part needs around a window."""

@@ -1,9 +1,9 @@
 """Audio of any length through a codec in bounded memory.
 
-A recording goes through each part in overlapping windows. Of each window only those frames are
-kept whose whole context is in the window (see `receptive_field`), so the decoder's waveform is that
-of the whole recording, without seams. The compressor's and decompressor's mean over time, and the
-encoder's attention, see the window instead of the whole recording. docs/long_audio.md has
+Each part processes a recording in overlapping windows. A frame of a window is kept only if its
+whole context is in the window (see `receptive_field`), so the decoder's waveform equals that of
+the whole recording, without seams. The compressor's and decompressor's mean over time, and the
+encoder's attention, use the window instead of the whole recording. docs/long_audio.md has
 measurements.
 
 In all functions here `codec` is in eval mode, and `window_seconds` is the length of a window with

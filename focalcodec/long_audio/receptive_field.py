@@ -1,9 +1,10 @@
-"""Receptive field of each part: the context that a window of a long recording must hold.
+"""Receptive field of each part: the context that a window of a long recording must contain.
 
-The reach of convolutions is exact. Attention and the mean over time have no limit. Attention
-counts, once, with the distance up to which its position bias separates frames (`max_distance`, or
-the window of a causal model); the mean over time is taken over the window. Attention without such a
-bias counts as WavLM's, and Whisper's with what leaves room in its windows of 30 s.
+The reach of convolutions is exact. Attention and the mean over time have no limit. For attention,
+the reach counts once, as the distance up to which its position bias separates frames
+(`max_distance`, or the window of a causal model). The mean over time is taken over the window. The
+reach of attention without such a bias is that of WavLM; for Whisper it is smaller, so that it fits
+into windows of 30 s.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def part_context(part: Part | Encoder) -> Context:
     >>> part_context(FocalEncoder(8, 4, [8, 8], [2, 1]))
     Context(left=28, right=28, align=2)
     """
-    raise UserError(f"{type(part).__name__}: its receptive field is not known; encode it whole")
+    raise UserError(
+        f"{type(part).__name__}: its receptive field is not known; encode the whole recording"
+    )
 
 
 @part_context.register

@@ -16,19 +16,19 @@ from focalcodec.fct.entropy import TokenTable, encode_toks
 
 @dataclass(frozen=True)
 class CodebookUsage:
-    """How much of a codebook is used; fields in %, but for counts and bits."""
+    """Use of a codebook; fields are in %, except counts and bits."""
 
-    # Few tokens can't show many codes: compare only sets of one size.
+    # Few tokens can't use many codes, so compare only sets of the same size.
     num_toks: int
     codebook_size: int
-    codes_used: int  # seen at least once
+    codes_used: int  # used at least once
     usage_percent: float  # codes used over the codebook's size
     entropy_bits: float  # of the histogram, bits per token
     entropy_seen: float  # over log2 of the codes used: the papers' normalised entropy; 0 for one
     entropy_codebook: float  # over log2 of the codebook's size
-    # Compared with as many tokens of a codebook whose codes are all equally likely:
-    reachable_codes: float  # codes that these show; see `reachable_codes`
-    usage_reachable: float  # codes used over that, can exceed 100 a little by chance
+    # Compared with the same number of tokens, if all codes were equally likely:
+    reachable_codes: float  # codes that these would use; see `reachable_codes`
+    usage_reachable: float  # codes used over that; by chance it can be a little above 100
     entropy_reachable: float  # entropy over theirs; see `reachable_bits`; 0 for one token
 
 
@@ -56,7 +56,7 @@ def count_codes(clips: Iterable[Tensor], codebook_size: int) -> tuple[Tensor, Te
 
 
 def code_usage(counts: Tensor, codebook_size: int) -> CodebookUsage:
-    """Use of a codebook, from the histogram (K,) of a set as `count_codes` makes it.
+    """Use of a codebook, from the histogram (K,) of a set by `count_codes`.
 
     Raises `UserError` for no counts, or more codes than the codebook has.
 
@@ -91,8 +91,8 @@ def reachable_codes(num_toks: int, codebook_size: int) -> float:
     """Expected number of codes in so many tokens if all codes are equally likely.
 
     n tokens miss a code of V with the probability (1 - 1/V)^n, so V * (1 - (1 - 1/V)^n) codes
-    are seen: 3743 of 8192 in 5000 tokens, 100 seconds at 50 Hz. No codebook can be expected to
-    show more, because any other distribution shows fewer.
+    are used: 3743 of 8192 in 5000 tokens, 100 seconds at 50 Hz. On average no codebook uses more,
+    because any other distribution uses fewer.
     """
     if codebook_size == 1 or num_toks == 1:
         return 1.0
@@ -102,9 +102,9 @@ def reachable_codes(num_toks: int, codebook_size: int) -> float:
 def reachable_bits(num_toks: int, codebook_size: int) -> float:
     """Highest expected entropy of the histogram of so many tokens, in bits.
 
-    If all V codes are equally likely, one of n tokens shares its code with K others, K is binomial
-    (n - 1, 1/V), and the histogram has log2(n) - E[log2(1 + K)] bits: it can't reach log2(V)
-    before n is many times V. With 5000 tokens of 8192 it is 11.75.
+    If all V codes are equally likely, one of n tokens has the same code as K others, and K is
+    binomial (n - 1, 1/V). The histogram then has log2(n) - E[log2(1 + K)] bits, which is near
+    log2(V) only if n is many times V. With 5000 tokens and 8192 codes it is 11.75.
     """
     others, share = num_toks - 1, 1 / codebook_size
     if codebook_size == 1 or not others:
@@ -138,9 +138,9 @@ def kbps(bits: float, seconds: float) -> float:
 def coded_bits(clips: Sequence[Tensor], bits: int, table: TokenTable | None = None) -> list[int]:
     """Bits of each clip's body in a token file with entropy coding, in whole words of 32 bits.
 
-    Clips are (N,) integer, `bits` are per token. The table comes from other clips; by default from
-    these, which saves them the 16 * bits of the table. Raises `UserError` for tokens out of range,
-    and if `constriction` is not installed.
+    Clips are (N,) integer, `bits` are per token. The table should come from other clips. By default
+    it is made from these clips, and then its 16 * bits are not counted. Raises `UserError` for
+    tokens out of range, and if `constriction` is not installed.
 
     Example
     -------

@@ -1,9 +1,9 @@
 """Judges that compare the output with its reference frame by frame: PESQ, STOI, spectra.
 
 All run at 16 kHz on the CPU. An output that is shorter than its reference is padded with silence, a
-longer one is cut. PESQ and STOI run in C and NumPy behind torchmetrics. Spectral distances favour
-codecs that were trained with them and those that keep the waveform, and say little about what a
-listener perceives; read them beside the other columns.
+longer one is cut. PESQ and STOI run in C and NumPy, called by torchmetrics. Spectral distances
+favour codecs that were trained with them and codecs that keep the waveform. They depend little on
+the quality that people perceive, so use them together with the other columns.
 """
 
 from __future__ import annotations

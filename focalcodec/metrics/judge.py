@@ -1,4 +1,4 @@
-"""Judges: models or formulas that score pairs of clips, each in columns of its own."""
+"""Judges: models or formulas that score pairs of clips; each judge has its own columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from focalcodec.hub.locations import hub_folder
 
 SAMPLE_RATE = 16000  # Hz, of the input of every judge's model
 SILENCE = 1e-4  # root mean square: 80 dB below full scale, three steps of 16 bits
-LEAST_SECONDS = 0.5  # less than a word: outside of what judges of voice or quality are made for
+LEAST_SECONDS = 0.5  # less than a word: too short for judges of voice or quality
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,12 @@ class ClipJudge(Judge):
 class SignalJudge(ClipJudge):
     """A judge of signals that are long enough and not silent.
 
-    If the reference is too short or silent, there is no score, because there is nothing to keep.
-    If only the output is, it gets the lowest value of each column's scale, so that a codec gains
-    nothing by silent output.
+    If the reference is too short or silent, there is no score. If only the output is, it gets the
+    lowest value of each column's scale, so that silent output does not improve a codec's figures.
     """
 
     least_seconds = LEAST_SECONDS  # duration of the shortest signal that can be judged
-    # By column key, the value of a silent or too short output; None judges it as any other.
+    # Column key -> value of a silent or too short output; None: it is scored like any other.
     least: dict[str, float] | None = None
     # Output and reference are compared at the same time, which is meaningless for converted speech:
     # no score for clips with a `target_sig`.
@@ -154,7 +153,7 @@ class SignalJudge(ClipJudge):
 
     @abstractmethod
     def figures(self, clip: JudgedClip) -> dict[str, float]:
-        """Value by column key; one that is missing, NaN or infinite is no score."""
+        """Values by column key; a missing, NaN or infinite value counts as no score."""
 
 
 # -- signals ---------------------------------------------------------------------------------------

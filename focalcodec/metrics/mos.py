@@ -218,7 +218,7 @@ DNSMOS_TITLES = {
 
 
 class DnsmosJudge(SignalJudge):
-    """Four MOS, 1 to 5, by `speechmos`, whose wheel contains the networks.
+    """Four MOS, 1 to 5, by the networks in the package `speechmos`.
 
     Clips shorter than 9 s are repeated, longer ones are scored every second, as its authors do. The
     polynomials that map the networks' outputs can give values a little below 1. `device` is not

@@ -1,4 +1,4 @@
-"""Panels: lists of judges, those of the papers and those that work without a model hub."""
+"""Panels (lists of judges): the judges of the papers, and judges that need no model hub."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PANELS: dict[str, dict[str, JudgeFactory]] = {
         **_BOTH,
     },
     "offline": _OFFLINE,
-    # A codec whose encoder was distilled from Whisper base must not be judged by Whisper base.
+    # Whisper base must not judge a codec with an encoder that was distilled from Whisper base.
     "offline_tiny": {name: make for name, make in _OFFLINE.items() if name != "Whisper base"},
 }
 
 
 def panel(name: str) -> dict[str, JudgeFactory]:
-    """Return the judges of a panel: each one's name, and what makes it for a device.
+    """Return the judges of a panel: name -> function that makes the judge for a device.
 
     Raises `UserError` for a name other than "offline", "offline_tiny" and "paper".
 

@@ -94,13 +94,14 @@ class TranscriptJudge(ClipJudge):
     dWER and dCER compare the transcript of the output with the transcript of the reference audio,
     as the papers do (arXiv 2502.04465, section 4): the recogniser's own errors on clean speech do
     not count against the codec. WER compares with the true text, if there is one. Each is in
-    percent of the words or characters of the reference, which are its weight.
+    percent of the words or characters of the reference; their number is the weight.
 
     Silence, or less than half a second, is not given to the recogniser, because recognisers invent
-    text for it; its transcript is empty. So a silent output loses all words. A clip has no score if
-    the transcript of its reference is empty, or the recogniser was not trained on its language; no
-    word error rates if its language is written without spaces. A reference is transcribed once for
-    all codecs. `key` ends the columns' keys, such as "whisper_base".
+    text for it. Its transcript is empty, so all words of a silent output count as deleted. A clip
+    has no score if the transcript of its reference is empty, or if the recogniser was not trained
+    on its language. It has no word error rates if its language is written without spaces. A
+    reference is transcribed once for all codecs. The columns' keys end with `key`, such as
+    "whisper_base".
     """
 
     def __init__(self, name: str, key: str) -> None:

@@ -77,8 +77,8 @@ class WhisperJudge(TranscriptJudge):
 
     def recognise(self, audio: npt.NDArray[np.float32], language: str) -> str:
         """Transcribe audio (T,) at 16 kHz."""
-        # The result must not depend on the clip before or on sampling. Without the last option
-        # Whisper may repeat one phrase endlessly for unintelligible speech.
+        # The result must not depend on the previous clip or on sampling. Without the last option
+        # Whisper may repeat one phrase without end if the speech is not intelligible.
         segments, _ = self._model.transcribe(
             audio,
             language=language,

@@ -1,1 +1,1 @@
-"""Layers that the paper's networks share; every one takes lengths or a mask."""
+"""Common layers of the paper's networks; each gets lengths or a mask."""

@@ -49,7 +49,7 @@ class ConvNeXt(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map x (B, N, input_dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames.
 
-        Padded frames of the result hold values without a meaning.
+        Padded frames of the result have arbitrary values.
         """
         x = self.input_norm(self.embedding(x.to(self.embedding.weight.dtype), mask))  # (B, N, dim)
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""Focal modulation: a query times a gated sum of ever wider contexts.
+"""Focal modulation: a query times a gated sum of contexts, each wider than the one before.
 
 Source: Yang et al., "Focal modulation networks", arXiv 2203.11926, equations 4-6; its
 one-dimensional and causal forms from FocalCodec, arXiv 2502.04465 and 2509.16195.
@@ -76,7 +76,7 @@ class FocalModulation(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map x (B, N, dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames.
 
-        Padded frames of the result hold values without a meaning.
+        Padded frames of the result have arbitrary values.
         """
         dim = x.shape[-1]
         # query and context (B, N, dim), gates (B, N, levels + 1)

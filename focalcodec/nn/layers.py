@@ -1,4 +1,4 @@
-"""Small layers that the networks share."""
+"""Small layers that several networks use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from focalcodec.nn.masking import zero_padding
 
-# Frames whose 4096 hidden channels stay in the cache of a CPU, and below the size (32 MB) from
-# which glibc asks the system for fresh pages every time.
+# Number of frames with 4096 hidden channels that fit into the cache of a CPU, and are below 32 MB:
+# for larger memory glibc asks the system for new pages every time.
 _CPU_FRAMES = 1024
 
 
@@ -46,7 +46,7 @@ def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Te
 
 
 def blocks_allowed() -> bool:
-    """Whether to work in blocks: autograd keeps all of them, a traced program has no loops."""
+    """Whether to work in blocks: not if autograd stores all of them, or in a traced program."""
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
@@ -86,7 +86,7 @@ class MaskedConv1d(nn.Conv1d):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         """Map x (B, N, in_channels) to (B, N, out_channels); `mask` (B, N) is True on valid frames.
 
-        Padded frames of the result hold values without a meaning.
+        Padded frames of the result have arbitrary values.
         """
         x = pad_frames(zero_padding(x, mask), self.left, self.right, self.repeat)
         return convolve(x, self.weight, self.bias, groups=self.groups)
@@ -109,7 +109,7 @@ class Snake(nn.Module):
 
 
 class DynamicTanh(nn.Module):
-    """tanh(a x) with one learned scalar a, in place of a norm: it needs no statistics.
+    """tanh(a x) with one learned scalar a, used instead of a norm because it needs no statistics.
 
     Source: Zhu et al., "Transformers without normalization" (2025), without its affine part.
     """
@@ -126,7 +126,7 @@ class DynamicTanh(nn.Module):
 def project_to_sphere(x: Tensor) -> Tensor:
     """Divide x (..., D) by the Euclidean norm of its last dimension; a zero vector stays zero.
 
-    A zero vector passes its gradient unchanged, where division by a small constant would give
+    The gradient of a zero vector passes unchanged; division by a small constant would give
     gradients of 1e12.
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)

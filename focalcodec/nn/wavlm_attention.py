@@ -1,8 +1,8 @@
 """WavLM's transformer: attention with a gated relative position bias, in blocks.
 
-The bias of a query and a key is that of their distance, times the query's gate. As a matrix it
-would be larger than everything else in the encoder: 576 MB a layer for a minute of audio. Here it
-exists for a block of queries at a time.
+The bias of a query and a key is the bias of their distance, times the query's gate. As a matrix it
+would be larger than everything else in the encoder: 576 MB a layer for a minute of audio. So it is
+computed for one block of queries at a time.
 
 Source: WavLM, arXiv 2110.13900, section III-A (gated relative position bias); the causal form is
 that of the streaming FocalCodec, arXiv 2509.16195, section 2.
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from focalcodec.nn.layers import by_frames, convolve, pad_frames
 from focalcodec.nn.masking import zero_padding
 
-# Logits that exist at once. On a CPU they should stay in the cache between the four passes over
-# them; an accelerator needs large blocks.
+# Number of logits in memory at a time. On a CPU they should stay in the cache during the four
+# passes over them; an accelerator needs large blocks.
 _BLOCK_LOGITS = {"cpu": 2**19, "other": 2**27}
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -30,10 +30,10 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_l
 class Transformer(nn.Module):
     """Positional embedding, then layers that share one table of position biases.
 
-    `num_buckets` and `max_distance` are those of `relative_buckets`, `chunk_size` and `window_size`
-    those of `chunk_mask` (None is full context), `norm_first` that of `TransformerLayer`: if not,
-    one more norm stands before the layers. `conv_pos` and `conv_pos_groups` are kernel and groups
-    of the positional embedding.
+    `num_buckets` and `max_distance` are arguments of `relative_buckets`, `chunk_size` and
+    `window_size` of `chunk_mask` (None is full context), `norm_first` of `TransformerLayer`; if it
+    is False, there is one more norm before the layers. `conv_pos` and `conv_pos_groups` are kernel
+    and groups of the positional embedding.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
 class TransformerLayer(nn.Module):
     """Attention and feed-forward, each with a residual and a LayerNorm.
 
-    The norms stand before each branch (`norm_first`, WavLM-large) or after each residual (base).
+    The norms are before each branch (`norm_first`, WavLM-large) or after each residual (base).
     """
 
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, norm_first: bool = True) -> None:
@@ -124,7 +124,7 @@ class Attention(nn.Module):
 
     def _gate(self, x: Tensor) -> Tensor:
         """Gate of the bias of each query in each head, (B, H, N, 1)."""
-        # the 8 outputs are only ever summed by fours: sum the weights instead
+        # the 8 outputs are only used as two sums of four, so sum the weights instead
         linear = self.gru_rel_pos_linear
         weight = linear.weight.view(2, 4, self.head_dim).sum(dim=1)  # (2, D / H)
         heads = x.unflatten(2, (self.num_heads, self.head_dim))  # (B, N, H, D / H)
@@ -191,7 +191,7 @@ def relative_buckets(num_frames: int, num_buckets: int, max_distance: int) -> Te
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all layers share for N frames: biases of distances, and which frames attend to which.
+    """Values that all layers use for N frames: biases of distances, and masks of attention.
 
     Example
     -------
@@ -206,7 +206,7 @@ class Surroundings:
     window_size: int | None = None
 
     def keys(self, queries: slice) -> slice:
-        """Give the keys that any of the queries attends to."""
+        """Return the range of keys that at least one of the queries attends to."""
         num_frames = (self.bias.shape[1] + 1) // 2
         if self.chunk_size is None or self.window_size is None:
             return slice(0, num_frames)
@@ -253,8 +253,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, around: Surr
 
     `query`, `key` and `value` are (B, H, N, D), and `gate` (B, H, N, 1).
     """
-    # A query's biases are a window of `bias` that moves by one from each query to the next. With
-    # the keys backwards it moves in the direction of a view's strides: no bias is ever copied.
+    # The biases of a query are a window of `bias`, which moves by one for the next query. If the
+    # keys are in reverse order, the window moves along a view's strides, so no bias is copied.
     key, value = key.flip(2).contiguous(), value.flip(2).transpose(2, 3).contiguous()
     query = query * query.shape[3] ** -0.5
     bias, gate = around.bias.to(query.dtype), gate.to(query.dtype)
@@ -279,9 +279,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, around: Surr
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     """(B, H, n, D) times (B, H, m, D) transposed, (B, H, n, m)."""
-    # MKL, behind `@` in float32, uses half of the vector width of processors that are not Intel's;
-    # oneDNN uses all of it, and this operator, which torch.compile gives a Linear, leads to it.
-    # It has no gradient and takes one matrix.
+    # `@` in float32 calls MKL, which uses half of the vector width on processors that are not
+    # Intel's. oneDNN uses all of it. This operator, which torch.compile uses for Linear, calls
+    # oneDNN. It has no gradient and takes one matrix.
     one_matrix = y.shape[0] == y.shape[1] == 1
     plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
     if _ONEDNN and one_matrix and plain and (x.device.type, x.dtype) == ("cpu", torch.float32):
@@ -296,7 +296,7 @@ def _blocks(
     """Groups of heads, each with its spans of queries and of their keys."""
     batch, num_heads, num_frames, _ = query.shape
     budget = _BLOCK_LOGITS.get(query.device.type, _BLOCK_LOGITS["other"]) // batch
-    # a traced program holds for any number of frames: it can't have a loop over them
+    # a traced program works for any number of frames, so it can't have a loop over them
     if torch.compiler.is_compiling() or num_heads * num_frames**2 <= budget:
         yield slice(0, num_heads), [(slice(0, num_frames), slice(0, num_frames))]
         return

@@ -1,4 +1,4 @@
-"""The convolutions of WavLM: a waveform becomes frames, 50 a second.
+"""The convolutions of WavLM: from a waveform to 50 frames a second.
 
 Source: WavLM, arXiv 2110.13900, section III; the causal form is the one of arXiv 2509.16195.
 """
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from focalcodec.nn.layers import blocks_allowed, convolve, pad_frames
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
 
-# Bytes of samples, of the whole batch, that go through the convolutions at once. On a CPU the
-# first layer's frames, a hundred times as many bytes, should stay in the cache and below the 32 MB
-# from which glibc asks for fresh pages every time; an accelerator wants large blocks.
+# Bytes of samples of the whole batch in one block. On a CPU the first layer's frames, which have a
+# hundred times as many bytes, should stay in the cache and below 32 MB: for larger memory glibc
+# asks for new pages every time. An accelerator needs large blocks.
 _BLOCK_BYTES = {"cpu": 2**17, "other": 2**24}
 
 

@@ -36,13 +36,13 @@ def make_card(
         `task`, `set` (name), `codec` (description), `probe` (description, JSON-ready), `seed`,
         `bootstrap_samples`, `device`, `command`, and `group_by` (a column or None).
     clips : mapping
-        For the ID of each tested clip: id, scores, and `prediction` or judges' `transcripts`.
+        Entry of each tested clip by its ID: id, scores, and `prediction` or judges' `transcripts`.
     rows : sequence of mapping
         Manifest rows of the set.
     columns : sequence of mapping
         Key, title, unit, better and judge of each figure of the probe.
     judges : sequence of mapping
-        As from `describe_judge`.
+        Results of `describe_judge`.
     missing : sequence of str
         A line for each judge that is not installed.
     """
@@ -179,8 +179,8 @@ def _parts(card: Card) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _set_names(cards: Sequence[Card]) -> list[str]:
-    """Return the name of each card's set, with its hash where other sets have the same name."""
-    # Sets of different probes may have one name: their clips differ by rule (a text, a label).
+    """Return the name of each card's set, with its hash if other sets have the same name."""
+    # Sets of different probes may have one name but other clips (with a text, with a label).
     names = [(card["probe"]["name"], card["set"]["name"]) for card in cards]
     hashes: dict[tuple[str, str], set[str]] = {}
     for name, card in zip(names, cards, strict=True):

@@ -1,16 +1,16 @@
-"""Conformer encoder whose output for a clip does not depend on the padding beside it.
+"""Conformer encoder; the output for a clip does not depend on padding.
 
-It is written here because no maintained implementation has this property, and without it a probe's
-score depends on which clips share a batch. Largest change of the output (mean magnitude 0.8) of a
-clip of 20 frames between alone and in a batch of 80 frames; three layers, biases as after training:
+No maintained implementation has this property. Without it a probe's score depends on which clips
+share a batch. The table has the largest change of the output (mean magnitude 0.8) for a clip of 20
+frames, between alone and in a batch of 80 frames; three layers, biases as after training:
 
     torchaudio 2.11 Conformer                     0.16   (training: 1.3)
     speechbrain 1.1.2 ConformerEncoder            0.8    (training: 1.4)
     transformers 5.23 Wav2Vec2ConformerEncoder    1.1    (training: 1.5)
 
-They mask their attention, but the depth-wise convolution reads the values that biases have put into
-the padding, and norms over time or over the batch include it. The first is also torchaudio's issue
-4205.
+They mask their attention. But biases write values into the padding, which the depth-wise
+convolution reads, and norms over time or over the batch include the padding. The first is also
+torchaudio's issue 4205.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from focalcodec.probes.inputs import check_frames
 
 
 class ConformerEncoder(nn.Module):
-    """Conformer with sinusoidal positions: N frames in, N frames of width `dim` out.
+    """Conformer with sinusoidal positions: N input frames, N output frames of width `dim`.
 
-    It follows SpeechBrain's, which the papers' probes use: absolute positions instead of the
-    original's relative ones, and layer norm instead of batch norm after the convolution.
+    It follows SpeechBrain's Conformer, which the papers' probes use: absolute positions, not the
+    relative ones of the original, and layer norm, not batch norm, after the convolution.
 
     Sources: Gulati et al., "Conformer", arXiv 2005.08100, section 2; Vaswani et al., "Attention is
     all you need", arXiv 1706.03762, section 3.5 (positions).

@@ -62,7 +62,7 @@ def ctc_losses(
 
 
 def frames_needed(symbols: Sequence[int]) -> int:
-    """Frames that CTC needs for a text: one a symbol, and a blank between two that are alike.
+    """Frames that CTC needs for a text: one for each symbol, and a blank between two equal ones.
 
     Example
     -------
@@ -110,7 +110,7 @@ def decode_with_beam(
         blank_index=BLANK, vocab_list=list(names), beam_size=beam_size, topk=1
     )
     texts = []
-    # One clip after the other: the searcher cuts by shares of the longest, which are rounded.
+    # One clip after the other, because the searcher cuts a batch by rounded shares of the longest.
     for clip, count in zip(log_probs.float().cpu(), frames.tolist(), strict=True):
         ((best, *_),) = searcher(clip[None, :count])
         texts.append(best.text.strip())

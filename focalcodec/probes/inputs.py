@@ -150,7 +150,7 @@ def check_frames(x: Tensor, lengths: Tensor | None, dim: int) -> tuple[Tensor, T
 def valid_lengths(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Return lengths (B,) int64 of x (B, N, ...), None meaning N; UserError if not in 1..N.
 
-    Zero is refused because a probe can't answer for a clip without frames.
+    Zero is an error, because a probe can't predict anything for a clip without frames.
     """
     if lengths is None:
         lengths = full_lengths(x)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
 from focalcodec.probes.inputs import check_frames
 
-# Smallest variance under the square root, whose gradient is infinite at 0; a clip of one frame has
-# variance 0.
+# Smallest variance under the square root. The gradient is infinite at 0, and a clip of one frame
+# has variance 0.
 VARIANCE_FLOOR = 1e-6
 
 

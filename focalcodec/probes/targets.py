@@ -1,4 +1,4 @@
-"""What probes predict: symbols of a text for CTC, or the class of a label."""
+"""Targets of probes: symbols of a text for CTC, or the class of a label."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Labels:
         if value not in self._numbers:
             raise UserError(
                 f"clip {row['ID']!r}: {self.column}={value!r} is not a label of the training set;"
-                " take the clip out of the set, or train on it"
+                " remove the clip from the set, or train on it"
             )
         return self._numbers[value]
 

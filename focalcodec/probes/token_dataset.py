@@ -38,7 +38,7 @@ class TokenBatch:
     targets: Tensor | None = None
     """(B, N, S, Q) int64: tokens of the S recordings to predict."""
     audio: AudioBatch | None = None
-    """Audio of the clips, where the probe's input is features."""
+    """Audio of the clips, if the probe's input is features."""
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -68,7 +68,7 @@ class TokenBatch:
 
 
 class TokenDataset(Dataset[dict[str, Any] | None]):
-    """Clips of a set with their tokens, and with their audio where features are computed from it.
+    """Clips of a set with their tokens, and with audio if features are computed from it.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class TokenDataset(Dataset[dict[str, Any] | None]):
     min_seconds, max_seconds : float
         Shorter and longer clips are skipped.
     group_by : str, optional
-        Column whose value is a clip's group.
+        Column with the group of a clip.
     usable : callable, optional
         Rows for which it returns False are skipped, such as those without a text.
     audio : callable, optional
@@ -105,7 +105,7 @@ class TokenDataset(Dataset[dict[str, Any] | None]):
         audio: Callable[[Sequence[dict[str, Any]]], AudioDataset] | None = None,
     ) -> None:
         self.store, self.targets, self.group_by = store, list(targets), group_by
-        # Clips whose files are broken are missing in the stores.
+        # The stores do not have clips with broken files.
         known = [
             {name: place for place, name in enumerate(kept.ids) if kept.index[place, 1]}
             for kept in self._stores
@@ -166,7 +166,7 @@ class TokenDataset(Dataset[dict[str, Any] | None]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any] | None:
-        """Return a clip; None where its audio is needed and broken."""
+        """Return a clip; None if its audio is needed and broken."""
         row, places = self.rows[index], self.places[index].tolist()
         audio = None
         if self.audio is not None:

@@ -150,8 +150,8 @@ class RowSource:
     def digest(self) -> str:
         """SHA-256 of the audio: names, sizes, modification times and parts of the files.
 
-        Labels, texts and the folder of the corpus are not included, so that a corpus that is moved
-        or labelled again keeps its tokens.
+        Labels, texts and the folder of the corpus are not included, so the tokens stay valid if the
+        corpus is moved or labelled again.
         """
         digest = hashlib.sha256()
         for clip in self.clips:
@@ -181,7 +181,7 @@ def cached_tokens(
     folder: str | Path,
     shard: Shard = _ALONE,
 ) -> TokenStore:
-    """Return the tokens of a set: read where they are stored, else computed.
+    """Return the tokens of a set: read them if they are stored, otherwise compute them.
 
     The key is the hash of the model and of the set's audio. Several processes share the work, and
     all return when it is complete; an interrupted computation resumes.
@@ -195,14 +195,14 @@ def cached_tokens(
     column : str
         Which of their files: wav, noisy, s1 ...
     folder : str or path
-        Folder of all token sets; each has a folder of its own in it.
+        Folder of all token sets; each set has a folder in it.
     shard : Shard
         Index of this process and number of processes.
 
     Returns
     -------
     TokenStore
-        Clips by their IDs, in the order of the rows, without those whose file is broken.
+        Clips by their IDs, in the order of the rows, without clips with broken files.
     """
     options, vocabulary = TokenizeOptions(), TokenVocabulary(codec.codebook_size, special=())
     plan = TokenizePlan(RowSource(rows, column), codec.identity, options, vocabulary)

@@ -1,7 +1,7 @@
 """Token translator: predicts the tokens of other recordings from those of one, frame by frame.
 
-Its loss is permutation-invariant: where a mixture has several speakers, each clip is scored under
-the order of heads and speakers that fits it best.
+Its loss is permutation-invariant: if a mixture has several speakers, the loss of each clip is that
+of the order of heads and speakers with the lowest loss.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class TokenTranslator(nn.Module):
 
 
 class PermutedLoss(NamedTuple):
-    """Loss of each clip under its best order."""
+    """Loss of each clip for its best order."""
 
     loss: Tensor
     """(B,) nats for each token: mean over valid frames, streams and targets."""
@@ -90,7 +90,7 @@ class PermutedLoss(NamedTuple):
 def permuted_cross_entropy(
     logits: Tensor, toks: Tensor, lengths: Tensor | None = None
 ) -> PermutedLoss:
-    """Cross entropy of each clip, under the pairing of heads and targets that costs least.
+    """Cross entropy of each clip for the pairing of heads and targets with the lowest loss.
 
     All S! pairings are tried, so S must be small. Source: Kolbaek et al., "Multitalker speech
     separation with utterance-level permutation invariant training", arXiv 1703.06284, section III

@@ -1,7 +1,7 @@
-"""Clips on the page: which ones, with their audio, spectrograms, tokens and transcripts.
+"""Clips on the page: their choice, audio, spectrograms, tokens and transcripts.
 
-Pictures are small and grey, embedded as data addresses. Dark means much and light means little, as
-in phonetics; a dark page inverts them.
+Pictures are small and grey, embedded as data addresses. Dark means high and light means low values,
+as in phonetics; a dark page inverts them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A judge's transcript, compared with the text of the clip where this is known."""
+    """A judge's transcript, compared with the text of the clip if the text is known."""
 
     judge: str
     words: tuple[Word, ...]
@@ -83,9 +83,9 @@ class Choice:
 
 
 def choose_clips(run: SetRun, columns: tuple[Heading, ...], most: int) -> Choice:
-    """Choose at most `most` clips by rule: evenly spaced from the best to the worst, both included.
+    """Choose at most `most` clips: evenly spaced from the best to the worst, both included.
 
-    They are ranked by the first column that ranks the first codec's clips. Small sets are shown
+    The clips are ranked by the first column with scores of the first codec. Small sets are shown
     completely, in their own order.
     """
     count = len(run.clips)
@@ -116,7 +116,7 @@ def listening(
 ) -> Listening:
     """Return the audio, pictures and results of one clip; `done` is called after each version.
 
-    Codecs whose audio was deleted are skipped. UserError if there is no reference, or a file is not
+    Codecs without audio (deleted) are skipped. UserError if there is no reference, or a file is not
     FLAC.
     """
     clip = run.clips[index]
@@ -162,7 +162,7 @@ def _recording(name: str, alt: str, path: Path, clip: ClipEntry, top: float) -> 
 
 
 def _flac(path: Path) -> str:
-    # Bytes are copied as they are: the page plays the same samples that the judges scored.
+    # Bytes are copied unchanged: the page plays the same samples that the judges scored.
     content = path.read_bytes()
     if content[:4] != b"fLaC":
         raise UserError(f"{path}: not a FLAC file; evaluate again")

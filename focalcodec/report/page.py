@@ -171,7 +171,7 @@ def _usage(run: SetRun, codec: CodecRun) -> Usage | None:
 
 
 def _published() -> dict[str, Any]:
-    """Return the figures of the papers with plots of their own, because their judges differ."""
+    """Return the figures of the papers, with separate plots because their judges differ."""
     text = (resources.files("focalcodec.report") / "published.json").read_text(encoding="utf-8")
     facts = json.loads(text)
     plots = []

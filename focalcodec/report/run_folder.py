@@ -67,7 +67,7 @@ class CodecRun:
 
     @property
     def kbps(self) -> float | None:
-        """Bitrate as sent, kbit/s; None where nothing is sent."""
+        """Bitrate as sent, kbit/s; None if nothing is sent."""
         return finite(self.codec.get("kbps"))
 
     @property

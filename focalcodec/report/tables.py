@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of a codec; None where there is none."""
+    """The figures of a codec; None if there is none."""
 
     name: str
     ours: bool

@@ -1,4 +1,4 @@
-"""Tokens of whole corpora for speech language models: writing them, and reading them back."""
+"""Write and read tokens of whole corpora for speech language models."""
 
 from focalcodec.tokenize.store import TokenStore
 from focalcodec.tokenize.vocabulary import TokenVocabulary

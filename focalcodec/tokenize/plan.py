@@ -18,11 +18,11 @@ from focalcodec.tokenize.vocabulary import TokenVocabulary
 
 FORMATS = ("memmap", "parquet")
 PART_BYTES = 1 << 27  # of audio files: a part of hour-long recordings must not take days
-_VERSION = 1  # of the plan: increase it when the same key would give another output
+_VERSION = 1  # version of the plan: increase it if the same key would give another output
 
 
 class ModelIdentity(NamedTuple):
-    """What the tokens' metadata say about the model."""
+    """The model in the metadata of the tokens."""
 
     name: str
     weights_sha256: str  # before a change of precision
@@ -39,7 +39,7 @@ class TokenizeOptions:
     channels : {"mix", "first", "error"}
         For a file with several channels: take their mean, take the first, or fail.
     batch_seconds : float
-        Audio of a batch, padding included. A longer clip is a batch of its own.
+        Audio of a batch, padding included. A longer clip is a batch by itself.
     window_seconds : float
         Longer clips are encoded in windows of this length (see `encode_blocks`).
     part_clips : int

@@ -2,8 +2,8 @@
 
 The plan is a pure function of corpus, model and options, so every process computes it itself and
 encodes every n-th part. The file of a part is complete or missing; the process that finds all parts
-finished joins them. So a kill at any moment loses at most the part in work, the number of
-processes may change between runs, and the output stays the same. Only a shared folder is needed.
+finished joins them. So a kill at any moment loses at most the current part. The number of processes
+may change between runs, and the output stays the same. Only a shared folder is needed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def tokenize_corpus(
             with HoursBar(sum(len(plan.clips(part)) for part in mine), shard) as bar:
                 for number in mine:
                     bar.end_part(finished_part(encoder, workspace, number, bar.add_seconds))
-        # Whoever finds all parts finished joins them; a process that comes later finds the result.
+        # The process that finds all parts finished joins them; a later process finds the result.
         with workspace.lock:
             if workspace.meta() is None and not workspace.parts_left():
                 merge_parts(tokenizer, workspace, lambda n: finished_part(encoder, workspace, n))
@@ -103,7 +103,7 @@ def finished_part(
 
 
 def _check_fit(tokenizer: Tokenizer, plan: TokenizePlan) -> None:
-    """Raise at once an error that every clip would raise."""
+    """Raise early an error that every clip would raise."""
     expected, found = tokenizer.codebook_size, plan.vocabulary.codebook_size
     if expected != found:
         raise UserError(
@@ -156,7 +156,7 @@ class HoursBar:
         if self._bar.disable:
             return
         hours = sum(clip.seconds for clip in clips) / 3600
-        # What this run did not encode comes from an earlier run: tqdm leaves it out of the speed.
+        # Other parts come from an earlier run: tqdm does not count them for the speed.
         earlier, self._part_hours = hours - self._part_hours, 0.0
         self._done_clips += len(clips)
         self._bar.initial += earlier

@@ -44,7 +44,7 @@ class Workspace:
 
     @property
     def lock(self) -> FileLock:
-        """Held by one process at a time; a killed process releases it."""
+        """Lock of one process at a time; a killed process releases it."""
         return FileLock(self.out / ".lock")
 
     def open(self, overwrite: bool) -> None:
@@ -117,7 +117,7 @@ class Workspace:
         return f"{name}={_short(found.get(name))}, not {_short(self.plan.key[name])}"
 
     def _clear(self) -> None:
-        # The plan goes last: after a kill in between, the folder is still one of another plan.
+        # The plan is removed last: after a kill before that, the folder still has the other plan.
         for name in (META_NAME, TOKS_NAME, INDEX_NAME, ROWS_NAME, FAILED_NAME):
             (self.out / name).unlink(missing_ok=True)
         for folder in (self.out / PARQUET_NAME, *self.out.glob(f"{_WORK}*")):
@@ -149,7 +149,7 @@ def merge_parts(tokenizer: Tokenizer, workspace: Workspace, read_part: ReadPart)
 
 
 def describe_model(tokenizer: Tokenizer, plan: TokenizePlan) -> dict[str, Any]:
-    """What a user of the tokens needs to know about model and corpus, ready for JSON."""
+    """Information about model and corpus for users of the tokens, ready for JSON."""
     return {
         "model": plan.model.name,
         "weights_sha256": plan.model.weights_sha256,

@@ -62,7 +62,7 @@ def test_kinds_of_single_sets(talks: Path) -> None:
         (["talks"], "SOURCE... OUT"),
         (["talks", "out"], "codecs: none"),
         (["none", "out", "--codecs", "original"], "none"),
-        (["talks", "talks", "out", "--codecs", "original"], "two sets of this name"),
+        (["talks", "talks", "out", "--codecs", "original"], "two sets have this name"),
         (["talks", "out", "--codecs", "reference=original"], "the name is taken"),
         (["talks", "out", "--codecs", "original", "--kind", "fake"], "give synthetic or real"),
         (["--compare", "a", "b"], "a: no such card"),

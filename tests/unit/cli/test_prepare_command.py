@@ -93,7 +93,7 @@ def test_an_output_folder_that_is_not_utf8(
         ("talks sets --valid_share 1", "each must be above 0, and both together below 1"),
         ("talks sets --split_by speaker", "2 speakers .* take split_by=file"),
         ("talks sets --segment_seconds 0.5", "segment_seconds=0.5: give 1 or more"),
-        ("talks taken", "taken/train.csv: not of a preparation"),
+        ("talks taken", "taken/train.csv: not made by a preparation"),
     ],
 )
 def test_errors_are_one_line(

@@ -247,7 +247,7 @@ def test_unequal_lengths_are_left_out_and_reported(tmp_path, column):
     dataset = AudioDataset(rows, 16000, report=tmp_path / "skipped.csv")
     batch = pad_collate(list(dataset))
     assert batch.id == batch.mixture.id == ["0", "2"]
-    assert "they must be of one length" in (tmp_path / "skipped.csv").read_text()
+    assert "they must have the same length" in (tmp_path / "skipped.csv").read_text()
 
 
 def test_a_broken_noisy_file_breaks_the_clip(tmp_path):

@@ -118,7 +118,7 @@ def test_copies_stay_together(folder: Path, caplog: pytest.LogCaptureFixture) ->
         for k in range(5):
             shutil.copy(folder / "s00" / "0-0.wav", folder / f"s{speaker:02}" / f"copy{k}.wav")
     sets = prepared(folder, shares=BY_FILE)
-    assert "60 files have the bytes of another one" in caplog.text and len(caplog.records) == 1
+    assert "60 files have the same bytes as another one" in caplog.text and len(caplog.records) == 1
     assert sorted(sum("copy" in x["ID"] for x in rows) for rows in sets.values()) == [0, 0, 60]
     assert all(any("copy" not in x["ID"] for x in rows) for rows in sets.values())
 
@@ -313,7 +313,9 @@ def test_too_little_audio(tmp_path: Path, build: dict, options: dict, message: s
 def test_other_manifests_are_not_overwritten(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "save").mkdir()
     (tmp_path / "save" / "valid.csv").write_text("mine")
-    with pytest.raises(UserError, match=r"valid.csv: not of a preparation; name another folder"):
+    with pytest.raises(
+        UserError, match=r"valid.csv: not made by a preparation; give another folder"
+    ):
         prepared(folder)
     with pytest.raises(UserError, match="is inside the data folder"):
         prepared(folder, folder / "save")

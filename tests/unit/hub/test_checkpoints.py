@@ -120,7 +120,7 @@ def test_a_failed_save_leaves_the_old_files(folder, monkeypatch):
 def test_saving_over_a_file(tmp_path):
     (tmp_path / "file").touch()
     for target in (tmp_path / "file", tmp_path / "file" / "codec"):
-        with pytest.raises(UserError, match="a file is in the way"):
+        with pytest.raises(UserError, match="a file has this name"):
             write_checkpoint(target, {}, {})
 
 

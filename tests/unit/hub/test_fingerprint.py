@@ -95,5 +95,5 @@ def test_an_encoder_is_the_same_in_every_precision(now: torch.dtype) -> None:
 
 def test_two_low_precisions_cannot_be_compared() -> None:
     identity = encoder_identity(wavlm(0).half())
-    with pytest.raises(UserError, match="made in float16, and the codec is in bfloat16"):
+    with pytest.raises(UserError, match="made in float16, but the codec is in bfloat16"):
         check_same_encoder(identity, wavlm(0).bfloat16())

@@ -86,9 +86,9 @@ def test_runs_on_different_encoders_are_refused(copies, tmp_path) -> None:
 
 
 def test_wrong_stage_is_refused(runs, tmp_path) -> None:
-    with pytest.raises(UserError, match="trained no compressor; is it the other stage's"):
+    with pytest.raises(UserError, match="trained no compressor; is it from the other stage"):
         export(runs["vocoder"], runs["quantizer"], tmp_path / "codec")
-    with pytest.raises(UserError, match="trained no decoder; is it the other stage's"):
+    with pytest.raises(UserError, match="trained no decoder; is it from the other stage"):
         export(runs["quantizer"], runs["quantizer"], tmp_path / "codec")
 
 
