@@ -342,9 +342,9 @@ def test_a_speaker_of_one_clip_is_trained_on(tree, tmp_path):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"shares": [0.8, 0.2]}, "give those of train, valid and test"),
-        ({"shares": [0.8, 0.1, 0.2]}, "give those of train, valid and test"),
-        ({"shares": [0.9, 0.1, 0.0]}, "give those of train, valid and test"),
+        ({"shares": [0.8, 0.2]}, "give three shares above 0"),
+        ({"shares": [0.8, 0.1, 0.2]}, "give three shares above 0"),
+        ({"shares": [0.9, 0.1, 0.0]}, "give three shares above 0"),
         ({"te_splits": ["dev-a"]}, "'test' names splits too"),
     ],
 )

@@ -248,7 +248,7 @@ def test_weights_that_are_not_safetensors(folder):
 
 def test_weights_of_another_model(folder):
     shutil.copy(GOLDEN["tiny_50hz_causal"] / "model.safetensors", folder)
-    refused("model.safetensors: not the model of config.json .*missing", folder)
+    refused("model.safetensors: does not fit config.json .*missing", folder)
 
 
 def test_unknown_tensor(folder):

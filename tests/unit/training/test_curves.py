@@ -43,7 +43,7 @@ def test_stages_share_a_panel_and_missing_values_are_left_out() -> None:
 
 @pytest.mark.parametrize("history", [[], [{"epoch": 1}], [{"lr": 0.1}]])
 def test_no_figures_are_refused(history) -> None:
-    with pytest.raises(UserError, match=f"none of {len(history)} has 'epoch' and a value"):
+    with pytest.raises(UserError, match=f"none of {len(history)} entries has 'epoch' and another"):
         training_curves_figure(history)
 
 

@@ -168,7 +168,7 @@ def test_from_a_run_of_one_stage(data: Path, tmp_path: Path) -> None:
     assert not (run / "codec").exists(), "there is no decoder to make a codec with"
     results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("first", "second")]
     assert results[1]["test before"] == results[0]["test"]
-    with pytest.raises(UserError, match="first: trained no decoder; is it the other stage's"):
+    with pytest.raises(UserError, match="first: trained no decoder; is it from the other stage"):
         fine_tune("vocoder", tmp_path / "third", data, tmp_path / "first")
 
 
