@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from speechbrain.utils.distributed import run_on_main
 from focalcodec.coders.spec import parse_spec
 from focalcodec.errors import UserError
 from focalcodec.training import schedules
+from focalcodec.training.distributed import process_rank
 from focalcodec.training.run import folder as run_folder
 from focalcodec.training.run import loaders, start
 from focalcodec.training.run.config import load_config, read_tree, resolve_config
@@ -32,6 +34,17 @@ from focalcodec.training.run.start import Start
 __all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
 
 _RUN_OPTIONS = {field.name for field in dataclasses.fields(sb.utils.run_opts.RunOptions)}
+
+
+class _Hparams(dict[str, Any]):
+    """A configuration that names its file where a key is missing."""
+
+    def __init__(self, hparams: Mapping[str, Any], file: str) -> None:
+        super().__init__(hparams)
+        self.file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.file}: no key {key!r}; give it, or name a __base__ that has it")
 
 
 def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts.RunOptions]:
@@ -60,7 +73,10 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     # With several runs in one command, the first run has started the processes already.
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         sb.utils.distributed.ddp_init_group(run_opts)
-    hparams = load_config(file, overrides)
+    hparams = _Hparams(load_config(file, overrides), file=file)
+    for key in ("brain", "loaders", "encoder", "opt_class", "lr_scheduler"):
+        if not callable(hparams[key]):
+            raise UserError(f"{file}: {key}={hparams[key]!r}; name a class or function by !name:")
     readers = (hparams["brain"], hparams["loaders"], run_folder, loaders, start, schedules)
     read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
     refuse_dead_keys(file, read_keys | _RUN_OPTIONS, overrides)
@@ -68,13 +84,17 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     return hparams, run_opts
 
 
-def open_folder(hparams: Mapping[str, Any], run_opts: Any) -> RunFolder:
+def open_folder(hparams: dict[str, Any], run_opts: Any) -> RunFolder:
     """Open the folder of the run, `output_folder`; an interrupted run resumes.
+
+    No other run enters the folder until this one leaves it. A run of an older version keeps the
+    `total_steps` of its schedule: it is put into `hparams`.
 
     Raises
     ------
     UserError
-        A knob that changes the result differs from the one that the run was started with.
+        A knob that changes the result differs from the one that the run was started with, another
+        training is in the folder, or nothing can be written there.
     """
     file, overrides = hparams["__command__"]
     options = {
@@ -86,7 +106,11 @@ def open_folder(hparams: Mapping[str, Any], run_opts: Any) -> RunFolder:
     }
     resolved = resolve_config(file, overrides, whole_path)
     sources = own_code(file, sys.argv[0])
-    return run_folder.open_folder(hparams["output_folder"], resolved, options, sources)
+    folder = run_folder.open_folder(hparams["output_folder"], resolved, options, sources)
+    if folder.total_steps is not None:
+        # The same number where this YAML states it too: `check_identity` refused any other.
+        hparams["lr_scheduler"] = partial(hparams["lr_scheduler"], total_steps=folder.total_steps)
+    return folder
 
 
 def load_start(hparams: Mapping[str, Any], run_opts: Any) -> Start:
@@ -116,7 +140,7 @@ def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Row
 def script(main: Callable[[list[str]], None]) -> None:
     """Run a recipe's `main` on the command line, once for each seed of `--seeds`.
 
-    A `UserError` is printed as one line on stderr, with exit status 2.
+    A `UserError` is printed as one line on stderr, with exit status 2; Ctrl-C too, with 130.
 
     Parameters
     ----------
@@ -130,6 +154,10 @@ def script(main: Callable[[list[str]], None]) -> None:
         # Any process may have raised it; the others will be stopped soon.
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        if process_rank() == 0:
+            print("interrupted; the same command resumes the run", file=sys.stderr, flush=True)
+        raise SystemExit(128 + 2) from None
 
 
 def command_lines(argv: Sequence[str]) -> list[list[str]]:
@@ -148,8 +176,10 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise UserError(f"seeds={seeds}: give a list of whole numbers, such as [1986, 1987]")
     if out is None:
-        codec = parse_spec(str(hparams["codec"])).folder
-        out = Path("results") / hparams["name"] / f"{codec}-{hparams['inputs']}"
+        # Under another name, because only a probe reads these: in others they are dead keys.
+        probe = hparams
+        codec = parse_spec(str(probe["codec"])).folder
+        out = Path("results") / probe["name"] / f"{codec}-{probe['inputs']}"
     rest = _without(argv, ("seed", "seeds", "output_folder"))
     return [[*rest, f"--seed={seed}", f"--output_folder={out}/{seed}"] for seed in seeds]
 

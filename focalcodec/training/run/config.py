@@ -14,6 +14,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +85,22 @@ def load_config(
     tree = read_tree(path, overrides)
     for key in [key for key in tree if keys is not None and key not in keys]:
         del tree[key]
-    try:
+    with _problems_of(path):
         hparams = load_hyperpyyaml(_without_chains(_to_text(tree)))
         for key, value in hparams.items():
             _check_arguments(key, value)
         return hparams
+
+
+@contextmanager
+def _problems_of(path: str | Path) -> Iterator[None]:
+    """What HyperPyYAML, or an object that it makes, refuses: one line with the file's name."""
+    try:
+        yield
     except UserError:
         raise
     except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
-        reason = " ".join(str(part) for part in error.args) or type(error).__name__
+        reason = " ".join(str(part) for part in error.args if part) or type(error).__name__
         if isinstance(error, ImportError):
             reason += "; if it is in a module of a recipe, run the command in the recipe's folder"
         raise UserError(f"{path}: {' '.join(reason.split())}") from error
@@ -123,8 +131,9 @@ def resolve_config(
     for key, value in tree.items():
         if change is not None and isinstance(value, str):
             tree[key] = change(value)
-    resolved = YAML().load(resolve_references(_without_chains(_to_text(tree))).getvalue())
-    text = _to_text(resolved)
+    with _problems_of(path):
+        resolved = resolve_references(_without_chains(_to_text(tree))).getvalue()
+    text = _to_text(YAML().load(resolved))
     lines = text.split("\n")
     for line, name in _places(YAML().load(text)):
         if name in origins:
@@ -170,16 +179,16 @@ def read_tree(
     """
     path, origins = Path(path), {} if origins is None else origins
     tree = read_file(path)
-    bases = tree.pop(BASE_KEY, [])
+    bases = pop_bases(tree, path)
     below: Any = CommentedMap()
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         if (path.parent / base).resolve() in (inner := [*above, path.resolve()]):
             raise UserError(f"{path}: {BASE_KEY} {base} has this file as its base; give another")
         base_tree = read_tree(path.parent / base, above=inner, origins=origins)
         below = _Merge(path, origins, True).into(below, base_tree) if below else base_tree
     tree = _Merge(path, origins, True).into(below, tree) if bases else tree
     try:
-        changes = YAML().load(overrides) if overrides else {}
+        changes = YAML().load(_moved(overrides)) if overrides else {}
     except YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"command line: {overrides!r} is not --key value ({reason})") from error
@@ -188,17 +197,36 @@ def read_tree(
     return _Merge(path, origins, False).into(tree, changes)
 
 
+def pop_bases(tree: Any, path: Path) -> list[str]:
+    """Take the bases out of the tree of a file."""
+    bases = tree.pop(BASE_KEY, [])
+    names = [bases] if isinstance(bases, str) else bases
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{path}: {BASE_KEY} {bases!r}; name a YAML file, or remove the key")
+    return names
+
+
+def _moved(text: str) -> str:
+    """YAML text of an older version, with today's names of modules."""
+    return _MOVED_NAME.sub(lambda found: MOVED[found[1]], text)
+
+
 def read_file(path: Path) -> Any:
     """YAML tree of one file, without its base; UserError names the file and the problem."""
     try:
         text = path.read_text(encoding="utf-8")
-        tree = YAML().load(_MOVED_NAME.sub(lambda found: MOVED[found[1]], text))
+        tree = YAML().load(_moved(text))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a recipe's YAMLs lie in its hparams/") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name a YAML file") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(tree, Mapping):
         raise UserError(f"{path}: no keys in this file")
+    for key in tree:
+        if not isinstance(key, str):
+            raise UserError(f"{path}: the key {key!r} is no name; remove it, or write it as text")
     for node in _nodes(tree):
         _rename_old_discriminators(node)
         tag = _tag(node)
@@ -271,9 +299,21 @@ def _drop_comment(tree: Any, key: str) -> None:
 
 
 def _require_kind(key: str, old: Any, value: Any, path: Path) -> None:
-    if isinstance(old, (bool, int, float)) and isinstance(value, str):
+    if _tag(value):
+        return
+    kind, fits = "", True
+    if re.match("!(new|name):", _tag(old)):
+        fits = value is None or isinstance(value, Mapping)
+        kind = f"!name: or !new:, such as {_tag(old)}"
+    elif isinstance(old, (bool, int, float)):
         kind = "True or False" if isinstance(old, bool) else "a number"
-        raise UserError(f"{path.name}: {key}={value!r}; give {kind}, such as {old}")
+        kind, fits = f"{kind}, such as {old}", not isinstance(value, (str, list, Mapping))
+    elif isinstance(old, list):
+        kind, fits = f"a list, such as [{value}]", not isinstance(value, (int, float))
+    elif isinstance(old, Mapping) and old and not _tag(old):
+        kind, fits = f"a mapping of {', '.join(map(str, old))}", isinstance(value, Mapping)
+    if not fits:
+        raise UserError(f"{path.name}: {key}={value!r}; give {kind}")
 
 
 def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:

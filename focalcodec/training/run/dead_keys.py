@@ -16,7 +16,7 @@ from types import ModuleType
 from ruamel.yaml import YAML
 
 from focalcodec.errors import UserError
-from focalcodec.training.run.config import BASE_KEY, read_file, read_tree, references
+from focalcodec.training.run.config import pop_bases, read_file, read_tree, references
 
 
 def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: str = "") -> None:
@@ -39,8 +39,7 @@ def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: st
     """
     path = Path(path)
     own = read_file(path)
-    bases = own.pop(BASE_KEY, [])
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in pop_bases(own, path):
         refuse_dead_keys(path.parent / base, read_keys)
     trees = read_tree(path), read_tree(path, overrides)
     names = (name for tree in trees for name in references(tree))

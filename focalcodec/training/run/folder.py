@@ -59,10 +59,11 @@ _DEFAULTS: dict[str, Any] = {
 # Knobs that only older or only newer runs have: others determine them, or no code reads them.
 _RETIRED = (
     *("experiment", "loaders", "mel_crop_frames", "mel_loss", "speaker_source"),
-    *("encoder_source", "lr_scheduler.total_steps", "total_steps", "warmup_steps"),
+    *("encoder_source", "total_steps", "warmup_steps"),
     "encoder.text",  # in a probe: its key `codec`
 )
-_OLD_BRAINS = {
+_TOTAL_STEPS = "lr_scheduler.total_steps"
+_OLD_NAMES = {
     "focalcodec.training.quantizer.QuantizerBrain": "brains.QuantizerBrain",
     "brains.NoisyQuantizerBrain": "brains.QuantizerBrain",
     "focalcodec.training.vocoder.VocoderBrain": "brains.VocoderBrain",
@@ -74,6 +75,8 @@ _OLD_BRAINS = {
     "brains.EmotionBrain": "brains.SpeakerBrain",
     "focalcodec.training.distill.DistillBrain": "brains.DistillBrain",
     "focalcodec.training.speaker_brain.SpeakerBrain": "ablations.SpeakerBrain",
+    # The demonstration codec was once made in recipes/LibriSpeech.
+    "librispeech_prepare.prepare_librispeech": "demo_prepare.prepare_demo",
 }
 
 
@@ -101,25 +104,52 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         """Lock the folder against other runs."""
-        if process_rank() == 0:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire()
-            except Timeout:
-                raise UserError(
-                    f"{self.path}: another training writes into this folder; wait for it, or"
-                    " choose another output_folder"
-                ) from None
+        self.lock()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Close open files; if there was no error, wait for the other processes."""
         self.monitor.close()
+        self.unlock()
+        if kind is None:
+            leave_together()
+
+    def lock(self) -> None:
+        """Lock the folder against other runs, until `unlock` or the end of this process.
+
+        Raises
+        ------
+        UserError
+            Another run is in the folder, or nothing can be written there.
+        """
+        if process_rank() != 0 or self._lock.is_locked:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.path}: another training writes into this folder; wait for it, or"
+                " choose another output_folder"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"output_folder={self.path}: nothing can be written there ({error.strerror});"
+                " choose another one"
+            ) from error
+
+    def unlock(self) -> None:
+        """Release the lock."""
         if self._lock.is_locked:
             (self.path / ".lock").unlink(missing_ok=True)
             self._lock.release()
-        if kind is None:
-            leave_together()
+
+    @property
+    def total_steps(self) -> int | None:
+        """`total_steps` in the YAML of an older run; None: the schedule's length is computed."""
+        knobs = self.path / KNOBS_NAME
+        stored = json.loads(knobs.read_text(encoding="utf-8")) if knobs.is_file() else {}
+        return stored.get(_TOTAL_STEPS)
 
     def checkpointer(self, modules: Mapping[str, nn.Module], counter: object) -> RunCheckpointer:
         """Checkpointer of modules that have parameters, and of the epoch counter."""
@@ -192,10 +222,18 @@ def open_folder(
     Raises
     ------
     UserError
-        A knob that changes the result differs from the one that the run was started with.
+        A knob that changes the result differs from the one that the run was started with, another
+        training is in the folder, or nothing can be written there.
     """
-    run_on_main(_prepare, args=[Path(path), resolved, dict(options), sources])
-    return RunFolder(path)
+    folder = RunFolder(path)
+    # Before anything is written: a run that is still in the folder keeps its knobs and its code.
+    folder.lock()
+    try:
+        run_on_main(_prepare, args=[folder.path, resolved, dict(options), sources])
+    except BaseException:
+        folder.unlock()
+        raise
+    return folder
 
 
 def _prepare(path: Path, resolved: str, options: dict[str, Any], sources: tuple[Path, ...]) -> None:
@@ -295,6 +333,8 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
             continue
         if (name not in before or name not in knobs) and _is_retired(name):
             continue
+        if name == _TOTAL_STEPS and name not in knobs:
+            continue  # an older run: its own number stays in use, `RunFolder.total_steps`
         raise UserError(
             f"{run_folder}: started with {name}={old}, now {name}={new};"
             " go back to the old value, or choose a new output_folder"
@@ -312,7 +352,7 @@ def _today(value: Any) -> Any:
         return value
     head, colon, path = value.partition(":")
     if head in ("!name", "!new") and colon:
-        path = _OLD_BRAINS.get(path, path)
+        path = _OLD_NAMES.get(path, path)
         for old, new in MOVED.items():
             if path.startswith(f"{old}."):
                 path = new + path.removeprefix(old)

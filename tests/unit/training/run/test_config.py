@@ -9,6 +9,7 @@ import pytest
 from hyperpyyaml import load_hyperpyyaml
 
 from focalcodec.errors import UserError
+from focalcodec.training.run import load_hparams
 from focalcodec.training.run.config import load_config, resolve_config
 from focalcodec.training.run.dead_keys import refuse_dead_keys
 
@@ -114,6 +115,57 @@ def test_key_that_nothing_reads_is_refused(folder: Path) -> None:
 
 def test_word_in_the_place_of_a_number_is_refused(folder: Path) -> None:
     assert "lr='fast'; give a number, such as 0.1" in refusal(folder / "base.yaml", "lr: fast")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("lr: [1]", "lr=[1]; give a number, such as 0.1"),
+        ("opt: null", "opt=None; give a mapping of name, eps"),
+        ("opt: 3", "opt=3; give a mapping of name, eps"),
+        ("model: Linear", "give !name: or !new:, such as !new:torch.nn.Linear"),
+        ("extra: 3", "extra=3; give a list, such as [3]"),
+    ],
+)
+def test_value_of_another_kind_is_refused(folder: Path, override: str, told: str) -> None:
+    assert told in refusal(folder / "delta.yaml", override)
+
+
+def test_an_object_may_be_left_out_or_replaced(folder: Path) -> None:
+    assert load_config(folder / "base.yaml", "model: null")["modules"] == {"model": None}
+    replaced = load_config(folder / "base.yaml", "model: !new:torch.nn.ReLU {}")
+    assert type(replaced["model"]).__name__ == "ReLU"
+
+
+@pytest.mark.parametrize("base", ["null", "3", "[3]", "{a: b}", "''"])
+def test_base_that_is_no_file_name_is_refused(folder: Path, base: str) -> None:
+    (folder / "bad.yaml").write_text(f"__base__: {base}\nlr: 1\n")
+    assert "name a YAML file, or remove the key" in refusal(folder / "bad.yaml")
+    with pytest.raises(UserError, match="name a YAML file, or remove the key"):
+        refuse_dead_keys(folder / "bad.yaml", {"lr"})
+
+
+def test_folder_in_the_place_of_a_file_is_refused(folder: Path) -> None:
+    assert "Is a directory; name a YAML file" in refusal(folder)
+    (folder / "number.yaml").write_text("3: 4\n")
+    assert "the key 3 is no name" in refusal(folder / "number.yaml")
+
+
+def test_command_line_of_an_older_version_is_read(folder: Path) -> None:
+    override = "model: !new:focalcodec.logmel.LogMel {n_mels: 8}"
+    assert type(load_config(folder / "base.yaml", override)["model"]).__name__ == "LogMel"
+
+
+def test_value_that_must_be_given_is_named_also_in_the_resolved_yaml(folder: Path) -> None:
+    (folder / "open.yaml").write_text("data: !PLACEHOLDER\n")
+    with pytest.raises(UserError, match="'data' is a !PLACEHOLDER"):
+        resolve_config(folder / "open.yaml")
+    assert "data: /x" in resolve_config(folder / "open.yaml", "data: /x")
+
+
+def test_plain_yaml_without_a_key_that_trainings_need_is_one_line(folder: Path) -> None:
+    with pytest.raises(UserError, match="base.yaml: no key 'brain'; give it, or name a __base__"):
+        load_hparams([str(folder / "base.yaml")])
 
 
 def test_wrong_arguments_of_an_object_are_told(folder: Path) -> None:

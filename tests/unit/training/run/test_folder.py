@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from focalcodec.errors import UserError
-from focalcodec.training.run.folder import check_identity
+from focalcodec.training import run as steps
+from focalcodec.training.run.folder import RunFolder, check_identity, open_folder
 from tests.unit.training import tiny
 
 
@@ -87,6 +88,74 @@ def test_a_run_of_an_older_version_resumes(tmp_path) -> None:
     for name, value in {"mel_weight": 1.0, "replace_encoder": True, "lr": 0.2}.items():
         with pytest.raises(UserError, match=f"started with {name}=.*, now {name}="):
             check_identity(tmp_path, {**new, name: value})
+
+
+WARMUP = "!name:focalcodec.training.schedules.warmup_linear {warmup_steps: 1%s}"
+
+
+def test_a_schedule_whose_length_an_older_yaml_states_keeps_it(data, tmp_path) -> None:
+    stated = {"lr_scheduler": WARMUP % ", total_steps: 40"}
+    computed = {"lr_scheduler": WARMUP % ""}
+    tiny.train(tiny.arguments("quantizer", tmp_path / "whole", data, **stated))
+    one = tiny.arguments("quantizer", tmp_path / "run", data, number_of_epochs=1, **stated)
+    tiny.train(one)
+    tiny.train(tiny.arguments("quantizer", tmp_path / "run", data, **computed))
+    logs = [(tmp_path / name / "train_log.txt").read_text() for name in ("whole", "run")]
+    assert logs[0] == logs[1] and logs[0].count("epoch: ") == 2
+
+
+def test_a_computed_length_of_a_schedule_is_not_replaced_by_another(tmp_path) -> None:
+    (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
+    (tmp_path / "knobs.json").write_text('{"lr": 0.1}')
+    with pytest.raises(UserError, match="total_steps=None, now lr_scheduler.total_steps=9"):
+        check_identity(tmp_path, {"lr": 0.1, "lr_scheduler.total_steps": 9})
+
+
+def test_the_demo_codecs_runs_in_the_folder_of_another_recipe_resume(tmp_path) -> None:
+    (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
+    old = {"prepare": "!name:librispeech_prepare.prepare_librispeech"}
+    (tmp_path / "knobs.json").write_text(json.dumps(old))
+    assert check_identity(tmp_path, {"prepare": "!name:demo_prepare.prepare_demo"})
+
+
+def test_a_second_training_leaves_the_files_of_the_first(tmp_path) -> None:
+    """Also before the first checkpoint, when knobs may still change."""
+    yaml = tmp_path / "a.yaml"
+    yaml.write_text("lr: 0.1")
+    out = tmp_path / "run"
+    with open_folder(out, "lr: 0.1", {}, (yaml,)):
+        before = state(out)
+        with pytest.raises(UserError, match="another training writes into this folder"):
+            open_folder(out, "lr: 0.2", {}, (yaml,))
+        assert state(out) == before
+    with open_folder(out, "lr: 0.2", {}, (yaml,)):
+        assert json.loads((out / "knobs.json").read_text()) == {"lr": 0.2}
+    assert not (out / ".lock").exists()
+
+
+def test_a_refused_run_leaves_no_lock(tmp_path) -> None:
+    (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
+    (tmp_path / "knobs.json").write_text('{"lr": 0.1}')
+    with pytest.raises(UserError, match="started with lr=0.1"):
+        open_folder(tmp_path, "lr: 0.2", {}, ())
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="nothing can be written there .*; choose another one"):
+        RunFolder(tmp_path / "file" / "run").lock()
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys) -> None:
+    def main(argv: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        steps.script(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command resumes the run\n"
 
 
 def test_a_decoder_that_stage_1_is_trained_through_can_not_be_changed(tmp_path) -> None:
