@@ -179,7 +179,7 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
         # Under another name, because only a probe reads these: in others they are dead keys.
         probe = hparams
         codec = parse_spec(str(probe["codec"])).folder
-        out = Path("results") / probe["name"] / f"{codec}-{probe['inputs']}"
+        out = Path("results") / hparams["name"] / f"{codec}-{probe['inputs']}"
     rest = _without(argv, ("seed", "seeds", "output_folder"))
     return [[*rest, f"--seed={seed}", f"--output_folder={out}/{seed}"] for seed in seeds]
 

@@ -27,6 +27,7 @@ from ruamel.yaml.tag import Tag
 from focalcodec.errors import UserError
 
 BASE_KEY = "__base__"
+RESOLVED_MARK = ", resolved; "  # in the first line of a resolved YAML
 COMMAND_LINE = "command line"
 _INCLUDE = "!include:"
 _LONGEST_CHAIN = 5  # depth of references; a circle never ends
@@ -143,7 +144,7 @@ def resolve_config(
     while body.startswith("#"):
         body = body.partition("\n")[2]
     about = "a comment beside a value may name the file that the value comes from"
-    return f"# {Path(path).name}, resolved; {about}.\n{body}"
+    return f"# {Path(path).name}{RESOLVED_MARK}{about}.\n{body}"
 
 
 def _places(tree: Any, prefix: str = "") -> Iterator[tuple[int, str]]:

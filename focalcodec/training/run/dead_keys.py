@@ -16,7 +16,13 @@ from types import ModuleType
 from ruamel.yaml import YAML
 
 from focalcodec.errors import UserError
-from focalcodec.training.run.config import pop_bases, read_file, read_tree, references
+from focalcodec.training.run.config import (
+    RESOLVED_MARK,
+    pop_bases,
+    read_file,
+    read_tree,
+    references,
+)
 
 
 def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: str = "") -> None:
@@ -44,11 +50,15 @@ def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: st
     trees = read_tree(path), read_tree(path, overrides)
     names = (name for tree in trees for name in references(tree))
     referenced = {re.split(r"[\[.]", name)[0] for name in names}
-    for key in [*own, *(YAML().load(overrides) or {})]:
+    # In a resolved YAML the references to a key are replaced by its value, and the key remains.
+    is_resolved = RESOLVED_MARK in path.read_text(encoding="utf-8").partition("\n")[0]
+    for key in [*([] if is_resolved else own), *(YAML().load(overrides) or {})]:
         if key.startswith("__") or key in referenced or key in read_keys:
             continue
         near = difflib.get_close_matches(key, sorted(read_keys), n=1)
         hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        if is_resolved:
+            hint = "in this resolved YAML, change its value where it is used"
         raise UserError(f"{path.name}: nothing reads the key {key!r}; {hint}")
 
 
@@ -56,7 +66,8 @@ def keys_read_by(*objects: type | ModuleType) -> set[str]:
     """Keys of `hparams` that the source code of modules, or of a class and its bases, reads.
 
     It finds `hparams["key"]`, `hparams.get("key")`, `"key" in hparams`, `self.hparams.key` and
-    `getattr(self.hparams, "key", default)`, so your own Brain needs no list of its keys.
+    `getattr(self.hparams, "key", default)`, and the same for `vars(self.hparams)` and
+    `self.hparams.__dict__`, so your own Brain needs no list of its keys.
 
     Example
     -------
@@ -78,7 +89,7 @@ def keys_read_by(*objects: type | ModuleType) -> set[str]:
 def _keys_in(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and _is_hparams(node.value):
-            yield from {node.attr} - set(dir(dict))
+            yield from {node.attr} - {"__dict__", *dir(dict)}
         elif isinstance(node, ast.Subscript) and _is_hparams(node.value):
             yield from _strings(node.slice)
         elif isinstance(node, ast.Compare) and _is_hparams(node.comparators[0]):
@@ -91,6 +102,10 @@ def _keys_in(source: str) -> Iterator[str]:
 
 
 def _is_hparams(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute) and node.attr == "__dict__":
+        node = node.value
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "vars" and node.args:
+        node = node.args[0]
     return getattr(node, "attr", getattr(node, "id", None)) == "hparams"
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from focalcodec.errors import UserError
+from focalcodec.training.run.config import resolve_config
 from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 
 SOURCE = """
@@ -21,6 +22,10 @@ class Base:
 class Brain(Base):
     def loss(self):
         return self.hparams.attribute + getattr(self.hparams, "optional", 0) + self.other.no_key
+
+    def more(self):
+        knobs = self.hparams.__dict__["inside"], vars(self.hparams)["listed"]
+        return knobs, vars(self.hparams).get("or_none"), self.other.__dict__["no_key"]
 """
 
 
@@ -34,8 +39,22 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_keys_are_found_in_the_source(module: ModuleType) -> None:
-    found = {"subscript", "got", "asked", "attribute", "optional"}
+    found = {"subscript", "got", "asked", "attribute", "optional", "inside", "listed", "or_none"}
     assert keys_read_by(module.Brain) == keys_read_by(module) == found
+
+
+def test_a_resolved_yaml_may_be_trained(tmp_path: Path) -> None:
+    """Its references are values, so nothing reads the keys that they named; they can't be set."""
+    base, printed = tmp_path / "base.yaml", tmp_path / "printed.yaml"
+    base.write_text("source: hub\nencoder: !name:builtins.dict\n    source: !ref <source>\n")
+    printed.write_text(resolve_config(base))
+    refuse_dead_keys(printed, {"encoder"})
+    with pytest.raises(UserError, match="'source'; in this resolved YAML, change its value where"):
+        refuse_dead_keys(printed, {"encoder"}, "source: here")
+    delta = tmp_path / "delta.yaml"
+    delta.write_text("__base__: printed.yaml\nsource: here\n")
+    with pytest.raises(UserError, match="delta.yaml: nothing reads the key 'source'"):
+        refuse_dead_keys(delta, {"encoder"})
 
 
 def test_a_delta_may_leave_a_key_of_its_base_without_use(tmp_path: Path) -> None:
