@@ -28,7 +28,7 @@ SEARCHES = ("exact", "faiss")
 SPARE = 8
 # Queries ranked at once in float64: 64 x 12 candidates x 1024 values are 6 MB.
 RANKED_AT_ONCE = 64
-# Frames whose neighbours are averaged at once: 256 x 4 of 1024 values are 4 MB.
+# Number of frames that are averaged at once: 256 x 4 neighbours of 1024 values are 4 MB.
 AVERAGED_AT_ONCE = 256
 # Frames that faiss needs for each centroid that it learns; it warns below that.
 FRAMES_PER_LIST = 39

@@ -1,4 +1,4 @@
-"""The codec that is shipped: small enough, part of the package, and it speaks."""
+"""The codec in the package: its size, its files, and the quality of its output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST = 12_000_000
 
 @pytest.fixture
 def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network: not even a socket."""
+    """No network: opening a socket fails."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("reaches for the network")
@@ -48,7 +48,7 @@ def test_setup_ships_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert files <= sent, f"not in package_data: {files - sent}"
 
 
-def test_its_size() -> None:
+def test_demo_is_small_enough() -> None:
     files = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
     assert sorted(files) == sorted(NAMES)
     assert sum(files.values()) <= LARGEST
@@ -79,7 +79,7 @@ def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
     assert torch.corrcoef(envelopes)[0, 1] > 0.8, "loud where the person speaks"
 
 
-def test_its_tokens_find_it(nothing_else: None, tmp_path: Path) -> None:
+def test_demo_tokens_are_decoded_by_demo(nothing_else: None, tmp_path: Path) -> None:
     tokens, heard = tmp_path / "a.fct", tmp_path / "a.wav"
     assert main(["encode", str(CLIP), str(tokens), "--model", DEMO]) == 0
     assert main(["decode", str(tokens), str(heard)]) == 0

@@ -1,4 +1,4 @@
-"""What the documents show runs: their Python, and their commands on the quickstart's codec."""
+"""The documents' Python code and commands run, with a small codec as the quickstart's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNNABLE = [path for path in DOCUMENTS if "```python" in path.read_text(encoding
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a tiny codec in place of the quickstart's, and recordings."""
+    """A folder with recordings, and a tiny codec instead of the quickstart's."""
     shutil.copytree(ROOT / "tests" / "data" / "golden" / "tiny_50hz", tmp_path / CODEC)
     for split in ("train-mini/11", "test-real"):
         shutil.copytree(
@@ -57,7 +57,7 @@ def test_a_document_runs_from_top_to_bottom(document: Path, workplace: Path) -> 
 
 
 def run_python(document: Path) -> dict[str, object]:
-    """Names that the Python of a document leaves."""
+    """Variables after running the Python of a document."""
     session: dict[str, object] = {}
     for language, block in fenced(document):
         if language == "python":
@@ -65,13 +65,13 @@ def run_python(document: Path) -> dict[str, object]:
     return session
 
 
-def test_readme_writes_what_it_says(workplace: Path) -> None:
+def test_readme_code_writes_its_files(workplace: Path) -> None:
     session = run_python(ROOT / "README.md")
     assert Path("resynthesis.wav").is_file()
     assert session["rec_sig"].shape == session["sig"].shape  # type: ignore[attr-defined]
 
 
-def test_python_page_writes_what_it_says(workplace: Path) -> None:
+def test_python_page_code_writes_its_files(workplace: Path) -> None:
     session = run_python(ROOT / "docs" / "python.md")
     for name in ("resynthesis.wav", "talk.fct", "talk.wav", "my_codec/model.safetensors"):
         assert Path(name).is_file(), name

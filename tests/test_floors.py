@@ -55,7 +55,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported(tree: ast.Module, known: Container[str]) -> set[str]:
-    """Those of the known modules that a module imports, anywhere but for types only."""
+    """Modules of `known` that a module imports, except imports for types only."""
     typing_only = {
         id(node)
         for block in ast.walk(tree)
@@ -140,6 +140,6 @@ def test_late_imports_count() -> None:
     assert imported(ast.parse(both), known) == {"focalcodec.nn", "focalcodec.nn.layers"}
 
 
-def test_few_modules_lie_flat() -> None:
+def test_few_modules_are_at_top_level() -> None:
     flat = sorted(path.name for path in ROOT.glob("*.py"))
     assert len(flat) <= MAX_FLAT_MODULES, f"{len(flat)} modules; give some a package: {flat}"

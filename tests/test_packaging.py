@@ -1,4 +1,4 @@
-"""The package as pip sees it: what it requires, which version it has, and what a wheel holds."""
+"""The package for pip: its requirements, its version, and the files in a wheel."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_imports_are_declared(folder: str, options: dict[str, Any]) -> None:
     assert checked
 
 
-def test_version_stands_once(options: dict[str, Any]) -> None:
+def test_version_is_written_once(options: dict[str, Any]) -> None:
     assert options["version"] == focalcodec.__version__
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {focalcodec.__version__}\n" in citation

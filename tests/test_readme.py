@@ -1,4 +1,4 @@
-"""What the READMEs say holds: their Python runs, their commands, files and options exist."""
+"""The READMEs are correct: their Python runs, and their commands, files and options exist."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 class TestNames:
-    def test_links_lead_somewhere(self, document: Path) -> None:
+    def test_links_are_valid(self, document: Path) -> None:
         for target in re.findall(r"\]\(([^)]+)\)", prose(document)):
             if re.match(r"https?://", target):
                 continue

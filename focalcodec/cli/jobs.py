@@ -125,7 +125,7 @@ def _death_problem(job: Job, code: int | None) -> str:
 
 
 def _split_existing(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """Jobs to do, and jobs whose outputs exist and are kept."""
+    """Jobs to do, and jobs with existing outputs, which are kept."""
     todo: list[Job] = []
     existing: list[Job] = []
     for job in jobs:

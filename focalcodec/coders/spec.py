@@ -153,7 +153,7 @@ def load_coder(
     Parameters
     ----------
     spec : CodecSpec
-        From `parse_spec`.
+        Result of `parse_spec`.
     device : torch.device
         Where it runs.
     window_seconds : float

@@ -46,7 +46,7 @@ class SetSource:
 
     # Folders below the data root; "" is the root itself.
     folders: Sequence[str]
-    # (data_root, files of the folders) -> clips: the part that knows the corpus' tree.
+    # (data_root, files of the folders) -> clips; this function depends on the corpus' tree.
     find: Callable[[Path, list[FoundFile]], list[FoundClip]]
     # All other values that decide which clips are found, JSON-ready; if one changes, the manifest
     # is made again.

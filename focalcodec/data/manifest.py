@@ -169,8 +169,8 @@ def _check_files(path: Path, rows: list[dict[str, Any]]) -> None:
 def write_sets(folder: Path, data_root: str | Path, names: Sequence[str], how: str = "") -> None:
     """Write `sets.json` into a folder of manifests, unless it has this content already.
 
-    It holds the data root, the names of the sets and, if the corpus has no splits of its own, how
-    the clips were split, for people.
+    It has the data root and the names of the sets. If the corpus has no splits, it also describes
+    for people how the clips were split.
     """
     about = {"data_root": str(data_root), "sets": list(names)} | ({"split": how} if how else {})
     text, path = json.dumps(about, indent=2) + "\n", folder / SETS_NAME

@@ -17,7 +17,7 @@ from focalcodec.hub.locations import hub_folder
 from focalcodec.packages import need_beside_torchaudio
 from focalcodec.wavlm import WavLM
 
-_WITHOUT = "use a mini configuration, whose log-mel encoder has no weights"
+_WITHOUT = "use a mini configuration; its log-mel encoder has no weights"
 _LAYER_NAMES = {
     "layer_norm": "attention_norm",
     "final_layer_norm": "feed_forward_norm",

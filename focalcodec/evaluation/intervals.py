@@ -82,7 +82,7 @@ def paired_difference(
     first, second : (values, weights)
         One value and weight for each clip, in the same order.
     seed, resamples, level
-        As in `figure`.
+        See `figure`.
 
     Raises
     ------

@@ -190,7 +190,7 @@ class SetFolder(_Records):
         self._claim("clips", self.clip_set.sha256)
 
     def copied(self) -> set[str]:
-        """Return the ids of the clips whose audio is complete."""
+        """Return the ids of the clips with complete audio."""
         return set(self._read("clips", self.clip_set.sha256))
 
     def add_copied(self, clip: EvalClip) -> None:
@@ -218,7 +218,7 @@ class CodecFolder(_Records):
         self._claim("coded", key)
 
     def coded(self, key: str) -> dict[str, dict[str, Any]]:
-        """Return the records, by id, of the clips that are coded and whose audio exists."""
+        """Return the records, by id, of the clips that are coded and have audio."""
         files = {clip.id: self.audio(clip) for clip in self.clip_set.clips}
         records = self._read("coded", key)
         return {name: record for name, record in records.items() if files[name].is_file()}

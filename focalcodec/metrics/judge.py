@@ -207,7 +207,7 @@ def judge_folder(source: str, patterns: Sequence[str], weights: Sequence[str]) -
         is downloaded.
     """
     files = " ".join(f"--include '{pattern}'" for pattern in (*patterns, *weights))
-    way_out = f"where there is a network, run hf download {source} {files}"
+    way_out = f"on a machine with a network, run hf download {source} {files}"
     path = Path(source)
     for name in weights:
         try:

@@ -29,7 +29,7 @@ def ctc_losses(
     frames : Tensor
         (B,) int64.
     symbols : sequence of sequence of int
-        Of each clip.
+        Symbols of each clip's text.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def decode_with_beam(
     Returns
     -------
     list of str
-        Of each clip.
+        Text of each clip.
 
     Example
     -------

@@ -41,7 +41,7 @@ _FILE_GROUPS = 400
 
 
 class TokenizedClip(NamedTuple):
-    """A clip with its tokens, and what its source says about it."""
+    """A clip with its tokens, and its data from the source."""
 
     id: str
     toks: Tensor  # (N * Q,) int64

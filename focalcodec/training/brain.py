@@ -58,7 +58,7 @@ class CodecBrain(TurnsBrain):
     hparams : mapping
         The run's configuration. `self.hparams.key` reads a key of the YAML.
     run_opts : RunOptions or mapping, optional
-        As `speechbrain.Brain`.
+        Run options of `speechbrain.Brain`.
     """
 
     needs_sig: ClassVar[bool] = True
@@ -95,7 +95,7 @@ class CodecBrain(TurnsBrain):
     def make_modules(
         self, encoder: Encoder, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
-        """Modules of the YAML; a probe builds those whose sizes depend on the data or the codec."""
+        """Modules of the YAML; a probe also makes modules with sizes of the data or the codec."""
         return hparams["modules"]
 
     def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:

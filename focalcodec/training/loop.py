@@ -45,7 +45,9 @@ class Batch(Protocol):
 
 
 class TurnsBrain(sb.Brain):
-    """A Brain whose optimisers take turns on each batch; arguments as `speechbrain.Brain`.
+    """A Brain with several optimisers, which take turns on each batch.
+
+    Its arguments are those of `speechbrain.Brain`.
 
     A subclass sets `sampler`, the EpochBatchSampler of the training set. It defines in `trained`
     which modules each optimiser trains, and yields the losses in `turns`.

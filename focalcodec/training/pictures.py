@@ -61,8 +61,8 @@ def spectrogram_figure(
     >>> [axes.get_title(loc="left") for axes in figure.axes[:2]]
     ['reference', 'reconstruction']
     """
-    heard = {} if mixture is None else {"mixture": mixture}
-    sigs = {**heard, "reference": reference, "reconstruction": reconstruction}
+    before = {} if mixture is None else {"mixture": mixture}
+    sigs = {**before, "reference": reference, "reconstruction": reconstruction}
     mels = {name: _log_mel(sig, sample_rate) for name, sig in sigs.items()}
     top = float(mels["reference"].max())
     seconds = {name: np.size(sig) / sample_rate for name, sig in sigs.items()}

@@ -67,7 +67,7 @@ class TokenLoaders:
     Attributes
     ----------
     train, valid, tests, samples, cache
-        As `AudioLoaders`; there are no samples.
+        See `AudioLoaders`; `samples` is empty.
 
     Raises
     ------
@@ -176,7 +176,7 @@ class ProbeBrain(CodecBrain):
     codec : ProbeCodec
         Frozen codec.
     loaders, folder, hparams, run_opts
-        As `CodecBrain`, with `TokenLoaders`.
+        See `CodecBrain`; the loaders are `TokenLoaders`.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"probe": ("inputs", "probe")}

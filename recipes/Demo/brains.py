@@ -71,7 +71,7 @@ class DistillBrain(CodecBrain):
 
     @torch.no_grad()
     def write_samples(self, epoch: int | None) -> None:
-        """Pictures of the teacher's feats beside the student's."""
+        """Pictures of the teacher's and the student's feats."""
         self.modules.eval()
         rate = self.encoder.sample_rate / self.encoder.hop
         for batch in self.monitor.sample_batches:

@@ -177,7 +177,7 @@ class TranslatorBrain(ProbeBrain):
         return self.mean("loss", losses, batch.lengths.float())
 
     def on_set_start(self, name: str, rows: Rows) -> None:
-        """Choose the clips whose predicted tokens are decoded and judged."""
+        """Choose the clips for which predicted tokens are decoded and judged."""
         super().on_set_start(name, rows)
         device, most = str(self.device), self.hparams.judge_clips
         self.estimates.start_set(self.set_folder, rows, most, device)

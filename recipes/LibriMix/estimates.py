@@ -1,4 +1,4 @@
-"""Decoded predictions of a token-to-token probe: written beside their references, and judged."""
+"""Decode predictions of a token-to-token probe, write them with their references, judge them."""
 
 from __future__ import annotations
 

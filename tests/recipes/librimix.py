@@ -1,4 +1,4 @@
-"""LibriMix's recipe, and its tree as its own scripts leave it, for tests."""
+"""LibriMix's recipe, and its tree as its own scripts write it, for tests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_mixture(split: Path, name: str, num_speakers: int, seed: int = 0) -> N
 
 
 def write_librispeech(folder: Path) -> Path:
-    """The transcripts of the clips in the mixtures, and nothing else of LibriSpeech."""
+    """LibriSpeech's transcripts of the clips in the mixtures, without other files."""
     names = {"train-100": "train-clean-100", "train-360": "train-clean-360"}
     for split, pairs in PAIRS.items():
         for clip in (clip for clips in pairs for clip in clips):

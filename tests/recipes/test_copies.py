@@ -1,4 +1,4 @@
-"""A copied recipe, and an experiment folder of one's own, run as they are."""
+"""A copied recipe, and an experiment folder outside of the repository, run unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TINY = [
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a folder, with the package and nothing else of the repository."""
+    """Run a script in a folder; of the repository, only the package can be imported."""
     package = folder.parent / "site-packages"
     if not package.exists():
         left_out = shutil.ignore_patterns("models", "__pycache__")
@@ -43,7 +43,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(output: str) -> str:
-    """The closing table of a run."""
+    """The table of results of a run."""
     return "\n".join(line for line in output.splitlines() if line.startswith("|"))
 
 
@@ -59,12 +59,12 @@ def test_a_copied_recipe_trains_with_a_changed_knob_and_a_changed_loss(recipe: P
     after = run(recipe, "train.py", str(yaml), data, "--output_folder=after", *TINY)
     assert after.returncode == 0, after.stderr[-3000:]
     assert losses(before.stdout) and losses(after.stdout) != losses(before.stdout)
-    # The run's folder holds the code that it was trained with.
+    # The run's folder has a copy of the code of the training.
     assert ".abs()" in (recipe / "after" / "brains.py").read_text()
     assert "0.001" in (recipe / "after" / "hyperparams.yaml").read_text()
 
 
-def test_without_data_it_says_what_is_missing(recipe: Path) -> None:
+def test_without_data_the_error_names_the_missing_option(recipe: Path) -> None:
     done = run(recipe, "train.py", "hparams/vocos_16khz_mini.yaml", "--output_folder=nothing")
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -76,7 +76,7 @@ from focalcodec.focalnet import FocalEncoder
 
 
 class MyCompressor(FocalEncoder):
-    """A compressor of one's own."""
+    """A user's compressor."""
 
     def forward(self, feats, lengths=None):
         print("my compressor", flush=True)
@@ -87,7 +87,7 @@ from brains import QuantizerBrain
 
 
 class MyBrain(QuantizerBrain):
-    """A loss with a knob of one's own."""
+    """A user's loss with its own knob."""
 
     def total_loss(self, feature_loss, sample_entropy, codebook_entropy):
         return self.hparams.my_weight * feature_loss

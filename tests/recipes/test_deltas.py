@@ -1,4 +1,4 @@
-"""The recipes' YAMLs hold what differs: nothing that their base says too."""
+"""The recipes' deltas contain only values that differ from their base."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plain(node: object) -> object:
 
 
 def repeated(tree: object, base: object) -> list[str]:
-    """Keys whose value the base has already."""
+    """Keys with the same value as in the base."""
     if not isinstance(tree, dict) or not isinstance(base, dict):
         return []
     found = []
@@ -66,6 +66,6 @@ def test_a_repeated_key_is_found() -> None:
     [path for path in YAMLS if "\nname: " in path.read_text(encoding="utf-8")],
     ids=name_of,
 )
-def test_a_leaf_resolves_as_it_stands(path: Path) -> None:
+def test_each_delta_resolves(path: Path) -> None:
     needed = "old_data: x" if "!PLACEHOLDER" in plain(read_tree(path)) else ""
     assert "!ref" not in resolve_config(path, needed)

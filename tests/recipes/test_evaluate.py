@@ -31,7 +31,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_mini_without_judges(tmp_path: Path) -> None:
-    """What there is stands in the tables; what can't be had is named, and the run ends well."""
+    """The tables have the available codecs; a missing one is reported, and the exit code is 0."""
     options = [f"--codec={CODEC}", f"--output_folder={tmp_path}", "--panel=none", "--max_clips=2"]
     codecs = f"--codecs=[original, vocoder:{CODEC}, {{mine: {CODEC}}}, mimi]"
     options += [codecs, "--speed_clips=0", "--report=False", "--device=cpu"]
@@ -73,7 +73,7 @@ def test_refusals(
     assert not (tmp_path / "out" / "manifests").exists()
 
 
-def test_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder or a manifest beside the prepared sets; a set that is not prepared is refused."""
     monkeypatch.syspath_prepend(str(RECIPE))
     hparams = load_config(RECIPE / "hparams" / "resynthesis_mini.yaml")

@@ -1,4 +1,4 @@
-"""What a user of train.py meets when the data is not as it should be."""
+"""Errors of train.py for wrong data and options, as a user sees them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def user_sees(argv: list[str], monkeypatch, capsys) -> str:
-    """Run the script to its refusal; the one line that it leaves."""
+    """Run the script, which must fail; return its one line of error."""
     monkeypatch.setattr("sys.argv", ["train.py", str(tiny.RECIPE / argv[0]), *argv[1:]])
     with pytest.raises(SystemExit) as stop:
         run.script(tiny.train)
@@ -68,7 +68,7 @@ def test_missing_data_folder(tmp_path, monkeypatch, capsys) -> None:
     ],
     ids=str,
 )
-def test_wrong_knobs_are_told_in_one_line(
+def test_wrong_knobs_are_reported_in_one_line(
     data, tmp_path, monkeypatch, capsys, change, told
 ) -> None:
     argv = tiny.arguments("quantizer", tmp_path / "run", data, **change)
@@ -77,7 +77,7 @@ def test_wrong_knobs_are_told_in_one_line(
 
 
 @pytest.mark.parametrize("option", ["--lrr=1", "--hidden_dim=[1]", "--encoder={n_mel: 3}"])
-def test_unknown_knob_is_told_before_anything_is_written(
+def test_unknown_knob_is_reported_before_any_file_is_written(
     data, tmp_path, monkeypatch, capsys, option
 ) -> None:
     argv = tiny.arguments("quantizer", tmp_path / "run", data, option)
@@ -138,7 +138,7 @@ def test_broken_clips_are_skipped_listed_and_left_as_they_are(tmp_path) -> None:
 
 def test_read_only_data_folder_stays_as_it_was(tmp_path) -> None:
     data = tiny.write_corpus(tmp_path / "data")
-    # At another rate too: nothing may be resampled in place.
+    # At another rate too: files must not be resampled in the data folder.
     clip = sorted(data.glob("train/**/*.flac"))[0]
     soundfile.write(clip, 0.1 * np.random.default_rng(0).standard_normal(24000), 24000)
     before = tree(data)
@@ -165,9 +165,7 @@ def test_clip_without_a_transcript_is_trained_on(tmp_path) -> None:
     assert len(rows) == 5
 
 
-def test_decoder_that_can_not_be_had_stops_before_training(
-    data, tmp_path, monkeypatch, capsys
-) -> None:
+def test_missing_decoder_stops_the_run_before_training(data, tmp_path, monkeypatch, capsys) -> None:
     source = str(tmp_path / "no" / "run")
     argv = tiny.arguments("quantizer", tmp_path / "run", data, decoder_source=source)
     assert source in user_sees(argv, monkeypatch, capsys)
@@ -180,7 +178,7 @@ def test_test_only_without_a_checkpoint(data, tmp_path, monkeypatch, capsys) -> 
     assert not (tmp_path / "run" / "results.json").exists()
 
 
-def test_damaged_checkpoints_are_not_started_over(data, tmp_path, monkeypatch, capsys) -> None:
+def test_damaged_checkpoints_are_not_overwritten(data, tmp_path, monkeypatch, capsys) -> None:
     argv = tiny.arguments("quantizer", tmp_path / "run", data, number_of_epochs=1)
     tiny.train(argv)
     (mark,) = (tmp_path / "run").glob("save/*/COMPLETE.json")
@@ -188,7 +186,7 @@ def test_damaged_checkpoints_are_not_started_over(data, tmp_path, monkeypatch, c
     assert "none of its 1 checkpoints is complete" in user_sees(argv, monkeypatch, capsys)
 
 
-def test_spoilt_training_ends_with_status_2(monkeypatch, capsys) -> None:
+def test_training_with_nan_ends_with_status_2(monkeypatch, capsys) -> None:
     def main(_) -> None:
         raise UserError("epoch 1: the train loss is nan")
 

@@ -25,7 +25,7 @@ DIALOGS = ("impro01", "script01_1")
 
 @pytest.fixture(scope="module")
 def recipe() -> Any:
-    """The preparation, which finds the modules beside it as when a user runs it there."""
+    """The preparation, imported from its folder as in a user's run."""
     sys.path.insert(0, str(RECIPE))
     try:
         yield importlib.import_module("iemocap_prepare")
@@ -152,7 +152,7 @@ class TestIemocap:
         assert reason in row["reason"]
         assert "Ses01F_impro01.txt, line " in row["reason"]
 
-    def test_audio_that_is_missing_or_none(
+    def test_missing_audio_and_audio_without_a_label(
         self, iemocap: Path, prepare: Any, tmp_path: Path
     ) -> None:
         audio(iemocap, number=0).unlink()
@@ -276,7 +276,7 @@ class TestByActor:
             prepare(crema_d, corpus="crema-d")
 
 
-def test_without_a_corpus_the_classes_are_called_toys(
+def test_without_a_corpus_the_classes_are_toy_classes(
     prepare: Any, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toys = sys.modules["toy_emotions"]

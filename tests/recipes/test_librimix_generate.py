@@ -85,7 +85,7 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["generate", "generate_mini"])
-def test_header_and_name(name: str) -> None:
+def test_header_has_command_and_name(name: str) -> None:
     lines = (RECIPE / "hparams" / f"{name}.yaml").read_text().splitlines()
     assert len(lines) < 80
     assert any(re.match(rf"#\s+python generate\.py hparams/{name}\.yaml", line) for line in lines)

@@ -88,7 +88,7 @@ def test_input_and_target(
     assert row.keys() & {"s1", "s2", "s3", "noise"} == columns
 
 
-def test_other_choices_make_it_again(tree: Path, tmp_path: Path) -> None:
+def test_other_options_make_it_again(tree: Path, tmp_path: Path) -> None:
     prepare(tree, tmp_path / "save")
     made = (tmp_path / "save" / "test.csv").stat().st_mtime_ns
     prepare(tree, tmp_path / "save")
@@ -97,7 +97,7 @@ def test_other_choices_make_it_again(tree: Path, tmp_path: Path) -> None:
     assert (tmp_path / "save" / "test.csv").stat().st_mtime_ns != made
 
 
-def test_words_are_of_whole_clips_only(tmp_path: Path) -> None:
+def test_only_whole_clips_have_transcripts(tmp_path: Path) -> None:
     tree, speech = write_tree(tmp_path), write_librispeech(tmp_path / "LibriSpeech")
     options: dict[str, Any] = {"librispeech_folder": speech, "target": "s1"}
     row = prepare(tree, tmp_path / "a", mode="max", **options)["train"][0]
@@ -131,7 +131,7 @@ def told(data: Path, save: Path, **options: Any) -> str:
     return str(error.value)
 
 
-def test_missing_folders_name_those_there(tree: Path, tmp_path: Path) -> None:
+def test_missing_folders_name_the_existing_ones(tree: Path, tmp_path: Path) -> None:
     save = tmp_path / "save"
     assert "is inside the data folder" in told(tree, tree / "save")
     assert "no folder wav16k/max; there are: min" in told(tree, save, mode="max")
@@ -155,7 +155,7 @@ def test_other_trees(tree: Path, tmp_path: Path) -> None:
 
 
 def damage(tree: Path, kind: str) -> tuple[Path, str]:
-    """Spoil one of the two test mixtures; the file that is named, and what is said of it."""
+    """Damage one of the two test mixtures; return the file and the text of the error."""
     folder, name = tree / "wav16k" / "min" / "test", f"{'_'.join(PAIRS['test'][0])}.wav"
     if kind == "s1 without its mix":
         (folder / "mix_both" / name).unlink()

@@ -1,4 +1,4 @@
-"""Augmented copies as a user makes them, and the manifests that find their noisy partners."""
+"""Augmented copies as a user makes them, and the manifests with their noisy partners."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_sets_without_partners_have_the_column_too(tmp_path: Path) -> None:
     assert all(row["noisy"] == row["wav"] for row in sets["valid"])
 
 
-def test_partners_go_along_when_clips_are_shared_out(tmp_path: Path) -> None:
+def test_partners_stay_with_their_clips_when_these_are_divided(tmp_path: Path) -> None:
     write_voices(tmp_path / "corpus", "all", clips=5)
     write_voices(tmp_path / "corpus", "all-noisy", clips=5)
     options = {"tr_splits": ["all"], "shares": [0.6, 0.2, 0.2]}
@@ -122,7 +122,7 @@ def test_partner_of_another_length_is_broken(tmp_path: Path) -> None:
     assert "1-5-0000" in line["path"] and "99 samples" in line["reason"]
 
 
-def test_manifest_is_made_again_when_partners_come(tmp_path: Path) -> None:
+def test_manifest_is_made_again_if_partners_are_added(tmp_path: Path) -> None:
     write_voices(tmp_path / "corpus", "train-a")
     rows = prepared(tmp_path / "corpus", tmp_path / "save", tr_splits=["train-a"])["train"]
     assert all(row["noisy"] == row["wav"] for row in rows)

@@ -243,7 +243,7 @@ def test_too_many_broken_clips_stop_before_anything_is_made(tree, tmp_path):
     assert [path.name for path in (tmp_path / "save").iterdir()] == ["train.skipped.csv"]
 
 
-def test_hidden_and_stray_files_are_passed_over(tree, tmp_path):
+def test_hidden_and_other_files_are_skipped(tree, tmp_path):
     (tree / "train-a" / "7" / "1" / "._7-1-train-a0000.flac").write_bytes(b"finder")
     (tree / "train-a" / "7" / "readme.txt").write_text("x")
     write_clip(tree / "train-a" / "stray.flac")
@@ -259,7 +259,7 @@ def test_linked_split_is_followed(tree, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_link_that_leads_nowhere_is_listed(tree, tmp_path):
+def test_broken_link_is_listed(tree, tmp_path):
     (tree / "train-a" / "7" / "1" / "7-1-gone.flac").symlink_to(tmp_path / "gone.flac")
     prepare(tree, tmp_path / "save")
     assert "no such file" in (tmp_path / "save" / "train.skipped.csv").read_text()
@@ -303,7 +303,7 @@ def test_bad_folders_are_refused(tree, tmp_path):
         prepare(tree, tmp_path / "save", tr_splits=["empty"])
 
 
-def test_transcript_that_is_not_utf8_is_named(tree, tmp_path):
+def test_transcript_that_is_not_utf8_is_reported(tree, tmp_path):
     (tree / "train-a" / "7" / "1" / "7-1.trans.txt").write_bytes(b"7-1-train-a0000 \xff\xfe\n")
     with pytest.raises(UserError, match=r"7-1\.trans\.txt: transcript is not UTF-8"):
         prepare(tree, tmp_path / "save")
@@ -348,6 +348,6 @@ def test_a_speaker_of_one_clip_is_trained_on(tree, tmp_path):
         ({"te_splits": ["dev-a"]}, "'test' names splits too"),
     ],
 )
-def test_shares_that_are_none_are_refused(tree, tmp_path, kwargs, message):
+def test_wrong_shares_are_refused(tree, tmp_path, kwargs, message):
     with pytest.raises(UserError, match=message):
         shared(tree, tmp_path / "save", **kwargs)

@@ -1,4 +1,4 @@
-"""The recipe that docs/new_dataset.md adds, built from its blocks, trains and evaluates."""
+"""The recipe of docs/new_dataset.md, made from the blocks of the page, trains and evaluates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPEAKERS = ("p225", "p226", "p227", "p228", "p229", "p230")
 
 
 def named_blocks() -> dict[str, str]:
-    """Content of each file that the document shows, by its name."""
+    """Content of each file in the document, by its name."""
     text = DOCUMENT.read_text(encoding="utf-8")
     found = re.findall(r"`([\w.]+)`:\n\n```(?:python|yaml)\n(.*?)^```$", text, re.M | re.S)
     assert len(found) == len(dict(found)) == 4
@@ -65,7 +65,7 @@ def run(recipe: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_trains_and_evaluates(recipe: Path, vctk: Path, tmp_path: Path) -> None:
+def test_new_recipe_trains_and_evaluates(recipe: Path, vctk: Path, tmp_path: Path) -> None:
     small = ["--debug", "--batch_size=2", "--num_workers=0", "--sample_clips=0", "--feature_dim=8"]
     small += ["--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"]
     small += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
@@ -102,7 +102,7 @@ def test_it_trains_and_evaluates(recipe: Path, vctk: Path, tmp_path: Path) -> No
         (["--data_folder={vctk}", "--te_speakers=[p999]"], "no speaker p999"),
     ],
 )
-def test_its_refusals_are_one_line(
+def test_errors_of_the_new_recipe_are_one_line(
     recipe: Path, vctk: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     words = [option.format(vctk=vctk) for option in options]

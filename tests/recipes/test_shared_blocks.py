@@ -1,4 +1,4 @@
-"""What recipes share stays equal, although each folder holds it in full."""
+"""Code and YAML that several recipes contain stay equal in all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIXTURES = {"num_speakers", "mixture", "target", "mode", "librispeech_folder", "
 }
 TEXTS = {"vocab_size", "text_model", "character_coverage", "language", "beam_size"}
 TASK = {"name", "task", "probe", "brain", "best_checkpoint"}
-"""Of a probe: what it predicts, and by which network."""
+"""Keys of a probe: its prediction and its network."""
 
 PAIRS = [
     ("LibriSpeech/focalcodec_50hz", "VoxPopuli/focalcodec_50hz", DATA | SPLITS | LANGUAGES),
@@ -90,7 +90,7 @@ def every(paths: list[Path]) -> pytest.MarkDecorator:
 
 
 def keys_of(name: str) -> dict[str, Any]:
-    """Top-level keys of a base, each with all that it holds."""
+    """Top-level keys of a base with their whole values."""
     folder, stem = name.split("/")
     tree = tiny.read_yaml(tiny.RECIPES / folder / "hparams" / f"{stem}.yaml")
     return {key: dict(knobs_of(tree[key], key)) for key in tree}
@@ -148,7 +148,7 @@ def test_blocks_are_equal(ours: str, theirs: str, own: set[str]) -> None:
     first, second = keys_of(ours), keys_of(theirs)
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
     assert differing <= own
-    # A key whose value can't differ any more is removed from the list above.
+    # A key that does not differ any more must be removed from the list above.
     assert own - differing <= DATA | SPLITS | LANGUAGES | MIXTURES
     # In the same order, with the same comments.
     shared = [key for key in first if key not in own]

@@ -39,7 +39,7 @@ def write_ogg(path: Path, seconds: float = 0.5) -> None:
 
 
 def clip_id(language: str, split: str, number: int) -> str:
-    """As the real ones: recording, agenda item, language, time of day."""
+    """ID like the real ones: recording, agenda item, language, time of day."""
     return f"{DAY[split]}-0900-PLENARY-3-{language}_{DAY[split]}-10-0{number}-00_{number}"
 
 
@@ -114,14 +114,14 @@ def test_chosen_languages_and_splits(root: Path, tmp_path: Path) -> None:
     assert {row["language"] for row in sets["test"]} == {"fr"}
 
 
-def test_quotation_marks_and_tabs_are_of_the_corpus(root: Path, tmp_path: Path) -> None:
-    """A quotation mark that opens nothing does not swallow the lines after it."""
+def test_quotation_marks_and_tabs_are_kept(root: Path, tmp_path: Path) -> None:
+    """A single quotation mark does not join the lines after it."""
     edit(tsv(root), lambda text: text.replace("\traw 0\t", '\t"raw 0\t'))
     rows = prepare(root, tmp_path)["train"]
     assert len(rows) == 14 and rows[0]["wrd"] == '"raw 0'
 
 
-def test_raw_text_where_there_is_no_other(root: Path, tmp_path: Path) -> None:
+def test_raw_text_is_used_if_there_is_no_other(root: Path, tmp_path: Path) -> None:
     edit(tsv(root), lambda text: text.replace("\traw 0\t", "\t\t").replace("\n", "\r\n"))
     rows = prepare(root, tmp_path)["train"]
     assert rows[0]["wrd"] == 'Raw "0.' and rows[1]["wrd"] == "raw 1"
@@ -152,7 +152,7 @@ def test_embedded_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_unlabelled_segments(root: Path, tmp_path: Path) -> None:
-    """Of three recordings two are those of dev and test clips: they are left out."""
+    """Two of three recordings contain dev and test clips, so they are left out."""
     sets = prepare(root, tmp_path, unlabelled=["de"])
     new = [row for row in sets["train"] if "/unlabelled_data/" in row["wav"]]
     assert [row["ID"] for row in new] == [f"20120110-0900-PLENARY_de_{n}" for n in range(3)]
@@ -160,7 +160,7 @@ def test_unlabelled_segments(root: Path, tmp_path: Path) -> None:
     assert len(sets["train"]) == 17 and len(sets["valid"]) == len(sets["test"]) == 6
 
 
-def test_recordings_that_other_languages_are_tested_on_stay(root: Path, tmp_path: Path) -> None:
+def test_recordings_of_other_languages_test_sets_are_kept(root: Path, tmp_path: Path) -> None:
     sets = prepare(root, tmp_path, languages=["fr", "lt"], unlabelled=["de"])
     assert sum("unlabelled_data" in row["wav"] for row in sets["train"]) == 9
 
@@ -332,7 +332,7 @@ def test_wrong_options(root: Path, tmp_path: Path, options: dict, told: str) -> 
 # -- a run -----------------------------------------------------------------------------------------
 
 
-def test_figures_are_those_of_each_language(tmp_path: Path) -> None:
+def test_figures_are_reported_for_each_language(tmp_path: Path) -> None:
     options = ["--debug", "--debug_epochs=1", "--sample_clips=0", "--languages=[en, it]"]
     options += ["--hidden_dims=[8, 8, 8]", "--reversed_hidden_dims=[8, 8, 8]"]
     done = subprocess.run(
@@ -350,8 +350,8 @@ def test_figures_are_those_of_each_language(tmp_path: Path) -> None:
     assert {"test", "test-en", "test-it"} <= set(str(results).split("'"))
 
 
-def test_embedded_corpus_is_what_the_readme_says() -> None:
-    """50 clips to train on: the steps that the mini YAMLs' schedules count."""
+def test_embedded_corpus_agrees_with_the_readme() -> None:
+    """50 training clips: the number for the schedules' steps in the mini YAMLs."""
     rows = [
         line
         for path in (embedded_corpus("VoxPopuli") / "transcribed_data").glob("*/asr_train.tsv")

@@ -34,7 +34,7 @@ def recipe_of(path: Path) -> Path:
 
 
 def script_of(path: Path) -> str:
-    """The script of the command that a YAML opens with."""
+    """The script in the command at the top of a YAML."""
     name = re.escape(str(path.relative_to(recipe_of(path))))
     command = rf"^#\s+python (\w+\.py) {name}(?!\S)"
     found = re.search(command, path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -43,7 +43,7 @@ def script_of(path: Path) -> str:
 
 
 EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
-# The demonstration codec's, in sizes of their own: test_demo_yamls.py
+# YAMLs of the demo codec have other sizes: test_demo_yamls.py
 DEMO = [path for path in YAMLS if recipe_of(path).name == "Demo" and script_of(path) == "train.py"]
 TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in DEMO]
 FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
@@ -105,7 +105,7 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A codec of the sizes that `smaller` gives, to begin with."""
+    """A codec with the sizes of `smaller`, for `init_from`."""
     torch.manual_seed(0)
     narrow = {"hidden_dims": [8, 8, 8]}
     codec = FocalCodec(
@@ -128,7 +128,7 @@ def encoder_of(tree: Any) -> str:
 
 
 def smaller(tree: Any, wavlm: Path) -> list[str]:
-    """What makes a few steps of it fit a test."""
+    """Options that make a training short enough for a test."""
     options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0"]
     options += ["--sample_clips=0", "--feature_dim=16"]
     if "encoder_source" in encoder_of(tree):
@@ -167,7 +167,7 @@ def test_trains_as_a_user_runs_it(yaml: Path, wavlm: Path, source: Path, tmp_pat
 def test_evaluates_as_a_user_runs_it(yaml: Path, tmp_path: Path) -> None:
     options = [f"--output_folder={tmp_path}", "--panel=none", "--max_clips=2", "--jobs=1"]
     options += [f"--codecs=[original, {{mine: {CODEC}}}]", "--speed_clips=0", "--device=cpu"]
-    if read_tree(yaml).get("own_data") is not None:  # that of a run, which is not there
+    if read_tree(yaml).get("own_data") is not None:  # `own_data` of a run that does not exist
         options += [f"--own_data={ROOT / 'corpus' / 'LibriSpeech' / 'dev-mini'}"]
     tree = read_tree(yaml)
     sets = tree["sets"]
@@ -236,7 +236,7 @@ RATED = [
 
 
 @every(RATED)
-def test_names_tell_the_rate(yaml: Path) -> None:
+def test_names_contain_the_rate(yaml: Path) -> None:
     modules = YAML().load(resolve_config(yaml))["modules"]
     rate = next(rate for rate in RATES if f"_{rate}" in yaml.stem)
     down, up = (

@@ -1,4 +1,4 @@
-"""Two processes train as one does."""
+"""Two processes give the same training as one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def history(folder: Path) -> list[float]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_give_the_loss_curve_of_one(stage: str, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    # A sum in another order rounds differently. Where a gradient is zero but for rounding (a bias
-    # of the discriminator, a code on the edge), Adam makes a whole step of it: keep steps small.
+    # A sum in another order rounds differently. If a gradient is zero except for rounding (a bias
+    # of the discriminator, a code on the edge), Adam makes a full step from it: keep steps small.
     rate = ("--lr", "0.00001")
     subprocess.run(command(stage, one, *rate), cwd=RECIPE, check=True, capture_output=True)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

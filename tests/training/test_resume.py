@@ -1,4 +1,4 @@
-"""A run that was killed ends with the weights of one that was not."""
+"""A run that is killed and resumed has the same final weights as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def run_and_kill(arguments: list[str], kill_when) -> bool:
-    """Start a run and SIGKILL it at a moment; False if it ended before."""
+    """Start a run and SIGKILL it when a condition is true; False if it ended before."""
     process = subprocess.Popen(
         arguments, cwd=RECIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -1,4 +1,4 @@
-"""torchaudio beside a torch it was not built for: each case in a fresh interpreter."""
+"""torchaudio with a torch that it was not built for: each case in a new interpreter."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def fail_if_no_align(function):
     assert out == "aligned True"
 
 
-def test_other_fault_is_told_in_one_line_and_leaves_nothing(tmp_path):
+def test_other_error_is_one_line_and_imports_nothing(tmp_path):
     path = fake_torchaudio(tmp_path, "", init="from . import _internal\nraise OSError('no\\nway')")
     out = run_python(
         """
@@ -139,7 +139,7 @@ def test_other_fault_is_told_in_one_line_and_leaves_nothing(tmp_path):
     ]
 
 
-def test_missing_torchaudio_says_what_to_install():
+def test_error_of_a_missing_torchaudio_has_the_install_command():
     out = run_python(
         """
         import sys

@@ -1,4 +1,4 @@
-"""What an import and a command load: a command that needs no model answers without torch."""
+"""Modules that an import and a command load: commands without a model do not load torch."""
 
 from __future__ import annotations
 

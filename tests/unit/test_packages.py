@@ -74,7 +74,7 @@ def test_pins_of_the_commands_are_those_that_were_tested_together(monkeypatch) -
     assert {pin for pin in pins if pin not in text} == set()
 
 
-def test_the_papers_panel_without_hub_says_how_to_get_its_models(tmp_path, monkeypatch) -> None:
+def test_the_papers_panel_without_a_hub_has_the_download_commands(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     _, missing = load_panel("paper")

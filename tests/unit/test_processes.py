@@ -84,7 +84,7 @@ def test_a_killed_process_is_an_error() -> None:
         list(in_processes(setup, square, [1, 2, 17, 3], jobs=2))
 
 
-def test_a_killed_process_can_cost_one_item_only() -> None:
+def test_a_killed_process_can_fail_only_one_item() -> None:
     found = dict(
         in_processes(setup, square, [1, 17, 2, 17, 3], 2, on_death=lambda item, code: (code, 0))
     )

@@ -14,7 +14,7 @@ from focalcodec.nn.wavlm_attention import Surroundings, attend, chunk_mask
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Small blocks: a second of audio has many, and clips end in the middle of one."""
+    """Small blocks: a second of audio has many, and a clip ends in the middle of a block."""
     monkeypatch.setitem(wavlm_extractor._BLOCK_BYTES, "cpu", 12000)
     monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", 300)
     monkeypatch.setattr(layers, "_CPU_FRAMES", 7)

@@ -118,7 +118,7 @@ def resolve_config(
     Parameters
     ----------
     path, overrides
-        As `load_config`.
+        See `load_config`.
     change : callable, optional
         Function for the top-level values that are text.
 
@@ -167,7 +167,7 @@ def read_tree(
     Parameters
     ----------
     path, overrides
-        As `load_config`.
+        See `load_config`.
     above : sequence of Path
         Files that have this file as their base.
     origins : dict, optional

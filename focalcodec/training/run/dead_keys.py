@@ -33,7 +33,7 @@ def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: st
     Parameters
     ----------
     path, overrides
-        As `load_config`.
+        See `load_config`.
     read_keys : collection of str
         Keys that code reads, from `keys_read_by`. Others must be referenced by `!ref` or `!copy`,
         or start with two underscores.

@@ -289,7 +289,7 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
     run_folder : str or Path
         The run's folder.
     knobs : mapping
-        From `knobs_of`.
+        Result of `knobs_of`.
 
     Returns
     -------

@@ -32,7 +32,7 @@ HOW = {"suffix": ".flac", "jobs": 1, "max_broken_share": 0.05}
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Any]:
-    """The recipe's modules, which find each other as when a user runs them there."""
+    """The recipe's modules, imported from its folder as in a user's run."""
     sys.path.insert(0, str(RECIPE))
     names = ("corpus", "texts", "tree", "synthetic", "prompts")
     try:
@@ -138,7 +138,7 @@ def test_voices_of_either_package(demo: Any, tmp_path: Path) -> None:
 
 
 class Fake:
-    """A synthesiser whose voice is a number: a tone as long as the text."""
+    """A synthesiser that makes a tone as long as the text; a voice is a number."""
 
     made = 0
 
@@ -220,7 +220,7 @@ def test_clips_that_can_not_be_made_are_left_out(demo: Any, tmp_path: Path) -> N
     assert "can't be said" in (root / "skipped-7.csv").read_text()
 
 
-def test_without_the_packages_the_error_says_how(
+def test_without_the_packages_the_error_has_the_install_command(
     demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     voices = demo.synthetic.read_voices(write_voices(tmp_path / "voices"))

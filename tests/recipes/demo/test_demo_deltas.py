@@ -13,11 +13,11 @@ from tests.unit.training import tiny
 
 HPARAMS = small.RECIPE / "hparams"
 BATCHES = {16: 442, 32: 221, 64: 110, 10: 706}
-"""Of the demo codec's training set, by batch size."""
+"""Batches in the demo codec's training set, by batch size."""
 
 
 def path(name: str) -> Path:
-    """A YAML of the chain or of what was tried."""
+    """A YAML of the codec or of an experiment."""
     (found,) = HPARAMS.rglob(f"{name}.yaml")
     return found
 
@@ -47,7 +47,7 @@ def steps(name: str) -> int:
 
 
 def test_steps_are_those_of_the_shipped_codec() -> None:
-    """As in the table of docs/demo.md, and in the YAMLs that had them written down."""
+    """The numbers are those in the table of docs/demo.md and in earlier YAMLs."""
     assert {name: steps(name) for name in ("distill_encoder", "demo_50hz_wide")} == {
         "distill_encoder": 5304,
         "demo_50hz_wide": 3536,

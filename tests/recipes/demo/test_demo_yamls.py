@@ -1,4 +1,4 @@
-"""The demo codec's YAMLs, one after the other as it was made, on a tiny teacher."""
+"""The demo codec's YAMLs in the order of its training, with a tiny teacher."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STAGE_2 = [
 
 
 def yaml_of(name: str) -> Path:
-    """A YAML of the chain or of what was tried."""
+    """A YAML of the codec or of an experiment."""
     (found,) = HPARAMS.rglob(f"{name}.yaml")
     return found
 
@@ -63,7 +63,7 @@ def stage_1(levels: int = 3) -> list[str]:
 
 TUNED = {"quantized": "demo_50hz_small", "init_from": "demo_vocos"}
 
-# Of each YAML: options that make it small, and knobs that name the runs it builds on
+# YAML -> options that make it small, and knobs that name the runs it starts from
 CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     "distill_encoder": (
         [*TEACHER, "--modules={student: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
@@ -92,7 +92,7 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Trains a YAML, and what it builds on, once; gives the run's folder."""
+    """Train a YAML, and first the YAMLs that it starts from, once; return the run's folder."""
     folder = tmp_path_factory.mktemp("demo")
 
     @cache
@@ -131,7 +131,7 @@ def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path, decoder: s
 
 
 def parameters(name: str) -> dict[str, int]:
-    """Of each module of a YAML, in its own size."""
+    """Parameters of each module of a YAML, in the full size."""
     yaml = yaml_of(name)
     nothing = "prepare: null\nbrain: null\nencoder: null"
     nothing += "\nmel_loss: null" if "mel_loss" in read_tree(yaml) else ""

@@ -33,7 +33,7 @@ OTHER_TEACHER = "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8, f_max: 4000
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips, some with noisy partners, in a split of their own under the same names."""
+    """Clips; some have noisy partners with the same names, in a separate split."""
     folder = tmp_path_factory.mktemp("data") / "corpus"
     tiny.write_corpus(folder, **tiny.SECONDS)
     tiny.write_corpus(folder, **{"train-noisy": tiny.SECONDS["train"][:2]})
@@ -91,7 +91,7 @@ def test_the_input_is_noisy_and_the_target_is_clean(data, tmp_path, stage) -> No
 
 def test_frames_that_one_of_both_lacks_are_left_out(data, tmp_path) -> None:
     class Fewer(LogMel):
-        """A teacher that gives a frame less, as strided convolutions do."""
+        """A teacher with one frame less, as with strided convolutions."""
 
         def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
             feats, frames = super().forward(sig, lengths)
@@ -167,7 +167,7 @@ def test_student_of_a_run_and_of_a_codec(runs) -> None:
     assert describe_encoder(golden) == describe_encoder(expected)
 
 
-def test_what_has_no_student_is_refused(runs, tmp_path) -> None:
+def test_source_without_a_student_is_refused(runs, tmp_path) -> None:
     with pytest.raises(UserError, match=r"quantizer: a run that trained compressor, .*; give one"):
         load_student(runs["quantizer"])
     with pytest.raises(UserError, match="gone: not a folder"):
@@ -208,7 +208,7 @@ def test_a_student_of_another_teacher_is_refused(runs, data, tmp_path) -> None:
         small.train("quantizer", tmp_path / "run", data, **options)
 
 
-def test_a_decoder_of_the_teacher_serves_the_student(runs, tmp_path) -> None:
+def test_a_decoder_of_the_teacher_works_with_the_student(runs, tmp_path) -> None:
     codec = export(runs["small"], runs["vocoder"], tmp_path / "codec")
     stored = load_run(runs["vocoder"])["modules"]["decoder"].state_dict()
     assert tiny.same(codec.decoder.state_dict(), stored)
@@ -220,7 +220,7 @@ def test_a_decoder_of_another_teacher_is_refused(runs, data, tmp_path) -> None:
         export(runs["small"], tmp_path / "other", tmp_path / "codec")
 
 
-def test_a_decoder_of_the_student_does_not_serve_the_teacher(runs, data, tmp_path) -> None:
+def test_a_decoder_of_the_student_does_not_work_with_the_teacher(runs, data, tmp_path) -> None:
     student = f"!name:focalcodec.training.run.trained.load_student {{source: {runs['distill']}}}"
     small.train("vocoder", tmp_path / "own", data, encoder=student)
     with pytest.raises(UserError, match="own: trained on another encoder"):

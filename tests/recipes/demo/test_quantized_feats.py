@@ -41,7 +41,9 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 # -- quantised feats as an encoder -----------------------------------------------------------------
 
 
-def test_are_the_input_of_the_codecs_decoder(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_output_equals_the_input_of_the_codecs_decoder(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
     codec = export(runs["quantizer"], runs["vocoder"], tmp_path / "codec")
     sig, lengths = torch.randn(2, 4000), torch.tensor([4000, 3210])
     with torch.no_grad():
@@ -93,7 +95,7 @@ def test_a_distilled_encoder_replaces_its_teacher() -> None:
 
 
 @pytest.mark.parametrize("marks", [{}, {"teacher": describe_encoder(LogMel(n_mels=5))}])
-def test_no_other_encoder_does(marks: dict[str, Any]) -> None:
+def test_other_encoders_do_not_replace_it(marks: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="init_from=old: trained on another encoder"):
         check_replacement(trained_on(LogMel(n_mels=4)), encoder_of(**marks))
 

@@ -1,4 +1,4 @@
-"""The speaker encoder, its training, and the loss of the decoder that it gives."""
+"""The speaker encoder, its training, and the decoder's loss with it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_voices_are_learnt(data: Path, tmp_path: Path) -> None:
     assert len(losses) == 15 and losses[-1] < 0.5 * losses[0]
 
 
-def test_a_resumed_run_is_one_that_never_stopped(data: Path, run: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, run: Path, tmp_path: Path) -> None:
     for epochs in (1, 2):
         small.train("speaker", tmp_path / "run", data, number_of_epochs=epochs)
     assert newest(tmp_path / "run").keys() == newest(run).keys()

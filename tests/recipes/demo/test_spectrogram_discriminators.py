@@ -13,7 +13,7 @@ SpectrogramDiscriminator = discriminators.SpectrogramDiscriminator
 SpectrogramDiscriminators = discriminators.SpectrogramDiscriminators
 
 
-def test_sees_the_whole_crop() -> None:
+def test_output_depends_on_the_whole_crop() -> None:
     sig = torch.randn(1, 2000, requires_grad=True)
     score, _ = SpectrogramDiscriminator(256, channels=2)(sig)
     score.square().sum().backward()
@@ -41,7 +41,7 @@ def test_one_for_each_window() -> None:
 
 
 def test_quiet_bins_count() -> None:
-    """A tone 60 dB below another one changes the input of its bin."""
+    """A tone that is 60 dB weaker than another one still changes the input of its bin."""
     seconds = torch.arange(4000) / 16000
     loud, quiet = (torch.sin(2 * torch.pi * f * seconds) for f in (500, 3000))
     discriminator = SpectrogramDiscriminator(512)
@@ -50,7 +50,7 @@ def test_quiet_bins_count() -> None:
 
 
 @pytest.mark.parametrize(("window", "channels"), [(8, 4), (256, 0)])
-def test_refuses_what_is_no_discriminator(window: int, channels: int) -> None:
+def test_refuses_impossible_sizes(window: int, channels: int) -> None:
     with pytest.raises(UserError, match="at least 16 samples and one channel"):
         SpectrogramDiscriminator(window, channels)
 

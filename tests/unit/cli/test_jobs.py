@@ -1,4 +1,4 @@
-"""Many files: an error is one line, and a process that dies fails only its current file."""
+"""Many files: an error is one line, and a process that ends by itself fails only one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each coder sends and returns, alone and in a batch."""
+"""Output of each coder's encode and decode, alone and in a batch."""
 
 from __future__ import annotations
 

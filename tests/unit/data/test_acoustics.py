@@ -1,4 +1,4 @@
-"""Noise and rooms: the same for a seed, and with the levels and echoes that were asked for."""
+"""Noise and rooms: the same for a seed, with the requested levels and echoes."""
 
 from __future__ import annotations
 

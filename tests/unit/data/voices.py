@@ -12,7 +12,7 @@ RATE = 16000
 
 
 def voice(seconds: float, seed: int) -> np.ndarray:
-    """Noise in syllables: a speech-like envelope, and no sample like another."""
+    """Noise with a speech-like envelope of syllables."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     envelope = 0.2 + np.sin(2 * np.pi * 3 * time + rng.uniform(0, 6)) ** 2

@@ -87,7 +87,7 @@ def test_lengths_are_exact() -> None:
 
 
 @pytest.mark.parametrize("sizes", [{}, {"n_fft": 1024}, {"n_fft": 400, "kernel_size": 4}])
-def test_reach_is_what_a_perturbation_says(sizes: dict[str, int], sig: Tensor) -> None:
+def test_reach_equals_that_of_a_perturbation(sizes: dict[str, int], sig: Tensor) -> None:
     encoder, frame = encoder_of(**sizes).double(), 50
     context = part_context(encoder)
     x = sig[:, :32000].double().requires_grad_(True)

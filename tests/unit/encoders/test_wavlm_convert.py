@@ -1,4 +1,4 @@
-"""WavLM of `transformers`: the same numbers, and what can't be loaded."""
+"""WavLM of `transformers`: the same numbers, and models that can't be loaded."""
 
 from __future__ import annotations
 
@@ -144,19 +144,19 @@ def one_line(error: pytest.ExceptionInfo) -> str:
     return text
 
 
-def test_missing_folder_says_what_to_do(tmp_path):
+def test_error_of_a_missing_folder_has_a_way_out(tmp_path):
     with pytest.raises(UserError, match="local folder.*log-mel") as error:
         wavlm_from_transformers(tmp_path / "nowhere", local_files_only=True)
     assert "nowhere" in one_line(error)
 
 
-def test_missing_hub_model_says_what_to_do(tmp_path):
+def test_error_of_a_missing_hub_model_has_a_way_out(tmp_path):
     with pytest.raises(UserError, match="local folder.*log-mel") as error:
         wavlm_from_transformers("some/wavlm", cache_dir=tmp_path, local_files_only=True)
     assert one_line(error).startswith("some/wavlm: ")
 
 
-def test_no_network_says_so_at_once(tmp_path, monkeypatch):
+def test_no_network_is_reported_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(UserError, match="check name and network.*log-mel") as error:

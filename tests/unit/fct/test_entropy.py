@@ -41,7 +41,7 @@ def file_of(toks: Tensor, table: TokenTable | None = None) -> bytes:
 
 
 def coded_file(body: bytes, num_tokens: int, kind: int = 1) -> bytes:
-    """A file with correct CRCs, whatever the body."""
+    """A file with this body and correct CRCs."""
     data = len(body).to_bytes(4, "little") + body
     return header_bytes(EXAMPLE, num_tokens, kind) + data + crc32(data).to_bytes(4, "little")
 

@@ -77,7 +77,7 @@ def test_a_run_keeps_its_name(demo: Path) -> None:
     assert whole_path("./demo") == str(demo / "demo")
 
 
-def test_it_has_no_revisions(demo: Path, capsys: pytest.CaptureFixture) -> None:
+def test_demo_has_no_revisions(demo: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["resynth", "a.wav", "b.wav", "--model", "demo", "--revision", "v2"]) == 2
     assert "demo: comes with the package, without revisions" in capsys.readouterr().err
     with pytest.raises(UserError, match="leave out v2"):
@@ -105,7 +105,7 @@ def test_info_download_and_convert(demo: Path, capsys: pytest.CaptureFixture) ->
 # -- token files -----------------------------------------------------------------------------------
 
 
-def test_its_token_files_find_it(demo: Path, capsys: pytest.CaptureFixture) -> None:
+def test_token_files_of_demo_are_decoded_by_demo(demo: Path, capsys: pytest.CaptureFixture) -> None:
     """By the hash: the model's name in the file and the default have no influence."""
     shutil.copytree(GOLDEN["tiny_50hz"], "renamed")
     for model, name in (("demo", "demo"), ("renamed", "renamed")):

@@ -84,7 +84,9 @@ def test_convolutions_give_the_same_in_windows(factors: tuple[int, ...], speech:
     torch.testing.assert_close(rec_sig, whole, rtol=0.0, atol=1e-4 * float(whole.abs().max()))
 
 
-def test_too_little_context_would_show(speech: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_context_changes_the_tokens(
+    speech: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A control of the test above: with less than the receptive field the tokens differ."""
     codec = without_mean(lively_codec())
     toks, _ = codec.encode(speech[None])
@@ -100,7 +102,7 @@ def test_too_little_context_would_show(speech: Tensor, monkeypatch: pytest.Monke
 
 
 def test_causal_windows_begin_at_chunks(speech: Tensor) -> None:
-    """A causal codec gives the same in windows that hold the reach of every layer."""
+    """A causal codec gives the same in windows that contain the reach of every layer."""
     codec = golden_codec("tiny_50hz_causal")
     assert part_context(codec.encoder).align == 4
     toks, _ = codec.encode(speech[None])

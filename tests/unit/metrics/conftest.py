@@ -19,7 +19,7 @@ RATE = 16000
 
 @pytest.fixture(scope="session")
 def judge() -> Callable[[str], Judge]:
-    """A judge of the offline panel by its name; the test is skipped where it is not installed."""
+    """A judge of the offline panel by its name; the test is skipped if it is not installed."""
     made: dict[str, Judge] = {}
 
     def get(name: str) -> Judge:

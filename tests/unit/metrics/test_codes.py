@@ -50,7 +50,7 @@ def test_a_codebook_of_32_bits_needs_no_histogram_of_its_size() -> None:
     assert codes.tolist() == [0, 2**32 - 1] and counts.tolist() == [2, 1]
 
 
-def test_what_can_not_be_counted_is_refused() -> None:
+def test_wrong_counts_are_refused() -> None:
     with pytest.raises(UserError, match="toks: none"):
         count_codes([], 16)
     for tok in (-1, 16):
@@ -68,7 +68,7 @@ def test_rates() -> None:
     assert kbps(50 * 13 * 2, seconds=2) == pytest.approx(0.65)
 
 
-def test_entropy_coding_gains_on_what_repeats_and_hardly_loses_on_what_does_not() -> None:
+def test_entropy_coding_helps_repeated_tokens_and_hardly_harms_others() -> None:
     pytest.importorskip("constriction", reason="pip install constriction")
     generator = torch.Generator().manual_seed(0)
     even = torch.randint(8192, (4000,), generator=generator)
@@ -82,7 +82,7 @@ def test_entropy_coding_gains_on_what_repeats_and_hardly_loses_on_what_does_not(
 
 
 @pytest.mark.parametrize(("num_toks", "size"), [(3, 2), (40, 16), (700, 16)])
-def test_the_reachable_is_what_even_codes_show(num_toks: int, size: int) -> None:
+def test_reachable_codes_are_those_of_a_uniform_codebook(num_toks: int, size: int) -> None:
     drawn = torch.randint(size, (4000, num_toks), generator=torch.Generator().manual_seed(0))
     counts = torch.zeros(4000, size).scatter_add_(1, drawn, torch.ones(4000, num_toks))
     codes = (counts > 0).sum(1).double().mean()
@@ -92,7 +92,7 @@ def test_the_reachable_is_what_even_codes_show(num_toks: int, size: int) -> None
     assert reachable_bits(num_toks, size) == pytest.approx(float(bits), rel=0.01)
 
 
-def test_the_reachable_at_its_ends() -> None:
+def test_reachable_codes_of_one_and_of_many_tokens() -> None:
     assert (reachable_codes(1, 8192), reachable_bits(1, 8192)) == (1, 0)
     assert (reachable_codes(9, 1), reachable_bits(9, 1)) == (1, 0)
     assert reachable_codes(2, 2**32) == pytest.approx(2)

@@ -1,4 +1,4 @@
-"""Rules that every judge follows, and helpers that judges share."""
+"""Rules for all judges, and their common helpers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_score_of_an_odd_signal_is_finite(name, judge, speech) -> None:
 
 
 @pytest.mark.parametrize("name", OFFLINE)
-def test_silent_output_gains_nothing_and_silent_references_do_not_count(name, judge, noisy) -> None:
+def test_silent_output_has_the_lowest_score_and_silent_references_none(name, judge, noisy) -> None:
     scorer, silence = judge(name), torch.zeros(RATE)
     silent = JudgedClip("silent", noisy.ref_sig, silence, RATE)
     nothing = JudgedClip("nothing", silence, noisy.ref_sig, RATE)

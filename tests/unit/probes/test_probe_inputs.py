@@ -34,7 +34,7 @@ def test_tokens_are_as_far_apart_as_their_codes():
     torch.testing.assert_close(x[0], -x[0].flip(0))
 
 
-def test_any_scale_of_the_codes_gives_the_same():
+def test_scale_of_the_codes_does_not_change_the_output():
     codes = torch.randn(5, 3)
     outputs = []
     for scale in (1.0, 100.0):
@@ -44,7 +44,7 @@ def test_any_scale_of_the_codes_gives_the_same():
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-2, atol=1e-2)
 
 
-def test_a_weighted_sum_of_streams():
+def test_output_is_a_weighted_sum_of_streams():
     embedding = TokenEmbedding(5, streams=3, dim=8)
     toks = torch.randint(5, (2, 4, 3))
     torch.testing.assert_close(embedding.stream_weights, torch.full((3,), 1 / 3))
@@ -55,7 +55,7 @@ def test_a_weighted_sum_of_streams():
     torch.testing.assert_close(x, embedding.norm(second))
 
 
-def test_all_of_it_is_trained():
+def test_all_parameters_are_trained():
     embedding = TokenEmbedding(5, streams=2, dim=8, codes=[torch.randn(5, 3)] * 2)
     weights = torch.randn(8)  # the plain sum of a norm's outputs has no gradient
     (embedding(torch.randint(5, (2, 6, 2)))[0] * weights).sum().backward()
@@ -64,7 +64,7 @@ def test_all_of_it_is_trained():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int64])
-def test_any_integers(dtype):
+def test_toks_of_any_integer_type(dtype):
     embedding = TokenEmbedding(5, dim=8)
     toks = torch.tensor([[0, 4, 2]])
     assert torch.equal(embedding(toks.to(dtype))[0], embedding(toks)[0])

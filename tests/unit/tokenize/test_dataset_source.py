@@ -134,7 +134,7 @@ def test_unknown_name_is_a_one_line_error():
         open_corpus("no/such_set")
 
 
-def test_error_without_the_library_says_how_to_install_it(tmp_path, monkeypatch):
+def test_error_without_the_library_has_the_install_command(tmp_path, monkeypatch):
     save(speech(), tmp_path / "set", "saved")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'focalcodec\[tokenize\]'"):

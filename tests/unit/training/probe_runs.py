@@ -1,4 +1,4 @@
-"""Runs of probes of some steps, in this process, on a corpus that is made here."""
+"""Short runs of probes, in this process, on a small generated corpus."""
 
 from __future__ import annotations
 

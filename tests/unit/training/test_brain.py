@@ -1,4 +1,4 @@
-"""The loop that both stages share, with tiny models on clips of a second."""
+"""The training loop of both stages, with tiny models on clips of a second."""
 
 from __future__ import annotations
 

@@ -62,14 +62,14 @@ def test_losses_of_groups_have_a_panel_with_a_label_each(groups, epochs) -> None
     assert len(looks) == min(len(groups), 24) + 1
 
 
-def test_group_that_came_later_has_its_own_epochs() -> None:
+def test_group_that_starts_later_has_its_own_epochs() -> None:
     history = history_of([], 1) + [entry | {"epoch": 2} for entry in history_of(["it"], 1)]
     axes = training_curves_figure(history).axes[-1]
     assert [list(line.get_xdata()) for line in axes.lines] == [[2], [1, 2]]
 
 
 @pytest.mark.parametrize("losses", [[0.5, 0.5], [0.0, 0.0], [-0.5, -0.9]])
-def test_losses_that_stand_still_or_fall_below_zero_are_in_view(losses) -> None:
+def test_constant_and_negative_losses_are_visible(losses) -> None:
     history = [
         {"epoch": k, "valid": {"loss": loss}, "valid-it": {"loss": loss}}
         for k, loss in enumerate(losses)

@@ -1,4 +1,4 @@
-"""What spans epochs: schedules, averages after a resume, patience, the best checkpoint."""
+"""State over several epochs: schedules, averages after a resume, patience, best checkpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_losses(stage: str, losses: list[float]) -> type:
-    """A Brain that is told its validation losses."""
+    """A Brain with given validation losses."""
 
     class Told(tiny.brain_class(stage)):
         def stage_stats(self, stage, group=""):
@@ -39,7 +39,7 @@ def with_losses(stage: str, losses: list[float]) -> type:
         ([-0.5, -0.4, -0.3, -0.2], 3),
     ],
 )
-def test_plateau_schedule_knows_negative_losses(data, tmp_path, losses, decays) -> None:
+def test_plateau_schedule_works_with_negative_losses(data, tmp_path, losses, decays) -> None:
     plateau = (
         "!name:torch.optim.lr_scheduler.ReduceLROnPlateau"
         " {mode: min, factor: 0.9, patience: 0, threshold: 0.0025, threshold_mode: abs}"
@@ -82,7 +82,7 @@ def test_training_ends_when_patience_is_over_and_stays_ended(data, tmp_path, sta
 
 
 class Stop(Exception):
-    """Stands for a kill."""
+    """Raised instead of a kill."""
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -131,7 +131,7 @@ def test_best_checkpoint_is_tested(data, tmp_path) -> None:
     assert tiny.same(kept[0], tiny.weights(brain)) and not tiny.same(kept[2], tiny.weights(brain))
 
 
-def test_broken_clip_among_good_ones_is_passed_over(tmp_path) -> None:
+def test_broken_clip_among_good_ones_is_skipped(tmp_path) -> None:
     data = tiny.write_corpus(tmp_path / "data")
     brain, *sets = tiny.make_brain(
         "quantizer", tmp_path / "run", data, batch_size=1, grad_accumulation_factor=2

@@ -1,4 +1,4 @@
-"""Figures of groups of validation clips: of each group alone, and together of the whole set."""
+"""Figures of validation clips: for each group alone, and for the whole set."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_batch_of_two_groups_is_refused_in_one_line(data, tmp_path) -> None:
 
 
 class Stop(Exception):
-    """Stands for a kill."""
+    """Raised instead of a kill."""
 
 
 def make(stage: str, folder: Path, data: Path, kill_at: tuple[int, int] = (0, 0)) -> Any:

@@ -1,4 +1,4 @@
-"""Averages over the frames seen, whatever the batches and wherever the run was stopped."""
+"""Averages over all frames do not depend on batches or on where a run was interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_average_is_over_frames_and_survives_a_resume(values, cut) -> None:
     assert meters.averages()["loss"] == pytest.approx(expected, abs=1e-9)
 
 
-def test_nothing_seen_is_not_zero() -> None:
+def test_average_of_nothing_is_not_zero() -> None:
     meters = Meters()
     meters.add("loss", 0.0, 0.0)
     assert meters.averages() == {}
@@ -64,7 +64,7 @@ def test_groups_together_are_the_whole(clips) -> None:
     assert meters.averages() == alone.averages() and meters.state_dict() == alone.state_dict()
 
 
-def test_what_comes_after_a_group_is_not_its_own() -> None:
+def test_values_after_a_group_do_not_count_for_it() -> None:
     meters = Meters()
     with pytest.raises(ZeroDivisionError), meters.of(["it"]):
         meters.add("loss", 1.0)

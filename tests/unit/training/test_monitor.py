@@ -1,4 +1,4 @@
-"""What a person sees of a run."""
+"""Log, curves, audio and results of a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_log_curves_and_scalars(tmp_path: Path) -> None:
     assert {"loss/train", "code_usage/valid", "lr/lr_a"} <= set(events.Tags()["scalars"])
 
 
-def test_resumed_run_leaves_the_log_of_one_that_never_stopped(tmp_path: Path) -> None:
+def test_resumed_run_has_the_same_log_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, stopped = Monitor(tmp_path / "whole"), Monitor(tmp_path / "stopped")
     whole.write_log(EPOCHS)
     stopped.write_log([*EPOCHS, EPOCHS[1] | {"epoch": 3}])

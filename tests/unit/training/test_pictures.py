@@ -54,7 +54,7 @@ def test_other_shapes_are_refused(sig):
         spectrogram_figure(tone(100), sig, 16000)
 
 
-def test_code_usage_tells_share_and_entropy():
+def test_code_usage_shows_share_and_entropy():
     uniform = code_usage_figure(np.ones(8192)).get_suptitle()
     assert uniform == "8,192 of 8,192 codes seen (100.0 %), normalised entropy 1.000"
     one = code_usage_figure([0, 9, 0, 0]).get_suptitle()

@@ -160,7 +160,7 @@ def test_more_workers_change_nothing(sets: Path, tmp_path: Path) -> None:
 
 
 class Stopped(Exception):
-    """Stands for a kill within an epoch."""
+    """Raised instead of a kill within an epoch."""
 
 
 def test_resumed_run_equals_one_without_interruption(

@@ -1,4 +1,4 @@
-"""Stage 1: what it reports does not depend on how the set is cut into batches."""
+"""Stage 1: its figures do not depend on how the set is divided into batches."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def arguments(stage: str, output: Path, data: Path, *options: str, **changes: An
 
 
 def flow(value: Any) -> str:
-    """A value as one types it on the command line."""
+    """A value as a user types it on the command line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -150,7 +150,7 @@ def recipe_module(name: str, recipe: Path = RECIPE) -> Any:
 
 
 def train(argv: list[str], pictures: bool = False, recipe: Path = RECIPE) -> None:
-    """Run a recipe's `train.py` in this process, whose logging is left as it was."""
+    """Run a recipe's `train.py` in this process without changing its logging."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     # Drawing takes longer than such a run.
@@ -180,7 +180,7 @@ def clips(data: Path, split: str) -> list[dict[str, Any]]:
 
 
 def loader(rows: list[dict[str, Any]], batch_size: int, **options: Any) -> DataLoader:
-    """Batches of rows, as an experiment makes them."""
+    """Batches of rows, made as in a training."""
     dataset = AudioDataset(rows, 16000)
     sampler = EpochBatchSampler(dataset.durations, batch_size, seed=1, **options)
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=pad_collate)
@@ -247,5 +247,5 @@ def read_yaml(path: Path) -> Any:
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], prefix: str = "") -> bool:
-    """Whether all weights, or those whose names begin so, are bit by bit the same."""
+    """Whether all weights, or those with this prefix, are bit by bit the same."""
     return all(torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))

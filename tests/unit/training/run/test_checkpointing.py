@@ -1,4 +1,4 @@
-"""Checkpoints are whole or refused by name."""
+"""Checkpoints are complete, or reported and not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from focalcodec.training.run.checkpointing import MARK_NAME, NEWEST_NAME, RunChe
 
 
 class Counter:
-    """Something with plain state."""
+    """An object with a plain state."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -50,7 +50,7 @@ def recovered(folder: Path) -> int:
     return counter.count
 
 
-def test_whole_checkpoint_comes_back(tmp_path: Path, two: list[Path]) -> None:
+def test_complete_checkpoint_is_loaded(tmp_path: Path, two: list[Path]) -> None:
     checkpointer, module, counter = fresh(tmp_path)
     assert checkpointer.recover_if_possible().path == two[1]
     assert counter.count == 2
@@ -83,7 +83,7 @@ def damages() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("damage", damages())
-def test_damaged_one_is_refused_by_name_and_the_one_before_is_used(
+def test_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     tmp_path: Path, two: list[Path], damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reason, do = damages()[damage]
@@ -102,7 +102,9 @@ def test_all_damaged_stops_the_run(tmp_path: Path, two: list[Path]) -> None:
         checkpointer.refuse_if_all_damaged()
 
 
-def test_run_stopped_in_its_first_checkpoint_begins_again(tmp_path: Path, two: list[Path]) -> None:
+def test_run_stopped_in_its_first_checkpoint_starts_from_the_beginning(
+    tmp_path: Path, two: list[Path]
+) -> None:
     for path in two:
         (path / MARK_NAME).unlink()
     (tmp_path / NEWEST_NAME).unlink()
@@ -110,9 +112,7 @@ def test_run_stopped_in_its_first_checkpoint_begins_again(tmp_path: Path, two: l
     assert recovered(tmp_path) == 0 and not list(tmp_path.glob("CKPT*"))
 
 
-def test_what_was_not_written_to_the_end_goes_with_the_next(
-    tmp_path: Path, two: list[Path]
-) -> None:
+def test_incomplete_checkpoint_is_removed_with_the_next(tmp_path: Path, two: list[Path]) -> None:
     (two[1] / MARK_NAME).unlink()
     saved = fresh(tmp_path)[0].save_checkpoint()
     assert sorted(tmp_path.glob("CKPT*")) == sorted([two[0], saved.path])
@@ -154,7 +154,7 @@ def test_pickled_code_is_not_run(tmp_path: Path, two: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("other", [nn.Linear(3, 2), nn.Bilinear(2, 2, 2), nn.PReLU()])
-def test_another_models_checkpoint_is_told_in_one_line(
+def test_checkpoint_of_another_model_is_reported_in_one_line(
     tmp_path: Path, two: list[Path], other: nn.Module
 ) -> None:
     checkpointer = RunCheckpointer(tmp_path, {"module": other})
@@ -164,7 +164,7 @@ def test_another_models_checkpoint_is_told_in_one_line(
     assert "\n" not in line and str(two[1]) in line and "module" in line
 
 
-def test_part_that_the_checkpoint_lacks_is_told(tmp_path: Path, two: list[Path]) -> None:
+def test_missing_part_of_a_checkpoint_is_reported(tmp_path: Path, two: list[Path]) -> None:
     checkpointer = RunCheckpointer(tmp_path, {"decoder": nn.Linear(2, 2)})
     with pytest.raises(UserError, match=r"CKPT.*decoder"):
         checkpointer.recover_if_possible()

@@ -1,4 +1,4 @@
-"""Reading YAMLs: bases, includes, overrides, and keys that nobody knows or reads."""
+"""Reading YAMLs: bases, includes, overrides, and keys that are unknown or not read."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def test_key_that_nothing_reads_is_refused(folder: Path) -> None:
         refuse_dead_keys(folder / "typo.yaml", read)
 
 
-def test_word_in_the_place_of_a_number_is_refused(folder: Path) -> None:
+def test_text_instead_of_a_number_is_refused(folder: Path) -> None:
     assert "lr='fast'; give a number, such as 0.1" in refusal(folder / "base.yaml", "lr: fast")
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("lr: [1]", "lr=[1]; give a number, such as 0.1"),
         ("opt: null", "opt=None; give a mapping of name, eps"),
@@ -127,8 +127,8 @@ def test_word_in_the_place_of_a_number_is_refused(folder: Path) -> None:
         ("extra: 3", "extra=3; give a list, such as [3]"),
     ],
 )
-def test_value_of_another_kind_is_refused(folder: Path, override: str, told: str) -> None:
-    assert told in refusal(folder / "delta.yaml", override)
+def test_value_of_another_kind_is_refused(folder: Path, override: str, message: str) -> None:
+    assert message in refusal(folder / "delta.yaml", override)
 
 
 def test_an_object_may_be_left_out_or_replaced(folder: Path) -> None:
@@ -138,14 +138,14 @@ def test_an_object_may_be_left_out_or_replaced(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("base", ["null", "3", "[3]", "{a: b}", "''"])
-def test_base_that_is_no_file_name_is_refused(folder: Path, base: str) -> None:
+def test_base_that_is_not_a_file_name_is_refused(folder: Path, base: str) -> None:
     (folder / "bad.yaml").write_text(f"__base__: {base}\nlr: 1\n")
     assert "name a YAML file, or remove the key" in refusal(folder / "bad.yaml")
     with pytest.raises(UserError, match="name a YAML file, or remove the key"):
         refuse_dead_keys(folder / "bad.yaml", {"lr"})
 
 
-def test_folder_in_the_place_of_a_file_is_refused(folder: Path) -> None:
+def test_folder_instead_of_a_file_is_refused(folder: Path) -> None:
     assert "Is a directory; name a YAML file" in refusal(folder)
     (folder / "number.yaml").write_text("3: 4\n")
     assert "the key 3 is no name" in refusal(folder / "number.yaml")
@@ -168,12 +168,12 @@ def test_plain_yaml_without_a_key_that_trainings_need_is_one_line(folder: Path) 
         load_hparams([str(folder / "base.yaml")])
 
 
-def test_wrong_arguments_of_an_object_are_told(folder: Path) -> None:
+def test_wrong_arguments_of_an_object_are_reported(folder: Path) -> None:
     line = refusal(folder / "base.yaml", "model: {in_featuress: 3}")
     assert "in_featuress" in line and "base.yaml" in line
 
 
-def test_wrong_arguments_of_a_later_call_are_told_at_once(folder: Path) -> None:
+def test_wrong_arguments_of_a_later_call_are_reported_early(folder: Path) -> None:
     (folder / "name.yaml").write_text("opt: !name:torch.optim.AdamW\n    lrr: 0.1\n")
     line = refusal(folder / "name.yaml")
     assert "opt: AdamW" in line and "lrr" in line
@@ -195,7 +195,7 @@ def test_wrong_arguments_of_a_later_call_are_told_at_once(folder: Path) -> None:
         ("__base__: bad.yaml\n", "bad.yaml"),
     ],
 )
-def test_bad_files_are_told_in_one_line(folder: Path, text: str, told: str) -> None:
+def test_bad_files_are_reported_in_one_line(folder: Path, text: str, told: str) -> None:
     (folder / "bad.yaml").write_text(text)
     assert told in refusal(folder / "bad.yaml")
 
@@ -206,7 +206,7 @@ def test_missing_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("overrides", ["just words", "[1, 2]", "lr: [1"])
-def test_overrides_that_are_no_key_and_value(folder: Path, overrides: str) -> None:
+def test_overrides_that_are_not_key_and_value(folder: Path, overrides: str) -> None:
     assert "command line" in refusal(folder / "base.yaml", overrides)
 
 

@@ -1,4 +1,4 @@
-"""Keys of a YAML that nothing reads, and how the keys that are read are found."""
+"""Keys of a YAML that no code reads, and the search for keys that are read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_resolved_yaml_may_be_trained(tmp_path: Path) -> None:
 
 
 def test_a_delta_may_leave_a_key_of_its_base_without_use(tmp_path: Path) -> None:
-    """But then nobody can set it."""
+    """Then this key can't be set."""
     base, delta = tmp_path / "base.yaml", tmp_path / "delta.yaml"
     base.write_text("source: hub\nencoder: !name:builtins.dict\n    source: !ref <source>\n")
     delta.write_text("__base__: base.yaml\nencoder: !name:builtins.dict\n    size: 3\n")

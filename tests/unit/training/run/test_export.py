@@ -114,7 +114,7 @@ def test_folder_that_is_neither_run_nor_codec_is_refused(runs, tmp_path) -> None
         export(tmp_path / "other", runs["vocoder"], tmp_path / "codec")
 
 
-def test_what_is_no_run_of_a_codec_is_refused(copies) -> None:
+def test_run_that_is_not_of_a_codec_is_refused(copies) -> None:
     yaml = copies["vocoder"] / "hyperparams.yaml"
     yaml.write_text(yaml.read_text().replace("modules:", "other:"))
     with pytest.raises(UserError, match=r"hyperparams\.yaml: no 'modules'; not a run that trains"):
@@ -135,7 +135,7 @@ def test_decoder_of_a_run_or_of_a_codec(runs, tmp_path) -> None:
         assert torch.equal(tensor, of_codec.state_dict()[name])
 
 
-def test_validation_clips_were_heard_through_the_decoder(runs) -> None:
+def test_validation_clips_are_decoded(runs) -> None:
     names = {path.name for path in (runs["quantizer"] / "samples").iterdir()}
     assert {"1-2-0000_codec.wav", "1-2-0000_codec.png"} <= names
     assert (runs["quantizer"] / "curves.png").is_file()

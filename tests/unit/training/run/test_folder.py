@@ -1,4 +1,4 @@
-"""A changed knob is honoured or refused on resume, never ignored."""
+"""When a run resumes, a changed knob is used or an error, never ignored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def state(run: Path) -> dict[Path, int]:
-    """All files but the log, to which this process still writes."""
+    """All files except the log, to which this process still writes."""
     files = [path for path in run.rglob("*") if path.is_file() and path.name != "log.txt"]
     return {path: path.stat().st_mtime_ns for path in files}
 
@@ -61,7 +61,7 @@ def test_what_changes_the_result_is_refused(data, run, change, options, told) ->
 
 
 def test_a_run_of_an_older_version_resumes(tmp_path) -> None:
-    """Its knobs under the old names, with keys that are computed or belong to nothing now."""
+    """Its knobs have old names, and there are keys that are now computed or removed."""
     (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
     old = {
         "experiment": "!name:focalcodec.training.experiment.Experiment",
@@ -167,7 +167,7 @@ def test_a_decoder_that_stage_1_is_trained_through_can_not_be_changed(tmp_path) 
         check_identity(tmp_path, {**knobs, "decoder_source": "two"})
 
 
-def test_what_does_not_is_honoured(data, run, tmp_path) -> None:
+def test_other_knobs_take_their_new_values(data, run, tmp_path) -> None:
     tiny.write_corpus(tmp_path / "moved")
     changes = {
         "num_workers": 1,
@@ -186,7 +186,7 @@ def test_other_stage_in_the_same_folder_is_refused(data, run) -> None:
         tiny.train(tiny.arguments("vocoder", run, data))
 
 
-def test_folder_without_a_checkpoint_binds_nobody(data, tmp_path) -> None:
+def test_folder_without_a_checkpoint_accepts_other_knobs(data, tmp_path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         tiny.train(tiny.arguments("quantizer", tmp_path / "run", tmp_path / "gone", lr=0.5))
     tiny.train(tiny.arguments("quantizer", tmp_path / "run", data, number_of_epochs=1))

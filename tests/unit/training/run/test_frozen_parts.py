@@ -1,4 +1,4 @@
-"""Runs that begin with trained weights: a lower rate, and parts that keep what they have."""
+"""Runs that begin with trained weights: a lower rate, and frozen parts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_schedule_begins_with_the_lowered_rate(data, tmp_path) -> None:
         assert second == pytest.approx((0.00025, 0.0005))
 
 
-def test_lowered_rate_is_lowered_once_only_when_a_run_is_taken_up(data, tmp_path) -> None:
+def test_lowered_rate_is_lowered_only_once_when_a_run_resumes(data, tmp_path) -> None:
     def rate(epochs: int) -> float:
         brain, *sets = tiny.make_brain(
             "quantizer",

@@ -1,4 +1,4 @@
-"""Batches of a run: lengths, groups, mixtures, as the YAML says."""
+"""Batches of a run: lengths, groups and mixtures follow the YAML."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_without_groups_all_are_alike(rows: Any, tmp_path: Path) -> None:
     assert {group for batch in batches for group in batch.group} == {""}
 
 
-def test_group_that_there_is_not(rows: Any, tmp_path: Path) -> None:
+def test_missing_group_is_refused(rows: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="group_by='langauge'.*language"):
         loaders(rows, tmp_path, group_by="langauge")
     # A test set from elsewhere may lack the column.
@@ -105,7 +105,7 @@ def test_short_clips_are_left_out_of_training_alone(rows: Any, tmp_path: Path) -
 
 
 def mixer(rows: Any, sample_rate: int, seed: int) -> Any:
-    """The mixture is silence; the clean clip is constant: how often it was drawn before."""
+    """The mixture is silence; the clean clip is constant: its number of earlier draws."""
     assert len(rows) and sample_rate == 16000 and seed == 1
     return lambda row, draw: Mixed(torch.zeros(3200), torch.full((3200,), 0.1 * draw))
 

@@ -1,4 +1,4 @@
-"""Which clips a run has: its dataset's, the user's own, and further test sets."""
+"""The clips of a run: those of its dataset, the user's own, and further test sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = {"train": ["train"], "valid": ["dev"], "test": ["test"]}
 def prepare(
     data_folder: Path | None, save_folder: Path, skip_prep: bool, max_broken_share: float
 ) -> None:
-    """A dataset's preparation, as short as one can be."""
+    """A minimal preparation of a dataset."""
     assert data_folder is not None
     sets = {name: SetSource(splits, find_clips) for name, splits in SPLITS.items()}
     prepare_sets(
@@ -56,7 +56,7 @@ def test_datasets_own(data: Path, tmp_path: Path) -> None:
     assert again == sets
 
 
-def test_folder_of_audio_takes_its_place(data: Path, tmp_path: Path) -> None:
+def test_folder_of_audio_replaces_the_dataset(data: Path, tmp_path: Path) -> None:
     tiny.write_corpus(tmp_path / "mine", **{f"speaker{k}": [0.5] * 4 for k in range(6)})
     sets = corpus(tmp_path / "manifests", own_data=str(tmp_path / "mine"))
     assert {"train", "valid", "test"} <= sets.keys()
@@ -64,7 +64,7 @@ def test_folder_of_audio_takes_its_place(data: Path, tmp_path: Path) -> None:
     assert len(wavs) == len(set(wavs)) == 24
 
 
-def test_what_was_prepared_before_takes_its_place(data: Path, tmp_path: Path) -> None:
+def test_prepared_folder_replaces_the_dataset(data: Path, tmp_path: Path) -> None:
     prepare(data, tmp_path / "before", False, 0.0)
     sets = corpus(tmp_path / "manifests", own_data=str(tmp_path / "before"))
     assert len(sets["train"]) == 4
@@ -88,7 +88,7 @@ def test_more_tests_are_folders_or_manifests(data: Path, tmp_path: Path) -> None
         ({"old": "no/such.csv"}, "such.csv: no such manifest"),
     ],
 )
-def test_what_is_wrong_is_told(data: Path, tmp_path: Path, more: Any, told: str) -> None:
+def test_wrong_sets_are_reported(data: Path, tmp_path: Path, more: Any, told: str) -> None:
     if more.get("test"):
         more = {"test": str(data)}
     with pytest.raises(UserError, match=told):

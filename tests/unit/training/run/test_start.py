@@ -1,4 +1,4 @@
-"""Fine-tuning begins with a codec's weights, keeps what is frozen, and leaves a whole codec."""
+"""Fine-tuning begins with a codec's weights, keeps frozen parts, and writes a whole codec."""
 
 from __future__ import annotations
 
@@ -136,7 +136,9 @@ def test_frozen_parts_of_a_part(source: Path, data: Path, tmp_path: Path) -> Non
     assert not tiny.same(before, after, "decompressor.layers.1.")
 
 
-def test_resumed_run_goes_on_from_its_checkpoint(source: Path, data: Path, tmp_path: Path) -> None:
+def test_resumed_run_continues_from_its_checkpoint(
+    source: Path, data: Path, tmp_path: Path
+) -> None:
     whole = fine_tune("quantizer", tmp_path / "whole", data, source, number_of_epochs=2)
     for epochs in (1, 2):
         fine_tune("quantizer", tmp_path / "parts", data, source, number_of_epochs=epochs)
@@ -197,7 +199,7 @@ def test_no_source(source: Path, tmp_path: Path, made: str | None, reason: str) 
     assert "\n" not in str(error.value)
 
 
-def test_the_option_for_the_sources_architecture_is_told(
+def test_error_names_the_option_for_the_sources_architecture(
     source: Path, data: Path, tmp_path: Path
 ) -> None:
     changed = {"hidden_dims": [6, 5, 4], "code_dim": 5}
