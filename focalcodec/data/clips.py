@@ -53,7 +53,7 @@ def read_clip(
         First sample of the clip and the sample after its last, at the file's own rate; default
         the whole file.
     channels : {"error", "mix", "first"}
-        A file with several channels is refused, averaged, or read for its first channel.
+        For a file with several channels: raise an error, average them, or read the first.
 
     Example
     -------

@@ -255,7 +255,7 @@ def _ends_in_newline(path: Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically; NaN is refused."""
+    """Write a JSON file atomically; NaN is an error."""
     with atomic_path(path) as temporary:
         temporary.write_text(
             json.dumps(content, indent=1, allow_nan=False) + "\n",

@@ -122,7 +122,7 @@ class TranscriptJudge(ClipJudge):
         """Transcribe audio (T,) at 16 kHz."""
 
     def transcribe(self, sig: Tensor, sample_rate: int, language: str = "en") -> str:
-        """Transcribe sig (T,) in the recogniser's spelling; "" for silence; refuses batches."""
+        """Transcribe sig (T,) without normalising; "" for silence; UserError for a batch."""
         if sig.dim() != 1:
             raise UserError(f"sig: shape {tuple(sig.shape)}; give one clip, (samples,)")
         if not audible(sig, sample_rate, LEAST_SECONDS):

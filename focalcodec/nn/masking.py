@@ -1,4 +1,4 @@
-"""Valid frames of a padded batch: the only place where lengths become masks."""
+"""Valid frames of a padded batch: the only module that makes masks from lengths."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Meters:
 
     @contextmanager
     def of(self, groups: Sequence[str]) -> Iterator[None]:
-        """In this context, count what is added for the group of these clips and for the whole.
+        """In this context, `add` counts for the group of these clips and for the whole.
 
         Parameters
         ----------

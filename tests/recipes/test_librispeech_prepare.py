@@ -202,7 +202,7 @@ def test_missing_transcripts_are_counted_not_dropped(tree, tmp_path, caplog):
 
 
 def break_clips(folder: Path) -> dict[str, str]:
-    """Broken files of each kind, and what the report must say."""
+    """Broken files of each kind, and the text that the report must have."""
     folder.mkdir(parents=True)
     (folder / "0-empty.flac").touch()
     (folder / "0-text.flac").write_text("no audio" * 99)

@@ -65,7 +65,7 @@ def test_attention_in_blocks_is_plain_attention(monkeypatch, budget, causal, pad
 
 @pytest.mark.parametrize("causal", [None, (4, 9)])
 def test_attention_of_one_clip_in_float32_without_gradients(monkeypatch, causal):
-    """The products of oneDNN, where it is available, equal those of `@`."""
+    """The products of oneDNN, if it is available, equal those of `@`."""
     monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", 37 * 5)
     tensors = [tensor.float() for tensor in heads(1, 37)]
     around = Surroundings(tensors.pop(), None, *(causal or (None, None)))

@@ -1,4 +1,4 @@
-"""SOURCE... OUT: which files are read, where outputs go, and errors before any work."""
+"""SOURCE... OUT: the files that are read, the paths of outputs, and errors before any work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TREE = ("a.wav", "b/a.FLAC", "b/c/d.mp3", "b/.hidden.wav", ".hidden/e.wav", "not
 
 @pytest.fixture(autouse=True)
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a folder `in` in the current folder, where outputs go."""
+    """Make a folder `in` in the current folder, which gets the outputs."""
     for name in TREE:
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)

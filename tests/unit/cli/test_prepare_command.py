@@ -1,4 +1,4 @@
-"""`focalcodec prepare`: what it prints, and its errors."""
+"""`focalcodec prepare`: its printed table, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CTC losses of batches: those of each clip, and none where a text can't be aligned."""
+"""CTC losses of batches equal those of each clip; a text that can't be aligned has none."""
 
 from __future__ import annotations
 

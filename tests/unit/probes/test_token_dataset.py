@@ -20,7 +20,7 @@ FRAMES = [5, 3, 0, 8]
 
 
 def store_of(folder: Path, frames: list[int], streams: int = 1) -> TokenStore:
-    """Clip i has tokens i, i + 1, ...; none where it has no frames."""
+    """Clip i has tokens i, i + 1, ...; no tokens if it has no frames."""
     folder.mkdir(parents=True)
     vocabulary = TokenVocabulary(100, special=())
     clips = [

@@ -62,7 +62,7 @@ def sections(page: Element) -> dict[str, Element]:
 
 
 def assert_valid(page: Element) -> None:
-    """Check what is true for the page of any run."""
+    """Check properties of the page of any run."""
     elements = page.all()
     ids = [each["id"] for each in elements if each["id"]]
     assert len(ids) == len(set(ids))
