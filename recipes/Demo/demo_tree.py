@@ -42,7 +42,7 @@ class DemoClip:
     source: Any
 
     @property
-    def made_of(self) -> Any:
+    def source_key(self) -> Any:
         """The source as text; a file is named without its folder."""
         return self.source.name if isinstance(self.source, Path) else self.source
 
@@ -116,7 +116,7 @@ def _claim(root: Path, suffix: str, clips: Sequence[DemoClip]) -> None:
     """Raise if existing chapters were made with other options."""
     sources: dict[str, list[str]] = defaultdict(list)
     for clip in clips:
-        sources[f"{clip.split}/{clip.speaker}/{clip.chapter}"] += [clip.text, repr(clip.made_of)]
+        sources[f"{clip.split}/{clip.speaker}/{clip.chapter}"] += [clip.text, repr(clip.source_key)]
     new = {chapter: f"{stable_seed(suffix, *texts):016x}" for chapter, texts in sources.items()}
     path = root / ABOUT_NAME
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
