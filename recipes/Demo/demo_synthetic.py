@@ -34,7 +34,7 @@ Blend: TypeAlias = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Said:
-    """Voice and speed of a clip; corpora on disk contain its `repr`."""
+    """Voice and speed of a clip; a digest of its `repr` is stored."""
 
     voices: Blend
     speed: float
