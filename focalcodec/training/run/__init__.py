@@ -37,7 +37,7 @@ _RUN_OPTIONS = {field.name for field in dataclasses.fields(sb.utils.run_opts.Run
 
 
 class _Hparams(dict[str, Any]):
-    """A configuration that names its file where a key is missing."""
+    """A configuration; the error for a missing key names the configuration's file."""
 
     def __init__(self, hparams: Mapping[str, Any], file: str) -> None:
         super().__init__(hparams)
@@ -87,14 +87,14 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
 def open_folder(hparams: dict[str, Any], run_opts: Any) -> RunFolder:
     """Open the folder of the run, `output_folder`; an interrupted run resumes.
 
-    No other run enters the folder until this one leaves it. A run of an older version keeps the
-    `total_steps` of its schedule: it is put into `hparams`.
+    The folder is locked against other runs. A run of an older version keeps the `total_steps` of
+    its schedule, which is added to `hparams`.
 
     Raises
     ------
     UserError
         A knob that changes the result differs from the one that the run was started with, another
-        training is in the folder, or nothing can be written there.
+        training uses the folder, or it can't be written to.
     """
     file, overrides = hparams["__command__"]
     options = {
@@ -108,7 +108,7 @@ def open_folder(hparams: dict[str, Any], run_opts: Any) -> RunFolder:
     sources = own_code(file, sys.argv[0])
     folder = run_folder.open_folder(hparams["output_folder"], resolved, options, sources)
     if folder.total_steps is not None:
-        # The same number where this YAML states it too: `check_identity` refused any other.
+        # If the YAML has this key too, the number is the same: `check_identity` compared them.
         hparams["lr_scheduler"] = partial(hparams["lr_scheduler"], total_steps=folder.total_steps)
     return folder
 
@@ -176,7 +176,7 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise UserError(f"seeds={seeds}: give a list of whole numbers, such as [1986, 1987]")
     if out is None:
-        # Under another name, because only a probe reads these: in others they are dead keys.
+        # Under another name, so that only probes count as readers of these keys (`dead_keys`).
         probe = hparams
         codec = parse_spec(str(probe["codec"])).folder
         out = Path("results") / hparams["name"] / f"{codec}-{probe['inputs']}"

@@ -95,7 +95,7 @@ def load_config(
 
 @contextmanager
 def _problems_of(path: str | Path) -> Iterator[None]:
-    """What HyperPyYAML, or an object that it makes, refuses: one line with the file's name."""
+    """Turn errors of HyperPyYAML, or of an object that it makes, into one line with the file."""
     try:
         yield
     except UserError:
@@ -199,7 +199,7 @@ def read_tree(
 
 
 def pop_bases(tree: Any, path: Path) -> list[str]:
-    """Take the bases out of the tree of a file."""
+    """Remove the bases from the tree of a file and return their names."""
     bases = tree.pop(BASE_KEY, [])
     names = [bases] if isinstance(bases, str) else bases
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
@@ -208,7 +208,7 @@ def pop_bases(tree: Any, path: Path) -> list[str]:
 
 
 def _moved(text: str) -> str:
-    """YAML text of an older version, with today's names of modules."""
+    """Replace old names of modules in YAML text with the current names."""
     return _MOVED_NAME.sub(lambda found: MOVED[found[1]], text)
 
 
@@ -227,7 +227,9 @@ def read_file(path: Path) -> Any:
         raise UserError(f"{path}: no keys in this file")
     for key in tree:
         if not isinstance(key, str):
-            raise UserError(f"{path}: the key {key!r} is no name; remove it, or write it as text")
+            raise UserError(
+                f"{path}: the key {key!r} is not a name; remove it, or write it as text"
+            )
     for node in _nodes(tree):
         _rename_old_discriminators(node)
         tag = _tag(node)

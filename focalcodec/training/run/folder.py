@@ -75,7 +75,7 @@ _OLD_NAMES = {
     "brains.EmotionBrain": "brains.SpeakerBrain",
     "focalcodec.training.distill.DistillBrain": "brains.DistillBrain",
     "focalcodec.training.speaker_brain.SpeakerBrain": "ablations.SpeakerBrain",
-    # The demonstration codec was once made in recipes/LibriSpeech.
+    # The demo codec was trained in recipes/LibriSpeech before.
     "librispeech_prepare.prepare_librispeech": "demo_prepare.prepare_demo",
 }
 
@@ -120,7 +120,7 @@ class RunFolder:
         Raises
         ------
         UserError
-            Another run is in the folder, or nothing can be written there.
+            Another run uses the folder, or it can't be written to.
         """
         if process_rank() != 0 or self._lock.is_locked:
             return
@@ -134,7 +134,7 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise UserError(
-                f"output_folder={self.path}: nothing can be written there ({error.strerror});"
+                f"output_folder={self.path}: can't be written to ({error.strerror});"
                 " choose another one"
             ) from error
 
@@ -223,10 +223,10 @@ def open_folder(
     ------
     UserError
         A knob that changes the result differs from the one that the run was started with, another
-        training is in the folder, or nothing can be written there.
+        training uses the folder, or it can't be written to.
     """
     folder = RunFolder(path)
-    # Before anything is written: a run that is still in the folder keeps its knobs and its code.
+    # Lock before writing, so that a run that still uses the folder keeps its knobs and its code.
     folder.lock()
     try:
         run_on_main(_prepare, args=[folder.path, resolved, dict(options), sources])
@@ -334,7 +334,7 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
         if (name not in before or name not in knobs) and _is_retired(name):
             continue
         if name == _TOTAL_STEPS and name not in knobs:
-            continue  # an older run: its own number stays in use, `RunFolder.total_steps`
+            continue  # an older run keeps its own number, see `RunFolder.total_steps`
         raise UserError(
             f"{run_folder}: started with {name}={old}, now {name}={new};"
             " go back to the old value, or choose a new output_folder"

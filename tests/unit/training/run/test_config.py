@@ -148,7 +148,7 @@ def test_base_that_is_not_a_file_name_is_refused(folder: Path, base: str) -> Non
 def test_folder_instead_of_a_file_is_refused(folder: Path) -> None:
     assert "Is a directory; name a YAML file" in refusal(folder)
     (folder / "number.yaml").write_text("3: 4\n")
-    assert "the key 3 is no name" in refusal(folder / "number.yaml")
+    assert "the key 3 is not a name" in refusal(folder / "number.yaml")
 
 
 def test_command_line_of_an_older_version_is_read(folder: Path) -> None:

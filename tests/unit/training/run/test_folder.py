@@ -143,7 +143,7 @@ def test_a_refused_run_leaves_no_lock(tmp_path) -> None:
 
 def test_a_folder_that_can_not_be_written_is_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="nothing can be written there .*; choose another one"):
+    with pytest.raises(UserError, match="can't be written to .*; choose another one"):
         RunFolder(tmp_path / "file" / "run").lock()
 
 
