@@ -337,7 +337,11 @@ def test_command(packages: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [([], "both null"), (["--kokoro_voices=voices"], "sentences: null"), (["--x=1"], "no key 'x'")],
+    [
+        ([], "both are null"),
+        (["--kokoro_voices=voices"], "sentences: null"),
+        (["--x=1"], "no key 'x'"),
+    ],
 )
 def test_errors_name_the_way_out(
     demo: Any, tmp_path: Path, options: list[str], message: str

@@ -90,8 +90,10 @@ def test_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     do(two[1])
     with caplog.at_level(logging.WARNING):
         assert recovered(tmp_path) == 1
-    told = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
-    assert len(told) == 1 and str(two[1]) in told[0] and reason in told[0]
+    reports = [
+        record.getMessage() for record in caplog.records if "is not used" in record.getMessage()
+    ]
+    assert len(reports) == 1 and str(two[1]) in reports[0] and reason in reports[0]
 
 
 def test_all_damaged_stops_the_run(tmp_path: Path, two: list[Path]) -> None:

@@ -83,7 +83,7 @@ def test_frozen_parts_keep_their_weights_bit_by_bit(data, tmp_path, stage, names
 
 @pytest.mark.parametrize("name", ["discriminator", "discriminator.mpd.0"])
 def test_discriminator_can_not_be_frozen(data, tmp_path, name) -> None:
-    with pytest.raises(UserError, match=f"^freeze={name}: the discriminator learns"):
+    with pytest.raises(UserError, match=f"^freeze={name}: the discriminator is trained"):
         tiny.make_brain("vocoder", tmp_path, data, freeze=[name])
 
 
