@@ -103,6 +103,9 @@ class EpochBatchSampler(Sampler[list[Any]]):
             raise UserError("durations: no clips to sample from; check the manifest")
         if (self.batch_size is None) == (self.max_batch_seconds is None):
             raise UserError("batch_size and max_batch_seconds: give one of them")
+        for name in ("batch_size", "passes"):
+            if not isinstance(getattr(self, name), (int, type(None))):
+                raise UserError(f"{name}={getattr(self, name)}: give a whole number")
         if self.sorting not in SORTINGS:
             raise UserError(f"sorting={self.sorting!r}: not one of {', '.join(SORTINGS)}")
         if not 0 <= self.rank < self.world_size:

@@ -163,6 +163,8 @@ def test_resume_on_another_number_of_processes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"durations": [1.0], "batch_size": 2.5}, "batch_size=2.5: give a whole number"),
+        ({"durations": [1.0], "batch_size": 2, "passes": 1.5}, "passes=1.5: give a whole number"),
         ({"durations": [], "batch_size": 1}, "no clips"),
         ({"durations": [1.0]}, "give one of them"),
         ({"durations": [1.0], "batch_size": 1, "max_batch_seconds": 9.0}, "give one of them"),
