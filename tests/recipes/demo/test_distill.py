@@ -108,10 +108,10 @@ def test_frames_that_one_of_both_lacks_are_left_out(data, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"feature_dim": 9}, "student: dim 9, the encoder's is 8; make them equal"),
+        ({"feature_dim": 9}, "student: dim is 9, the encoder's is 8; make them equal"),
         (
             {"encoder": "!name:focalcodec.encoders.logmel.LogMel {n_mels: 8, hop_length: 160}"},
-            "student: hop 320, the encoder's is 160; make them equal",
+            "student: hop is 320, the encoder's is 160; make them equal",
         ),
     ],
 )
