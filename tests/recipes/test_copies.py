@@ -117,6 +117,7 @@ def test_an_experiment_folder_needs_no_pythonpath(recipe: Path) -> None:
     assert "my compressor" in done.stdout
     kept = {path.name for path in (folder / "out").iterdir()}
     assert {"mine.yaml", "my_parts.py", "my_brain.py", "brains.py", "train.py"} <= kept
+    assert "folder.py" not in kept  # which calls SpeechBrain
     (folder / "mine.yaml").write_text(
         re.sub("my_weight", "my_wieght", (folder / "mine.yaml").read_text())
     )

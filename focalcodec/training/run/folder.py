@@ -239,6 +239,8 @@ def open_folder(
 def _prepare(path: Path, resolved: str, options: dict[str, Any], sources: tuple[Path, ...]) -> None:
     resumed = check_identity(path, dict(knobs_of(YAML().load(resolved))) | options)
     sb.create_experiment_directory(path)
+    # SpeechBrain copies the file that calls it: this module, which is not the run's own code.
+    (path / Path(__file__).name).unlink(missing_ok=True)
     for source in sources:
         shutil.copy(source, path)
     with atomic_path(path / CONFIG_NAME) as temporary:
