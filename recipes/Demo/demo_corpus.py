@@ -18,14 +18,9 @@ from demo_synthetic import Kokoro, read_voices
 from demo_texts import read_sentences
 from demo_tree import Maker, write_clips, write_speakers
 
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
 from focalcodec.training.run import script
-from focalcodec.training.run.config import load_config
-from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
-
-ensure_torchaudio()
-import speechbrain as sb  # noqa: E402
+from focalcodec.training.run.dead_keys import load_command
 
 SEXES = {"f": "F", "m": "M"}  # keys: the second letter of a voice's name
 
@@ -43,9 +38,7 @@ def make_corpus(argv: Sequence[str]) -> None:
     UserError
         A knob is wrong, or a package is missing.
     """
-    file, _, overrides = sb.parse_arguments(list(argv))
-    hparams = load_config(file, overrides)
-    refuse_dead_keys(file, keys_read_by(sys.modules[__name__]), overrides)
+    _, hparams, _ = load_command(argv, sys.modules[__name__])
     root = Path(hparams["output_folder"]).expanduser()
     if not hparams["asterisk_folder"] and not hparams["kokoro_voices"]:
         raise UserError("asterisk_folder, kokoro_voices: both are null; give one of them")

@@ -11,13 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.training.run import script
-from focalcodec.training.run.config import load_config
-from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
-
-ensure_torchaudio()
-import speechbrain as sb  # noqa: E402
+from focalcodec.training.run.dead_keys import load_command
 
 
 def generate(argv: Sequence[str]) -> None:
@@ -26,9 +21,7 @@ def generate(argv: Sequence[str]) -> None:
     `argv` is the YAML, then `--key value` for its keys. UserError if a key, the speech or the
     noise is wrong.
     """
-    file, _, overrides = sb.parse_arguments(list(argv))
-    hparams = load_config(file, overrides)
-    refuse_dead_keys(file, keys_read_by(sys.modules[__name__]), overrides)
+    _, hparams, _ = load_command(argv, sys.modules[__name__])
     out = Path(hparams["output_folder"])
     hparams["prepare"](
         data_folder=hparams["data_folder"],

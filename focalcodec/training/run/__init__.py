@@ -59,7 +59,7 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     Returns
     -------
     dict, RunOptions
-        `hparams["command"]` is the command line, for `open_folder`.
+        `hparams["__command__"]` is the command line, for `open_folder`.
 
     Raises
     ------

@@ -7,15 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.data.augment import CopyPart, write_copy
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
-from focalcodec.training.run.config import load_config
-from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
-
-ensure_torchaudio()
-import speechbrain as sb  # noqa: E402
+from focalcodec.training.run.dead_keys import load_command
 
 
 def augment_recipe(argv: Sequence[str]) -> None:
@@ -31,9 +26,7 @@ def augment_recipe(argv: Sequence[str]) -> None:
     UserError
         A knob, the speech or the noise is wrong.
     """
-    file, _, overrides = sb.parse_arguments(list(argv))
-    hparams = load_config(file, overrides)
-    refuse_dead_keys(file, keys_read_by(sys.modules[__name__]), overrides)
+    _, hparams, _ = load_command(argv, sys.modules[__name__])
     data_root, root = _folders(hparams)
     for split, copies in _copies(hparams).items():
         for copy in range(1, copies + 1):

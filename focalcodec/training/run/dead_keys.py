@@ -9,20 +9,53 @@ import ast
 import difflib
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import speechbrain as sb
 from ruamel.yaml import YAML
 
 from focalcodec.errors import UserError
 from focalcodec.training.run.config import (
     RESOLVED_MARK,
+    load_config,
     pop_bases,
     read_file,
     read_tree,
     references,
 )
+from focalcodec.training.run.folder import code_folders
+
+
+def load_command(
+    argv: Sequence[str], *readers: type | ModuleType
+) -> tuple[str, dict[str, Any], str]:
+    """Load the YAML of a command that trains nothing, such as an evaluation.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        The YAML, then `--key value` for its keys. The YAML may name modules of its recipe.
+    *readers : module or class
+        Code that reads the keys, as for `keys_read_by`.
+
+    Returns
+    -------
+    str, dict, str
+        File, configuration, and the values of the command line as YAML text.
+
+    Raises
+    ------
+    UserError
+        The YAML or a value can't be read, a key is unknown, or no code reads a key.
+    """
+    file, _, overrides = sb.parse_arguments(list(argv))
+    sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
+    hparams = load_config(file, overrides)
+    refuse_dead_keys(file, keys_read_by(*readers), overrides)
+    return file, hparams, overrides
 
 
 def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: str = "") -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.coders.spec import parse_specs
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.data.clips import write_whole_files
 from focalcodec.data.manifest import prepared_names, prepared_root
 from focalcodec.device import pick_device, set_process_device
@@ -21,13 +20,9 @@ from focalcodec.evaluation.sets import ClipSet, SetOptions, read_sets
 from focalcodec.files import atomic_path
 from focalcodec.processes import Shard
 from focalcodec.training.run import loaders
-from focalcodec.training.run.config import load_config, resolve_config
-from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
-from focalcodec.training.run.folder import code_folders
+from focalcodec.training.run.config import resolve_config
+from focalcodec.training.run.dead_keys import load_command
 from focalcodec.training.run.loaders import prepare_corpus, prepared_folder
-
-ensure_torchaudio()
-import speechbrain as sb  # noqa: E402
 
 
 def evaluate_recipe(argv: Sequence[str]) -> None:
@@ -43,10 +38,7 @@ def evaluate_recipe(argv: Sequence[str]) -> None:
     UserError
         A knob, a set, a codec or a judge is wrong.
     """
-    file, _, overrides = sb.parse_arguments(list(argv))
-    sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
-    hparams = load_config(file, overrides)
-    refuse_dead_keys(file, keys_read_by(sys.modules[__name__], loaders), overrides)
+    file, hparams, overrides = load_command(argv, sys.modules[__name__], loaders)
     if not hparams["codecs"]:
         raise UserError('codecs: none; give some, e.g. --codecs "[results/my_codec, opus:6]"')
     out = Path(hparams["output_folder"])
