@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -50,6 +51,40 @@ def pytest_configure() -> None:
     from speechbrain.utils.importutils import LazyModule
 
     LazyModule.__file__ = None
+
+
+# -- in CI a test is skipped for these reasons only ------------------------------------------------
+
+ALLOWED_SKIPS = ("needs a GPU", "platform: ", "network: ")
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skip, unless it has an allowed reason or names an UNAVAILABLE package."""
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    assert isinstance(report.longrepr, tuple)  # file, line, reason
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    unavailable = os.environ.get("UNAVAILABLE", "").lower().split()
+    if reason.startswith(ALLOWED_SKIPS) or any(name in reason.lower() for name in unavailable):
+        return
+    report.outcome = "failed"
+    report.longrepr = f"skipped, which CI does not accept: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Look at the skips of tests."""
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Look at the skips of whole files."""
+    report = yield
+    refuse_skip(report)
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ def test_the_reader_of_the_pipe_has_ended() -> None:
     assert (process.returncode, process.stderr) == (1, b"")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="platform: signals of POSIX")
 @pytest.mark.parametrize("number, jobs", [(signal.SIGTERM, "1"), (signal.SIGINT, "2")])
 def test_a_run_that_is_stopped_leaves_whole_files(number: int, jobs: str) -> None:
     words = ["resynth", "in", "out", "--model", MODEL, "--jobs", jobs]

@@ -124,7 +124,9 @@ def check_pip(words: Sequence[str]) -> None:
         extra = re.fullmatch(r"\.(?:\[([\w-]+)\])?", words[-1])
         assert extra is not None
         assert extra[1] is None or f'"{extra[1]}":' in (ROOT / "setup.py").read_text()
-    assert pins or "-e" in words
+    if "--index-url" in words:  # PyTorch's CPU build, in the Makefile too
+        assert words[-1] in (ROOT / "Makefile").read_text()
+    assert pins or "-e" in words or "--index-url" in words
 
 
 def check_train(recipe: Path, words: Sequence[str]) -> None:

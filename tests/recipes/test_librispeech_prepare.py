@@ -251,14 +251,14 @@ def test_hidden_and_other_files_are_skipped(tree, tmp_path):
     assert len(read_manifest(tmp_path / "save" / "train.csv", tree)) == 20
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.skipif(os.name == "nt", reason="platform: links need rights on Windows")
 def test_linked_split_is_followed(tree, tmp_path):
     (tree / "linked").symlink_to(tree / "train-a")
     prepare_librispeech(tree, tmp_path / "save", te_splits=["linked"])
     assert len(read_manifest(tmp_path / "save" / "test.csv", tree)) == 20
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.skipif(os.name == "nt", reason="platform: links need rights on Windows")
 def test_broken_link_is_listed(tree, tmp_path):
     (tree / "train-a" / "7" / "1" / "7-1-gone.flac").symlink_to(tmp_path / "gone.flac")
     prepare(tree, tmp_path / "save")

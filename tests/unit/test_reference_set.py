@@ -140,7 +140,7 @@ reference = ReferenceSet.load(sys.argv[1])
 print(reference.feats[77].sum().item(), anonymous() - before)
 """
     if not sys.platform.startswith("linux"):
-        pytest.skip("reads /proc")
+        pytest.skip("platform: reads /proc")
     out = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "big"], capture_output=True, text=True, check=True
     )

@@ -44,11 +44,12 @@ def heads(batch, num_frames, requires_grad=False):
 
 # budgets: all at once; two heads at a time; one head, few queries; one query
 @pytest.mark.parametrize("budget", [2**20, 2 * 2 * 37**2, 2 * 37 * 5, 1])
-@pytest.mark.parametrize("causal", [None, (4, 9), (4, 2)])
-@pytest.mark.parametrize("padded", [False, True])
+# a window shorter than a chunk, (4, 2), leaves the first queries of a whole clip without keys
+@pytest.mark.parametrize(
+    "causal, padded",
+    [(None, False), ((4, 9), False), (None, True), ((4, 9), True), ((4, 2), True)],
+)
 def test_attention_in_blocks_is_plain_attention(monkeypatch, budget, causal, padded):
-    if causal == (4, 2) and not padded:
-        pytest.skip("a window shorter than a chunk leaves its first queries without keys")
     monkeypatch.setitem(wavlm_attention._BLOCK_LOGITS, "cpu", budget)
     query, key, value, gate, bias = heads(2, 37, requires_grad=True)
     mask = torch.arange(37) < torch.tensor([[37], [20]]) if padded else None

@@ -21,7 +21,7 @@ from focalcodec.data.randomness import clip_generator
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
 
-posix_only = pytest.mark.skipif(os.name == "nt", reason="not with Windows' file system")
+posix_only = pytest.mark.skipif(os.name == "nt", reason="platform: not with Windows' file system")
 
 
 def write_clip(path: Path, seconds: float = 0.5, rate: int = 8000, **kwargs) -> None:
@@ -226,7 +226,7 @@ def test_any_file_name_survives(tmp_path, name):
     try:
         os.rename(root / "a.wav", os.path.join(os.fsencode(root), name + b".wav"))
     except OSError:
-        pytest.skip("this file system takes no such name")
+        pytest.skip("platform: this file system takes no such name")
     (row,) = rows_of(root, tmp_path / "save")
     assert os.fsencode(row["wav"]).endswith(name + b".wav") and Path(row["wav"]).is_file()
     assert os.fsencode(row["ID"]) == name

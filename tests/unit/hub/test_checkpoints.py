@@ -94,7 +94,7 @@ def test_saving_replaces_and_leaves_nothing_else(folder):
     assert FocalCodec.from_pretrained(folder).config == logmel_codec().config
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.skipif(os.name == "nt", reason="platform: Windows has no such modes")
 def test_files_have_the_usual_permissions(tmp_path):
     logmel_codec().save_pretrained(tmp_path / "codec")
     (tmp_path / "ordinary").touch()
