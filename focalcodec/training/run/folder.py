@@ -31,6 +31,7 @@ from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
 from focalcodec.training.run.config import MOVED
 from focalcodec.training.run.export import export
+from focalcodec.training.run.logs import quiet_libraries, start_logs
 from focalcodec.training.run.start import Start
 from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME
 
@@ -228,6 +229,7 @@ def open_folder(
     folder = RunFolder(path)
     # Lock before writing, so that a run that still uses the folder keeps its knobs and its code.
     folder.lock()
+    quiet_libraries()
     try:
         run_on_main(_prepare, args=[folder.path, resolved, dict(options), sources])
     except BaseException:
@@ -238,9 +240,10 @@ def open_folder(
 
 def _prepare(path: Path, resolved: str, options: dict[str, Any], sources: tuple[Path, ...]) -> None:
     resumed = check_identity(path, dict(knobs_of(YAML().load(resolved))) | options)
-    sb.create_experiment_directory(path)
-    # SpeechBrain copies the file that calls it: this module, which is not the run's own code.
-    (path / Path(__file__).name).unlink(missing_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
+    start_logs(path, sources)
+    environment = sb.utils.logger.get_environment_description()
+    (path / "env.log").write_text(environment, encoding="utf-8")
     for source in sources:
         shutil.copy(source, path)
     with atomic_path(path / CONFIG_NAME) as temporary:
