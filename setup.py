@@ -124,7 +124,7 @@ setup(
         ]
     },
     install_requires=[
-        "filelock",
+        "filelock>=4.1",  # does not truncate the file, and is not inherited by a fork
         "huggingface_hub",
         "numpy",
         "safetensors",

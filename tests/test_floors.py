@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors",), "needs nothing: the one exception for users"),
-    (("compat", "device", "processes", "progress"), "other packages, device, processes, progress"),
+    (("compat", "device", "processes", "progress", "locks"), "what files and work need"),
     (("files", "nn", "hub"), "files on disk, layers, checkpoints as files: no model, no audio"),
     (("packages", "audio"), "optional packages; signals and audio files, whose masks come from nn"),
     (("audio_stream",), "audio files in blocks"),

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -38,6 +37,7 @@ from focalcodec.evaluation.plan import (
 from focalcodec.evaluation.sets import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name
+from focalcodec.locks import FolderLock
 from focalcodec.metrics.judge import Judge, JudgedClip, Verdict
 from focalcodec.processes import Progress, Shard, in_processes
 
@@ -82,9 +82,8 @@ def evaluate(
         loaded = do_share(plan, load_judges, shard)
     if not loaded.coders:
         raise UserError("; ".join(loaded.refused.values()))
-    plan.out.mkdir(parents=True, exist_ok=True)
     # Processes that end at the same time must not write the same card.
-    with FileLock(plan.out / ".lock"):
+    with FolderLock(plan.out):
         cards = []
         for clip_set in plan.sets:
             for spec in plan.codecs:

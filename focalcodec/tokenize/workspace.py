@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from focalcodec import __version__
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.locks import FolderLock
 from focalcodec.tokenize.parts import EncodedClip
 from focalcodec.tokenize.plan import TokenizePlan
 from focalcodec.tokenize.sources import CorpusClip
@@ -43,9 +42,9 @@ class Workspace:
         self.work = out / f"{_WORK}{plan.digest[:16]}"
 
     @property
-    def lock(self) -> FileLock:
+    def lock(self) -> FolderLock:
         """Lock of one process at a time; a killed process releases it."""
-        return FileLock(self.out / ".lock")
+        return FolderLock(self.out)
 
     def open(self, overwrite: bool) -> None:
         """Make the folder, or resume in it.
@@ -53,7 +52,6 @@ class Workspace:
         With `overwrite` the output of another plan is removed; the output of this plan always
         stays. `UserError`: the folder has another plan, or other files and no plan.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
         with self.lock:
             difference = self._difference()
             if difference and not overwrite:

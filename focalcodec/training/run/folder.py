@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
-from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from speechbrain.utils.distributed import run_on_main
 from torch import nn
@@ -26,6 +25,7 @@ from focalcodec.files import atomic_path
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.locations import is_shipped
+from focalcodec.locks import FolderLock
 from focalcodec.training.distributed import leave_together, process_rank
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
@@ -101,7 +101,7 @@ class RunFolder:
         self.path = Path(path)
         self.manifests = self.path / "manifests"
         self.monitor = Monitor(self.path)
-        self._lock = FileLock(self.path / ".lock", blocking=False)
+        self._lock = FolderLock(self.path, wait=False)
 
     def __enter__(self) -> RunFolder:
         """Lock the folder against other runs."""
@@ -123,27 +123,12 @@ class RunFolder:
         UserError
             Another run uses the folder, or it can't be written to.
         """
-        if process_rank() != 0 or self._lock.is_locked:
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        if process_rank() == 0:
             self._lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"{self.path}: another training writes into this folder; wait for it, or"
-                " choose another output_folder"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"output_folder={self.path}: can't be written to ({error.strerror});"
-                " choose another one"
-            ) from error
 
     def unlock(self) -> None:
         """Release the lock."""
-        if self._lock.is_locked:
-            (self.path / ".lock").unlink(missing_ok=True)
-            self._lock.release()
+        self._lock.release()
 
     @property
     def total_steps(self) -> int | None:

@@ -125,7 +125,7 @@ def test_a_second_training_leaves_the_files_of_the_first(tmp_path) -> None:
     out = tmp_path / "run"
     with open_folder(out, "lr: 0.1", {}, (yaml,)):
         before = state(out)
-        with pytest.raises(UserError, match="another training writes into this folder"):
+        with pytest.raises(UserError, match="process .* on host .* writes into this folder"):
             open_folder(out, "lr: 0.2", {}, (yaml,))
         assert state(out) == before
     with open_folder(out, "lr: 0.2", {}, (yaml,)):
@@ -143,7 +143,7 @@ def test_a_refused_run_leaves_no_lock(tmp_path) -> None:
 
 def test_a_folder_that_can_not_be_written_is_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't be written to .*; choose another one"):
+    with pytest.raises(UserError, match="can't be written to .*; choose another folder"):
         RunFolder(tmp_path / "file" / "run").lock()
 
 
