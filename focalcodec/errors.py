@@ -1,4 +1,4 @@
-"""The one exception for all errors that a user can correct."""
+"""The exception for all errors that a user can correct."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class UserError(ValueError):
     The package raises it if it can't use a file, an argument, a configuration or a checkpoint.
     Scripts can print the line without the traceback.
     """
+
+
+class WriteError(UserError):
+    """A file can't be written: the disk is full, or the folder is read-only."""

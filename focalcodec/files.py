@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from focalcodec.errors import WriteError
 
 # Suffixes of audio that libsndfile reads: no .mat, .raw or .htk.
 AUDIO_SUFFIXES = (
     *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".nist"),
     *(".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
+)
+
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.EFBIG, errno.EIO),
 )
 
 
@@ -22,16 +31,78 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Temporary path beside `path`; it replaces `path` when the block ends without an error.
 
     The folder is made if it is missing. The suffix stays, because it gives the format to writers of
-    audio. If the block raises, `path` does not change and the temporary file is removed.
+    audio. If the block raises, `path` does not change and the temporary file is removed. Raises a
+    `WriteError` if the disk is full or the folder can't be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            with suppress(NotADirectoryError):  # a file has the folder's name
+                temporary.unlink(missing_ok=True)
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Append a line of ASCII text to a file: the whole line or, with a `WriteError`, nothing.
+
+    An incomplete last line, from a process that was killed, is ended before.
+    """
+    path = Path(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            data = (b"" if file.read(1) in (b"", b"\n") else b"\n") + f"{line}\n".encode("ascii")
+            try:
+                while data:  # a disk that gets full takes a part first, and fails then
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(end)
+                raise
+
+
+@contextmanager
+def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise a `WriteError`, which names `path` and the free space, for an error of the disk."""
+    path = Path(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        reason = _disk_problem(error, path)
+        if not reason:
+            raise
+        raise WriteError(f"{path}: can't be written: {reason}") from error
+
+
+def _disk_problem(error: Exception, path: Path) -> str:
+    """Problem and way out if the disk is the cause of an error while `path` is written, else ""."""
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    code = error.errno if isinstance(error, OSError) else None
+    # safetensors, libsndfile and torch have errors of their own.
+    by_library = re.search(r"os error \d|System error|PytorchStreamWriter|inline_con", str(error))
+    if code in (errno.ENOSPC, errno.EDQUOT) or (by_library and free < 1 << 20):
+        return (
+            f"the disk is full ({free / 1e6:.1f} MB free in {folder}); free some space, then start"
+            " the same command again"
+        )
+    if isinstance(error, OSError) and code in _REFUSED and _is_of(error.filename, path):
+        return f"{error.strerror}; check its folder, or choose another one"
+    return ""
+
+
+def _is_of(name: str | os.PathLike[str] | None, path: Path) -> bool:
+    """Whether an error is of `path`, its folders or its temporary file, not of a file it reads."""
+    if name is None:
+        return True
+    found = Path(name)
+    is_temporary = found.parent == path.parent and found.name.startswith(".")
+    return is_temporary or found in (path, *path.parents)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from focalcodec import __version__
 from focalcodec.coders.spec import CodecSpec
 from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import RESAMPLES
 from focalcodec.evaluation.sets import ClipSet, EvalClip
-from focalcodec.files import atomic_path
+from focalcodec.files import append_line, atomic_path
+from focalcodec.locks import FolderLock
 from focalcodec.long_audio.coding import WINDOW_SECONDS
 from focalcodec.processes import Shard
 from focalcodec.tokenize.parts import plan_batches
@@ -144,9 +142,8 @@ class _Records:
     def _claim(self, name: str, key: str) -> None:
         """Delete the records of audio with another key, which is about to be overwritten."""
         folder = self.path / "records"
-        folder.mkdir(parents=True, exist_ok=True)
         owner = folder / f"{name}.key"
-        with FileLock(folder / ".lock"):
+        with FolderLock(folder):
             if owner.is_file() and owner.read_text(encoding="ascii") == key:
                 return
             for path in folder.glob(f"{name}.*.jsonl"):
@@ -166,13 +163,7 @@ class _Records:
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         path = self.path / "records" / f"{name}.{self.rank}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(record, allow_nan=False) + "\n"
-        with path.open("ab") as file:
-            # After a kill the last line may be incomplete.
-            if file.tell() and not _ends_in_newline(path):
-                line = "\n" + line
-            file.write(line.encode("ascii"))
+        append_line(path, json.dumps(record, allow_nan=False))
 
 
 class SetFolder(_Records):
@@ -246,12 +237,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(record, dict):
                 yield record
-
-
-def _ends_in_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def write_json(path: Path, content: Any) -> None:
