@@ -149,6 +149,14 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="data type of the stored weights: float16 halves the file, is loaded as float32, and"
         " changes a few tokens (default: %(default)s)",
     )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run the code of this Python module, if a run's YAML names classes of it; the module"
+        " may lie in the run's folder. Without it no code of a run's folder runs",
+    )
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -160,6 +168,6 @@ def run_export(args: argparse.Namespace) -> int:
             f"export: needs {error.name}, which is installed for training;"
             " pip install -e '.[recipes]'"
         ) from error
-    codec = export(args.quantizer, args.decoder, args.folder, args.dtype)
+    codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
     print(f"{args.folder}: {codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s")
     return DONE
