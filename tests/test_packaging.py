@@ -69,7 +69,8 @@ def third_party(path: Path, top_level: bool) -> Iterator[str]:
                 modules = [str(node.args[0].value)]
         for module in modules:
             name = module.partition(".")[0]
-            ours = name == "focalcodec" or (path.parent / f"{name}.py").is_file()
+            beside = any((path.parent / file).exists() for file in (f"{name}.py", name))
+            ours = name == "focalcodec" or beside
             if not ours and name not in sys.stdlib_module_names:
                 yield DISTRIBUTIONS.get(name, name)
 

@@ -1,0 +1,1 @@
+"""Comparison with the official package: small models, cases, and how results are compared."""
