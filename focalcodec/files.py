@@ -24,6 +24,7 @@ _REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EFBIG, errno.EIO),
 )
+LONGEST_NAME = 200  # bytes; file systems take 255, with the suffix
 
 
 @contextmanager
@@ -122,4 +123,9 @@ def safe_file_name(text: str) -> str:
     >>> safe_file_name("91/1/91-1-0000"), safe_file_name("opus:6")
     ('91_1_91-1-0000', 'opus-6')
     """
-    return re.sub(r"[^\w.-]", "_", text.replace(":", "-")).lstrip(".") or "_"
+    name = re.sub(r"[^\w.-]", "_", text.replace(":", "-")).lstrip(".") or "_"
+    encoded = name.encode()
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{encoded[: LONGEST_NAME - 17].decode(errors='ignore')}-{digest}"

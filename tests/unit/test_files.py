@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from focalcodec import files
 from focalcodec.audio import write_audio
 from focalcodec.errors import WriteError
-from focalcodec.files import append_line, atomic_path
+from focalcodec.files import append_line, atomic_path, safe_file_name
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 Usage = namedtuple("Usage", "total used free")
@@ -133,3 +133,10 @@ def test_temporary_files_are_removed(tmp_path) -> None:
         path.write_text("half")
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == []
+
+
+def test_names_of_files_fit_every_file_system() -> None:
+    long = [f"{'ü/' * 150}{end}" for end in "ab"]
+    names = [safe_file_name(text) for text in long]
+    assert all(len(name.encode()) <= 200 for name in names) and names[0] != names[1]
+    assert safe_file_name("a" * 200) == "a" * 200, "names of earlier runs stay"
