@@ -55,7 +55,7 @@ def main() -> None:
     print(f"{len(rows)} clips of {mean:.1f} s")
     for name, some in options.items():
         count, seconds = speed(MixtureMaker(rows, 16000, seed=0, **some), rows, args.repeats)
-        print(f"{name}: {count:.0f} mixtures/s, {seconds:.0f} x real time")
+        print(f"{name}: {count:.0f} mixtures/s, {seconds:.0f} times real time")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,9 +32,9 @@ def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> d
     Returns
     -------
     dict
-        `encode_rtf`, `decode_rtf`: seconds of audio per second of processing, as in the papers
-        (higher is faster). `peak_memory_mb`: memory of the process with Python and libraries, or
-        on a GPU the memory of its tensors there.
+        `encode_real_time_factor`, `decode_real_time_factor`: processing time / audio time, so below
+        1 is faster than real time. `peak_memory_mb`: memory of the process with Python and
+        libraries, or on a GPU the memory of its tensors there.
     """
     by_length = sorted(clip_set.clips, key=lambda clip: (clip.seconds, clip.id))
     start = max(0, (len(by_length) - plan.speed_clips) // 2)
@@ -44,6 +44,25 @@ def measure_speed(plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec) -> d
         threads = torch.get_num_threads()
         work = executor.submit(_measure, spec, paths, plan.device, plan.window_seconds, threads)
         return work.result()
+
+
+def read_speed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the speed of a card of any version; empty if it was not measured.
+
+    Cards of earlier versions have the inverse of the real-time factor, as `encode_rtf` and
+    `decode_rtf`.
+
+    Example
+    -------
+    >>> read_speed({"speed": {"encode_rtf": 200.0, "clips": 4}})
+    {'clips': 4, 'encode_real_time_factor': 0.005}
+    """
+    speed = dict(card.get("speed") or {})
+    for part in ("encode", "decode"):
+        inverse = speed.pop(f"{part}_rtf", None)
+        if isinstance(inverse, int | float) and inverse > 0:
+            speed[f"{part}_real_time_factor"] = 1 / inverse
+    return speed
 
 
 @torch.no_grad()
@@ -63,13 +82,12 @@ def _measure(
             sent, coding = _timed(lambda: coder.encode(sig, lengths), place)  # noqa: B023
             _, decoding = _timed(lambda: coder.decode(sent), place)  # noqa: B023
             if index or repeat:
-                encode.append(sig.shape[1] / rate / coding)
-                decode.append(sig.shape[1] / rate / decoding)
+                encode.append(coding * rate / sig.shape[1])
+                decode.append(decoding * rate / sig.shape[1])
     return {
-        "encode_rtf": statistics.median(encode),
-        "decode_rtf": statistics.median(decode),
+        "encode_real_time_factor": statistics.median(encode),
+        "decode_real_time_factor": statistics.median(decode),
         "peak_memory_mb": _peak_megabytes(place),
-        "unit": "seconds of audio per second",
         "clips": len(paths),
         "device": device,
         "threads": torch.get_num_threads(),
