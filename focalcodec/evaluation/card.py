@@ -7,6 +7,7 @@ import os
 import platform
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
@@ -15,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from focalcodec import __version__
 from focalcodec.coders.spec import CodecSpec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
-from focalcodec.evaluation.intervals import figure, jackknife
+from focalcodec.evaluation.intervals import figure
 from focalcodec.evaluation.plan import (
     CodecFolder,
     EvaluationPlan,
@@ -32,14 +32,13 @@ from focalcodec.evaluation.plan import (
     write_json,
 )
 from focalcodec.evaluation.sets import ClipSet
-from focalcodec.evaluation.speed import measure_speed
+from focalcodec.evaluation.speed import measure_speed, read_speed
+from focalcodec.evaluation.usage import usage_of
 from focalcodec.files import atomic_path, safe_file_name
-from focalcodec.metrics.codes import CodebookUsage, code_usage, coded_bits, count_codes, kbps
+from focalcodec.metrics.codes import coded_bits, kbps
 
 FORMAT = 1
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
-USAGE_INTERVALS = ("usage_reachable", "entropy_reachable")
-_MOST_GROUPS = 200
 
 
 def finish_card(
@@ -113,30 +112,6 @@ def figures(
         if sum(weights) > 0:
             made[key] = asdict(figure(values, weights, seed, bootstrap_samples))
     return made
-
-
-def usage_of(
-    coded: Mapping[str, Mapping[str, Any]], coder: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Return the use of the codebook of a codec with one stream of tokens, None for others.
-
-    `coded` has the clips' records with `toks`, `coder` has `codebook_size`. The result has the
-    fields of `metrics.codes.CodebookUsage`, and `intervals` of `USAGE_INTERVALS` if there are two
-    clips or more.
-
-    Example
-    -------
-    >>> use = usage_of({"a": {"toks": [0, 1, 0, 1]}}, {"codebook_size": 16})
-    >>> use["usage_percent"], use["entropy_seen"], use["entropy_codebook"], use["intervals"]
-    (12.5, 100.0, 25.0, {})
-    """
-    clips = [torch.tensor(record["toks"]) for record in coded.values() if record.get("toks")]
-    size = coder["codebook_size"]
-    if not clips or size is None:
-        return None
-    codes, counts = count_codes(clips, size)
-    whole = code_usage(counts, size)
-    return {**asdict(whole), "intervals": _usage_intervals(whole, clips, codes, counts)}
 
 
 def software_versions() -> dict[str, str]:
@@ -229,10 +204,10 @@ def _speed(plan: EvaluationPlan, spec: CodecSpec, coder: dict[str, Any]) -> dict
     first = plan.sets[0]
     path = CodecFolder(plan.out, first, spec).path / "records" / "speed.json"
     key = digest(coded_key(plan, first, coder), plan.device)
-    if path.is_file():
+    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or a damaged record
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["key"] == key:
-            return known["speed"]
+            return read_speed(known)
     if not plan.speed_clips or spec.kind == "original":
         return None
     speed = measure_speed(plan, first, spec)
@@ -286,21 +261,3 @@ def _entropy_coded(
         return kbps(sum(coded_bits(clips, coder["bits"])), clip_set.seconds)
     except UserError:  # the coder's package is not installed
         return None
-
-
-def _usage_intervals(
-    whole: CodebookUsage, clips: Sequence[Tensor], codes: Tensor, counts: Tensor
-) -> dict[str, tuple[float, float]]:
-    groups = min(len(clips), _MOST_GROUPS)
-    if groups < 2:
-        return {}
-    others = []
-    # Each group of clips is left out once.
-    for first in range(groups):
-        toks = torch.cat([*clips[first::groups]]).long()
-        own = torch.searchsorted(codes, toks).bincount(minlength=len(codes))
-        others.append(code_usage(counts - own, whole.codebook_size))
-    return {
-        name: jackknife(getattr(whole, name), [getattr(other, name) for other in others])
-        for name in USAGE_INTERVALS
-    }

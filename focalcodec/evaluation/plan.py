@@ -7,14 +7,15 @@
 A record is one line of JSON for one clip, appended when its work is complete; each process appends
 to its own files. A record contains the key (hash) of everything that it depends on, so records of
 another model, another judge or other clips are ignored. A process that is killed loses at most the
-current batch, and an incomplete last line is computed again.
+current batch. What is incomplete, because a process was killed or the disk was full, is computed
+again: half a line, and audio that is missing or has another size than its record says.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,38 @@ class Loaded:
     """A line for each judge that is not installed."""
 
 
+def plan_text(plan: EvaluationPlan, loaded: Loaded) -> str:
+    """Return what a run is going to do: sets, codecs and judges, each in a line."""
+    count = sum(len(clip_set.clips) for clip_set in plan.sets)
+    sets = [
+        f"{s.name} ({f'{s.kind}, ' if s.kind else ''}{counted(len(s.clips), 'clip')},"
+        f" {s.seconds:.0f} s)"
+        for s in plan.sets
+    ]
+    judges = [judge["name"] for judge in loaded.judges]
+    missing = f"; {len(loaded.missing)} not installed" if loaded.missing else ""
+    return "\n".join(
+        [
+            f"plan: {plan.task} of {counted(count, 'clip')} by"
+            f" {counted(len(plan.codecs), 'codec')}, in {plan.out}",
+            f"  sets: {', '.join(sets)}",
+            f"  codecs: {', '.join(spec.label for spec in plan.codecs)}",
+            f"  judges: {', '.join(judges) or 'none'} (panel {plan.panel}){missing}",
+        ]
+    )
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words.
+
+    Example
+    -------
+    >>> counted(1, "clip"), counted(2, "clip")
+    ('1 clip', '2 clips')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 # -- keys ------------------------------------------------------------------------------------------
 
 
@@ -151,13 +184,16 @@ class _Records:
             with atomic_path(owner) as temporary:
                 temporary.write_text(key, encoding="ascii")
 
-    def _read(self, name: str, key: str) -> dict[str, dict[str, Any]]:
+    def _read(self, name: str, key: str, *fields: str) -> dict[str, dict[str, Any]]:
+        """Return the records with these fields, by id."""
         ids = {clip.id for clip in self.clip_set.clips}
         records = {}
         # All processes' files, of this run and of earlier ones with another number of processes.
         for path in sorted((self.path / "records").glob(f"{name}.*.jsonl")):
             for record in _lines(path):
-                if record.get("key") == key and record.get("id") in ids:
+                if record.get("key") != key or record.get("id") not in ids:
+                    continue
+                if all(field in record for field in fields):
                     records[record["id"]] = record
         return records
 
@@ -182,11 +218,17 @@ class SetFolder(_Records):
 
     def copied(self) -> set[str]:
         """Return the ids of the clips with complete audio."""
-        return set(self._read("clips", self.clip_set.sha256))
+        clips = {clip.id: clip for clip in self.clip_set.clips}
+        records = self._read("clips", self.clip_set.sha256)
+        return {id for id, known in records.items() if _whole(self._files(clips[id]), known)}
 
     def add_copied(self, clip: EvalClip) -> None:
         """Record that the audio of a clip is complete."""
-        self._append("clips", {"key": self.clip_set.sha256, "id": clip.id})
+        sizes = [path.stat().st_size for path in self._files(clip)]
+        self._append("clips", {"key": self.clip_set.sha256, "id": clip.id, "bytes": sizes})
+
+    def _files(self, clip: EvalClip) -> list[Path]:
+        return [self.audio(part, clip) for part in clip.parts]
 
 
 class CodecFolder(_Records):
@@ -211,16 +253,17 @@ class CodecFolder(_Records):
     def coded(self, key: str) -> dict[str, dict[str, Any]]:
         """Return the records, by id, of the clips that are coded and have audio."""
         files = {clip.id: self.audio(clip) for clip in self.clip_set.clips}
-        records = self._read("coded", key)
-        return {name: record for name, record in records.items() if files[name].is_file()}
+        records = self._read("coded", key, "bits")
+        return {name: known for name, known in records.items() if _whole([files[name]], known)}
 
     def add_coded(self, key: str, clip: EvalClip, record: dict[str, Any]) -> None:
         """Record that a clip is coded, after its audio is written."""
-        self._append("coded", {"key": key, "id": clip.id, **record})
+        sizes = [self.audio(clip).stat().st_size]
+        self._append("coded", {"key": key, "id": clip.id, "bytes": sizes, **record})
 
     def scores(self, judge: str, key: str) -> dict[str, dict[str, Any]]:
         """Return the records, by id, of the clips that a judge has scored."""
-        return self._read(f"scores-{judge}", key)
+        return self._read(f"scores-{judge}", key, "scores")
 
     def add_score(self, judge: str, key: str, clip: EvalClip, record: dict[str, Any]) -> None:
         """Record a judge's result for a clip."""
@@ -237,6 +280,14 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(record, dict):
                 yield record
+
+
+def _whole(files: Sequence[Path], record: Mapping[str, Any]) -> bool:
+    """Return whether the files of a record exist, with the sizes that it says."""
+    if not all(path.is_file() for path in files):
+        return False
+    sizes = [path.stat().st_size for path in files]
+    return record.get("bytes", sizes) == sizes  # records of earlier versions have no sizes
 
 
 def write_json(path: Path, content: Any) -> None:

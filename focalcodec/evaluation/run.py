@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from focalcodec.audio import read_audio, write_audio
 from focalcodec.coders.coder import Coder
@@ -31,6 +30,8 @@ from focalcodec.evaluation.plan import (
     Loaded,
     SetFolder,
     coded_key,
+    counted,
+    plan_text,
     score_key,
     write_json,
 )
@@ -40,6 +41,7 @@ from focalcodec.files import safe_file_name
 from focalcodec.locks import FolderLock
 from focalcodec.metrics.judge import Judge, JudgedClip, Verdict
 from focalcodec.processes import Progress, Shard, in_processes
+from focalcodec.progress import ProgressBar
 
 SAMPLE_RATE = 16000  # of stored references and of judges' input, Hz
 LoadJudges: TypeAlias = Callable[[str, str], tuple[list[Judge], list[str]]]
@@ -83,12 +85,16 @@ def evaluate(
     if not loaded.coders:
         raise UserError("; ".join(loaded.refused.values()))
     # Processes that end at the same time must not write the same card.
-    with FolderLock(plan.out):
+    specs = [spec for spec in plan.codecs if spec.label in loaded.coders]
+    total = len(plan.sets) * len(specs)
+    with (
+        FolderLock(plan.out),
+        ProgressBar(what="speed and cards", total=total, unit="cards", leave=False) as bar,
+    ):
         cards = []
-        for clip_set in plan.sets:
-            for spec in plan.codecs:
-                if spec.label in loaded.coders:
-                    cards.append(finish_card(plan, clip_set, spec, loaded))
+        for clip_set, spec in itertools.product(plan.sets, specs):
+            cards.append(finish_card(plan, clip_set, spec, loaded))
+            bar.update()
     return Outcome(loaded, None if None in cards else [card for card in cards if card])
 
 
@@ -103,29 +109,32 @@ def print_outcome(plan: EvaluationPlan, outcome: Outcome) -> None:
     for line in (*outcome.loaded.refused.values(), *outcome.loaded.missing):
         print(f"focalcodec: skipped: {line}", file=sys.stderr)
     print(card_tables(outcome.cards), flush=True)
+    cards = counted(len(outcome.cards), "result card")
+    print(f"\n{plan.out}: {cards}, SET/CODEC/card.json", file=sys.stderr)
 
 
 def do_share(plan: EvaluationPlan, load_judges: LoadJudges, shard: Shard) -> Loaded:
     """Code and score the batches of one process."""
     loaded = Loaded()
-    # Codecs run one after the other, then the judges, so that only one codec is in memory.
-    for spec in plan.codecs:
-        try:
-            coder = load_coder(spec, torch.device(plan.device), plan.window_seconds)
-            if plan.task == "conversion" and not coder.converts:
-                raise UserError(f"{spec.label}: has no voice conversion; leave it out of this task")
-        except UserError as error:
-            loaded.refused[spec.label] = str(error)
-            continue
-        loaded.coders[spec.label] = coder.describe()
-        for clip_set in plan.sets:
-            code_set(plan, clip_set, spec, coder, shard)
-    for clip_set in plan.sets:
-        write_json(SetFolder(plan.out, clip_set).path / "clips.json", describe_clips(clip_set))
+    # Judges are found first, so that a missing one is known before the work. They load their
+    # weights when they score: codecs run one after the other, and only one model is in memory.
     judges, loaded.missing = load_judges(plan.panel, plan.device)
     loaded.judges = [describe_judge(judge) for judge in judges]
+    if shard.index == 0:
+        print(plan_text(plan, loaded), file=sys.stderr, flush=True)
+    count = sum(len(batch) for clip_set in plan.sets for batch in plan.batches(clip_set, shard))
+    show = shard.index == 0
+    with ProgressBar(what="code", total=count * len(plan.codecs), unit="clips", show=show) as bar:
+        for spec in plan.codecs:
+            _code_sets(plan, spec, loaded, shard, bar)
+            bar.total = count * (len(plan.codecs) - len(loaded.refused))
     for clip_set in plan.sets:
-        judge_set(plan, clip_set, loaded, judges, shard)
+        write_json(SetFolder(plan.out, clip_set).path / "clips.json", describe_clips(clip_set))
+    if judges:
+        total = count * len(loaded.coders)
+        with ProgressBar(what="judge", total=total, unit="clips", show=show) as bar:
+            for clip_set in plan.sets:
+                judge_set(plan, clip_set, loaded, judges, shard, bar)
     return loaded
 
 
@@ -141,8 +150,30 @@ def describe_judge(judge: Judge) -> dict[str, Any]:
 # -- coding ----------------------------------------------------------------------------------------
 
 
+def _code_sets(
+    plan: EvaluationPlan, spec: CodecSpec, loaded: Loaded, shard: Shard, bar: ProgressBar
+) -> None:
+    """Code a process' share of all sets with one codec."""
+    bar.set_description_str(f"code, {spec.label}: ", refresh=False)
+    try:
+        coder = load_coder(spec, torch.device(plan.device), plan.window_seconds)
+        if plan.task == "conversion" and not coder.converts:
+            raise UserError(f"{spec.label}: has no voice conversion; leave it out of this task")
+    except UserError as error:
+        loaded.refused[spec.label] = str(error)
+        return
+    loaded.coders[spec.label] = coder.describe()
+    for clip_set in plan.sets:
+        code_set(plan, clip_set, spec, coder, shard, bar)
+
+
 def code_set(
-    plan: EvaluationPlan, clip_set: ClipSet, spec: CodecSpec, coder: Coder, shard: Shard
+    plan: EvaluationPlan,
+    clip_set: ClipSet,
+    spec: CodecSpec,
+    coder: Coder,
+    shard: Shard,
+    bar: ProgressBar,
 ) -> None:
     """Code a process' share of a set."""
     folder = CodecFolder(plan.out, clip_set, spec, shard.index)
@@ -151,9 +182,10 @@ def code_set(
     done = folder.coded(key)
     code = convert_batch if plan.task == "conversion" else code_batch
     copy_references(plan, clip_set, shard)
-    for batch in _bar(plan.batches(clip_set, shard), f"{clip_set.name}: {spec.label}", shard):
+    for batch in plan.batches(clip_set, shard):
         missing = [clip for clip in batch if clip.id not in done]
         if not missing:
+            bar.update(len(batch))
             continue
         # The whole batch is coded again: rounding depends on the other clips of a batch, and a
         # resumed run must give the same bits as a run without interruption.
@@ -161,6 +193,7 @@ def code_set(
             if clip in missing:
                 write_audio(folder.audio(clip), rec_sig, coder.sample_rate_output)
                 folder.add_coded(key, clip, record)
+        bar.update(len(batch))
 
 
 def code_batch(coder: Coder, batch: Sequence[EvalClip]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
@@ -192,12 +225,8 @@ def copy_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> No
     for clip in itertools.chain(*plan.batches(clip_set, shard)):
         if clip.id in copied:
             continue
-        parts = {"reference": clip.reference, "target": clip.target}
-        if clip.input != clip.reference:
-            parts["input"] = clip.input
-        for part, source in parts.items():
-            if source:
-                write_audio(folder.audio(part, clip), _read(source), SAMPLE_RATE)
+        for part, source in clip.parts.items():
+            write_audio(folder.audio(part, clip), _read(source), SAMPLE_RATE)
         folder.add_copied(clip)
 
 
@@ -205,7 +234,12 @@ def copy_references(plan: EvaluationPlan, clip_set: ClipSet, shard: Shard) -> No
 
 
 def judge_set(
-    plan: EvaluationPlan, clip_set: ClipSet, loaded: Loaded, judges: Sequence[Judge], shard: Shard
+    plan: EvaluationPlan,
+    clip_set: ClipSet,
+    loaded: Loaded,
+    judges: Sequence[Judge],
+    shard: Shard,
+    bar: ProgressBar,
 ) -> None:
     """Score a process' share of a set, codec by codec."""
     specs = [spec for spec in plan.codecs if spec.label in loaded.coders]
@@ -216,20 +250,19 @@ def judge_set(
             key = score_key(plan, clip_set, loaded.coders[spec.label], about)
             done = set(folders[spec].scores(safe_file_name(judge.name), key))
             todo[spec].append((judge, key, done))
-    for batch in _bar(plan.batches(clip_set, shard), f"{clip_set.name}: judges", shard):
+    for batch in plan.batches(clip_set, shard):
         ids = {clip.id for clip in batch}
         for spec in specs:
             left = [(judge, key, done) for judge, key, done in todo[spec] if not ids <= done]
-            if not left:
-                continue
             # Audio is read once for all judges.
-            clips = [judged_clip(plan, clip_set, folders[spec], clip) for clip in batch]
+            clips = [judged_clip(plan, clip_set, folders[spec], clip) for clip in batch if left]
             for judge, key, done in left:
                 for clip, verdict in zip(batch, judge.score(clips), strict=True):
                     if clip.id not in done:
                         folders[spec].add_score(
                             safe_file_name(judge.name), key, clip, _record(verdict)
                         )
+            bar.update(len(batch))
 
 
 def judged_clip(
@@ -277,11 +310,6 @@ def _record(verdict: Verdict) -> dict[str, Any]:
 
 def _read(path: str | Path) -> Tensor:
     return read_audio(path, SAMPLE_RATE, channels="mix")
-
-
-def _bar(batches: list[list[EvalClip]], what: str, shard: Shard) -> tqdm:
-    # disable=None: no bar if standard error is not a terminal
-    return tqdm(batches, what, unit="batch", disable=None if shard.index == 0 else True)
 
 
 def load_panel_judges(panel: str, device: str) -> tuple[list[Judge], list[str]]:

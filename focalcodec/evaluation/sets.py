@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.audio import AudioInfo, audio_info
-from focalcodec.choices import TASKS
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256, safe_file_name
 from focalcodec.tokenize.sources import folder_clips
 
+TASKS = ("resynthesis", "denoising", "conversion")
 KIND_NAMES = ("synthetic", "real", "")
 VOICE_CLIPS = 20  # largest number of clips of the target speaker: some minutes
 
@@ -44,6 +44,14 @@ class EvalClip:
     """Conversion: recording of the target speaker that the output's voice is compared with."""
     voice: tuple[str, ...] = ()
     """Conversion: recordings of the target speaker that the codec may use."""
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Recordings that a run keeps a copy of, by the name of the copies' folder."""
+        parts = {"reference": self.reference}
+        if self.input != self.reference:
+            parts["input"] = self.input
+        return {**parts, "target": self.target} if self.target else parts
 
 
 @dataclass(frozen=True)
@@ -157,11 +165,8 @@ def describe_clips(clip_set: ClipSet) -> dict[str, Any]:
     clips = []
     for clip in clip_set.clips:
         row = {key: value for key, value in asdict(clip).items() if key in _SHOWN}
-        clips.append({**row, "ref": f"reference/{clip.file}.flac"})
-        if clip.input != clip.reference:
-            clips[-1]["input"] = f"input/{clip.file}.flac"
-        if clip.target:
-            clips[-1]["target"] = f"target/{clip.file}.flac"
+        copies = {part: f"{part}/{clip.file}.flac" for part in clip.parts}
+        clips.append({**row, "ref": copies.pop("reference"), **copies})
     return {
         "name": clip_set.name,
         "sha256": clip_set.sha256,

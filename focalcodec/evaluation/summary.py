@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT
 from focalcodec.evaluation.intervals import Figure, paired_difference
+from focalcodec.evaluation.speed import read_speed
+from focalcodec.evaluation.usage import usage_figure
 
 FEW_CLIPS = 20
 REAL, NOT_SHOWN = "real", "not shown"
@@ -67,6 +70,8 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     |--------|--------|
     | opus:6 | 5.9    |
     """
+    # A name may contain the sign that ends a cell.
+    headers, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (headers, *rows))
     columns = [[header, *cells] for header, *cells in zip(headers, *rows, strict=True)]
     widths = [max(map(len, column)) for column in columns]
     lines = ["|" + "|".join("-" * (width + 2) for width in widths) + "|"]
@@ -82,9 +87,11 @@ def number(value: float) -> str:
 
     Example
     -------
-    >>> number(123.456), number(12.345), number(0.98765), number(-0.001)
-    ('123.5', '12.3', '0.988', '-0.001')
+    >>> number(123.456), number(12.345), number(0.98765), number(-0.001), number(0.0)
+    ('123.5', '12.3', '0.988', '-0.001', '0')
     """
+    if value == 0:
+        return "0"
     size = round(abs(value), 3)
     places = 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:.{places}f}"
@@ -111,15 +118,17 @@ def _table(
     columns = {column["key"]: column for card, _ in rows for column in card["columns"]}
     kind = f", {about['kind']} speech" if about["kind"] else ""
     lines = [["kbit/s", *(_rate(card["codec"]["kbps"]) for card, _ in rows)]]
-    used = [_used(card, figures) for card, figures in rows]
-    if any(used):
-        lines.append(["codes used, % of the reachable ↑", *used])
+    of_the_set = [card for card, figures in rows if figures is card["figures"]]
+    for title, text in _SET_LINES.items():
+        cells = [text(card) for card in of_the_set]
+        if any(cells):
+            lines.append([title, *cells])
     for key, column in columns.items():
         cells = [_interval(figures.get(key)) for _, figures in rows]
         if any(cells):  # a judge of other languages has no figure
             lines.append([column_title(column), *cells])
     headers = ["", *(card["codec"]["name"] for card, _ in rows)]
-    note = _hallucinated([card for card, figures in rows if figures is card["figures"]], columns)
+    note = _hallucinated(of_the_set, columns)
     title = f"{head}{kind}; {interval_note(about['count'])}"
     return "\n\n".join(filter(None, [title, markdown(headers, lines), note]))
 
@@ -146,22 +155,30 @@ def _rate(kbps: float | None) -> str:
     return "" if kbps is None else f"{kbps:.3g}"
 
 
-def _used(card: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
-    """Return the codes used, in % of the reachable, if the figures are those of the whole set."""
-    usage = card["usage"] if figures is card["figures"] else None
-    if not usage or "usage_reachable" not in usage:  # a card of an older version
-        return ""
-    interval = usage["intervals"].get("usage_reachable")
-    if interval is None:
-        return number(usage["usage_reachable"])
-    low, high = interval
-    return _interval({"value": usage["usage_reachable"], "low": low, "high": high})
+def _used(card: Mapping[str, Any]) -> str:
+    """Return the codes used, in % of the reachable; "" for a card of an older version."""
+    found = usage_figure(card["usage"], "usage_reachable")
+    return _interval(vars(found) if found else None)
+
+
+def _real_time_factor(card: Mapping[str, Any], part: str) -> str:
+    factor = read_speed(card).get(f"{part}_real_time_factor")
+    return "" if factor is None else f"{factor:.3g}"
 
 
 def _interval(found: Mapping[str, float] | None) -> str:
     if found is None:
         return ""
-    return f"{number(found['value'])} [{number(found['low'])}, {number(found['high'])}]"
+    value, low, high = (number(found[name]) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]" if low != high else value
+
+
+# Lines of a set; a language of the set has none.
+_SET_LINES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "codes used, % of the reachable ↑": _used,
+    "encoding, real-time factor ↓": partial(_real_time_factor, part="encode"),
+    "decoding, real-time factor ↓": partial(_real_time_factor, part="decode"),
+}
 
 
 # -- comparison of two cards -----------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from focalcodec.cli.main import main
-from focalcodec.evaluation.speed import measure_speed
+from focalcodec.coders.spec import parse_specs
+from focalcodec.evaluation.speed import _measure, measure_speed
 from tests.unit.evaluation.runs import CODEC, small_plan, write_clips
 
 
@@ -40,7 +43,14 @@ def test_table_and_exit_codes(
     # one codec can't be loaded: the others are evaluated, and a line says so
     assert run(talks, "out2", "--codecs", "original", "mimi") == 1
     errors = capsys.readouterr().err
-    assert "skipped: mimi: kyutai/mimi" in errors and len(errors.splitlines()) == 1
+    assert errors.splitlines()[:4] == [
+        "plan: resynthesis of 5 clips by 2 codecs, in out2",
+        "  sets: talks (5 clips, 3 s)",
+        "  codecs: original, mimi",
+        "  judges: none (panel none)",
+    ]
+    assert errors.count("skipped: mimi: kyutai/mimi") == 1 and len(errors.splitlines()) == 7
+    assert errors.endswith("\nout2: 1 result card, SET/CODEC/card.json\n")
     assert Path("out2/talks/original/card.json").is_file()
     assert run(talks, "out3", "--codecs", "mimi") == 2
 
@@ -96,12 +106,30 @@ def test_compare(talks: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["eval", "--compare", "out/talks/tiny", "out/talks/original"]) == 2
 
 
+def test_work_is_shown_at_intervals(talks: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("FOCALCODEC_PROGRESS_SECONDS", "0")
+    assert run(talks, "out", "--codecs", f"tiny={CODEC}", "original") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.match(r"code, tiny: [1-5] of 10 clips, \d+ %, ", line) for line in lines)
+    assert any(line.startswith("code, original: 10 of 10 clips, 100 %, ") for line in lines)
+
+
+def test_real_time_factor_is_processing_time_over_audio_time(
+    talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(0, 2)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    speed = _measure(parse_specs([CODEC])[0], [str(talks / "a" / "1.wav")], "cpu", 60.0, 1)
+    # Each step takes 2 s on this clock; the clip has 0.5 s.
+    assert (speed["encode_real_time_factor"], speed["decode_real_time_factor"]) == (4.0, 4.0)
+
+
 def test_speed(talks: Path) -> None:
     plan = small_plan(Path("out"), talks, [CODEC])
     torch.set_num_threads(1)
     from dataclasses import replace
 
     speed = measure_speed(replace(plan, speed_clips=2), plan.sets[0], plan.codecs[0])
-    assert speed["encode_rtf"] > 0 and speed["decode_rtf"] > 0
+    assert speed["encode_real_time_factor"] > 0 and speed["decode_real_time_factor"] > 0
     assert speed["clips"] == 2 and speed["threads"] == 1 and speed["device"] == "cpu"
     assert speed["peak_memory_mb"] > 50

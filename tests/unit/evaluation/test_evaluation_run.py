@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -17,8 +20,10 @@ import torch
 from focalcodec.audio import audio_info, read_audio
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
+from focalcodec.evaluation import card
 from focalcodec.evaluation.run import evaluate
 from focalcodec.evaluation.sets import SetOptions
+from focalcodec.evaluation.speed import read_speed
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.processes import Shard
 from tests.unit.evaluation.runs import (
@@ -141,6 +146,55 @@ def test_killed_run_resumes_to_the_same_cards(clips: Path, done: Path, tmp_path:
         for file in (done / "talks" / codec / "audio").iterdir():
             again = tmp_path / "talks" / codec / "audio" / file.name
             assert again.read_bytes() == file.read_bytes()
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda run: half(run / "records" / "clips.0.jsonl"),
+        lambda run: half(run / "reference" / "b_1.flac"),
+        lambda run: (run / "reference" / "b_1.flac").unlink(),
+        lambda run: half(run / "tiny" / "records" / "coded.0.jsonl"),
+        lambda run: half(run / "tiny" / "audio" / "b_1.flac"),
+        lambda run: half(run / "tiny" / "records" / "scores-level_meter.0.jsonl"),
+        lambda run: half(run / "tiny" / "toks.npz"),
+        lambda run: half(run / "tiny" / "card.json"),
+        lambda run: half(run / "clips.json"),
+    ],
+)
+def test_what_is_half_written_is_made_again(
+    spoil: Callable[[Path], None], clips: Path, done: Path, tmp_path: Path
+) -> None:
+    """As a full disk leaves it."""
+    shutil.copytree(done, tmp_path / "run")
+    spoil(tmp_path / "run" / "talks")
+    evaluate(small_plan(tmp_path / "run", clips), fake_judges)
+    for path in done.rglob("*"):
+        again = tmp_path / "run" / path.relative_to(done)
+        if path.suffix in (".flac", ".npz", ".csv") or path.name == "clips.json":
+            assert again.read_bytes() == path.read_bytes(), path.name
+    assert read_cards(tmp_path / "run") == read_cards(done)
+
+
+def test_a_damaged_record_of_speed_is_measured_again(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = iter((0.25, 0.5))
+    monkeypatch.setattr(card, "measure_speed", lambda *_: {"encode_rtf": 1 / next(factors)})
+    plan = replace(small_plan(tmp_path, clips, [f"x={CODEC}"]), speed_clips=1)
+
+    def speed() -> dict[str, float]:
+        (made,) = evaluate(plan, no_judges).cards or []
+        return read_speed(made)
+
+    expected = {"encode_real_time_factor": 0.25}
+    assert speed() == speed() == expected, "measured once; the record of an earlier version is read"
+    half(tmp_path / "talks" / "x" / "records" / "speed.json")
+    assert speed() == {"encode_real_time_factor": 0.5}
 
 
 def test_nothing_is_done_twice(clips: Path, done: Path) -> None:

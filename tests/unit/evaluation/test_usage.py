@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from focalcodec.evaluation.card import usage_of
+from focalcodec.evaluation.usage import WITH_INTERVALS, usage_figure, usage_of
 from focalcodec.metrics.codes import CodebookUsage
 
 CODER = {"codebook_size": 64}
@@ -35,6 +35,18 @@ def test_usage_does_not_depend_on_clips_without_tokens_or_on_their_number() -> N
     assert usage_of({**coded, "none": {"toks": []}}, CODER) == usage
     low, high = usage["intervals"]["entropy_reachable"]
     assert low < usage["entropy_reachable"] < high < low + 2
+
+
+def test_no_figure_and_no_interval_passes_100_percent() -> None:
+    """Each code once: more than equally likely codes have on average."""
+    coded = {str(k): {"toks": list(range(8 * k, 8 * k + 8))} for k in range(8)}
+    usage = usage_of(coded, CODER)
+    assert usage["codes_used"] == 64 and usage["reachable_codes"] < 64
+    for name in WITH_INTERVALS:
+        assert usage[name] == 100.0 and usage["intervals"][name][1] == 100.0
+    old = {"usage_reachable": 98.8, "intervals": {"usage_reachable": [97.5, 100.2]}}
+    figure = usage_figure(old, "usage_reachable")
+    assert figure is not None and (figure.low, figure.high) == (97.5, 100.0)
 
 
 def test_one_clip_has_no_interval_and_no_tokens_no_usage() -> None:
