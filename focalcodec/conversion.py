@@ -22,7 +22,6 @@ from tqdm import tqdm
 from focalcodec import __version__
 from focalcodec.audio import Channels, audio_info, resample, resampled_length, validate_sig
 from focalcodec.audio_stream import AudioStream
-from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
@@ -31,7 +30,7 @@ from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_iden
 from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
 
-DTYPES = {name: getattr(torch, name) for name in FLOAT_DTYPES}
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
 FORMAT = "focalcodec-reference-1"
 
 

@@ -47,6 +47,9 @@ OUTLINE = """() => {
   const style = getComputedStyle(document.activeElement);
   return style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth);
 }"""
+# Opens the parts of each set, but not the clips.
+UNFOLD = """() => document.querySelectorAll('.whole, .part').forEach((each) => each.open = true)"""
+SCREENS = "() => document.scrollingElement.scrollHeight / innerHeight"
 WIDTHS = "() => [document.scrollingElement.scrollWidth, innerWidth]"
 
 OpenPage = Callable[..., Any]
@@ -75,7 +78,7 @@ def open_page(browser: Any, report: Path) -> Iterator[OpenPage]:
     """Open the report; check at the end for console messages and for requests of other files."""
     contexts, messages, requests = [], [], []
 
-    def opened(fragment: str = "", **options: Any) -> Any:
+    def opened(fragment: str = "", unfold: bool = True, **options: Any) -> Any:
         context = browser.new_context(**options)
         context.set_default_timeout(5000)
         contexts.append(context)
@@ -84,6 +87,8 @@ def open_page(browser: Any, report: Path) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(report.as_uri() + fragment)
+        if unfold:
+            page.evaluate(UNFOLD)
         return page
 
     yield opened
@@ -220,14 +225,47 @@ def test_filters_and_long_tables(open_page: OpenPage) -> None:
 
 
 def test_link_from_the_table_opens_the_clip(open_page: OpenPage) -> None:
-    page = open_page()
+    page = open_page(unfold=False)
+    page.locator("#set0-clips").click()
     clip = page.locator("#set0 .clip >> nth=1")
     assert clip.get_attribute("open") is None
     page.locator(f"#set0-table a[href='#{clip.get_attribute('id')}']").click()
     page.wait_for_function("(each) => each.open", arg=clip.element_handle())
     assert clip.locator(".play >> nth=0").is_visible()
-    again = open_page(f"#{clip.get_attribute('id')}")
+    again = open_page(f"#{clip.get_attribute('id')}", unfold=False)
     assert again.locator(f"#{clip.get_attribute('id')} .play >> nth=0").is_visible()
+
+
+def test_first_screen_answers_and_plays(open_page: OpenPage) -> None:
+    page = open_page(unfold=False, viewport={"width": 1400, "height": 900})
+    buttons = page.locator(".quick")
+    for part in (page.locator("table.answer"), buttons.last):
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= 900
+    assert page.locator("table.answer strong").count() == 4, "the best of two figures in two sets"
+    first, second = buttons.nth(0), buttons.nth(1)
+    first.click()
+    page.wait_for_selector("#set0 .version.playing", state="attached")
+    page.wait_for_function(f"(each) => ({TIME})(each) > 0.2", arg=page.query_selector(FIRST))
+    second.click()
+    page.wait_for_function("(each) => each.matches('.playing')", arg=page.query_selector(SECOND))
+    assert page.locator(SECOND).evaluate(TIME) >= 0.2, "from the same position"
+    assert page.evaluate(PLAYING) == 1
+    assert (first.get_attribute("aria-pressed"), second.get_attribute("aria-pressed")) == (
+        *("false", "true"),
+    )
+    second.click()
+    page.wait_for_function("(each) => !each.matches('.playing')", arg=page.query_selector(SECOND))
+
+
+def test_page_is_short_until_it_is_unfolded(open_page: OpenPage) -> None:
+    for size in ({"width": 1400, "height": 900}, {"width": 390, "height": 844}):
+        page = open_page(unfold=False, viewport=size)
+        assert page.evaluate(SCREENS) <= 4
+        page.locator("nav a[href='#set1']").click()
+        page.wait_for_function("() => document.querySelector('#set1 .whole').open")
+        page.locator("nav a[href='#how']").click()
+        page.wait_for_function("() => document.querySelector('#how').open")
 
 
 def test_phone(open_page: OpenPage) -> None:
@@ -237,7 +275,7 @@ def test_phone(open_page: OpenPage) -> None:
         page.set_viewport_size({"width": width, "height": 844})
         scrolled, inner = page.evaluate(WIDTHS)
         assert scrolled <= inner == width
-        sizes = page.locator(".play, thead button, select").evaluate_all(
+        sizes = page.locator(".play, .quick, thead button, select").evaluate_all(
             "(all) => all.map((one) => [one.offsetWidth, one.offsetHeight])"
         )
         assert min(wide for wide, _ in sizes) >= 24 and min(high for _, high in sizes) >= 44
@@ -256,7 +294,7 @@ def test_contrast_in_light_and_dark(open_page: OpenPage) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         grounds.append(page.evaluate("() => getComputedStyle(document.body).backgroundColor"))
-        for selector in ("h1", ".abstract", ".about", "nav a", ".interval", ".value", ".who"):
+        for selector in ("h1", ".abstract", ".about", "nav a", ".interval", ".note", ".who"):
             assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, (scheme, selector)
         image = page.locator(".strip img").first
         assert ("invert" in image.evaluate("(e) => getComputedStyle(e).filter")) == (
@@ -291,8 +329,10 @@ def test_skip_link(open_page: OpenPage) -> None:
 
 
 def test_without_scripts(open_page: OpenPage) -> None:
-    page = open_page(java_script_enabled=False)
+    page = open_page(unfold=False, java_script_enabled=False)
+    for part in ("#set0-listen", "#set0-clips", "#set1-title", "#set1-clips"):
+        page.locator(part).click()
     assert page.locator("#set0 audio >> nth=0").is_visible()
-    for selector in (".play", ".seek", ".filters", ".more"):
+    for selector in (".play", ".seek", ".filters", ".more", ".quick"):
         assert page.locator(selector).first.is_hidden()
     assert len(column(page, 1)) == 64

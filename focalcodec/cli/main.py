@@ -7,6 +7,7 @@ done; 2 nothing was done, because the model or the arguments are wrong; 130 or 1
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -17,8 +18,6 @@ from types import FrameType
 from typing import NamedTuple
 
 from focalcodec import __version__
-from focalcodec.cli.names import check_not_empty, mark_names, plain_names
-from focalcodec.cli.streams import flush_output, ready_streams, say
 from focalcodec.errors import UserError
 
 
@@ -60,22 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["info", "no/such/folder"])
     2
     """
-    ready_streams()
     try:
-        try:
-            args = parse(sys.argv[1:] if argv is None else argv)
-            with _exit_on_sigterm():
-                return _function("run_{}", args.command)(args)
-        finally:
-            flush_output()
+        args = parse(sys.argv[1:] if argv is None else argv)
+        with _exit_on_sigterm():
+            code = _function("run_{}", args.command)(args)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         return _print_error(str(error))
     except KeyboardInterrupt:
-        return _print_end("interrupted", INTERRUPTED)
-    except _Terminated:
-        return _print_end("terminated", TERMINATED)
+        print("focalcodec: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
-        return SOME_FAILED  # the program that reads our output has closed the pipe
+        # The program that reads our output has closed the pipe. Python must not report this.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return _print_error(f"{where}{error.strerror or error}")
@@ -89,8 +87,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     >>> args = parse(["encode", "a.wav", "--overwrite", "a.fct"])
     >>> args.command, args.sources, args.out, args.overwrite
     ('encode', ['a.wav'], 'a.fct', True)
-    >>> parse(["encode", "--overwrite", "--", "-a.wav", "a.fct"]).sources
-    ['-a.wav']
     """
     listing = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -104,21 +100,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "command", choices=COMMANDS, metavar="COMMAND", help="a command of the list below"
     )
-    if not words:
-        parser.print_help(sys.stderr)
-        parser.exit(NOTHING_DONE)
     command = parser.parse_args(words[:1]).command
-    return _parse_command(command, list(words[1:]))
-
-
-def _parse_command(command: str, words: list[str]) -> argparse.Namespace:
     args, parser = argparse.Namespace(command=command), command_parser(command)
-    check_not_empty(words, COMMANDS[command].takes_keys)
     if COMMANDS[command].takes_keys:
-        args, keys = parser.parse_known_args(words, args)
+        args, keys = parser.parse_known_args(list(words[1:]), args)
         return argparse.Namespace(**vars(args), keys=keys)
     # intermixed: options may stand between the sources and the output
-    return plain_names(parser.parse_intermixed_args(mark_names(words), args))
+    return parser.parse_intermixed_args(list(words[1:]), args)
 
 
 def command_parser(command: str) -> argparse.ArgumentParser:
@@ -140,17 +128,8 @@ def _function(name: str, command: str) -> Callable[..., int]:
 
 
 def _print_error(problem: str) -> int:
-    say(f"error: {problem}")
+    print(f"focalcodec: error: {problem}", file=sys.stderr)
     return NOTHING_DONE
-
-
-def _print_end(how: str, code: int) -> int:
-    say(f"{how}; finished files are kept, half-written files removed")
-    return code
-
-
-class _Terminated(BaseException):
-    """SIGTERM: not an `Exception`, so that it ends the work as Ctrl-C does."""
 
 
 @contextmanager
@@ -167,4 +146,4 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    sys.exit(TERMINATED)

@@ -11,16 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from focalcodec.choices import WINDOW_SECONDS
+import torch
+
+from focalcodec.coders.coder import Coder, Original
 from focalcodec.errors import UserError
 from focalcodec.files import safe_file_name
-
-if TYPE_CHECKING:
-    import torch
-
-    from focalcodec.coders.coder import Coder
+from focalcodec.long_audio.coding import WINDOW_SECONDS
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,6 @@ class _Place(NamedTuple):
 
 
 # Modules of coders are imported only when one is loaded, because each needs other packages.
-
-
-def _original(spec: CodecSpec, place: _Place) -> Coder:
-    from focalcodec.coders.coder import Original
-
-    return Original()
 
 
 def _hub(name: str, repository: str) -> Callable[[CodecSpec, _Place], Coder]:
@@ -87,7 +79,7 @@ def _ours(spec: CodecSpec, place: _Place) -> Coder:
 
 
 KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
-    "original": (_original, "original, no codec: the recordings themselves"),
+    "original": (lambda spec, place: Original(), "original, no codec: the recordings themselves"),
     "vocoder": (_vocoder, "vocoder:FOLDER, the decoder alone, on clean feats"),
     "opus": (_opus, "opus:KBPS, from 6 kbit/s"),
     "codec2": (_codec2, "codec2:MODE, 3200 ... 1300, 1200 or 700C bit/s"),

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from focalcodec.errors import UserError
+from focalcodec.evaluation.usage import usage_figure
 from focalcodec.files import atomic_path
+from focalcodec.progress import ProgressBar
+from focalcodec.report.answer import few_clips, main_columns, make_answer
 from focalcodec.report.listening import (
+    DYNAMIC_RANGE,
     Choice,
     Listening,
     Picture,
@@ -25,9 +28,12 @@ from focalcodec.report.listening import (
     listening,
     token_bits,
 )
-from focalcodec.report.plots import Plot, Point, code_map, rank_plot, rate_plot
+from focalcodec.report.plots import Plot, Point, axis_title, rank_plot, rate_plot
 from focalcodec.report.run_folder import CodecRun, SetRun, read_run
+from focalcodec.report.scales import Scale, code_map, code_scale, loudness_scale
 from focalcodec.report.tables import (
+    ARROWS,
+    WORDS,
     Heading,
     Row,
     clip_scores,
@@ -35,15 +41,22 @@ from focalcodec.report.tables import (
     headings,
     language_rows,
     merged,
+    percent_text,
     rows,
 )
 
 MAX_CLIPS = 6  # in each set; five versions of a clip of five seconds take about 0.7 MB
 MOST_BITS = 18  # of a token; for more, a map of the codes is larger than the page
+MOST_PLOTS = 3  # of a set; more are folded
 TASKS = {
     "resynthesis": "Speech resynthesis",
     "denoising": "Denoising",
     "conversion": "Voice conversion",
+}
+QUESTIONS = {
+    "resynthesis": "Which codec keeps speech best, and at which bitrate?",
+    "denoising": "Which codec removes noise best, and at which bitrate?",
+    "conversion": "Which codec converts voices best, and at which bitrate?",
 }
 KINDS = {"real": "real people", "synthetic": "synthetic voices", "": "voices of unknown kind"}
 
@@ -55,8 +68,13 @@ class Usage:
     codec: CodecRun
     facts: dict[str, Any]
     tokens: int
+    used: str
+    """Codes used, in % of the reachable; "" if the card has no such figure."""
+    entropy: str
+    """Entropy, in % of the reachable, or ""."""
     plot: Plot
     map: Picture
+    scale: Scale
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,7 @@ def _sections(runs: Sequence[SetRun], max_clips: int) -> list[Section]:
     columns = [headings(run) for run in runs]
     choices = [choose_clips(run, some, max_clips) for run, some in zip(runs, columns, strict=True)]
     total = sum(len(c.indices) * (1 + len(r.codecs)) for c, r in zip(choices, runs, strict=True))
-    with tqdm(total=total, desc="report", unit="recording", disable=None, leave=False) as bar:
+    with ProgressBar(what="report", total=total, unit="recordings", leave=False) as bar:
         return [
             Section(
                 run=run,
@@ -134,15 +152,17 @@ def _sections(runs: Sequence[SetRun], max_clips: int) -> list[Section]:
 
 
 def _plots(run: SetRun, columns: tuple[Heading, ...]) -> tuple[tuple[Heading, Plot], ...]:
+    """Return the plots of a set: first those of the columns of the first screen."""
     plots = []
-    for column in columns:
+    first = main_columns([columns])
+    for column in sorted(columns, key=lambda column: column not in first):
         points = [
             Point(codec.name, codec.kbps, f.value, f.low, f.high, codec.has_toks)
             for codec in run.codecs
             if (f := codec.figures.get(column.key))
         ]
         alt = f"{column.full}, against bitrate, of {len(points)} codecs on {run.name}"
-        plot = rate_plot(points, column.unit or column.title.split(",")[0], alt)
+        plot = rate_plot(points, axis_title(column.title, column.unit), alt)
         if plot:
             plots.append((column, plot))
     return tuple(plots)
@@ -160,13 +180,17 @@ def _usage(run: SetRun, codec: CodecRun) -> Usage | None:
         return None
     counts = np.bincount(toks, minlength=2**bits)  # (2^bits,)
     seen = int((counts > 0).sum())
+    facts = codec.card.get("usage") or {}
     share = f"{seen:,} of {counts.size:,} codes of {codec.name} are used"
     return Usage(
         codec=codec,
-        facts={**(codec.card.get("usage") or {}), "seen": seen, "size": counts.size},
+        facts={**facts, "seen": seen, "size": counts.size},
         tokens=int(toks.size),
+        used=percent_text(usage_figure(facts, "usage_reachable")),
+        entropy=percent_text(usage_figure(facts, "entropy_reachable")),
         plot=rank_plot(counts, f"Histogram of code use by rank: {share}"),
         map=code_map(counts, f"Map of the codes, darker means used more often: {share}"),
+        scale=code_scale(int(counts.max())),
     )
 
 
@@ -189,20 +213,27 @@ def _published() -> dict[str, Any]:
             for value in (row[column["key"]],)
         ]
         alt = f"Published {column['title']}, against bitrate, of {len(points) - 1} codecs"
-        name = column["unit"] or column["title"].split(",")[0]
+        name = axis_title(column["title"], column["unit"])
         plots.append((column, rate_plot(points, name, alt)))
     return {**facts, "plots": plots}
 
 
 def _context(runs: Sequence[SetRun], sections: list[Section], name: str) -> dict[str, Any]:
     cards = [codec.card for run in runs for codec in run.codecs]
-    tasks = list(dict.fromkeys(section.title for section in sections))
+    tasks = [TASKS.get(task, task) for task in _tasks(runs)]
     created = sorted({str(card.get("created", "")) for card in cards} - {""})
     audio = sum(len(v.src) for s in sections for clip in s.clips for v in clip.versions)
     return {
         "name": name,
         "title": " and ".join([tasks[0], *(task.lower() for task in tasks[1:])]),
+        "question": " ".join(QUESTIONS[task] for task in _tasks(runs) if task in QUESTIONS),
+        "answer": make_answer(runs, [s.columns for s in sections], sections[0].clips),
+        "few": few_clips(runs),
+        "notes": [note for run in runs for note in run.notes],
         "sections": sections,
+        "most_plots": MOST_PLOTS,
+        "loudness": loudness_scale(DYNAMIC_RANGE),
+        "faster": {"arrow": ARROWS["lower"], "better": WORDS["lower"]},
         "judges": _judges(cards),
         "missing": list(dict.fromkeys(str(m) for card in cards for m in card.get("missing") or ())),
         "created": list(dict.fromkeys([created[0], created[-1]])) if created else [],
@@ -215,6 +246,10 @@ def _context(runs: Sequence[SetRun], sections: list[Section], name: str) -> dict
         "published": _published(),
         "audio_megabytes": audio / 1e6,
     }
+
+
+def _tasks(runs: Sequence[SetRun]) -> list[str]:
+    return list(dict.fromkeys(run.task for run in runs))
 
 
 def _judges(cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Geometry of the plots, which the template draws as SVG, and the map of codes."""
+"""Geometry of the plots, which the template draws as SVG."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from focalcodec.report.listening import Picture, picture
 from focalcodec.report.run_folder import Ints
 
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 404, 14, 262
+LEFT, RIGHT, TOP, BOTTOM = 50, 404, 26, 262
 CHARACTER = 6.4  # px, mean width at the labels' size of 11 px
 LINE = 12  # px
+MOST_CHARACTERS = 24  # of a name
+LEAST_SPAN = 0.02  # of the largest value: a smaller difference is not worth an axis
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,14 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A line across the plot, of a codec without a bitrate: y in px, and its name."""
+
+    at: float
+    label: Label
+
+
+@dataclass(frozen=True)
 class Plot:
     """Content of a plot; `lines` are horizontal, `path` is the outline of a curve."""
 
@@ -71,7 +79,7 @@ class Plot:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     marks: tuple[Mark, ...] = ()
-    lines: tuple[Tick, ...] = ()
+    lines: tuple[Level, ...] = ()
     path: str = ""
 
 
@@ -116,22 +124,22 @@ def rate_plot(points: Sequence[Point], y_title: str, alt: str) -> Plot | None:
     sent = sorted((p for p in points if p.kbps), key=lambda p: (not p.ours, p.kbps or 0))
     places = [(x_axis(p.kbps or 1.0), y_axis(p.value)) for p in sent]
     bars = [(x, y_axis(p.high), y_axis(p.low)) for p, (x, _) in zip(sent, places, strict=True)]
-    labels = place_labels([p.name for p in sent], places, bars)
+    labels = place_labels([_short(p.name) for p in sent], places, bars)
+    taken = _occupied(places, bars) + [_box(label) for label in labels]
     return Plot(
         alt=alt,
-        x_title="kbit/s, as sent",
+        x_title="bitrate, kbit/s, logarithmic scale",
         y_title=y_title,
         x_ticks=tuple(
             Tick(x_axis(rate), f"{rate:g}")
-            for rate in (m * 10.0**e for e in range(-2, 4) for m in (1, 2, 5))
-            if min(rates) / 1.35 <= rate <= max(rates) * 1.35
+            for rate in log_ticks(min(rates) / 1.35, max(rates) * 1.35)
         ),
         y_ticks=_y_ticks(steps, y_axis),
         marks=tuple(
             Mark(x, y, y_axis(p.low), y_axis(p.high), p.ours, label)
             for p, (x, y), label in zip(sent, places, labels, strict=True)
         ),
-        lines=tuple(Tick(y_axis(p.value), p.name) for p in points if not p.kbps),
+        lines=tuple(_level(_short(p.name), y_axis(p.value), taken) for p in points if not p.kbps),
     )
 
 
@@ -143,7 +151,7 @@ def rank_plot(counts: Ints, alt: str) -> Plot:
     Example
     -------
     >>> rank_plot(np.array([3, 0, 1, 1]), "four codes").path
-    'M46 262V44.1H135.5V225.2H314.5V262Z'
+    'M50 262V54.6H138.5V227.3H315.5V262Z'
     """
     seen = np.sort(counts[counts > 0])[::-1]
     most = int(seen[0])
@@ -155,52 +163,90 @@ def rank_plot(counts: Ints, alt: str) -> Plot:
     steps = nice_ticks(0, counts.size)
     return Plot(
         alt=alt,
-        x_title="codes, most used first",
-        y_title="tokens",
-        x_ticks=tuple(Tick(x_axis(n), f"{n:,.0f}") for n in steps if n <= counts.size),
-        y_ticks=tuple(
-            Tick(y_axis(n), f"{n:,}")
-            for n in (m * 10**e for e in range(7) for m in (1, 2, 5))
-            if n <= most
-        ),
+        x_title="rank of the code, most used first",
+        y_title="tokens of a code, logarithmic scale",
+        x_ticks=tuple(Tick(x_axis(n), plain(n)) for n in steps if n <= counts.size),
+        y_ticks=tuple(Tick(y_axis(n), plain(n)) for n in log_ticks(1, most) if n == int(n)),
         path=f"{path}V{BOTTOM}Z",
     )
 
 
-def code_map(counts: Ints, alt: str) -> Picture:
-    """Draw counts (2^L,) as PNG, one pixel for each code: first bits down, last bits across.
-
-    White codes were never used, the most used is black, on a logarithmic scale.
-
-    Example
-    -------
-    >>> picture = code_map(np.array([0, 1, 2, 9, 0, 0, 0, 1]), "eight codes")
-    >>> picture.width, picture.height
-    (4, 2)
-    """
-    bits = counts.size.bit_length() - 1
-    grid = counts.reshape(2 ** (bits // 2), -1)
-    shade = np.log1p(grid) / np.log1p(max(1, int(counts.max())))
-    # A code that was used once is darker than one that was never used.
-    grey = np.where(grid > 0, 200 - np.round(200 * shade), 255).astype(np.uint8)
-    return picture(Image.fromarray(grey), "PNG", alt)
-
-
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Return evenly spaced round numbers, the first at most `low`, the last at least `high`.
+
+    They are wide enough apart for plain numbers: equal values do not fill the axis.
 
     Example
     -------
     >>> nice_ticks(2.3, 7.9)
     [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     """
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
+    least = LEAST_SPAN * max(abs(low), abs(high)) or 1.0
+    if high - low < least:
+        middle = (low + high) / 2
+        low, high = middle - least / 2, middle + least / 2
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
     return [round(n * step, 10) for n in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers from low to high (above 0) for a logarithmic axis, 3 to 8 if possible.
+
+    Example
+    -------
+    >>> log_ticks(0.4, 7.0), log_ticks(0.48, 0.88), log_ticks(1, 100000)
+    ([0.5, 1.0, 2.0, 5.0], [0.5, 0.6, 0.7, 0.8], [1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0])
+    """
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 2, 5), (1, 1.5, *range(2, 10))):
+        finer = [float(f"{m}e{e}") for e in exponents for m in digits]
+        finer = [tick for tick in finer if low <= tick <= high]
+        if ticks and len(finer) > 8:
+            break
+        ticks = finer
+        if len(ticks) > 3:
+            break
+    return ticks
+
+
+def plain(value: float) -> str:
+    """Return a whole number for an axis, at most six characters.
+
+    Example
+    -------
+    >>> plain(8192), plain(50_000), plain(2_000_000)
+    ('8,192', '50 k', '2 M')
+    """
+    for size, unit in ((10**6, "M"), (10**4, "k")):
+        if value >= size:
+            return f"{value / (10**6 if unit == 'M' else 10**3):g} {unit}"
+    return f"{value:,.0f}"
+
+
+def axis_title(title: str, unit: str) -> str:
+    """Return the title of a judge's axis: the quantity and its unit.
+
+    Example
+    -------
+    >>> axis_title("dWER, Whisper base", "%"), axis_title("STOI", "")
+    ('dWER, %', 'STOI')
+    """
+    return f"{quantity(title)}, {unit}" if unit else quantity(title)
+
+
+def quantity(title: str) -> str:
+    """Return what a column measures, without its judge.
+
+    Example
+    -------
+    >>> quantity("dWER, Whisper base")
+    'dWER'
+    """
+    return title.split(",")[0]
 
 
 def place_labels(
@@ -217,39 +263,59 @@ def place_labels(
     >>> [label.anchor for label in place_labels(["a", "opus"], [(60, 100), (400, 100)])]
     ['start', 'end']
     """
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    taken += [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
+    taken = _occupied(places, bars)
     labels = []
     # Greedy: each label takes the first free place, the nearest places first.
     for name, (x, y) in zip(names, places, strict=True):
-        width = CHARACTER * len(name)
         choices = []
         for rise in (0, -13, 13, -26, 26, -39, 39, -52, 52, -65, 65, -78, 78):
             out = 8 if abs(rise) < 20 else 18
             choices.append(Label(name, x + out, y + rise + 4, "start", abs(rise) > 13))
             choices.append(Label(name, x - out, y + rise + 4, "end", abs(rise) > 13))
-        boxes = [_box(label, width) for label in choices]
-        fit = [
-            index
-            for index, box in enumerate(boxes)
-            if _inside(box) and not any(_overlap(box, other) for other in taken)
-        ]
-        chosen = fit[0] if fit else next((i for i, box in enumerate(boxes) if _inside(box)), 0)
-        taken.append(boxes[chosen])
-        labels.append(choices[chosen])
+        labels.append(_first_free(choices, taken))
+        taken.append(_box(labels[-1]))
     return tuple(labels)
 
 
 Box = tuple[float, float, float, float]
 
 
-def _box(label: Label, width: float) -> Box:
+def _occupied(
+    places: Sequence[tuple[float, float]], bars: Sequence[tuple[float, float, float]]
+) -> list[Box]:
+    points = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    return points + [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
+
+
+def _first_free(choices: Sequence[Label], taken: Sequence[Box]) -> Label:
+    """Return the first label that covers nothing; without one, the first within the plot."""
+    inside = [label for label in choices if _inside(_box(label))]
+    for label in inside:
+        if not any(_overlap(_box(label), other) for other in taken):
+            return label
+    return inside[0] if inside else choices[0]
+
+
+def _level(name: str, at: float, taken: Sequence[Box]) -> Level:
+    """Return a line across the plot with its name above or below, where nothing is covered."""
+    places = [
+        Label(name, x, at + rise, "start") for rise in (-4, 13) for x in range(LEFT + 4, RIGHT, 25)
+    ]
+    return Level(at, _first_free(places, taken))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MOST_CHARACTERS else f"{name[: MOST_CHARACTERS - 1]}…"
+
+
+def _box(label: Label) -> Box:
+    width = CHARACTER * len(label.text)
     start = label.x if label.anchor == "start" else label.x - width
     return start, label.y - LINE + 2, start + width, label.y + 2
 
 
 def _inside(box: Box) -> bool:
-    return box[0] > LEFT and box[2] < WIDTH and box[1] > 0 and box[3] < BOTTOM
+    return box[0] > LEFT and box[2] < WIDTH and box[1] > LINE and box[3] < BOTTOM
 
 
 def _overlap(a: Box, b: Box) -> bool:
@@ -258,4 +324,7 @@ def _overlap(a: Box, b: Box) -> bool:
 
 def _y_ticks(steps: Sequence[float], axis: Axis) -> tuple[Tick, ...]:
     decimals = max(0, -math.floor(math.log10(steps[1] - steps[0]) + 1e-9))
-    return tuple(Tick(axis(step), f"{step:.{decimals}f}") for step in steps)
+    return tuple(
+        Tick(axis(step), f"{step:.{decimals}f}" if abs(step) < 10**4 else plain(step))
+        for step in steps
+    )

@@ -2,7 +2,7 @@
 
 A run has `SET/clips.json`, `SET/reference/*.flac`, and for each codec `SET/CODEC/card.json`,
 `SET/CODEC/audio/*.flac` with the file names of the references and, if there is one stream of
-tokens, `SET/CODEC/toks.npz` with an array for each clip's id.
+tokens, `SET/CODEC/toks.npz` with an array for each clip, by the name of its reference.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -20,6 +22,8 @@ import numpy.typing as npt
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import Figure
+from focalcodec.evaluation.judge_versions import separate_judges
+from focalcodec.evaluation.speed import read_speed
 from focalcodec.metrics.judge import Column
 
 FORMAT = 1
@@ -44,6 +48,13 @@ class ClipEntry:
 
 
 @dataclass(frozen=True)
+class CardColumn(Column):
+    """Description of one kind of score on a card."""
+
+    judge: str
+
+
+@dataclass(frozen=True)
 class CodecRun:
     """Results of one codec on one set."""
 
@@ -51,7 +62,7 @@ class CodecRun:
     folder: Path
     card: dict[str, Any]
     """The whole card."""
-    columns: tuple[Column, ...]
+    columns: tuple[CardColumn, ...]
     figures: dict[str, Figure]
     languages: dict[str, dict[str, Figure]]
     """Figures by language and key, if there is more than one language."""
@@ -66,9 +77,19 @@ class CodecRun:
         return self.card["codec"]
 
     @property
+    def clips_sha256(self) -> str:
+        """Hash of the set's list of clips, or ""."""
+        return str((self.card.get("set") or {}).get("sha256") or "")
+
+    @property
     def kbps(self) -> float | None:
         """Bitrate as sent, kbit/s; None if nothing is sent."""
         return finite(self.codec.get("kbps"))
+
+    @property
+    def speed(self) -> dict[str, Any]:
+        """Speed and memory; empty if they were not measured."""
+        return read_speed(self.card)
 
     @property
     def has_toks(self) -> bool:
@@ -81,12 +102,17 @@ class CodecRun:
 
     def toks(self, clip: ClipEntry) -> Ints | None:
         """Return the tokens (N,) of a clip; None if there are none."""
+        return self._toks.get(clip.ref.stem)
+
+    @cached_property
+    def _toks(self) -> dict[str, Ints]:
+        """Tokens of all clips, by the name of the clip's audio file."""
         path = self.folder / "toks.npz"
+        if not path.is_file():
+            return {}
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                if clip.id not in arrays:
-                    return None
-                return arrays[clip.id].reshape(-1).astype(np.int64)
+                return {name: arrays[f"{name}.npy"].reshape(-1).astype(np.int64) for name in arrays}
         except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: damaged ({error}); evaluate again") from error
 
@@ -101,6 +127,8 @@ class SetRun:
     sha256: str
     clips: tuple[ClipEntry, ...]
     codecs: tuple[CodecRun, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    """A line for each card that is left out."""
 
     @property
     def seconds(self) -> float:
@@ -108,7 +136,7 @@ class SetRun:
         return sum(clip.seconds for clip in self.clips)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[CardColumn, ...]:
         """Columns of all codecs, in the order of the first card that has them."""
         found = {column.key: column for codec in self.codecs for column in codec.columns}
         return tuple(found.values())
@@ -117,13 +145,18 @@ class SetRun:
 def read_run(folder: Path) -> tuple[SetRun, ...]:
     """Read all sets with a card in the output folder of an evaluation.
 
-    Sets are sorted by name, real speech first; codecs with tokens come first, then by bitrate.
-    UserError if there is no such set, or a file is damaged or has another format.
+    Sets are sorted by name, real speech first; codecs with tokens come first, then by bitrate. A
+    card of other clips, from an earlier evaluation of a set with this name, is left out with a
+    note. UserError if there is no set with a card, or a file is damaged or has another format.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the output folder of an evaluation")
-    lists = sorted(folder.glob("*/clips.json"))
-    sets = [found for path in lists if (found := _read_set(path)).codecs]
+    lists = {path: _read_json(path) for path in sorted(folder.glob("*/clips.json"))}
+    paths = sorted(folder.glob("*/*/card.json"))
+    codecs = [_read_codec(path, _read_json(path)) for path in paths]
+    cards = separate_judges([codec.card for codec in codecs])
+    codecs = [_read_codec(*each) for each in zip(paths, cards, strict=True)]
+    sets = [found for path in lists if (found := _read_set(path, lists[path], codecs)).codecs]
     if not sets:
         raise UserError(
             f"{folder}: no SET/clips.json with a SET/CODEC/card.json beside it;"
@@ -140,21 +173,26 @@ def finite(value: Any) -> float | None:
     return float(value)
 
 
-def _read_set(path: Path) -> SetRun:
-    listed = _read_json(path)
-    folder = path.parent
+def _read_set(path: Path, listed: dict[str, Any], codecs: Sequence[CodecRun]) -> SetRun:
+    folder, sha256 = path.parent, str(listed.get("sha256", ""))
+    own = [codec for codec in codecs if codec.folder.parent == folder]
+    of_these = [codec for codec in own if not sha256 or codec.clips_sha256 in ("", sha256)]
     try:
-        clips = tuple(_clip(folder, clip) for clip in listed["clips"])
-        cards = [_read_codec(card) for card in sorted(folder.glob("*/card.json"))]
-        first = cards[0].card if cards else {"set": {}}
-        cards.sort(key=lambda each: (not each.has_toks, each.kbps or math.inf, each.name))
+        first = of_these[0].card if of_these else {"set": {}}
         return SetRun(
             name=str(listed["name"]),
             task=str(first.get("task", "resynthesis")),
             kind=str(listed.get("kind") or first["set"].get("kind") or ""),
-            sha256=str(listed.get("sha256", "")),
-            clips=clips,
-            codecs=tuple(cards),
+            sha256=sha256,
+            clips=tuple(_clip(folder, clip) for clip in listed["clips"]),
+            codecs=tuple(
+                sorted(of_these, key=lambda c: (not c.has_toks, c.kbps or math.inf, c.name))
+            ),
+            notes=tuple(
+                f"{codec.folder / 'card.json'}: left out, because it is of other clips"
+                for codec in own
+                if codec not in of_these
+            ),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
@@ -183,8 +221,7 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / path
 
 
-def _read_codec(path: Path) -> CodecRun:
-    card = _read_json(path)
+def _read_codec(path: Path, card: dict[str, Any]) -> CodecRun:
     if card.get("format") != FORMAT:
         raise UserError(
             f"{path}: format {card.get('format')!r}, this version reads {FORMAT}; evaluate again"
@@ -212,9 +249,9 @@ def _read_codec(path: Path) -> CodecRun:
         raise _damaged(path, error) from error
 
 
-def _column(column: dict[str, Any]) -> Column:
+def _column(column: dict[str, Any]) -> CardColumn:
     key, title, unit, better = (str(column[name]) for name in ("key", "title", "unit", "better"))
-    return Column(key, title, unit, cast(Any, better))
+    return CardColumn(key, title, unit, cast(Any, better), str(column.get("judge") or ""))
 
 
 def _figures(figures: dict[str, Any]) -> dict[str, Figure]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from focalcodec.evaluation.intervals import Figure
-from focalcodec.metrics.judge import Column
-from focalcodec.report.run_folder import SetRun, finite
+from focalcodec.report.run_folder import CardColumn, SetRun, finite
 
 BAR_WIDTH = 88  # px
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -26,6 +25,7 @@ class Heading:
     better: str
     """The arrow in words, for screen readers."""
     decimals: int
+    judge: str = ""
 
     @property
     def full(self) -> str:
@@ -84,7 +84,7 @@ def headings(run: SetRun) -> tuple[Heading, ...]:
     return tuple(found)
 
 
-def _heading(column: Column, values: list[float]) -> Heading:
+def _heading(column: CardColumn, values: list[float]) -> Heading:
     return Heading(
         key=column.key,
         title=column.title,
@@ -92,6 +92,7 @@ def _heading(column: Column, values: list[float]) -> Heading:
         arrow=ARROWS.get(column.better, ""),
         better=WORDS.get(column.better, ""),
         decimals=decimal_places(values),
+        judge=column.judge,
     )
 
 
@@ -135,7 +136,7 @@ def _cell(figure: Figure | None, column: Heading, all_figures: Sequence[Figure])
     low, value, high = (
         f"{each:.{column.decimals}f}" for each in (figure.low, figure.value, figure.high)
     )
-    interval = f"{low} to {high}"
+    interval = f"{low} to {high}" if low != high else ""
     return Cell(
         value, interval, figure.count, place(figure.value), place(figure.low), place(figure.high)
     )
@@ -153,6 +154,20 @@ def figure_text(value: Any, decimals: int | None = None) -> str:
     if found is None:
         return ""
     return f"{found:.3g}" if decimals is None else f"{found:,.{decimals}f}"
+
+
+def percent_text(found: Figure | None) -> str:
+    """Format a percentage with its interval; "" without one.
+
+    Example
+    -------
+    >>> percent_text(Figure(90.0, 80.0, 95.2, 0)), percent_text(Figure(90.0, 90.0, 90.0, 0))
+    ('90.0 % [80.0, 95.2]', '90.0 %')
+    """
+    if found is None:
+        return ""
+    interval = "" if found.low == found.high else f" [{found.low:.1f}, {found.high:.1f}]"
+    return f"{found.value:.1f} %{interval}"
 
 
 def clip_scores(run: SetRun, columns: tuple[Heading, ...]) -> dict[str, Any]:

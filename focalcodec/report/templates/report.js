@@ -65,11 +65,31 @@ function pauseAll(except) {
 }
 
 function markPlaying(version, playing) {
-  const verb = playing ? "Pause" : "Play";
+  const label = `${playing ? "Pause" : "Play"} ${version.dataset.name}, clip ${version.dataset.clip}`;
   version.classList.toggle("playing", playing);
-  version
-    .querySelector(".play")
-    .setAttribute("aria-label", `${verb} ${version.dataset.name}, clip ${version.dataset.clip}`);
+  version.querySelector(".play").setAttribute("aria-label", label);
+  const quick = quickButtons.get(version.id);
+  if (quick) {
+    quick.setAttribute("aria-pressed", String(playing));
+    quick.setAttribute("aria-label", label);
+  }
+}
+
+// Buttons of the first screen play the audio of the versions below, by their ids.
+const quickButtons = new Map();
+
+function setUpQuick(button) {
+  const version = document.getElementById(button.dataset.version);
+  quickButtons.set(version.id, button);
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const other = current && current !== version && !audioOf(current).paused;
+    if (other && current.dataset.clip === version.dataset.clip) {
+      play(version, audioOf(current).currentTime); // the same moment, to compare
+    } else {
+      toggle(version);
+    }
+  });
 }
 
 function follow(version) {
@@ -249,14 +269,18 @@ function setUpTable(form) {
 
 function openTarget() {
   const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
-  if (target instanceof HTMLDetailsElement) {
-    target.open = true;
-    target.querySelector("summary").focus();
-    target.scrollIntoView();
+  const fold = target && (target.closest("details") || target.querySelector(":scope > details"));
+  if (fold) {
+    for (let each = fold; each; each = each.parentElement.closest("details")) {
+      each.open = true;
+    }
+    fold.querySelector("summary").focus();
+    fold.scrollIntoView();
   }
 }
 
 document.querySelectorAll(".clip").forEach(setUpClip);
+document.querySelectorAll(".quick").forEach(setUpQuick);
 document.querySelectorAll(".filters").forEach(setUpTable);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
@@ -264,7 +288,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("click", (event) => {
-  const link = event.target.closest("a.listen");
+  const link = event.target.closest("a[href^='#']:not(.skip)");
   if (link) {
     // After the browser has moved to the target, also if the address does not change.
     setTimeout(openTarget);

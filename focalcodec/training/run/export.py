@@ -5,7 +5,6 @@ On the command line: focalcodec export QUANTIZER DECODER FOLDER
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
-from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.locations import named_folder
 from focalcodec.training.run.trained import (
@@ -25,7 +23,7 @@ from focalcodec.training.run.trained import (
 )
 
 
-def load_decoder(source: str | Path, encoder: Encoder, trust: Collection[str] = ()) -> nn.Module:
+def load_decoder(source: str | Path, encoder: Encoder) -> nn.Module:
     """Load a decoder for this encoder's feats, from a codec folder, hub repository or stage-2 run.
 
     Parameters
@@ -34,8 +32,6 @@ def load_decoder(source: str | Path, encoder: Encoder, trust: Collection[str] = 
         See `focalcodec.training.run.trained.load_trained`.
     encoder : Module
         The decoder will get the feats of this encoder.
-    trust : collection of str
-        Modules of a run whose classes may be built.
 
     Raises
     ------
@@ -43,7 +39,7 @@ def load_decoder(source: str | Path, encoder: Encoder, trust: Collection[str] = 
         The source is none of these, or its decoder was trained for another encoder, which is not
         the teacher of this one.
     """
-    found = load_trained(source, trust, ["decoder"])
+    found = load_trained(source)
     decoder = found.part("decoder")
     _check_encoder(found, encoder)
     return decoder
@@ -54,7 +50,6 @@ def export(
     decoder_source: str | Path,
     folder: str | Path,
     dtype: str = "float32",
-    trust: Collection[str] = (),
 ) -> FocalCodec:
     """Join the parts of two sources into one codec and write it.
 
@@ -69,8 +64,6 @@ def export(
     dtype : {"float32", "float16"}
         Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. A loaded codec is
         always float32.
-    trust : collection of str
-        Modules of the runs whose classes may be built; without it no code of a run's folder runs.
 
     Returns
     -------
@@ -83,12 +76,12 @@ def export(
         A source is not of this kind, the decoder was trained for another encoder, which is not the
         first one's teacher, or there is no such `dtype`.
     """
-    first = load_trained(quantizer_source, trust, PART_NAMES)
+    first = load_trained(quantizer_source)
     names = ("compressor", "quantizer", "decompressor")
     compressor, quantizer, decompressor = (first.part(name) for name in names)
     second = first
     if named_folder(decoder_source) != named_folder(quantizer_source):
-        second = load_trained(decoder_source, trust, PART_NAMES)
+        second = load_trained(decoder_source)
     decoder = second.part("decoder")
     _check_encoder(second, first.encoder)
     codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()

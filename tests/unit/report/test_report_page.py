@@ -76,7 +76,7 @@ def assert_valid(page: Element) -> None:
     assert all(each["aria-label"] or each.text for each in page.all("button", "a"))
     for field in page.all("input", "select"):
         assert field["aria-label"] or next(e for e in field.ancestors if e.tag == "label").text
-    assert all(each["scope"] in ("col", "row") for each in page.all("th"))
+    assert all(each["scope"] in ("col", "row", "rowgroup") for each in page.all("th"))
     assert all(table.all("caption")[0].text for table in page.all("table"))
     for each in elements:
         assert not any(name == "style" or name.startswith("on") for name in each.attrs)
