@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
@@ -13,13 +13,12 @@ import soxr
 import torch
 from torch import Tensor
 
+from focalcodec.choices import CHANNELS, Channels
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_padding
 
 AudioSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
-Channels = Literal["error", "mix", "first"]
-CHANNELS = ("error", "mix", "first")
 
 
 # -- files -----------------------------------------------------------------------------------------

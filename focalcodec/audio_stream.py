@@ -24,10 +24,9 @@ from focalcodec.audio import (
     resampled_length,
     source_name,
 )
+from focalcodec.choices import WRITTEN_FORMATS
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-
-WRITTEN_FORMATS = ("wav", "flac")
 
 
 class AudioStream:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from focalcodec import __version__
 from focalcodec.audio import Channels, audio_info, resample, resampled_length, validate_sig
 from focalcodec.audio_stream import AudioStream
+from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
@@ -30,7 +31,7 @@ from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_iden
 from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in FLOAT_DTYPES}
 FORMAT = "focalcodec-reference-1"
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from focalcodec.choices import SEARCHES
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from focalcodec.codec import FocalCodec
 
-SEARCHES = ("exact", "faiss")
 # Candidates besides the k: float64 sorts candidates that are equal in float32.
 SPARE = 8
 # Queries ranked at once in float64: 64 x 12 candidates x 1024 values are 6 MB.

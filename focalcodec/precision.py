@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from focalcodec.choices import PRECISIONS
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.speech_encoder import LayerMix
@@ -12,7 +13,6 @@ from focalcodec.errors import UserError
 from focalcodec.vocos import ISTFTHead
 from focalcodec.wavenext import LinearHead
 
-PRECISIONS = ("fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # A spectrum and an output waveform need more than 8 bits of mantissa. So do means of layers,

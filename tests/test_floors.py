@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # From the lowest to the highest: names of modules and packages, and why they are on this floor.
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
-    (("errors",), "needs nothing: the one exception for users"),
+    (("errors", "choices"), "need nothing: the one exception for users; values of options"),
     (("compat", "device", "processes", "progress", "locks"), "what files and work need"),
     (("files", "nn", "hub"), "files on disk, layers, checkpoints as files: no model, no audio"),
     (("packages", "audio"), "optional packages; signals and audio files, whose masks come from nn"),

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from focalcodec.audio import resampled_length
-from focalcodec.audio_stream import AudioStream, write_blocks
-from focalcodec.cli.jobs import run_jobs
 from focalcodec.cli.models import choose_model
 from focalcodec.cli.options import (
-    ORIGINAL,
-    LoadedModel,
     add_audio_output_options,
     add_channels_option,
     add_job_options,
@@ -24,31 +13,9 @@ from focalcodec.cli.options import (
     add_table_option,
     add_window_option,
     audio_suffixes,
-    load_model,
 )
-from focalcodec.cli.paths import (
-    TOKEN_SUFFIX,
-    Job,
-    add_path_arguments,
-    open_source,
-    open_target,
-    plan_jobs,
-)
-from focalcodec.codec import FocalCodec
+from focalcodec.cli.paths import TOKEN_SUFFIX, add_path_arguments, plan_jobs
 from focalcodec.errors import UserError
-from focalcodec.fct import (
-    TokenHeader,
-    TokenReader,
-    TokenTable,
-    check_model,
-    header_for,
-    read_toks,
-    write_toks,
-)
-from focalcodec.fct.header import HASH_DIGITS, TEXT_BYTES
-from focalcodec.hub.locations import DEMO, has_demo
-from focalcodec.long_audio.coding import decode_blocks, encode_blocks
-from focalcodec.processes import Progress
 
 ENCODE_EXAMPLES = """examples:
   focalcodec encode talk.mp3 talk.fct
@@ -64,21 +31,7 @@ RESYNTH_EXAMPLES = """examples:
 """
 
 
-class Recording(NamedTuple):
-    """Tokens of a recording, and the rate and length of its audio."""
-
-    toks: Tensor  # (N,) int64
-    sample_rate: int  # Hz
-    num_samples: int
-
-
 # -- encode ----------------------------------------------------------------------------------------
-
-
-class _EncodeState(NamedTuple):
-    args: argparse.Namespace
-    model: LoadedModel
-    table: TokenTable | None
 
 
 def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,61 +57,13 @@ def run_encode(args: argparse.Namespace) -> int:
     if args.table is not None and args.body == "packed":
         raise UserError(f"--table {args.table}: packed tokens need no table; give --body smallest")
     jobs = plan_jobs(args.sources, args.out, writes=[TOKEN_SUFFIX])
-    return run_jobs(args, jobs, _encode_setup, _encode, prepare=choose_model)
+    from focalcodec.cli.jobs import run_jobs
+    from focalcodec.cli.recordings import encode, encode_setup
 
-
-def _encode_setup(args: argparse.Namespace) -> _EncodeState:
-    return _EncodeState(args, load_model(args), _load_table(args))
-
-
-def _encode(state: _EncodeState, job: Job, progress: Progress) -> None:
-    args, model, table = state
-    toks, sample_rate, num_samples = encode_recording(model.codec, job.source, args, progress)
-    clip_id = "" if job.source is None else job.source.stem
-    if not clip_id.isprintable() or len(clip_id.encode()) > TEXT_BYTES:
-        clip_id = ""  # a header can't store this name, but the file can be encoded
-    header = header_for(
-        model.codec, model.name, model.weights_sha256, sample_rate, num_samples, clip_id
-    )
-    with open_target(job.target) as target:  # a path is written atomically
-        write_toks(target, toks, header, body=args.body, table=table)
+    return run_jobs(args, jobs, encode_setup, encode, prepare=choose_model)
 
 
 # -- decode ----------------------------------------------------------------------------------------
-
-
-class _DecodeState(NamedTuple):
-    args: argparse.Namespace
-    models: _Models
-    table: TokenTable | None
-
-
-class _Models:
-    """The model of each token file: that of --model if it is given.
-
-    Without --model, the codec in the package decodes its own tokens, which it recognizes by the
-    hash in the header, and the default model decodes all others.
-    """
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._args, self._loaded, self._demo_sha256 = args, dict[str, LoadedModel](), ""
-        if args.model is None and args.revision is None and has_demo():
-            self._demo_sha256 = self._load(DEMO).weights_sha256[:HASH_DIGITS]
-        else:
-            choose_model(args)
-            self._load(args.model)
-
-    def of(self, header: TokenHeader) -> LoadedModel:
-        if header.weights_sha256 == self._demo_sha256:
-            return self._load(DEMO)
-        choose_model(self._args)
-        return self._load(self._args.model)
-
-    def _load(self, name: str) -> LoadedModel:
-        if name not in self._loaded:
-            named = argparse.Namespace(**vars(self._args) | {"model": name})
-            self._loaded[name] = load_model(named)
-        return self._loaded[name]
 
 
 def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,40 +86,13 @@ def run_decode(args: argparse.Namespace) -> int:
     """Decode token files."""
     writes = audio_suffixes(args.format)
     jobs = plan_jobs(args.sources, args.out, reads=[TOKEN_SUFFIX], writes=writes)
-    return run_jobs(args, jobs, _decode_setup, _decode, seconds=_token_seconds)
+    from focalcodec.cli.jobs import run_jobs
+    from focalcodec.cli.recordings import decode, decode_setup, token_seconds
 
-
-def _decode_setup(args: argparse.Namespace) -> _DecodeState:
-    table = _load_table(args)  # before the models, which take longer
-    return _DecodeState(args, _Models(args), table)
-
-
-def _decode(state: _DecodeState, job: Job, progress: Progress) -> None:
-    args, models, table = state
-    with open_source(job.source) as source:
-        header, toks = read_toks(source, table=table)
-    model = models.of(header)
-    if not args.any_model:
-        check_model(header, model.name, model.weights_sha256, job.name)
-    recording = Recording(toks, header.sample_rate, header.num_samples)
-    decode_recording(model.codec, recording, job.target, args, progress)
-
-
-def _token_seconds(path: Path) -> float:
-    with TokenReader(path) as reader:
-        return reader.header.seconds
-
-
-def _load_table(args: argparse.Namespace) -> TokenTable | None:
-    return None if args.table is None else TokenTable.load(args.table)
+    return run_jobs(args, jobs, decode_setup, decode, seconds=token_seconds)
 
 
 # -- resynth ---------------------------------------------------------------------------------------
-
-
-class _ResynthState(NamedTuple):
-    args: argparse.Namespace
-    model: LoadedModel
 
 
 def add_resynth_arguments(parser: argparse.ArgumentParser) -> None:
@@ -231,89 +109,7 @@ def add_resynth_arguments(parser: argparse.ArgumentParser) -> None:
 def run_resynth(args: argparse.Namespace) -> int:
     """Encode recordings and decode them again."""
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
-    return run_jobs(args, jobs, _resynth_setup, _resynth, prepare=choose_model)
+    from focalcodec.cli.jobs import run_jobs
+    from focalcodec.cli.recordings import resynth, resynth_setup
 
-
-def _resynth_setup(args: argparse.Namespace) -> _ResynthState:
-    return _ResynthState(args, load_model(args))
-
-
-def _resynth(state: _ResynthState, job: Job, progress: Progress) -> None:
-    args, model = state
-
-    def half(seconds: float) -> None:
-        progress(seconds / 2)  # encoding and decoding are half of the work each
-
-    recording = encode_recording(model.codec, job.source, args, half)
-    decode_recording(model.codec, recording, job.target, args, half)
-
-
-# -- one recording ---------------------------------------------------------------------------------
-
-
-def encode_recording(
-    codec: FocalCodec, source: Path | None, args: argparse.Namespace, progress: Progress
-) -> Recording:
-    """Encode a file, or standard input, with --channels and --window_seconds."""
-    rate = codec.sample_rate_input
-    with (
-        open_source(source) as opened,
-        AudioStream(opened, rate, channels=args.channels) as stream,
-    ):
-        blocks = _counted(stream, rate, progress)
-        toks = torch.cat(list(encode_blocks(codec, blocks, args.window_seconds)))
-        return Recording(toks, stream.source_rate, stream.num_samples)
-
-
-def decode_recording(
-    codec: FocalCodec,
-    recording: Recording,
-    target: Path | None,
-    args: argparse.Namespace,
-    progress: Progress,
-    change_feats: Callable[[Tensor], Tensor] | None = None,
-) -> None:
-    """Write a file, or standard output, with --sample_rate, --format and --window_seconds.
-
-    `change_feats` is that of `decode_blocks`.
-    """
-    rate = codec.sample_rate_output if args.sample_rate is None else args.sample_rate
-    rate = recording.sample_rate if rate == ORIGINAL else rate
-    num_samples = output_samples(
-        recording.num_samples, recording.sample_rate, rate, codec.sample_rate_input
-    )
-    blocks = decode_blocks(
-        codec, recording.toks, num_samples, rate, args.window_seconds, change_feats
-    )
-    with open_target(target) as opened:
-        write_blocks(
-            opened,
-            _counted(blocks, rate, progress),
-            rate,
-            args.format or "wav" if target is None else None,  # a path has a suffix
-        )
-
-
-def output_samples(num_samples: int, from_rate: int, rate: int, model_rate: int) -> int:
-    """Length at `rate` Hz of a recording with `num_samples` at `from_rate` Hz.
-
-    It is the nearest number, or one less if rounding would need one more token than the encoder
-    made at `model_rate` Hz.
-
-    Example
-    -------
-    >>> output_samples(88200, 44100, rate=24000, model_rate=16000)
-    48000
-    """
-    encoded = resampled_length(num_samples, from_rate, model_rate)
-    wanted = resampled_length(num_samples, from_rate, rate)
-    while wanted > 1 and resampled_length(wanted, rate, model_rate) > encoded:
-        wanted -= 1
-    return wanted
-
-
-def _counted(blocks: Iterable[Tensor], sample_rate: int, progress: Progress) -> Iterator[Tensor]:
-    """Yield the blocks, and report each as done when the next one is requested."""
-    for block in blocks:
-        yield block
-        progress(len(block) / sample_rate)
+    return run_jobs(args, jobs, resynth_setup, resynth, prepare=choose_model)

@@ -10,28 +10,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from focalcodec.choices import TOKEN_FORMATS
 from focalcodec.cli.main import DONE, SOME_FAILED
 from focalcodec.cli.options import (
     add_batch_option,
     add_channels_option,
     add_model_options,
     add_window_option,
-    load_model,
     positive_float,
     positive_int,
 )
-from focalcodec.data.corpus import PrepareOptions
-from focalcodec.data.manifest import prepared_how, read_prepared
-from focalcodec.data.own_folder import OWN_OPTIONS, REPORT_NAME, prepare_own
-from focalcodec.data.shares import SPLIT_BY, ShareOptions
-from focalcodec.device import set_process_device
+from focalcodec.data.corpus import OWN_OPTIONS, SPLIT_BY, PrepareOptions, ShareOptions
 from focalcodec.errors import UserError
-from focalcodec.processes import Shard
-from focalcodec.tokenize.plan import FORMATS, ModelIdentity, TokenizeOptions, TokenizePlan
-from focalcodec.tokenize.run import tokenize_corpus
-from focalcodec.tokenize.sources import open_corpus
-from focalcodec.tokenize.vocabulary import TokenVocabulary
-from focalcodec.tokenize.workspace import FAILED_NAME
+from focalcodec.tokenize.options import TokenizeOptions
 
 PREPARE_EXAMPLES = """examples:
   focalcodec prepare talks prepared
@@ -111,6 +102,9 @@ def _add_clip_limits(parser: argparse.ArgumentParser) -> None:
 
 def run_prepare(args: argparse.Namespace) -> int:
     """Prepare a folder, and print a table of its sets and the next command."""
+    from focalcodec.data.manifest import prepared_how, read_prepared
+    from focalcodec.data.own_folder import REPORT_NAME, prepare_own
+
     shares = ShareOptions(args.split_by, args.valid_share, args.test_share, args.seed)
     options = PrepareOptions(
         channels=args.channels, min_seconds=args.min_seconds, segment_seconds=args.segment_seconds
@@ -166,7 +160,7 @@ def add_tokenize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         default="memmap",
-        choices=[*FORMATS, "both"],
+        choices=[*TOKEN_FORMATS, "both"],
         help="file format of the tokens (default: %(default)s)",
     )
     parser.add_argument(
@@ -216,8 +210,17 @@ def _add_shard_options(parser: argparse.ArgumentParser) -> None:
 
 def run_tokenize(args: argparse.Namespace) -> int:
     """Tokenize; the process that joins the parts returns 1 if some clips failed."""
+    from focalcodec.cli.loading import load_model
+    from focalcodec.device import set_process_device
+    from focalcodec.processes import Shard
+    from focalcodec.tokenize.plan import ModelIdentity, TokenizePlan
+    from focalcodec.tokenize.run import tokenize_corpus
+    from focalcodec.tokenize.sources import open_corpus
+    from focalcodec.tokenize.vocabulary import TokenVocabulary
+    from focalcodec.tokenize.workspace import FAILED_NAME
+
     shard = Shard.parse(args.shard) if args.shard else Shard.from_environment(os.environ)
-    formats = FORMATS if args.format == "both" else (args.format,)
+    formats = TOKEN_FORMATS if args.format == "both" else (args.format,)
     options = TokenizeOptions(
         args.channels, args.batch_seconds, args.window_seconds, args.part_clips, formats
     )

@@ -7,7 +7,9 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from focalcodec.choices import RESAMPLES, TASKS
 from focalcodec.cli.main import DONE, SOME_FAILED
 from focalcodec.cli.options import (
     DEVICE_HELP,
@@ -17,14 +19,10 @@ from focalcodec.cli.options import (
     positive_int,
 )
 from focalcodec.coders.spec import KINDS, parse_specs
-from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
-from focalcodec.evaluation.intervals import RESAMPLES
-from focalcodec.evaluation.plan import EvaluationPlan
-from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
-from focalcodec.evaluation.sets import TASKS, SetOptions, read_sets, set_name
-from focalcodec.evaluation.summary import compare_cards, comparison_text, read_card
-from focalcodec.processes import Shard
+
+if TYPE_CHECKING:
+    from focalcodec.evaluation.sets import SetOptions
 
 EVAL_EXAMPLES = """examples:
   focalcodec eval clips/ results/eval --codecs my_codec original opus:6 codec2:700C
@@ -133,6 +131,8 @@ def _add_work_options(parser: argparse.ArgumentParser) -> None:
 def run_eval(args: argparse.Namespace) -> int:
     """Evaluate codecs, or compare two results."""
     if args.compare:
+        from focalcodec.evaluation.summary import compare_cards, comparison_text, read_card
+
         if args.paths or args.codecs:
             raise UserError("--compare: takes two cards only; leave out SOURCE, OUT and --codecs")
         first, second = map(read_card, args.compare)
@@ -140,6 +140,12 @@ def run_eval(args: argparse.Namespace) -> int:
         return DONE
     if len(args.paths) < 2:
         raise UserError("SOURCE... OUT: give at least one source, and the output folder last")
+    from focalcodec.device import pick_device, set_process_device
+    from focalcodec.evaluation.plan import EvaluationPlan
+    from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
+    from focalcodec.evaluation.sets import read_sets
+    from focalcodec.processes import Shard
+
     *sources, out = args.paths
     set_process_device()
     plan = EvaluationPlan(
@@ -168,6 +174,8 @@ def run_eval(args: argparse.Namespace) -> int:
 
 
 def _set_options(args: argparse.Namespace, source: str) -> SetOptions:
+    from focalcodec.evaluation.sets import SetOptions, set_name
+
     kinds = {name: kind for name, _, kind in (word.rpartition("=") for word in args.kind)}
     name = set_name(source)
     return SetOptions(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
 from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.cli.paths import TOKEN_SUFFIX
+from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
-from focalcodec.fct import TokenReader, TokenTable
 from focalcodec.files import AUDIO_SUFFIXES
 from focalcodec.hub.locations import is_shipped
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
+    from focalcodec.fct import TokenTable
 
 EXAMPLES = """examples:
   focalcodec info my_codec
@@ -51,6 +51,8 @@ def add_info_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_info(args: argparse.Namespace) -> int:
     """Describe each thing; an error in one does not stop the others."""
+    from focalcodec.fct import TokenTable
+
     table = None if args.table is None else TokenTable.load(args.table)
     failed = 0
     for thing in args.things or [_default(args.revision)]:
@@ -59,7 +61,7 @@ def run_info(args: argparse.Namespace) -> int:
         except (UserError, OSError) as error:
             failed += 1
             problem = f"{thing}: {error.strerror}" if isinstance(error, OSError) else error
-            print(f"focalcodec: error: {problem}", file=sys.stderr)
+            say(f"error: {problem}")
         else:
             _show(description, args.json)
     return NOTHING_DONE if failed >= max(1, len(args.things)) else SOME_FAILED if failed else DONE
@@ -116,6 +118,8 @@ def _default(revision: str | None) -> str:
 
 
 def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
+    from focalcodec.fct import TokenReader
+
     with TokenReader(path, table) as reader:
         checked = reader.body != "table" or table is not None
         if checked:

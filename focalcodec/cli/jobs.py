@@ -4,7 +4,7 @@ A command gives two functions of its module, which worker processes import:
 
 * `setup(args) -> state` loads what all files need, once in each process. Its `UserError` ends the
   run.
-* `work(state, job, progress) -> None` writes the output of one file, and calls `progress(seconds)`
+* `work(state, job, progress) -> Made` writes the output of one file, and calls `progress(seconds)`
   when a piece of audio is done. An error is reported in one line; the other files continue.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import soundfile
 import torch
@@ -26,11 +27,29 @@ from tqdm import tqdm
 from focalcodec.audio import audio_info
 from focalcodec.cli.main import DONE, SOME_FAILED
 from focalcodec.cli.paths import Job
+from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
 from focalcodec.processes import Progress, in_processes
 
 State = TypeVar("State")
-Work: TypeAlias = Callable[[State, Job, Progress], None]
+
+
+class Made(NamedTuple):
+    """Output of one file: seconds of audio, and bits of its tokens."""
+
+    seconds: float
+    bits: int
+
+
+class Attempt(NamedTuple):
+    """What became of one file: a problem in one line, or what was made in how many seconds."""
+
+    problem: str = ""
+    made: Made = Made(0.0, 0)
+    took: float = 0.0
+
+
+Work: TypeAlias = Callable[[State, Job, Progress], Made]
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
@@ -48,7 +67,8 @@ def run_jobs(
     Parameters
     ----------
     args : argparse.Namespace
-        Has `jobs`, `overwrite` and `quiet` of `options.add_job_options`.
+        Has `out` of `paths.add_path_arguments`, and `jobs`, `overwrite` and `quiet` of
+        `options.add_job_options`.
     jobs : sequence of Job
         Result of `paths.plan_jobs`.
     setup, work : callable
@@ -63,7 +83,7 @@ def run_jobs(
         return DONE
     if prepare is not None:
         prepare(args)
-    failed = 0
+    attempts: list[Attempt] = []
     with _bar(args, todo, seconds or _audio_seconds) as bar:
         results = in_processes(
             partial(setup, args),
@@ -71,46 +91,71 @@ def run_jobs(
             todo,
             args.jobs,
             progress=bar.update,
-            on_death=_death_problem,
+            on_death=_death,
         )
         with closing(results):  # on Ctrl-C, it ends the processes
-            for _, problem in results:
-                if problem:
-                    failed += 1
+            for _, done in results:
+                attempts.append(done)
+                if done.problem:
                     with bar.external_write_mode(file=sys.stderr):  # above the bar
-                        _say(f"error: {problem}")
-    if len(jobs) > 1 and not args.quiet:
-        _say(f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed")
+                        say(f"error: {done.problem}")
+    failed = sum(bool(done.problem) for done in attempts)
+    if not args.quiet and (len(jobs) > 1 or not failed):
+        counts = f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed; "
+        each = " in each process" if args.jobs > 1 else ""
+        say(f"{_place(args, jobs)}: {counts if len(jobs) > 1 else ''}{_totals(attempts)}{each}")
     return SOME_FAILED if failed else DONE
 
 
-def attempt(work: Work[State], state: State, job: Job, progress: Progress) -> str:
-    """Work on one file; return its problem in one line, or an empty string.
+def _place(args: argparse.Namespace, jobs: Sequence[Job]) -> str:
+    if len(jobs) > 1:
+        return args.out
+    return "standard output" if jobs[0].target is None else str(jobs[0].target)
+
+
+def _totals(attempts: Sequence[Attempt]) -> str:
+    """Seconds of audio, kbit/s of the tokens, and processing time / audio time."""
+    seconds = sum(done.made.seconds for done in attempts)
+    if not seconds:
+        return "no audio"
+    kbits = sum(done.made.bits for done in attempts) / 1000
+    factor = sum(done.took for done in attempts) / seconds
+    return f"{seconds:.2f} s of audio, {kbits / seconds:.3g} kbit/s, real-time factor {factor:.3g}"
+
+
+def attempt(work: Work[State], state: State, job: Job, progress: Progress) -> Attempt:
+    """Work on one file; its error is a problem in one line.
 
     Example
     -------
     >>> def work(state, job, progress):
     ...     raise UserError("sig: empty")
-    >>> attempt(work, None, Job(Path("a.wav"), None), print)
+    >>> attempt(work, None, Job(Path("a.wav"), None), print).problem
     'a.wav: sig: empty'
     """
+    start = time.perf_counter()
     try:
-        work(state, job, progress)
-    except UserError as error:
-        return str(error) if job.name in str(error) else f"{job.name}: {error}"
+        made = work(state, job, progress)
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except Exception as error:
+        return Attempt(_problem(job, error))
+    return Attempt("", made, time.perf_counter() - start)
+
+
+def _problem(job: Job, error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error) if job.name in str(error) else f"{job.name}: {error}"
+    if isinstance(error, OSError):
         return _os_problem(job, error)
-    except soundfile.SoundFileError as error:
+    if isinstance(error, soundfile.SoundFileError):
         reason = str(getattr(error, "error_string", error)).rstrip(". ")
         return f"{job.target}: can't be written ({reason}); check folder and disk"
-    except (MemoryError, torch.OutOfMemoryError):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return f"{job.name}: not enough memory; give a smaller --window_seconds"
-    except Exception:
-        # A bug in this program: the other files continue, and the report needs the whole traceback.
-        return f"{job.name}: unexpected error, please report it:\n{traceback.format_exc()}"
-    return ""
+    # A bug in this program: the other files continue, and the report needs the whole traceback.
+    trace = "".join(traceback.format_exception(error))
+    return f"{job.name}: unexpected error, please report it:\n{trace}"
 
 
 def _os_problem(job: Job, error: OSError) -> str:
@@ -120,8 +165,8 @@ def _os_problem(job: Job, error: OSError) -> str:
     return f"{place or f'{job.name} to standard output'}: {error.strerror or error}"
 
 
-def _death_problem(job: Job, code: int | None) -> str:
-    return f"{job.name}: its process ended with exit code {code} (out of memory?)"
+def _death(job: Job, code: int | None) -> Attempt:
+    return Attempt(f"{job.name}: its process ended with exit code {code} (out of memory?)")
 
 
 def _split_existing(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
@@ -133,7 +178,7 @@ def _split_existing(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list
         (existing if kept else todo).append(job)
     if existing and not args.quiet:
         names = f"{existing[0].target}" + (f" and {len(existing) - 1} more" if existing[1:] else "")
-        _say(f"skipped, because it exists: {names} (--overwrite replaces it)")
+        say(f"skipped, because it exists: {names} (--overwrite replaces it)")
     return todo, existing
 
 
@@ -151,7 +196,3 @@ def _bar(args: argparse.Namespace, jobs: Sequence[Job], seconds: Callable[[Path]
         except (UserError, OSError):
             continue  # it is reported when the file is read
     return tqdm(desc=args.command, total=total, disable=not shown, bar_format=_BAR)
-
-
-def _say(line: str) -> None:
-    print(f"focalcodec: {line}", file=sys.stderr, flush=True)

@@ -7,7 +7,6 @@ done; 2 nothing was done, because the model or the arguments are wrong; 130 or 1
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -18,6 +17,8 @@ from types import FrameType
 from typing import NamedTuple
 
 from focalcodec import __version__
+from focalcodec.cli.names import check_not_empty, mark_names, plain_names
+from focalcodec.cli.streams import flush_output, ready_streams, say
 from focalcodec.errors import UserError
 
 
@@ -59,21 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["info", "no/such/folder"])
     2
     """
+    ready_streams()
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
-        with _exit_on_sigterm():
-            code = _function("run_{}", args.command)(args)
-        sys.stdout.flush()
-        return code
+        try:
+            args = parse(sys.argv[1:] if argv is None else argv)
+            with _exit_on_sigterm():
+                return _function("run_{}", args.command)(args)
+        finally:
+            flush_output()
     except UserError as error:
         return _print_error(str(error))
     except KeyboardInterrupt:
-        print("focalcodec: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _print_end("interrupted", INTERRUPTED)
+    except _Terminated:
+        return _print_end("terminated", TERMINATED)
     except BrokenPipeError:
-        # The program that reads our output has closed the pipe. Python must not report this.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SOME_FAILED
+        return SOME_FAILED  # the program that reads our output has closed the pipe
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return _print_error(f"{where}{error.strerror or error}")
@@ -87,6 +89,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     >>> args = parse(["encode", "a.wav", "--overwrite", "a.fct"])
     >>> args.command, args.sources, args.out, args.overwrite
     ('encode', ['a.wav'], 'a.fct', True)
+    >>> parse(["encode", "--overwrite", "--", "-a.wav", "a.fct"]).sources
+    ['-a.wav']
     """
     listing = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -100,13 +104,21 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "command", choices=COMMANDS, metavar="COMMAND", help="a command of the list below"
     )
+    if not words:
+        parser.print_help(sys.stderr)
+        parser.exit(NOTHING_DONE)
     command = parser.parse_args(words[:1]).command
+    return _parse_command(command, list(words[1:]))
+
+
+def _parse_command(command: str, words: list[str]) -> argparse.Namespace:
     args, parser = argparse.Namespace(command=command), command_parser(command)
+    check_not_empty(words, COMMANDS[command].takes_keys)
     if COMMANDS[command].takes_keys:
-        args, keys = parser.parse_known_args(list(words[1:]), args)
+        args, keys = parser.parse_known_args(words, args)
         return argparse.Namespace(**vars(args), keys=keys)
     # intermixed: options may stand between the sources and the output
-    return parser.parse_intermixed_args(list(words[1:]), args)
+    return plain_names(parser.parse_intermixed_args(mark_names(words), args))
 
 
 def command_parser(command: str) -> argparse.ArgumentParser:
@@ -128,8 +140,17 @@ def _function(name: str, command: str) -> Callable[..., int]:
 
 
 def _print_error(problem: str) -> int:
-    print(f"focalcodec: error: {problem}", file=sys.stderr)
+    say(f"error: {problem}")
     return NOTHING_DONE
+
+
+def _print_end(how: str, code: int) -> int:
+    say(f"{how}; finished files are kept, half-written files removed")
+    return code
+
+
+class _Terminated(BaseException):
+    """SIGTERM: not an `Exception`, so that it ends the work as Ctrl-C does."""
 
 
 @contextmanager
@@ -146,4 +167,4 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(TERMINATED)
+    raise _Terminated

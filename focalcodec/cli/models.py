@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
+from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.cli.main import DONE
+from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
 from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem, is_shipped
 
@@ -51,12 +52,10 @@ def _available_model() -> str:
     problem = hub_problem(DEFAULT_MODEL)
     if not problem:
         return DEFAULT_MODEL
-    print(
-        f"focalcodec: using the small codec in the package, --model {DEMO}: {DEFAULT_MODEL} is not"
+    say(
+        f"using the small codec in the package, --model {DEMO}: {DEFAULT_MODEL} is not"
         f" in the hub's cache, and the hub can't be reached ({problem}); with a network,"
-        " focalcodec download fetches it",
-        file=sys.stderr,
-        flush=True,
+        " focalcodec download fetches it"
     )
     return DEMO
 
@@ -129,8 +128,6 @@ def _copy(cached: Path, folder: Path) -> None:
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `focalcodec export`."""
-    from focalcodec.hub.checkpoints import STORED_DTYPES
-
     parser.epilog = EXPORT_EXAMPLES
     source = "model folder, repository on the hub, or demo"
     parser.add_argument(
@@ -144,10 +141,18 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=list(STORED_DTYPES),
+        choices=FLOAT_DTYPES,
         default="float32",
         help="data type of the stored weights: float16 halves the file, is loaded as float32, and"
         " changes a few tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run the code of this Python module, if a run's YAML names classes of it; the module"
+        " may lie in the run's folder. Without it no code of a run's folder runs",
     )
 
 
@@ -160,6 +165,6 @@ def run_export(args: argparse.Namespace) -> int:
             f"export: needs {error.name}, which is installed for training;"
             " pip install -e '.[recipes]'"
         ) from error
-    codec = export(args.quantizer, args.decoder, args.folder, args.dtype)
+    codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
     print(f"{args.folder}: {codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s")
     return DONE

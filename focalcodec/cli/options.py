@@ -1,4 +1,4 @@
-"""Options that several commands share, and the model that they name.
+"""Options that several commands share, without torch: `--help` must be quick.
 
 An option has the name of the same key in YAML files, with its unit: `--window_seconds`.
 """
@@ -8,27 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import NamedTuple
 
-from focalcodec.audio_stream import WRITTEN_FORMATS
-from focalcodec.cli.models import DEFAULT_MODEL, choose_model
-from focalcodec.codec import FocalCodec
-from focalcodec.device import pick_device
-from focalcodec.hub.fingerprint import weights_sha256
-from focalcodec.hub.locations import is_shipped
-from focalcodec.long_audio.coding import WINDOW_SECONDS, check_window
-from focalcodec.precision import PRECISIONS, set_precision
+from focalcodec.choices import PRECISIONS, WINDOW_SECONDS, WRITTEN_FORMATS
+from focalcodec.cli.models import DEFAULT_MODEL
 
 ORIGINAL = "original"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps ...; auto takes a GPU if there is one (default: %(default)s)"
-
-
-class LoadedModel(NamedTuple):
-    """A codec that is ready for use, and its name and hash in token files."""
-
-    codec: FocalCodec
-    name: str
-    weights_sha256: str
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -160,24 +145,3 @@ def output_rate(text: str) -> int | str:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a rate in Hz, or {ORIGINAL}")
     return int(text)
-
-
-def load_model(args: argparse.Namespace) -> LoadedModel:
-    """Load the model of `add_model_options`: in eval mode, on its device and in its precision.
-
-    Raises
-    ------
-    UserError
-        No such model or device, or a window that is too short for the model.
-    """
-    device = pick_device(args.device)
-    choose_model(args)
-    codec = FocalCodec.from_pretrained(args.model, revision=args.revision)
-    sha256 = weights_sha256(codec)  # before the change of precision
-    folder = Path(args.model).expanduser()
-    is_folder = folder.is_dir() and not is_shipped(args.model)
-    name = folder.resolve().name if is_folder else args.model
-    set_precision(codec.to(device), args.precision)
-    if hasattr(args, "window_seconds"):
-        check_window(codec, args.window_seconds)
-    return LoadedModel(codec, name, sha256)

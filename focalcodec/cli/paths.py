@@ -23,9 +23,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from focalcodec.cli.streams import check_open_output
+from focalcodec.data.corpus import walk_files
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
 
@@ -100,7 +103,7 @@ def find_sources(
             files = _outside(_within(path, suffixes), path, without)
         elif glob.has_magic(source):
             fixed = _fixed_part(path)
-            files = _outside(_matching(path, fixed, suffixes), fixed, without)
+            files = _outside(_matching(path, suffixes), fixed, without)
         else:
             raise UserError(f"{source}: no such file or folder; check the path")
         if not files:
@@ -173,13 +176,12 @@ def open_source(source: Path | None) -> Iterator[Path | BinaryIO]:
 def open_target(target: Path | None) -> Iterator[Path | BinaryIO]:
     """Yield the path unchanged, or for standard output (None) a file in memory, sent at the end.
 
-    `UserError` if standard output is a terminal.
+    `UserError` if standard output is a terminal or closed.
     """
     if target is not None:
         yield target
         return
-    if sys.stdout.isatty():
-        raise UserError("-: standard output is a terminal; send it to a file or a program")
+    check_open_output()
     buffer = io.BytesIO()  # a header may need a length that is known only at the end
     yield buffer
     sys.stdout.buffer.write(buffer.getvalue())
@@ -191,15 +193,8 @@ class _StandardInput(io.BytesIO):
 
 
 def _within(folder: Path, suffixes: Sequence[str]) -> list[SourceFile]:
-    def fail(error: OSError) -> None:  # os.walk ignores folders that can't be read
-        raise error
-
-    found = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(place, name) for name in names if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in suffixes]
-    return _sorted_below(found, folder)
+    found = [folder / file.path for file in walk_files(folder, "")]
+    return _sorted_below([path for path in found if path.suffix.lower() in suffixes], folder)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -207,10 +202,27 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
-def _matching(pattern: Path, fixed: Path, suffixes: Sequence[str]) -> list[SourceFile]:
-    paths = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
-    known = [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
-    return _sorted_below(known, fixed)
+def _matching(pattern: Path, suffixes: Sequence[str]) -> list[SourceFile]:
+    parts = pattern.parts
+    place = parts.index("**") if "**" in parts else len(parts)
+    after = parts[place:]  # the walk of folders, which knows links, finds these
+    fixed, found = _fixed_part(pattern), dict[Path, None]()
+    for name in glob.glob(str(Path(*parts[:place]))):
+        if after and os.path.isdir(name):
+            below = (file.below for file in _within(Path(name), suffixes))
+            found.update((Path(name, x), None) for x in below if _fits(x.parts, after))
+        elif not after and Path(name).suffix.lower() in suffixes and not os.path.isdir(name):
+            found[Path(name)] = None
+    return _sorted_below(list(found), fixed)
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a pattern; `**` fits any number of parts."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _sorted_below(paths: Sequence[Path], folder: Path) -> list[SourceFile]:
@@ -219,9 +231,13 @@ def _sorted_below(paths: Sequence[Path], folder: Path) -> list[SourceFile]:
 
 
 def _outside(found: list[SourceFile], folder: Path, without: Path | None) -> list[SourceFile]:
-    if without is None or folder.resolve() not in without.resolve().parents:
+    if without is None or _real(folder) not in _real(without).parents:
         return found
-    return [file for file in found if without.resolve() not in file.path.resolve().parents]
+    return [file for file in found if _real(without) not in _real(file.path).parents]
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # `Path.resolve` fails at a link to itself
 
 
 def _check_collisions(jobs: Sequence[Job]) -> None:
@@ -230,12 +246,12 @@ def _check_collisions(jobs: Sequence[Job]) -> None:
         if source is None or target is None:
             continue
         # a file system may ignore upper and lower case
-        other = sources.setdefault(os.path.normcase(target.resolve()), source)
+        other = sources.setdefault(os.path.normcase(_real(target)), source)
         if other != source:
             raise UserError(
                 f"{other}, {source}: both have the output {target}; give each its own OUT"
             )
-    read = {source.resolve() for source, _ in jobs if source is not None}
+    read = {_real(source) for source, _ in jobs if source is not None}
     for _, target in jobs:
-        if target is not None and target.resolve() in read:
+        if target is not None and _real(target) in read:
             raise UserError(f"{target}: both a source and an output; give another OUT")

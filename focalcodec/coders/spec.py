@@ -11,14 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from focalcodec.coders.coder import Coder, Original
+from focalcodec.choices import WINDOW_SECONDS
 from focalcodec.errors import UserError
 from focalcodec.files import safe_file_name
-from focalcodec.long_audio.coding import WINDOW_SECONDS
+
+if TYPE_CHECKING:
+    import torch
+
+    from focalcodec.coders.coder import Coder
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class _Place(NamedTuple):
 
 
 # Modules of coders are imported only when one is loaded, because each needs other packages.
+
+
+def _original(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.coder import Original
+
+    return Original()
 
 
 def _hub(name: str, repository: str) -> Callable[[CodecSpec, _Place], Coder]:
@@ -79,7 +87,7 @@ def _ours(spec: CodecSpec, place: _Place) -> Coder:
 
 
 KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
-    "original": (lambda spec, place: Original(), "original, no codec: the recordings themselves"),
+    "original": (_original, "original, no codec: the recordings themselves"),
     "vocoder": (_vocoder, "vocoder:FOLDER, the decoder alone, on clean feats"),
     "opus": (_opus, "opus:KBPS, from 6 kbit/s"),
     "codec2": (_codec2, "codec2:MODE, 3200 ... 1300, 1200 or 700C bit/s"),

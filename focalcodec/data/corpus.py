@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from focalcodec.audio import CHANNELS, Channels
+from focalcodec.choices import CHANNELS, Channels
 from focalcodec.errors import UserError
 
+SPLIT_BY = ("auto", "speaker", "file")
 _EMBEDDED = Path(__file__).resolve().parents[2] / "corpus"
 
 
@@ -79,6 +81,37 @@ class PrepareOptions:
             raise UserError(f"segment_seconds={self.segment_seconds}: give {shortest:g} or more")
 
 
+OWN_OPTIONS = PrepareOptions(channels="mix", segment_seconds=30.0)
+"""Default options of a folder: stereo is mixed, long recordings are cut."""
+
+
+@dataclass(frozen=True)
+class ShareOptions:
+    """How clips are split; `UserError` for a value out of range."""
+
+    # The unit that is never in two sets: "speaker" or "file". "auto" takes speakers if the smaller
+    # share has at least one speaker, else files.
+    split_by: str = "auto"
+    valid_share: float = 0.1  # share of the seconds
+    test_share: float = 0.1
+    seed: int = 1986  # of the order
+
+    def __post_init__(self) -> None:
+        """Check the values before any file is read."""
+        if self.split_by not in SPLIT_BY:
+            raise UserError(f"split_by={self.split_by!r}: not one of {', '.join(SPLIT_BY)}")
+        if not (self.smallest > 0 and self.valid_share + self.test_share < 1):
+            raise UserError(
+                f"valid_share={self.valid_share}, test_share={self.test_share}: each must be above"
+                " 0, and both together below 1"
+            )
+
+    @property
+    def smallest(self) -> float:
+        """The smaller share."""
+        return min(self.valid_share, self.test_share)
+
+
 def embedded_corpus(dataset: str) -> Path:
     """Folder of the repository's small corpus in a dataset's layout, to be used as data_folder.
 
@@ -102,7 +135,8 @@ def check_data_folder(data_folder: str | Path, save_folder: str | Path) -> Path:
     folder = Path(data_folder).expanduser()
     if not folder.is_dir():
         raise UserError(f"data_folder {folder}: no such folder; name the corpus' root")
-    if Path(save_folder).expanduser().resolve().is_relative_to(folder.resolve()):
+    inside = Path(os.path.realpath(Path(save_folder).expanduser()))
+    if inside.is_relative_to(os.path.realpath(folder)):
         raise UserError(
             f"save_folder {save_folder}: is inside the data folder {folder}, which is only read;"
             " name a folder elsewhere"
@@ -113,35 +147,57 @@ def check_data_folder(data_folder: str | Path, save_folder: str | Path) -> Path:
 def walk_files(data_root: Path, folder: str) -> list[FoundFile]:
     """List all files in a folder below the data root, at any depth, sorted by path.
 
-    Hidden files and folders are left out. Links are followed, except those to a parent folder.
+    Names that begin with a dot are left out, and what is no file, such as a pipe. Links to folders
+    are followed, except those to a parent folder, and each folder is listed once, without a link
+    if there is such a path. `UserError` for a folder that can't be read.
     """
-    found = []
-    for parent, folders, names in os.walk(data_root / folder, followlinks=True):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and not _links_to_parent(os.path.join(parent, name))
-        ]
-        relative = Path(parent).relative_to(data_root).as_posix()
-        for name in names:
-            if not name.startswith("."):
-                status = _status(os.path.join(parent, name))
-                path = name if relative == "." else f"{relative}/{name}"
-                found.append(FoundFile(path, status.st_size, status.st_mtime_ns))
+    found: list[FoundFile] = []
+    seen: set[str] = set()
+    waiting = [str(Path(data_root, folder))]
+    while waiting:
+        links: list[str] = []  # followed after all folders without a link
+        for top in sorted(waiting):
+            for parent, folders, names in os.walk(top, onerror=_refuse_folder):
+                place = os.path.realpath(parent)
+                folders[:] = [] if place in seen else [x for x in folders if not x.startswith(".")]
+                if place not in seen:
+                    seen.add(place)
+                    links += filter(os.path.islink, (os.path.join(parent, x) for x in folders))
+                    found += _files(data_root, parent, names)
+        waiting = [link for link in links if not _links_to_parent(link)]
     return sorted(found, key=lambda file: file.path)
 
 
-def _links_to_parent(folder: str) -> bool:
-    """Whether a folder is a link to a folder that contains it, which would make an endless walk."""
-    path = Path(folder)
-    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
+def _files(data_root: Path, parent: str, names: Sequence[str]) -> Iterator[FoundFile]:
+    relative = Path(parent).relative_to(data_root).as_posix()
+    for name in names:
+        status = _status(os.path.join(parent, name))
+        # A broken link is kept: reading it later gives an error that names the file.
+        is_file = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+        if is_file and not name.startswith("."):
+            path = name if relative == "." else f"{relative}/{name}"
+            yield FoundFile(path, status.st_size, status.st_mtime_ns)
+
+
+def _links_to_parent(link: str) -> bool:
+    """Whether a link to a folder stands in that folder, at any depth."""
+    target, parent = os.path.realpath(link), os.path.realpath(os.path.dirname(link))
+    return Path(parent).is_relative_to(target)
+
+
+def _refuse_folder(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):  # a folder that need not be there
+        return
+    raise UserError(
+        f"{error.filename}: this folder can't be read ({error.strerror}); change its permissions,"
+        " or name other folders"
+    )
 
 
 def _status(path: str) -> os.stat_result:
     try:
         return os.stat(path)
     except OSError:
-        # A broken link is kept: reading it later gives an error that names the file.
         return os.lstat(path)
 
 

@@ -6,6 +6,7 @@ LibriTTS: `<split>/<speaker>/<chapter>/<clip>.wav` with `<clip>.normalized.txt`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from focalcodec.data.corpus import (
     embedded_corpus,
 )
 from focalcodec.data.manifest import DATA_ROOT
+from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
 
@@ -32,6 +34,7 @@ EMBEDDED_SPLITS = {
 }
 NOISY_SUFFIX = "-noisy"
 """Suffix of the split with the noisy partners of a split's clips, under the same names."""
+_SPACES = " \t\u00a0"  # a tab or a no-break space comes from an editor
 _CLIP_TEXTS = (".normalized.txt", ".original.txt")
 
 
@@ -45,9 +48,9 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
     texts: dict[PurePosixPath, str] = {}
     for path in paths:
         if path.name.endswith(".trans.txt"):
-            for line in _read_text(data_root / path).splitlines():
-                clip_id, _, words = line.strip().partition(" ")
-                texts[path.parent / clip_id] = words.strip()
+            for line in split_lines(read_text(data_root / path)):
+                clip_id, *rest = re.split(f"[{_SPACES}]+", line.strip(_SPACES), maxsplit=1)
+                texts[path.parent / clip_id] = "".join(rest)
     known = set(paths)
     clips = []
     for path in paths:
@@ -56,7 +59,7 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
         words = texts.get(path.with_suffix(""), "")
         beside = [p for s in _CLIP_TEXTS if (p := path.with_name(path.stem + s)) in known]
         if not words and beside:
-            words = " ".join(_read_text(data_root / beside[0]).split())
+            words = " ".join(read_text(data_root / beside[0]).split())
         clips.append(FoundClip(id=path.stem, wav=str(path), spk_id=path.parts[1], wrd=words))
     return clips
 
@@ -171,12 +174,3 @@ def _check_split(root: Path, name: str, split: str) -> None:
             f"data_folder {root}: no folder {split!r} (split of {name!r});"
             f" expected {root}/{TREE}; {hint}"
         )
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: transcript is not UTF-8 ({error}); convert it") from error
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); copy it again") from error

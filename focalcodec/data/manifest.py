@@ -7,11 +7,13 @@ folder holds `<set>.csv` for each set and `sets.json`, which names the sets and 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from focalcodec.data.text import read_text
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 
@@ -60,8 +62,12 @@ def write_csv(path: str | Path, columns: list[str], rows: Iterable[Mapping[str, 
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")
+        quoted = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            # without quotation marks, a reader ends the row at a carriage return
+            has_return = any(isinstance(x, str) and "\r" in x for x in row.values())
+            (quoted if has_return else writer).writerow(row)
 
 
 def read_manifest(
@@ -82,22 +88,21 @@ def read_manifest(
     rows: list[dict[str, Any]] = []
     lines: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
+        reader = csv.DictReader(io.StringIO(read_text(path, "surrogateescape"), newline=""))
+        missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise UserError(
+                f"{path}: no column {missing[0]!r} among {reader.fieldnames or []};"
+                f" a manifest needs {', '.join(REQUIRED_COLUMNS)}"
+            )
+        for raw in reader:
+            rows.append(_parse_row(f"{path}, line {reader.line_num}", raw, str(data_root)))
+            first = lines.setdefault(rows[-1]["ID"], reader.line_num)
+            if first != reader.line_num:
                 raise UserError(
-                    f"{path}: no column {missing[0]!r} among {reader.fieldnames or []};"
-                    f" a manifest needs {', '.join(REQUIRED_COLUMNS)}"
+                    f"{path}, line {reader.line_num}: ID {rows[-1]['ID']!r} is on line"
+                    f" {first} already; IDs must differ"
                 )
-            for raw in reader:
-                rows.append(_parse_row(f"{path}, line {reader.line_num}", raw, str(data_root)))
-                first = lines.setdefault(rows[-1]["ID"], reader.line_num)
-                if first != reader.line_num:
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: ID {rows[-1]['ID']!r} is on line"
-                        f" {first} already; IDs must differ"
-                    )
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV file ({error}); prepare it again") from error
     if not rows:

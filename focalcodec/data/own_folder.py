@@ -9,21 +9,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from focalcodec.data.corpus import (
+    OWN_OPTIONS,
     FoundClip,
     FoundFile,
     PrepareOptions,
     SetSource,
+    ShareOptions,
     check_data_folder,
     path_ids,
 )
 from focalcodec.data.manifest import SETS_NAME, prepared_how, write_sets
 from focalcodec.data.prepare import Row, build_manifests
-from focalcodec.data.shares import SETS, ShareOptions, first_copies, share_out
+from focalcodec.data.shares import SETS, first_copies, share_out
+from focalcodec.data.text import read_text
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
-
-OWN_OPTIONS = PrepareOptions(channels="mix", segment_seconds=30.0)
-"""Default options of a folder: stereo is mixed, long recordings are cut."""
 
 REPORT_NAME = "skipped.csv"
 _logger = logging.getLogger(__name__)
@@ -155,8 +155,8 @@ def _readable(name: str) -> str:
 def _read_text(path: Path) -> str:
     """Transcript in one line; "" if it can't be read or is too long."""
     try:
-        text = " ".join(path.read_text(encoding="utf-8-sig").split())
-    except (OSError, UnicodeDecodeError) as error:
-        _logger.warning(f"{path}: transcript can't be read ({error}); left out")
+        text = " ".join(read_text(path).split())
+    except UserError as error:
+        _logger.warning(f"{error}; the transcript is left out")
         return ""
     return text if len(text) <= _LONGEST_TEXT else ""

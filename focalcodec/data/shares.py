@@ -7,50 +7,22 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeAlias
 
+from focalcodec.data.corpus import ShareOptions
 from focalcodec.data.prepare import Row, segment_row
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
 
 SETS = ("train", "valid", "test")
-SPLIT_BY = ("auto", "speaker", "file")
 _logger = logging.getLogger(__name__)
 _SHORTEST_PART = 1.0  # seconds, of the smallest set that is part of a file
 _PEEK = 4096  # bytes in the middle; they are equal only in true copies and in silence
 
 Group: TypeAlias = "tuple[str, str]"  # ("speaker" or "file", name)
-
-
-@dataclass(frozen=True)
-class ShareOptions:
-    """How clips are split; `UserError` for a value out of range."""
-
-    # The unit that is never in two sets: "speaker" or "file". "auto" takes speakers if the smaller
-    # share has at least one speaker, else files.
-    split_by: str = "auto"
-    valid_share: float = 0.1  # share of the seconds
-    test_share: float = 0.1
-    seed: int = 1986  # of the order
-
-    def __post_init__(self) -> None:
-        """Check the values before any file is read."""
-        if self.split_by not in SPLIT_BY:
-            raise UserError(f"split_by={self.split_by!r}: not one of {', '.join(SPLIT_BY)}")
-        if not (self.smallest > 0 and self.valid_share + self.test_share < 1):
-            raise UserError(
-                f"valid_share={self.valid_share}, test_share={self.test_share}: each must be above"
-                " 0, and both together below 1"
-            )
-
-    @property
-    def smallest(self) -> float:
-        """The smaller share."""
-        return min(self.valid_share, self.test_share)
 
 
 def share_out(

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from focalcodec.choices import RESAMPLES
 from focalcodec.errors import UserError
 
-RESAMPLES = 2000
 _DRAWS_AT_ONCE = 1 << 22  # numbers of int64: 32 MB
 _NORMAL_95 = 1.96
 Floats = npt.NDArray[np.float64]

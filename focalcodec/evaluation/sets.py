@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.audio import AudioInfo, audio_info
+from focalcodec.choices import TASKS
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256, safe_file_name
 from focalcodec.tokenize.sources import folder_clips
 
-TASKS = ("resynthesis", "denoising", "conversion")
 KIND_NAMES = ("synthetic", "real", "")
 VOICE_CLIPS = 20  # largest number of clips of the target speaker: some minutes
 

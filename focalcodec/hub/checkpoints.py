@@ -21,13 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.errors import UserError
 from focalcodec.hub.locations import hub_folder, is_shipped, named_folder, shipped_folder
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 PART_NAMES = ("encoder", "compressor", "quantizer", "decompressor", "decoder")
-STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+STORED_DTYPES = {name: getattr(torch, name) for name in FLOAT_DTYPES}
 _STORED_ERROR = 2.0**-10  # in its range, float16 rounds by 2^-11 at most
 
 _GENERATION_1_RENAMES = (

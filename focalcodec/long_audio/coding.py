@@ -22,11 +22,11 @@ from torch import Tensor
 
 from focalcodec.audio_stream import resample_blocks
 from focalcodec.bsq import check_toks
+from focalcodec.choices import WINDOW_SECONDS
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.long_audio.receptive_field import Context, part_context
 
-WINDOW_SECONDS = 120.0
 _FADE_SECONDS = 0.5
 
 

@@ -7,6 +7,8 @@ appendix C.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from abc import abstractmethod
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -31,7 +33,11 @@ from focalcodec.metrics.judge import (
 from focalcodec.packages import need
 
 INSTALL = "pip install jiwer==4.0.0 transformers"
-NORMALISER = "Whisper's: English without its table of spellings, basic for other languages"
+NORMALISER = (
+    "Whisper's: English without its table of spellings, basic for other languages; marks that stand"
+    " alone are no words"
+)
+_APOSTROPHES = str.maketrans("\u2018\u2019\u02bc", "'''")
 # These languages are written without spaces, so words can't be counted.
 NO_WORDS = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 
@@ -54,7 +60,12 @@ def normalise_words(text: str, language: str = "en") -> str:
     >>> normalise_words("Mr. Dashwood hadn't twenty-one!")
     'mister dashwood had not 21'
     """
-    return _normaliser(language == "en")(text).strip()
+    if language == "en":
+        # Whisper's normaliser leaves a period of "..." and splits "don\u2019t"
+        plain = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
+        text = re.sub(r"\.{2,}", " ", plain)
+    words = _normaliser(language == "en")(text).split()
+    return " ".join(word for word in words if any(char.isalnum() for char in word))
 
 
 def word_errors(reference: str, hypothesis: str, language: str = "en") -> Errors:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from focalcodec.audio import AudioSource
 from focalcodec.data.corpus import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
+from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
 
@@ -214,8 +215,8 @@ def manifest_clips(manifest: Path, root: str | None) -> list[CorpusClip]:
 
 def list_clips(listing: Path, root: str) -> list[CorpusClip]:
     """Clips of a list of paths, in its order; the id is the path without its suffix."""
-    text = listing.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    paths = [line for line in text.splitlines() if line.strip()]
+    lines = split_lines(read_text(listing, errors="surrogateescape"))
+    paths = [line for line in lines if line.strip()]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise UserError(f"{listing}: {twice[0]} is listed twice; paths must differ")
@@ -272,9 +273,29 @@ def open_dataset(source: str, split: str | None = None) -> DatasetSource:
 
 
 def _is_dataset(path: Path) -> bool:
-    if path.is_dir():
-        return _is_saved(path) or any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
-    return path.suffix.lower() == ".parquet"
+    if not path.is_dir():
+        return path.suffix.lower() == ".parquet"
+    if _is_saved(path):
+        return True
+    tables = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
+    # beside files of audio, a table without audio has only their metadata
+    return bool(tables) and (_has_audio(tables[0]) or not folder_clips(path))
+
+
+def _has_audio(table: Path) -> bool:
+    """Whether a Parquet file has a column of audio, as `datasets` writes it."""
+    import_datasets()
+    from pyarrow import ArrowException, types
+    from pyarrow.parquet import read_schema
+
+    try:
+        kinds = [field.type for field in read_schema(table)]
+    except (ArrowException, OSError):
+        return False
+    return any(
+        types.is_struct(kind) and {"bytes", "path"} == {part.name for part in kind}
+        for kind in kinds
+    )
 
 
 def _is_saved(folder: Path) -> bool:

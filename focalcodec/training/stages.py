@@ -77,7 +77,8 @@ class Stage1Brain(CodecBrain):
         """Also load the decoder of `decoder_source` or init_from, for audio samples."""
         super().start_from(start)
         if self.hparams.decoder_source:
-            self.decoder = load_decoder(self.hparams.decoder_source, self.encoder)
+            trust = getattr(self.hparams, "__trust__", ())
+            self.decoder = load_decoder(self.hparams.decoder_source, self.encoder, trust)
         elif start.trained is not None:
             self.decoder = start.trained.parts.get("decoder")
         if self.decoder is not None:

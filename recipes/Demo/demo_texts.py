@@ -8,6 +8,7 @@ from pathlib import Path
 
 from focalcodec.data.corpus import embedded_corpus, walk_files
 from focalcodec.data.librispeech_tree import find_clips
+from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
 
 WORDNET_FILES = ("data.adj", "data.adv", "data.noun", "data.verb")
@@ -42,7 +43,7 @@ def read_sentences(path: str | Path) -> list[str]:
             " /usr/share/wordnet) or a file with a sentence a line"
         )
     files = [source / name for name in WORDNET_FILES] if source.is_dir() else [source]
-    lines = [line for file in files for line in _read(file)]
+    lines = [line for file in files for line in split_lines(read_text(file))]
     found = wordnet_examples(lines) if source.is_dir() else lines
     known = embedded_words()
     sentences = {tidy(text) for text in found} - {""}
@@ -50,13 +51,6 @@ def read_sentences(path: str | Path) -> list[str]:
     if not sentences:
         raise UserError(f"sentences {source}: none of {FEWEST_WORDS} to {MOST_WORDS} plain words")
     return sorted(sentences)
-
-
-def _read(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: can't be read as UTF-8 text ({error})") from error
 
 
 def wordnet_examples(lines: Iterable[str]) -> list[str]:
@@ -107,7 +101,7 @@ def embedded_words() -> _Known:
     root = embedded_corpus("LibriSpeech")
     texts += [clip.wrd for clip in find_clips(root, walk_files(root, ""))]
     for table in sorted(embedded_corpus("VoxPopuli").rglob("asr_*.tsv")):
-        rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
+        rows = [line.split("\t") for line in split_lines(read_text(table))]
         column = rows[0].index("normalized_text")
         texts += [row[column] for row in rows[1:]]
     return _Known(texts)
@@ -122,7 +116,7 @@ def transcripts_by_name(text: str) -> Mapping[str, str]:
     {'letters/at': 'at', 'beep': ''}
     """
     texts = {}
-    for line in text.splitlines():
+    for line in split_lines(text):
         name, colon, words = line.partition(":")
         if colon and not line.startswith(";"):
             words = re.sub(r"\[[^]]*\]|\([^)]*\)|[“”«»\"]", " ", words)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from focalcodec.audio import audio_info, resample, write_audio
 from focalcodec.data.manifest import write_csv
 from focalcodec.data.randomness import stable_seed
+from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.processes import Progress, in_processes
@@ -185,7 +186,7 @@ def write_speakers(root: Path, names: dict[str, tuple[str, str]]) -> None:
     """
     path, lines = root / SPEAKERS_NAME, {}
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in split_lines(read_text(path)):
             lines[line.partition("|")[0].strip()] = line
     for speaker, (sex, name) in names.items():
         folders = sorted(root.glob(f"*/{speaker}"))

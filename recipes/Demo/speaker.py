@@ -182,10 +182,11 @@ def load_speaker_loss(source: str | Path) -> SpeakerLoss:
     UserError
         The source is not a run's folder, has no complete checkpoint, or trained other modules.
     """
-    modules = load_run(Path(source).expanduser())["modules"]
+    folder = Path(source).expanduser()
+    modules = load_run(folder, trust=[__name__], parts=["speaker"])["modules"]
     if "speaker" not in modules:
         raise UserError(
-            f"speaker_source={source}: a run that trained {', '.join(modules)}; give one of"
+            f"speaker_source={source}: a run that trained no speaker encoder; give one of"
             " speaker_encoder.yaml"
         )
     return SpeakerLoss(modules["speaker"])

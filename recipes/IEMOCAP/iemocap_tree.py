@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from focalcodec.data.corpus import FoundClip, FoundFile, SetSource
+from focalcodec.data.text import split_lines
 from focalcodec.errors import UserError
 
 # Excitement counts as happiness: the four classes have 5531 clips, of 10039.
@@ -118,7 +119,7 @@ def _labels(data_root: Path, path: PurePosixPath) -> Iterator[tuple[str, str, st
     """File and line number, clip and label of each line with a label."""
     # Comments of raters may contain any bytes; the lines that are used here are ASCII.
     text = _read(data_root / path)
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(split_lines(text), start=1):
         found = _LABEL.match(line)
         if found:
             yield f"{data_root / path}, line {number}", found[1], found[2].lower()
@@ -127,7 +128,7 @@ def _labels(data_root: Path, path: PurePosixPath) -> Iterator[tuple[str, str, st
 def _texts(data_root: Path, paths: Sequence[PurePosixPath]) -> Iterator[tuple[str, str]]:
     strange: dict[PurePosixPath, list[int]] = defaultdict(list)
     for path in paths:
-        for number, line in enumerate(_read(data_root / path).splitlines(), start=1):
+        for number, line in enumerate(split_lines(_read(data_root / path)), start=1):
             found = _TEXT.match(line)
             if found and "\ufffd" in line:
                 strange[path].append(number)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import io
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from focalcodec.data.corpus import (
     embedded_corpus,
 )
 from focalcodec.data.prepare import prepare_sets
+from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
 
 SETS = {"train": "train", "dev": "valid", "test": "test"}
@@ -176,14 +176,9 @@ def _tsv_clips(data_root: Path, folder: str, split: str) -> list[FoundClip]:
 
 def _read_tsv(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and values of each line with content."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8; make it again, or convert it") from error
     # The files are written without quoting: a quotation mark is part of a transcript.
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    lines = split_lines(read_text(path))
+    reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
         rows = [(reader.line_num, row) for row in reader if any(row.values())]
     except csv.Error as error:

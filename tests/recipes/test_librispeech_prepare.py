@@ -303,9 +303,29 @@ def test_bad_folders_are_refused(tree, tmp_path):
         prepare(tree, tmp_path / "save", tr_splits=["empty"])
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_only_line_ends_split_transcripts(tree, tmp_path, character):
+    folder = tree / "train-a" / "7" / "1"
+    text = f"\ufeff7-1-train-a0000 ONE{character}TWO\r\n\n7-1-train-a0001\tTHREE  FOUR \n"
+    (folder / "7-1.trans.txt").write_bytes(text.encode())
+    prepare(tree, tmp_path / "save")
+    words = {row["ID"]: row["wrd"] for row in read_manifest(tmp_path / "save/train.csv", tree)}
+    assert words["7-1-train-a0000"] == f"ONE{character}TWO"
+    assert words["7-1-train-a0001"] == "THREE  FOUR"
+
+
+@pytest.mark.parametrize("space", ["\t", "\u00a0", " ", "\t ", " \u00a0"])
+def test_any_space_after_the_id(tree, tmp_path, space):
+    folder = tree / "train-a" / "7" / "1"
+    (folder / "7-1.trans.txt").write_text(f"7-1-train-a0000{space}ONE TWO\n", "utf-8")
+    prepare(tree, tmp_path / "save")
+    words = {row["ID"]: row["wrd"] for row in read_manifest(tmp_path / "save/train.csv", tree)}
+    assert words["7-1-train-a0000"] == "ONE TWO"
+
+
 def test_transcript_that_is_not_utf8_is_reported(tree, tmp_path):
     (tree / "train-a" / "7" / "1" / "7-1.trans.txt").write_bytes(b"7-1-train-a0000 \xff\xfe\n")
-    with pytest.raises(UserError, match=r"7-1\.trans\.txt: transcript is not UTF-8"):
+    with pytest.raises(UserError, match=r"7-1\.trans\.txt, line 1: not UTF-8"):
         prepare(tree, tmp_path / "save")
 
 

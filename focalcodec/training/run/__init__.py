@@ -25,7 +25,12 @@ from focalcodec.training import schedules
 from focalcodec.training.distributed import process_rank
 from focalcodec.training.run import folder as run_folder
 from focalcodec.training.run import loaders, start
-from focalcodec.training.run.config import load_config, read_tree, resolve_config
+from focalcodec.training.run.config import (
+    load_config,
+    named_objects,
+    read_tree,
+    resolve_config,
+)
 from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
 from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
@@ -59,7 +64,8 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     Returns
     -------
     dict, RunOptions
-        `hparams["__command__"]` is the command line, for `open_folder`.
+        `hparams["__command__"]` is the command line, for `open_folder`; `hparams["__trust__"]`
+        are the recipe's own modules and classes, which the YAML of another run may name.
 
     Raises
     ------
@@ -81,6 +87,8 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
     refuse_dead_keys(file, read_keys | _RUN_OPTIONS, overrides)
     hparams["__command__"] = (file, overrides)
+    own = {path.stem for folder in code_folders(file) for path in folder.glob("*.py")}
+    hparams["__trust__"] = own | named_objects(read_tree(file, overrides))
     return hparams, run_opts
 
 
@@ -107,6 +115,7 @@ def open_folder(hparams: dict[str, Any], run_opts: Any) -> RunFolder:
     resolved = resolve_config(file, overrides, whole_path)
     sources = own_code(file, sys.argv[0])
     folder = run_folder.open_folder(hparams["output_folder"], resolved, options, sources)
+    folder.trust = hparams["__trust__"]
     if folder.total_steps is not None:
         # If the YAML has this key too, the number is the same: `check_identity` compared them.
         hparams["lr_scheduler"] = partial(hparams["lr_scheduler"], total_steps=folder.total_steps)

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path, file_sha256
+from focalcodec.training.run.stored import read_stored
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ class RunCheckpointer(Checkpointer):
     def list_checkpoints(self) -> list[Any]:
         """All complete checkpoints; the others are reported."""
         whole = [path for path in self._list_checkpoint_dirs() if self._is_whole(path)]
+        for path in whole:
+            _check_figures(path / METAFNAME)
         return self._construct_checkpoint_objects(whole)
 
     def refuse_if_all_damaged(self) -> None:
@@ -164,6 +167,15 @@ class RunCheckpointer(Checkpointer):
             if problem is not None:
                 logger.warning("Checkpoint %s is not used: %s", path, problem)
         return self._verified[path]
+
+
+def _check_figures(path: Path) -> None:
+    """Check the figures of a checkpoint, which may be another person's, before they are read."""
+    figures = read_stored(path)
+    wrong = [name for name, value in figures.items() if not isinstance(value, (bool, int, float))]
+    missing = {"unixtime", "end-of-epoch"} - figures.keys()
+    for name in [*wrong, *sorted(missing)]:
+        raise UserError(f"{path}: {name}={figures.get(name)!r} is no number; was the file changed?")
 
 
 def _mark_complete(folder: Path) -> None:

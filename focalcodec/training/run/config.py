@@ -30,6 +30,7 @@ BASE_KEY = "__base__"
 RESOLVED_MARK = ", resolved; "  # in the first line of a resolved YAML
 COMMAND_LINE = "command line"
 _INCLUDE = "!include:"
+MOST_NODES = 100_000  # with those of each alias: a few lines can stand for 10^9 nodes
 _LONGEST_CHAIN = 5  # depth of references; a circle never ends
 
 MOVED = {
@@ -189,7 +190,7 @@ def read_tree(
         below = _Merge(path, origins, True).into(below, base_tree) if below else base_tree
     tree = _Merge(path, origins, True).into(below, tree) if bases else tree
     try:
-        changes = YAML().load(_moved(overrides)) if overrides else {}
+        changes = YAML().load(current_names(overrides)) if overrides else {}
     except YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"command line: {overrides!r} is not --key value ({reason})") from error
@@ -207,7 +208,7 @@ def pop_bases(tree: Any, path: Path) -> list[str]:
     return names
 
 
-def _moved(text: str) -> str:
+def current_names(text: str) -> str:
     """Replace old names of modules in YAML text with the current names."""
     return _MOVED_NAME.sub(lambda found: MOVED[found[1]], text)
 
@@ -216,11 +217,13 @@ def read_file(path: Path) -> Any:
     """YAML tree of one file, without its base; UserError names the file and the problem."""
     try:
         text = path.read_text(encoding="utf-8")
-        tree = YAML().load(_moved(text))
+        tree = YAML().load(current_names(text))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a recipe's YAMLs lie in its hparams/") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a YAML file") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(tree, Mapping):
@@ -230,9 +233,13 @@ def read_file(path: Path) -> Any:
             raise UserError(
                 f"{path}: the key {key!r} is not a name; remove it, or write it as text"
             )
-    for node in _nodes(tree):
+    for count, node in enumerate(_nodes(tree)):
+        if count == MOST_NODES:
+            raise UserError(f"{path}: its aliases (&, *) make it too large")
         _rename_old_discriminators(node)
         tag = _tag(node)
+        if tag.startswith("!applyref:"):
+            raise UserError(f"{path}: {tag} runs code whenever the file is read; use !apply:")
         if tag.startswith(_INCLUDE):
             target = (path.parent / tag.removeprefix(_INCLUDE)).resolve()
             included = read_file(target)
@@ -345,6 +352,12 @@ def references(tree: Any) -> Iterator[str]:
         text = node if isinstance(node, str) else getattr(node, "value", None)
         if isinstance(text, str):
             yield from _REFERENCE.findall(text)
+
+
+def named_objects(tree: Any) -> set[str]:
+    """Names of `!new:` and `!name:` in a tree: code that the author of the YAML uses."""
+    tags = (_tag(node).partition(":") for node in _nodes(tree))
+    return {name for tag, _, name in tags if tag in ("!new", "!name")}
 
 
 def _nodes(tree: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ On the command line: focalcodec export QUANTIZER DECODER FOLDER
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
+from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.locations import named_folder
 from focalcodec.training.run.trained import (
@@ -23,7 +25,7 @@ from focalcodec.training.run.trained import (
 )
 
 
-def load_decoder(source: str | Path, encoder: Encoder) -> nn.Module:
+def load_decoder(source: str | Path, encoder: Encoder, trust: Collection[str] = ()) -> nn.Module:
     """Load a decoder for this encoder's feats, from a codec folder, hub repository or stage-2 run.
 
     Parameters
@@ -32,6 +34,8 @@ def load_decoder(source: str | Path, encoder: Encoder) -> nn.Module:
         See `focalcodec.training.run.trained.load_trained`.
     encoder : Module
         The decoder will get the feats of this encoder.
+    trust : collection of str
+        Modules of a run whose classes may be built.
 
     Raises
     ------
@@ -39,7 +43,7 @@ def load_decoder(source: str | Path, encoder: Encoder) -> nn.Module:
         The source is none of these, or its decoder was trained for another encoder, which is not
         the teacher of this one.
     """
-    found = load_trained(source)
+    found = load_trained(source, trust, ["decoder"])
     decoder = found.part("decoder")
     _check_encoder(found, encoder)
     return decoder
@@ -50,6 +54,7 @@ def export(
     decoder_source: str | Path,
     folder: str | Path,
     dtype: str = "float32",
+    trust: Collection[str] = (),
 ) -> FocalCodec:
     """Join the parts of two sources into one codec and write it.
 
@@ -64,6 +69,8 @@ def export(
     dtype : {"float32", "float16"}
         Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. A loaded codec is
         always float32.
+    trust : collection of str
+        Modules of the runs whose classes may be built; without it no code of a run's folder runs.
 
     Returns
     -------
@@ -76,12 +83,12 @@ def export(
         A source is not of this kind, the decoder was trained for another encoder, which is not the
         first one's teacher, or there is no such `dtype`.
     """
-    first = load_trained(quantizer_source)
+    first = load_trained(quantizer_source, trust, PART_NAMES)
     names = ("compressor", "quantizer", "decompressor")
     compressor, quantizer, decompressor = (first.part(name) for name in names)
     second = first
     if named_folder(decoder_source) != named_folder(quantizer_source):
-        second = load_trained(decoder_source)
+        second = load_trained(decoder_source, trust, PART_NAMES)
     decoder = second.part("decoder")
     _check_encoder(second, first.encoder)
     codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()

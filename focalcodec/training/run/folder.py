@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,14 @@ class RunFolder:
         Writes log, curves, audio, pictures and results here.
     manifests : Path
         Folder of the run's manifests.
+    trust : collection of str
+        Classes that may be built from the YAML of a run.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifests = self.path / "manifests"
+        self.trust: Collection[str] = ()
         self.monitor = Monitor(self.path)
         self._lock = FolderLock(self.path, wait=False)
 
@@ -185,7 +188,7 @@ class RunFolder:
 
     def _export(self) -> None:
         folder = self.path / "codec"
-        export(self.path, self.path, folder)
+        export(self.path, self.path, folder, trust=self.trust)
         print(f"{folder}: the whole codec, ready for --model", flush=True)
 
 

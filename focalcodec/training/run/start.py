@@ -59,7 +59,7 @@ def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -
         make_encoder = partial(make_encoder, device=device)
     if hparams.get("init_from") is None:
         return Start(make_encoder())
-    trained = load_trained(hparams["init_from"])
+    trained = load_trained(hparams["init_from"], hparams.get("__trust__", ()))
     if not hparams["replace_encoder"]:
         return Start(trained.encoder, trained)
     encoder = make_encoder()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder, is_described
 from focalcodec.hub.locations import named_folder
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
-from focalcodec.training.run.config import load_config
+from focalcodec.training.run.stored import built, read_stored
 
 CONFIG_NAME = "hyperparams.yaml"
 ENCODER_NAME = "encoder.json"
@@ -92,53 +92,87 @@ def gives_feats_of(encoder: Encoder, trained: TrainedParts) -> bool:
     return encoder.teacher is not None and alike and is_described(trained.encoder, teacher)
 
 
-def load_run(folder: str | Path) -> dict[str, Any]:
+def load_run(
+    folder: str | Path, trust: Collection[str] = (), parts: Collection[str] | None = None
+) -> dict[str, Any]:
     """Parts of a codec from a run, with the weights of the best checkpoint.
+
+    No code of the folder runs, except that of modules in `trust`: `focalcodec.training.run.stored`.
 
     Parameters
     ----------
     folder : str or Path
         A run's folder, with `hyperparams.yaml` and `save/`.
+    trust : collection of str
+        Modules, in the folder or elsewhere, whose classes may be built.
+    parts : collection of str, optional
+        Build only these modules of the YAML.
 
     Returns
     -------
     dict
-        `modules`: all trained modules; `encoder`: makes the YAML's encoder; `init_from`: source
+        `modules`: trained modules; `encoder`: makes the YAML's encoder; `init_from`: source
         of the first weights, or None; `best_checkpoint`; and `replace_encoder`, if it exists.
 
     Raises
     ------
     UserError
-        The folder is not a run's, or has no complete checkpoint.
+        The folder is not a run's, has no complete checkpoint, or names code that is not trusted.
     """
     folder = Path(folder)
-    if not (folder / CONFIG_NAME).is_file():
+    config = folder / CONFIG_NAME
+    if not config.is_file():
         raise UserError(f"{folder}: no {CONFIG_NAME}; name the folder of a training run")
-    with _modules_of(folder):
-        hparams = load_config(folder / CONFIG_NAME, keys=(*_KEYS, "replace_encoder"))
+    stored = read_stored(config, trust)
     for key in _KEYS:
-        if key not in hparams:  # a run of another kind or of an early version
-            raise UserError(f"{folder / CONFIG_NAME}: no {key!r}; not a run that trains a codec")
+        if key not in stored:  # a run of another kind or of an early version
+            raise UserError(f"{config}: no {key!r}; not a run that trains a codec")
+    wrong = [key for key in ("modules", "best_checkpoint") if not isinstance(stored[key], dict)]
+    if wrong or not stored["best_checkpoint"].keys() <= {"min_key", "max_key"}:
+        key = (wrong or ["best_checkpoint"])[0]
+        raise UserError(f"{config}: {key}={stored[key]!r} is not a run's; was the file changed?")
+    with _modules_of(folder, trust):
+        names = [name for name in stored["modules"] if parts is None or name in parts]
+        modules = {name: _network(config, stored["modules"][name], trust) for name in names}
+    _load_weights(folder, modules, stored["best_checkpoint"])
+    kept = {key: stored.get(key) for key in ("init_from", "best_checkpoint", "replace_encoder")}
+    encoder = partial(_make_encoder, folder, stored["encoder"], trust)
+    return {**kept, "modules": modules, "encoder": encoder}
+
+
+def _make_encoder(folder: Path, stored: Any, trust: Collection[str]) -> Any:
+    with _modules_of(folder, trust):
+        make = built(stored, trust)
+        return _network(folder / CONFIG_NAME, make() if callable(make) else make, trust)
+
+
+def _network(config: Path, stored: Any, trust: Collection[str]) -> Any:
+    network = built(stored, trust)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{config}: {network!r} is no network; was the file changed?")
+    return network
+
+
+def _load_weights(
+    folder: Path, modules: Mapping[str, nn.Module], best_checkpoint: Mapping[str, str]
+) -> None:
+    """Load the best checkpoint of a run into its modules; a `UserError` if there is none."""
     unfinished = UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
     if not (folder / SAVE_NAME).is_dir():
         raise unfinished
-    trained = {
-        name: module
-        for name, module in hparams["modules"].items()
-        if any(True for _ in module.parameters())
-    }
+    trained = {name: m for name, m in modules.items() if any(True for _ in m.parameters())}
     checkpointer = RunCheckpointer(folder / SAVE_NAME, trained)
     checkpointer.refuse_if_all_damaged()
-    if checkpointer.recover_if_possible(**hparams["best_checkpoint"]) is None:
+    if checkpointer.recover_if_possible(**best_checkpoint) is None:
         raise unfinished
-    return hparams
 
 
 @contextmanager
-def _modules_of(folder: Path) -> Iterator[None]:
-    """Find a recipe's own modules: in a run's folder, which has copies, or in the current one."""
+def _modules_of(folder: Path, trust: Collection[str]) -> Iterator[None]:
+    """Find trusted modules: in a run's folder, which has copies, or in the current one."""
     path, known = list(sys.path), set(sys.modules)
-    sys.path += [str(folder.resolve()), str(Path.cwd())]
+    if trust:
+        sys.path += [str(folder.resolve()), str(Path.cwd())]
     try:
         yield
     finally:
@@ -154,10 +188,16 @@ def read_encoder(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / ENCODER_NAME
     if not path.is_file():
         raise UserError(f"{folder}: no {ENCODER_NAME}; was this run's folder copied in full?")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error}); copy it again") from error
+    if not isinstance(about, dict) or not {"name", "config", "sha256"} <= about.keys():
+        raise UserError(f"{path}: not the description of an encoder; copy it again")
+    return about
 
 
-def load_student(source: str | Path) -> Encoder:
+def load_student(source: str | Path, trust: Collection[str] = ()) -> Encoder:
     """Encoder of a codec, or the small encoder that a run of distillation trained.
 
     Parameters
@@ -165,6 +205,8 @@ def load_student(source: str | Path) -> Encoder:
     source : str or path
         Folder of a run whose modules hold a `student` (recipes/Demo), codec folder, hub repository,
         or `demo`.
+    trust : collection of str
+        See `load_run`.
 
     Returns
     -------
@@ -179,10 +221,10 @@ def load_student(source: str | Path) -> Encoder:
     folder = named_folder(source)
     if not (folder / CONFIG_NAME).is_file():
         return FocalCodec.from_pretrained(source).encoder
-    modules = load_run(folder)["modules"]
+    modules = load_run(folder, trust, ["student"])["modules"]
     if "student" not in modules:
         raise UserError(
-            f"{source}: a run that trained {', '.join(modules)}; give one of distill_encoder.yaml"
+            f"{source}: a run that trained no student; give one of distill_encoder.yaml"
         )
     student = modules["student"].eval()
     student.teacher = read_encoder(folder)
@@ -245,7 +287,9 @@ class TrainedParts:
         return self.parts[name]
 
 
-def load_trained(source: str | Path) -> TrainedParts:
+def load_trained(
+    source: str | Path, trust: Collection[str] = (), parts: Collection[str] | None = None
+) -> TrainedParts:
     """Parts of an exported codec, of the codec in the package, of a hub repository or of a run.
 
     A fine-tuned run has all parts of its source, with the newly trained parts instead of the old.
@@ -254,6 +298,8 @@ def load_trained(source: str | Path) -> TrainedParts:
     ----------
     source : str or Path
         Folder with `config.json`, folder of a run, hub repository, or `demo`.
+    trust, parts
+        Of a run: see `load_run`.
 
     Returns
     -------
@@ -267,7 +313,7 @@ def load_trained(source: str | Path) -> TrainedParts:
     """
     folder = named_folder(source)
     if (folder / CONFIG_NAME).is_file():
-        return _load_trained_run(folder)
+        return _load_trained_run(folder, trust, parts, ())
     if folder.is_dir() and not (folder / CODEC_CONFIG).is_file():
         raise UserError(
             f"{source}: neither an exported codec (no {CODEC_CONFIG}) nor a run's folder"
@@ -278,17 +324,26 @@ def load_trained(source: str | Path) -> TrainedParts:
     return TrainedParts(str(source), parts, lambda: codec.encoder)
 
 
-def _load_trained_run(folder: Path) -> TrainedParts:
-    run, trained_on = load_run(folder), read_encoder(folder)
-    parts = {name: module.eval() for name, module in run["modules"].items()}
-    if run["init_from"] is None:
-        return TrainedParts(str(folder), parts, run["encoder"], trained_on)
+def _load_trained_run(
+    folder: Path, trust: Collection[str], parts: Collection[str] | None, after: tuple[Path, ...]
+) -> TrainedParts:
+    run, trained_on = load_run(folder, trust, parts), read_encoder(folder)
+    modules = {name: module.eval() for name, module in run["modules"].items()}
+    source = run["init_from"]
+    if source is None:
+        return TrainedParts(str(folder), modules, run["encoder"], trained_on)
+    after = (*after, folder.resolve())
+    if not isinstance(source, str) or named_folder(source).resolve() in after:
+        raise UserError(f"{folder / CONFIG_NAME}: init_from={source}: not the source of this run")
     try:
-        before = load_trained(run["init_from"])
+        if (named_folder(source) / CONFIG_NAME).is_file():
+            before = _load_trained_run(named_folder(source), trust, parts, after)
+        else:
+            before = load_trained(source)
     except UserError as error:
         raise UserError(f"{folder / CONFIG_NAME}: init_from: {error}") from error
     make_encoder = run["encoder"] if run.get("replace_encoder") else lambda: before.encoder
-    return TrainedParts(str(folder), before.parts | parts, make_encoder, trained_on)
+    return TrainedParts(str(folder), before.parts | modules, make_encoder, trained_on)
 
 
 def _refuse_nonfinite(source: str, part: str, module: nn.Module) -> None:

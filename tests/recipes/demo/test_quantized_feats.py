@@ -57,11 +57,14 @@ def test_output_equals_the_input_of_the_codecs_decoder(
 def test_a_tuned_decoder_makes_a_codec_with_its_quantizer(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    codec = export(runs["quantizer"], runs["tuned"], tmp_path / "codec")
+    with pytest.raises(UserError, match=r"hyperparams.yaml, line \d+: .* --trust quantized_"):
+        export(runs["quantizer"], runs["tuned"], tmp_path / "codec")
+    trust = ["quantized_feats"]
+    codec = export(runs["quantizer"], runs["tuned"], tmp_path / "codec", trust=trust)
     assert isinstance(codec.encoder, LogMel)
     again = FocalCodec.from_pretrained(tmp_path / "codec")
-    tuned = load_trained(runs["tuned"]).part("decoder").state_dict()
-    plain = load_trained(runs["vocoder"]).part("decoder").state_dict()
+    tuned = load_trained(runs["tuned"], parts=["decoder"]).part("decoder").state_dict()
+    plain = load_trained(runs["vocoder"], parts=["decoder"]).part("decoder").state_dict()
     for name, weight in again.decoder.state_dict().items():
         torch.testing.assert_close(weight, tuned[name])
     assert any(not tuned[name].equal(plain[name]) for name in tuned)
@@ -69,7 +72,8 @@ def test_a_tuned_decoder_makes_a_codec_with_its_quantizer(
 
 def test_the_source_may_be_tuned_further(runs: dict[str, Path], data: Path, tmp_path: Path) -> None:
     small.train("vocoder", tmp_path / "more", data, init_from=runs["tuned"])
-    assert load_trained(tmp_path / "more").trained_on == load_trained(runs["tuned"]).trained_on
+    more, tuned = (load_trained(run, parts=[]) for run in (tmp_path / "more", runs["tuned"]))
+    assert more.trained_on == tuned.trained_on
 
 
 # -- which encoder may replace another --------------------------------------------------------

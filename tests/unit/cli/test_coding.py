@@ -14,8 +14,8 @@ import soundfile
 import torch
 
 from focalcodec.audio import audio_info, read_audio
-from focalcodec.cli.coding import output_samples
 from focalcodec.cli.main import main
+from focalcodec.cli.recordings import output_samples
 from focalcodec.fct import TokenReader, TokenTable, read_toks
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
@@ -175,7 +175,7 @@ def test_broken_files_do_not_stop_the_others(talks: Path, capsys: pytest.Capture
     assert run("encode", talks, "one") == 1
     assert files("one") == ["mono.fct", "sub/phone.fct", "sub/stereo.fct"]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and lines[2] == "focalcodec: 3 done, 0 skipped, 2 failed"
+    assert len(lines) == 3 and lines[2].startswith("focalcodec: one: 3 done, 0 skipped, 2 failed;")
     assert "talks/a.wav: empty" in lines[0] and "talks/half.wav: truncated" in lines[1]
     assert run("encode", talks, "two", "--jobs", "2", "--quiet") == 1
     assert sorted(capsys.readouterr().err.splitlines()) == lines[:2]

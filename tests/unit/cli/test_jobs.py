@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from focalcodec.cli.jobs import attempt, run_jobs
+from focalcodec.cli.jobs import Made, attempt, run_jobs
 from focalcodec.cli.paths import Job
 from focalcodec.errors import UserError
 from focalcodec.processes import Progress
@@ -18,7 +18,7 @@ from focalcodec.processes import Progress
 
 def args(**changes: object) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"command": "test", "overwrite": False, "jobs": 1, "quiet": False} | changes
+        **{"command": "test", "out": "out", "overwrite": False, "jobs": 1, "quiet": False} | changes
     )
 
 
@@ -33,7 +33,7 @@ def setup(namespace: argparse.Namespace) -> argparse.Namespace:
     return namespace
 
 
-def write(namespace: argparse.Namespace, job: Job, progress: Progress) -> None:
+def write(namespace: argparse.Namespace, job: Job, progress: Progress) -> Made:
     assert job.target is not None
     if job.source == Path("d"):
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -41,6 +41,7 @@ def write(namespace: argparse.Namespace, job: Job, progress: Progress) -> None:
         raise UserError("broken")
     job.target.write_text(str(os.getpid()))
     progress(1.0)
+    return Made(2.0, 1300)
 
 
 # -- several processes -----------------------------------------------------------------------------
@@ -75,27 +76,27 @@ def test_no_more_processes_than_files(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_is_one_line(error: Exception, message: str) -> None:
-    def work(state: None, job: Job, progress: Progress) -> None:
+    def work(state: None, job: Job, progress: Progress) -> Made:
         raise error
 
-    assert attempt(work, None, Job(Path("a.wav"), Path("out/b.wav")), print) == message
+    assert attempt(work, None, Job(Path("a.wav"), Path("out/b.wav")), print).problem == message
 
 
 def test_standard_output_on_a_full_disk() -> None:
-    def work(state: None, job: Job, progress: Progress) -> None:
+    def work(state: None, job: Job, progress: Progress) -> Made:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    problem = attempt(work, None, Job(Path("a.wav"), None), print)
+    problem = attempt(work, None, Job(Path("a.wav"), None), print).problem
     assert problem == "a.wav to standard output: No space left on device"
 
 
 def test_a_bug_is_reported_with_its_traceback_and_the_others_continue(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    def work(state: None, job: Job, progress: Progress) -> None:
+    def work(state: None, job: Job, progress: Progress) -> Made:
         if job.source == Path("a"):
             raise IndexError("a bug")
-        write(args(), job, progress)
+        return write(args(), job, progress)
 
     assert run_jobs(args(), jobs(tmp_path, "ab"), setup, work) == 1
     err = capsys.readouterr().err
@@ -105,7 +106,7 @@ def test_a_bug_is_reported_with_its_traceback_and_the_others_continue(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, BrokenPipeError])
 def test_interrupts_end_the_run(error: type[BaseException], tmp_path: Path) -> None:
-    def work(state: None, job: Job, progress: Progress) -> None:
+    def work(state: None, job: Job, progress: Progress) -> Made:
         raise error
 
     with pytest.raises(error):

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from focalcodec.cli.paths import Job, find_sources, open_source, open_target, plan_jobs
+from focalcodec.data.corpus import walk_files
 from focalcodec.errors import UserError
+from focalcodec.tokenize.sources import folder_clips
 
 TREE = ("a.wav", "b/a.FLAC", "b/c/d.mp3", "b/.hidden.wav", ".hidden/e.wav", "notes.txt")
 
@@ -129,8 +131,49 @@ def test_a_folder_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(PermissionError):
-        find_sources(["in"])
+    for source in ("in", "in/**/*.wav"):
+        with pytest.raises(UserError, match="^in: this folder can't be read"):
+            find_sources([source])
+
+
+@pytest.fixture
+def linked() -> set[str]:
+    """Links of all kinds; the files of `in` that are to be found."""
+    Path("store/deep").mkdir(parents=True)
+    Path("store/deep/s.wav").touch()
+    links = {
+        **{"in/spk": "../store", "in/b/self": ".", "in/b/up": "..", "in/above": "../.."},
+        **{"in/b/c/to_d": "../../d", "in/again": "../store/deep", "in/x.wav": "x.wav"},
+    }
+    Path("in/d").mkdir()
+    Path("in/d/e.wav").touch()
+    Path("in/d/to_c").symlink_to("../b/c")
+    for link, target in links.items():
+        Path(link).symlink_to(target)
+    os.mkfifo("in/pipe.wav")
+    return {"a.wav", "b/a.FLAC", "b/c/d.mp3", "d/e.wav", "again/s.wav", "x.wav"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="platform without links and pipes")
+def test_links_are_followed_and_each_file_comes_once(linked: set[str]) -> None:
+    for source in ("in", "in/**", "in/**/*.*", "i*/**"):
+        found = find_sources([source])
+        below = {file.below.as_posix().removeprefix("in/") for file in found}
+        assert below == linked and len(found) == len(linked), source
+    assert {clip.location.partition("/")[2] for clip in folder_clips(Path("in"))} == linked
+    files = walk_files(Path("in"), "")
+    assert {file.path for file in files} == linked | {"notes.txt"}, "prepare and recipes"
+    assert plan("in/**/e.wav", "out") == {"in/d/e.wav": "out/d/e.fct"}
+    assert find_sources(["in/x.wav*"]) == [(Path("in/x.wav"), Path("x.wav"))]
+
+
+def test_a_linked_folder_is_like_any_other() -> None:
+    Path("store").mkdir()
+    Path("store/s.wav").touch()
+    Path("in/spk").symlink_to("../store")
+    for source in ("in", "in/**/*.wav"):
+        assert plan(source, "out")["in/spk/s.wav"] == "out/spk/s.fct"
+    assert plan("in/*/*.wav", "out") == {"in/spk/s.wav": "out/spk/s.fct"}
 
 
 def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:

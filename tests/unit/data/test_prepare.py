@@ -218,7 +218,16 @@ def test_further_columns_and_their_paths(root, tmp_path):
 
 @posix_only
 @pytest.mark.parametrize(
-    "name", [b"caf\xe9", "語 ü".encode(), b'a,b "c"', b"two\nlines", b"$data_root"]
+    "name",
+    [
+        b"caf\xe9",
+        "語 ü".encode(),
+        b'a,b "c"',
+        b"two\nlines",
+        b"$data_root",
+        b"re\rturn",
+        "\u2028 \x85\x0b\x0c\x1c".encode(),
+    ],
 )
 def test_any_file_name_survives(tmp_path, name):
     root = tmp_path / "corpus"

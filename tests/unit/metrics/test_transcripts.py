@@ -63,6 +63,84 @@ def test_other_languages_keep_their_words() -> None:
     assert normalise_words("Где он?", "ru") == "где он"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "And then...",
+            "And then\u2026",
+            "...and then",
+            "and .. then",
+            "and . . . then .",
+            "And then.",
+        ),
+        *(
+            "and - then",
+            "and \u2014 then",
+            "and\u2013then",
+            "'And then.'",
+            "\u201cAnd then\uff0e\u201d",
+        ),
+        *(
+            "And then?!...",
+            "and $ then %",
+            ". and then .",
+            "and then \u3002",
+            "\u00ab And then \u00bb",
+        ),
+    ],
+)
+def test_a_mark_is_no_word_and_no_character(text) -> None:
+    for reference, hypothesis in (("And then.", text), (text, "AND THEN")):
+        assert word_errors(reference, hypothesis) == (0, 2)
+        assert character_errors(reference, hypothesis) == (0, 8)
+        assert word_errors(reference, hypothesis, "de") == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        *[
+            ("I don\u2019t know...", "I DO NOT KNOW"),
+            ("no...5 men", "no, 5 men"),
+            ("3...", "three"),
+        ],
+        *[
+            ("it\u2019s 3.14.", "it is 3.14"),
+            ("...5 of 7.", "five of seven"),
+            ("$5...", "5 dollars"),
+        ],
+        *[
+            ("\uff13\uff0e\uff11\uff14", "3.14"),
+            ("50%.", "fifty percent"),
+            ("U.S.A...", "u. s. a."),
+        ],
+    ],
+)
+def test_digits_and_apostrophes_beside_marks(text, same) -> None:
+    assert normalise_words(text) == normalise_words(same)
+    assert word_errors("and then 5", "and then .5").edits == 1, "a decimal point is no mark"
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "words"),
+    [
+        *[("\u4f60\u597d\uff0c\u4e16\u754c\uff01", "zh", "\u4f60\u597d \u4e16\u754c")],
+        *[
+            ("\u00bfQu\u00e9\u2026 no?", "es", "qu\u00e9 no"),
+            ("l\u2019\u00e9t\u00e9 \u2014", "fr", "l \u00e9t\u00e9"),
+        ],
+        *[
+            ("\u2026", "fr", ""),
+            ("...", "en", ""),
+            ("\u061f\u0645\u0631\u062d\u0628\u0627 \u060c", "ar", "\u0645\u0631\u062d\u0628\u0627"),
+        ],
+    ],
+)
+def test_marks_of_other_languages(text, language, words) -> None:
+    assert normalise_words(text, language) == words
+
+
 def test_empty_transcript_and_empty_reference() -> None:
     assert word_errors("", "red dog") == (2, 0)
     assert word_errors("red dog", "") == (2, 2)

@@ -99,6 +99,39 @@ def test_list_of_paths(tmp_path):
         open_corpus(str(listing))
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\u00a0"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_line_ends_split_a_list(tmp_path, character, end):
+    names = [f"a{character}b.wav", "c.wav"]
+    touch(tmp_path, *names)
+    for head in ("", "\ufeff"):
+        (tmp_path / "l.txt").write_bytes((head + end.join(names) + end).encode())
+        source = open_corpus(str(tmp_path / "l.txt"), str(tmp_path))
+        assert [Path(source.audio(clip)).name for clip in source.clips] == names
+        assert all(clip.size for clip in source.clips), "the files are there"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+def test_a_list_in_utf16_is_named(tmp_path, name, encoding):
+    (tmp_path / name).write_bytes("ID,duration,wav\na,1,a.wav\n".encode(encoding))
+    with pytest.raises(UserError, match=rf"^{tmp_path}/{name}: not UTF-8 .*; save it as UTF-8$"):
+        open_corpus(str(tmp_path / name), str(tmp_path))
+
+
+def test_audio_beside_a_table_of_metadata(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    touch(tmp_path / "both", "a/1.wav", "a/2.wav")
+    table = pyarrow.table({"file_name": ["1.wav"], "text": ["one"]})
+    for place in ("both/metadata.parquet", "both/a/metadata.parquet"):
+        parquet.write_table(table, tmp_path / place)
+        assert [clip.id for clip in open_corpus(str(tmp_path / "both")).clips] == ["a/1", "a/2"]
+    (tmp_path / "both" / "broken.parquet").write_bytes(b"no table")
+    assert len(open_corpus(str(tmp_path / "both")).clips) == 2
+
+
 @pytest.mark.parametrize("name", ["missing", "a.json", "empty", "empty.txt"])
 def test_bad_source_is_an_error(tmp_path, name):
     (tmp_path / "a.json").write_text("{}")

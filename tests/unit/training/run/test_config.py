@@ -272,3 +272,22 @@ def test_each_value_names_its_origin_and_no_comment_of_another_value_stays(tmp_p
     assert "# Model" in text and "head of the base" not in text
     loaded = load_hyperpyyaml(text)
     assert (loaded["dims"], loaded["seed"], loaded["model"].in_features) == ([5, 6], 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: !applyref:os.system ['touch MARK']", "!applyref:os.system runs code"),
+        (f"a: {'[' * 5000}", "too deeply"),
+        (
+            "a0: &a0 1\n" + "\n".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]" for i in range(1, 20)),
+            "large",
+        ),
+    ],
+)
+def test_printing_a_yaml_runs_no_code_and_ends(text, words, tmp_path) -> None:
+    file = tmp_path / "foreign.yaml"
+    file.write_text(text.replace("MARK", str(tmp_path / "mark")))
+    with pytest.raises(UserError, match=f"foreign.yaml: .*({words})"):
+        resolve_config(file)
+    assert not (tmp_path / "mark").exists()
