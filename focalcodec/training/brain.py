@@ -25,12 +25,17 @@ from focalcodec.data.dataset import AudioBatch
 from focalcodec.data.feature_cache import batch_feats
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
+from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.progress import ProgressBar
+from focalcodec.training.display import TrainingDisplay
 from focalcodec.training.distributed import (
     average,
+    process_count,
     process_rank,
 )
-from focalcodec.training.loop import LOSS_KEY, TurnsBrain
+from focalcodec.training.figures import BEFORE, LOSS_KEY, Figures, best_epoch
+from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.run.folder import RunFolder
 from focalcodec.training.run.loaders import AudioLoaders, Rows
 from focalcodec.training.run.start import Start, freeze, initialise
@@ -63,6 +68,10 @@ class CodecBrain(TurnsBrain):
 
     needs_sig: ClassVar[bool] = True
     """Whether training reads sig even if the cache has the feats."""
+    columns: ClassVar[tuple[Column, ...]] = ()
+    """Figures of this training that others do not have, and that the line of an epoch shows."""
+    valid_loss: ClassVar[str] = LOSS_KEY
+    """Training figure that is the same quantity as the loss of validation and test."""
 
     hparams: SimpleNamespace
     modules: Any
@@ -80,7 +89,7 @@ class CodecBrain(TurnsBrain):
         modules = self.make_modules(encoder, hparams, loaders.sets)
         checkpointer = folder.checkpointer(modules, hparams["epoch_counter"])
         super().__init__(modules, hparams["opt_class"], hparams, run_opts, checkpointer)
-        self.sampler = loaders.train.batch_sampler
+        self.sampler, self._valid_set = loaders.train.batch_sampler, loaders.valid
         self.checkpointer.add_recoverable("sampler", self.sampler)
         self.cache = loaders.cache
         self.encoder: Any = encoder.requires_grad_(False).eval().to(self.device)
@@ -88,7 +97,12 @@ class CodecBrain(TurnsBrain):
         self.test_stats: dict[str, float] = {}
         self.test_group_stats: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, Any]] = []
+        self.before: dict[str, float] = {}  # validation before fine-tuning
         self._tests_as_is = False  # a test takes the weights that the modules have
+        self._fine_tunes = False
+        self.monitor.figures = Figures(self.columns, self.watched, self.valid_loss, self.chance())
+        self._display: TrainingDisplay | None = None
+        self._test_bar: ProgressBar | None = None
 
     # -- for subclasses --------------------------------------------------------------------------
 
@@ -104,6 +118,14 @@ class CodecBrain(TurnsBrain):
         The best checkpoint is the one with the lowest `loss` of all clips.
         """
         return self.meters.averages(group)
+
+    def chance(self) -> dict[str, float]:
+        """Figures of a guess, for the table of results."""
+        return {}
+
+    def num_frames(self, batch: Any) -> int:
+        """Number of frames of a batch, of all processes."""
+        return int(self.encoder.output_lengths(batch.lengths).sum()) * process_count()
 
     def write_samples(self, epoch: int | None) -> None:
         """Write audio and pictures of the fixed validation clips."""
@@ -141,6 +163,7 @@ class CodecBrain(TurnsBrain):
 
     def start_from(self, start: Start) -> None:
         """Load the first weights of the run, and freeze the modules named in `freeze`."""
+        self._fine_tunes = start.trained is not None
         if start.trained is not None:
             initialise(self.modules, start.trained, list(self.modules))
         freeze(self.modules, self.hparams.freeze)
@@ -155,7 +178,10 @@ class CodecBrain(TurnsBrain):
         for name, loader in tests.items():
             rows = loader.dataset.rows  # type: ignore[attr-defined]
             self.on_set_start(name, rows)
-            self.evaluate(loader, **self.hparams.best_checkpoint)
+            with ProgressBar(
+                what=f"test {name}{label}", total=len(loader), unit="batches", show=self.shows
+            ) as self._test_bar:
+                self.evaluate(loader, **self.hparams.best_checkpoint, progressbar=False)
             self.on_set_end(name, rows)
             results[name + label] = self.test_stats
             for group, stats in self.test_group_stats.items():
@@ -173,9 +199,22 @@ class CodecBrain(TurnsBrain):
         known = [name for name in self.modules if name in start.trained.parts]
         initialise(self.modules, start.trained, known)
         self._tests_as_is = True
-        return self.test(tests, " before")
+        return self.test(tests, BEFORE)
 
     # -- set-up ----------------------------------------------------------------------------------
+
+    @property
+    def shows(self) -> bool:
+        """Whether this process shows its progress."""
+        return process_rank() == 0 and not self.noprogressbar
+
+    def fit(self, epoch_counter: Any, train_set: Any, valid_set: Any, *args: Any) -> None:
+        """Train; the progress is that of the whole run, not of an epoch."""
+        super().fit(epoch_counter, train_set, valid_set, False)
+        if self._display is not None:
+            self._display.close()
+            for line in best_epoch(self.history, self.before, self.monitor.figures):
+                logger.info(line)
 
     def on_fit_start(self) -> None:
         """Compile, share the first weights among processes, make optimisers, resume."""
@@ -183,6 +222,20 @@ class CodecBrain(TurnsBrain):
         if self.history:
             self.monitor.write_log(self.history)
         self._stop_if_patience_is_over()
+        most = self.debug_batches if self.debug else math.inf
+        epochs = self.debug_epochs if self.debug else int(self.hparams.number_of_epochs)
+        train, valid = (int(min(len(x), most)) for x in (self.sampler, self._valid_set))
+        self._display = TrainingDisplay(epochs, train, valid, self.monitor.figures, self.shows)
+        if self._fine_tunes and not (self.history or self.before or self.step):
+            self.before = self._validate()
+
+    def _validate(self) -> dict[str, float]:
+        """Figures of the validation set with the present weights."""
+        self.on_stage_start(sb.Stage.VALID)
+        self.modules.eval()
+        for batch in self._valid_set:
+            self.evaluate_batch(batch, sb.Stage.VALID)
+        return self.stage_stats(sb.Stage.VALID)
 
     def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
         """Load the best checkpoint; random weights are never tested."""
@@ -201,7 +254,29 @@ class CodecBrain(TurnsBrain):
         self.epoch = epoch
         self.sampler.set_epoch(epoch)
         self.steps_in_epoch = len(self.sampler)
+        if self._display is not None:
+            self._display.begin(epoch, self.step)
         super()._fit_train(train_set, epoch, enable)
+
+    def fit_batch(self, batch: Any) -> Tensor:
+        """Train on a batch, and show it."""
+        loss = super().fit_batch(batch)
+        if self._display is not None:
+            frames = 0 if batch is None else self.num_frames(batch)
+            self._display.add_batch(frames, self.meters.averages(), self._rates())
+        return loss
+
+    def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
+        """Evaluate a batch, and show it."""
+        loss = super().evaluate_batch(batch, stage)
+        if stage == sb.Stage.TEST and self._test_bar is not None:
+            self._test_bar.update()
+        elif stage == sb.Stage.VALID and self._display is not None:
+            self._display.add_valid_batch()
+        return loss
+
+    def _rates(self) -> dict[str, float]:
+        return {f"lr_{n}": o.param_groups[0]["lr"] for n, o in self.optimizers_dict.items()}
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Reset the stage's averages, unless training resumes within an epoch."""
@@ -229,8 +304,7 @@ class CodecBrain(TurnsBrain):
 
     def _end_epoch(self, epoch: int, valid: dict[str, dict[str, float]]) -> None:
         valid_stats = valid["valid"]
-        rates = {f"lr_{n}": o.param_groups[0]["lr"] for n, o in self.optimizers_dict.items()}
-        self.history.append({"epoch": epoch, **rates, "train": self.train_stats, **valid})
+        self.history.append({"epoch": epoch, **self._rates(), "train": self.train_stats, **valid})
         if self.hparams.lr_scheduler_interval == "epoch":
             for scheduler in self.schedulers.values():
                 needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
@@ -242,6 +316,8 @@ class CodecBrain(TurnsBrain):
             meta={**valid_stats, "epoch": epoch}, min_keys=[self.watched], num_to_keep=2
         )
         self.monitor.write_log(self.history)
+        if self._display is not None:
+            self._display.end(self.history[-1], self.before)
         self._stop_if_patience_is_over()
 
     def _stop_if_patience_is_over(self) -> None:
@@ -262,6 +338,7 @@ class CodecBrain(TurnsBrain):
             "optimizer_step": self.optimizer_step,
             "meters": self.meters.state_dict(),
             "history": self.history,
+            "before": self.before,
         }
         if process_rank() == 0:
             Path(path).write_text(json.dumps(state), encoding="utf-8")
@@ -272,4 +349,4 @@ class CodecBrain(TurnsBrain):
         self.step = 0 if end_of_epoch else state["step"]
         self.optimizer_step = state["optimizer_step"]
         self.meters.load_state_dict(state["meters"])
-        self.history = state["history"]
+        self.history, self.before = state["history"], state.get("before", {})

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from tabulate import tabulate
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,6 +16,12 @@ from focalcodec.data.dataset import AudioBatch
 from focalcodec.files import atomic_path
 from focalcodec.training.curves import training_curves_figure
 from focalcodec.training.distributed import process_rank
+from focalcodec.training.figures import (
+    Figures,
+    printable,
+    results_table,
+    worse_than_before,
+)
 from focalcodec.training.pictures import save_png, spectrogram_figure
 
 
@@ -51,6 +56,7 @@ class Monitor:
         self.output_folder = Path(output_folder)
         self.train_log = self.output_folder / "train_log.txt"
         self.sample_batches = sample_batches
+        self.figures = Figures()
         self._writer: SummaryWriter | None = None
 
     @property
@@ -118,10 +124,8 @@ class Monitor:
             return
         with atomic_path(self.output_folder / "results.json") as path:
             path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        names = list(dict.fromkeys(name for stats in results.values() for name in stats))
-        rows = [[test, *(stats.get(name) for name in names)] for test, stats in results.items()]
-        headers = ["test set", *(name.replace("_", " ") for name in names)]
-        print(tabulate(rows, headers=headers, floatfmt=".3f", tablefmt="github"), flush=True)
+        lines = [results_table(results, self.figures), *worse_than_before(results, self.figures)]
+        print(printable("\n".join(lines)), flush=True)
 
     def close(self) -> None:
         """Close the event file."""

@@ -180,8 +180,7 @@ class ProbeBrain(CodecBrain):
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"probe": ("inputs", "probe")}
-    columns: ClassVar[tuple[Column, ...]] = ()
-    """Figures of each clip, as in cards."""
+    # The figures of `columns` are those of each clip, as in cards.
 
     def __init__(
         self,
@@ -192,6 +191,7 @@ class ProbeBrain(CodecBrain):
         run_opts: Any = None,
     ) -> None:
         self.codec = codec
+        self._labels: Labels | None = None
         self.clips: dict[str, dict[str, Any]] = {}
         self.set_folder = Path()
         super().__init__(codec.frozen_part(hparams["inputs"]), loaders, folder, hparams, run_opts)
@@ -235,7 +235,17 @@ class ProbeBrain(CodecBrain):
         for name, rows in sets.items():
             labels.check(name, rows)
         self.folder.keep(LABELS_NAME, labels.to_json())
+        self._labels = labels
         return labels
+
+    def chance(self) -> dict[str, float]:
+        """Error rate of a guess, if the probe predicts one of some labels."""
+        labels = self._labels
+        return {} if labels is None else {ERROR_RATE.key: 100.0 - 100.0 / len(labels)}
+
+    def num_frames(self, batch: Any) -> int:
+        """Number of frames of a batch, of all processes."""
+        return int(batch.lengths.sum()) * process_count()
 
     def start_from(self, start: Start) -> None:
         """Do nothing: all weights of a probe are trained, from random values."""

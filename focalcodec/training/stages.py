@@ -18,10 +18,11 @@ from focalcodec.bsq import EntropyTerms
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.data.randomness import clip_generator, stable_seed
 from focalcodec.errors import UserError
+from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum
-from focalcodec.training.loop import LOSS_KEY
+from focalcodec.training.figures import LOSS_KEY
 from focalcodec.training.meters import CodeUsage
 from focalcodec.training.pictures import code_usage_figure, feature_figure
 from focalcodec.training.run.export import load_decoder
@@ -57,6 +58,7 @@ class Stage1Brain(CodecBrain):
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"quantizer": ("compressor", "decompressor")}
     needs_sig: ClassVar[bool] = False
+    columns = (Column("code_usage", "codes used", "%", "higher"),)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -195,6 +197,7 @@ class Stage2Brain(CodecBrain):
         "discriminator": ("discriminator",),
         "generator": ("decoder",),
     }
+    valid_loss = "mel_loss"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -24,7 +24,7 @@ from focalcodec.errors import UserError
 from focalcodec.probes.targets import Labels
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import process_count
-from focalcodec.training.loop import LOSS_KEY
+from focalcodec.training.figures import LOSS_KEY
 from focalcodec.training.run.start import Start
 from focalcodec.training.stages import Stage1Output, Stage2Output, check_crops, cut_crops
 

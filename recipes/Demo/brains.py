@@ -13,7 +13,7 @@ from torch import Tensor
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.errors import UserError
 from focalcodec.training.brain import CodecBrain
-from focalcodec.training.loop import LOSS_KEY
+from focalcodec.training.figures import LOSS_KEY
 from focalcodec.training.losses.gan import (
     feature_matching_loss,
     hinge_discriminator_loss,

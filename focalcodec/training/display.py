@@ -1,0 +1,177 @@
+"""What a training shows: one bar on a terminal, a line a minute elsewhere; a line an epoch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from focalcodec.progress import ProgressBar
+from focalcodec.training.figures import Figures, Stats, significant
+
+logger = logging.getLogger(__name__)
+
+_BAR = "{desc}{percentage:3.0f} %|{bar}|{postfix}"
+_LINE = "{desc}{percentage:.0f} % of the run{postfix}"
+_RECENT = 100  # batches; older ones do not tell the present speed
+_VALID_COST = 0.5  # of a validation batch, in training batches; used before the first validation
+
+
+class RunClock:
+    """Speed of a training, and the time until its last epoch ends.
+
+    A training batch is expected to take as long as the mean of the last 100; a validation, with all
+    that is done at the end of an epoch, as long as the last one.
+
+    Parameters
+    ----------
+    epochs, train, valid : int
+        Number of epochs, and of batches in each.
+
+    Example
+    -------
+    >>> clock = RunClock(epochs=2, train=10, valid=4)
+    >>> clock.begin(epoch=1, batch=0, now=0.0)
+    >>> clock.add_batch(frames=100, now=1.0)
+    >>> clock.frame_rate(), clock.left(now=1.0)  # 19 batches, and 8 of half the time
+    (100.0, 23.0)
+    """
+
+    def __init__(self, epochs: int, train: int, valid: int) -> None:
+        self._epochs, self._train, self._valid = epochs, train, valid
+        self._epoch = self._batch = 0
+        self._last = 0.0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+        self._this_epoch: list[tuple[float, int]] = []
+        self._validation: float | None = None
+
+    def begin(self, epoch: int, batch: int, now: float) -> None:
+        """Begin an epoch, or resume it after some batches."""
+        self._epoch, self._batch, self._last = epoch, batch, now
+        self._this_epoch = []
+
+    def add_batch(self, frames: int, now: float) -> None:
+        """Add a training batch."""
+        step = (now - self._last, frames)
+        self._recent.append(step)
+        self._this_epoch.append(step)
+        self._batch, self._last = self._batch + 1, now
+
+    def end(self, now: float) -> None:
+        """End the epoch after its validation."""
+        self._validation = now - self._last
+        self._epoch, self._batch, self._last = self._epoch + 1, 0, now
+
+    def frame_rate(self, of_epoch: bool = False) -> float:
+        """Frames a second in training: of the last batches, or of the whole epoch."""
+        steps = self._this_epoch if of_epoch else self._recent
+        seconds = sum(step[0] for step in steps)
+        return sum(step[1] for step in steps) / seconds if seconds else 0.0
+
+    def left(self, now: float) -> float:
+        """Seconds until the last epoch ends, with its validation; 0 before the first batch."""
+        if not self._recent:
+            return 0.0
+        step = sum(step[0] for step in self._recent) / len(self._recent)
+        validation = self._validation
+        if validation is None:
+            validation = _VALID_COST * step * self._valid
+        epochs = self._epochs - self._epoch + 1
+        seconds = (epochs * self._train - self._batch) * step + epochs * validation
+        return max(0.0, seconds - (now - self._last))
+
+
+class TrainingDisplay:
+    """The bar of a whole training: all epochs, with their validations.
+
+    Parameters
+    ----------
+    epochs, train, valid : int
+        Number of epochs, and of batches in each.
+    figures : Figures
+        Names of the figures.
+    show : bool
+        False: there is no bar, only a line an epoch.
+    """
+
+    def __init__(
+        self, epochs: int, train: int, valid: int, figures: Figures, show: bool = True
+    ) -> None:
+        self._epochs, self._train, self._valid, self._figures = epochs, train, valid, figures
+        self._clock = RunClock(epochs, train, valid)
+        total = epochs * (train + valid)
+        self._bar = ProgressBar(total=total, show=show, leave=False, bar=_BAR, line=_LINE)
+
+    def begin(self, epoch: int, batch: int) -> None:
+        """Begin an epoch, or resume it after some batches."""
+        self._clock.begin(epoch, batch, time.monotonic())
+        self._bar.n = (epoch - 1) * (self._train + self._valid) + batch
+        self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
+
+    def add_batch(self, frames: int, losses: Stats, rates: Stats) -> None:
+        """Add a training batch; show the mean losses of the epoch, and the learning rates."""
+        self._clock.add_batch(frames, time.monotonic())
+        if not self._bar.disable:
+            shown = self._named("train", losses)
+            self._postfix([*shown, _rates(rates), _speed(self._clock.frame_rate())])
+
+    def add_valid_batch(self) -> None:
+        """Add a validation batch."""
+        if not self._bar.disable:
+            self._postfix(["validation"])
+
+    def end(self, entry: Mapping[str, Any], before: Stats) -> None:
+        """Write the line of an epoch.
+
+        Parameters
+        ----------
+        entry : mapping
+            Of the history of the training: number, learning rates, figures of each stage.
+        before : mapping
+            Figures of the validation before fine-tuning.
+        """
+        now = time.monotonic()
+        self._clock.end(now)
+        shown = [
+            *self._named("train", entry["train"]),
+            *self._named("valid", entry["valid"], before),
+        ]
+        rates = _rates({name: rate for name, rate in entry.items() if name.startswith("lr")})
+        speed = _speed(self._clock.frame_rate(of_epoch=True))
+        parts = [*shown, rates, speed, f"{tqdm.format_interval(self._clock.left(now))} left"]
+        line = ", ".join(filter(None, parts))
+        logger.info("epoch %d/%d: %s", entry["epoch"], self._epochs, line)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+    def _postfix(self, parts: list[str]) -> None:
+        left = tqdm.format_interval(self._clock.left(time.monotonic()))
+        parts = [*filter(None, parts), f"{left} left"]
+        self._bar.set_postfix_str(", ".join(parts), refresh=False)
+        self._bar.update()
+
+    def _named(self, stage: str, stats: Stats, before: Stats | None = None) -> Iterator[str]:
+        """Yield the figures to show with their names."""
+        for name in filter(stats.__contains__, self._figures.shown):
+            column = self._figures.column(name, stage)
+            unit = " %" if column.unit == "%" else ""
+            was = (
+                f" (before {significant(before[name])}{unit})" if before and name in before else ""
+            )
+            yield f"{stage} {column.title} {significant(stats[name])}{unit}{was}"
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    """Learning rates in a few words: once if all are equal."""
+    different = dict.fromkeys(f"{rate:.3g}" for rate in rates.values())
+    return f"lr {' / '.join(different)}" if different else ""
+
+
+def _speed(frames: float) -> str:
+    return f"{frames:,.0f} frames/s" if frames else ""
