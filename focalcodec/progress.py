@@ -72,7 +72,7 @@ class ProgressBar(tqdm):
         bar: str = BAR,
         line: str = LINE,
     ) -> None:
-        options: dict[str, Any] = {"bar_format": bar, "dynamic_ncols": True}
+        options: dict[str, Any] = {"bar_format": bar, **_width(sys.stderr)}
         if not _is_terminal(sys.stderr):
             seconds = line_interval()
             options = {
@@ -142,6 +142,15 @@ def line_interval() -> float:
 
 def _is_terminal(file: TextIO | None) -> bool:
     return file is not None and not file.closed and file.isatty()
+
+
+def _width(file: TextIO | None) -> dict[str, Any]:
+    """Options of tqdm for the size: that of the terminal, or 80 columns where it tells none."""
+    try:
+        known = file is not None and os.get_terminal_size(file.fileno()).columns > 0
+    except (OSError, ValueError):
+        known = False
+    return {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
 
 
 def _rounded(amount: float | None) -> float | None:

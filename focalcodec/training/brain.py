@@ -178,8 +178,9 @@ class CodecBrain(TurnsBrain):
         for name, loader in tests.items():
             rows = loader.dataset.rows  # type: ignore[attr-defined]
             self.on_set_start(name, rows)
+            what, number = f"test on {name}{label}", len(loader)
             with ProgressBar(
-                what=f"test {name}{label}", total=len(loader), unit="batches", show=self.shows
+                what=what, total=number, unit="batches", show=self.shows, leave=False
             ) as self._test_bar:
                 self.evaluate(loader, **self.hparams.best_checkpoint, progressbar=False)
             self.on_set_end(name, rows)

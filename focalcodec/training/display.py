@@ -15,8 +15,8 @@ from focalcodec.training.figures import Figures, Stats, significant
 
 logger = logging.getLogger(__name__)
 
-_BAR = "{desc}{percentage:3.0f} %|{bar}|{postfix}"
-_LINE = "{desc}{percentage:.0f} % of the run{postfix}"
+_BAR = "{percentage:3.0f} %|{bar:12}| {desc}"
+_LINE = "{percentage:.0f} % of the run: {desc}"
 _RECENT = 100  # batches; older ones do not tell the present speed
 _VALID_COST = 0.5  # of a validation batch, in training batches; used before the first validation
 
@@ -103,6 +103,7 @@ class TrainingDisplay:
     ) -> None:
         self._epochs, self._train, self._valid, self._figures = epochs, train, valid, figures
         self._clock = RunClock(epochs, train, valid)
+        self._where = "start"
         total = epochs * (train + valid)
         self._bar = ProgressBar(total=total, show=show, leave=False, bar=_BAR, line=_LINE)
 
@@ -110,19 +111,19 @@ class TrainingDisplay:
         """Begin an epoch, or resume it after some batches."""
         self._clock.begin(epoch, batch, time.monotonic())
         self._bar.n = (epoch - 1) * (self._train + self._valid) + batch
-        self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
+        self._where = f"epoch {epoch}/{self._epochs}"
 
     def add_batch(self, frames: int, losses: Stats, rates: Stats) -> None:
         """Add a training batch; show the mean losses of the epoch, and the learning rates."""
         self._clock.add_batch(frames, time.monotonic())
         if not self._bar.disable:
             shown = self._named("train", losses)
-            self._postfix([*shown, _rates(rates), _speed(self._clock.frame_rate())])
+            self._show([*shown, _rates(rates), _speed(self._clock.frame_rate())])
 
     def add_valid_batch(self) -> None:
         """Add a validation batch."""
         if not self._bar.disable:
-            self._postfix(["validation"])
+            self._show(["validation"])
 
     def end(self, entry: Mapping[str, Any], before: Stats) -> None:
         """Write the line of an epoch.
@@ -150,10 +151,10 @@ class TrainingDisplay:
         """Remove the bar."""
         self._bar.close()
 
-    def _postfix(self, parts: list[str]) -> None:
+    def _show(self, parts: list[str]) -> None:
         left = tqdm.format_interval(self._clock.left(time.monotonic()))
-        parts = [*filter(None, parts), f"{left} left"]
-        self._bar.set_postfix_str(", ".join(parts), refresh=False)
+        text = ", ".join(filter(None, [self._where, f"{left} left", *parts]))
+        self._bar.set_description_str(text, refresh=False)
         self._bar.update()
 
     def _named(self, stage: str, stats: Stats, before: Stats | None = None) -> Iterator[str]:

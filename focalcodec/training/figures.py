@@ -72,7 +72,7 @@ class Figures:
         title = quantity.replace("_", " ")
         if quantity.startswith("lr"):
             title = f"learning rate{title.removeprefix('lr').replace(' ', ', ', 1)}"
-        elif quantity.startswith("grad norm"):
+        elif quantity.startswith("grad_norm"):
             title = title.replace("grad norm", "norm of the gradient,", 1)
         return Column(quantity, title, "", "lower" if quantity.endswith("_loss") else "none")
 
