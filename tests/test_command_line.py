@@ -59,7 +59,8 @@ def test_encode_into_decode() -> None:
     rec_audio, problems = decode.communicate()
     assert (encode.wait(), decode.returncode) == (0, 0)
     assert problems.startswith(b"focalcodec: standard output: 0.50 s of audio, 0.624 kbit/s, ")
-    assert encode.stderr is not None and encode.stderr.read() == b"", "no bar in a pipe"
+    assert encode.stderr is not None
+    assert encode.stderr.read().count(b"\n") == 1, "no bar in a pipe"
     info = soundfile.info(io.BytesIO(rec_audio))
     assert (info.frames, info.samplerate, info.channels) == (22050, 44100, 1)
     assert main(["resynth", "a.wav", "c.wav", "--model", MODEL, "--sample_rate", "original"]) == 0
