@@ -74,6 +74,9 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_channels_option(parser)
     _add_clip_limits(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="also replace manifests that were changed by hand"
+    )
 
 
 def _add_clip_limits(parser: argparse.ArgumentParser) -> None:
@@ -104,13 +107,19 @@ def run_prepare(args: argparse.Namespace) -> int:
     """Prepare a folder, and print a table of its sets and the next command."""
     from focalcodec.data.manifest import prepared_how, read_prepared
     from focalcodec.data.own_folder import REPORT_NAME, prepare_own
+    from focalcodec.data.prepare import EditedError
 
     shares = ShareOptions(args.split_by, args.valid_share, args.test_share, args.seed)
     options = PrepareOptions(
         channels=args.channels, min_seconds=args.min_seconds, segment_seconds=args.segment_seconds
     )
     broken = args.max_broken_share
-    prepare_own(args.folder, args.out, False, broken, options, shares, args.language)
+    try:
+        prepare_own(
+            args.folder, args.out, False, broken, options, shares, args.language, args.overwrite
+        )
+    except EditedError as error:
+        raise UserError(f"{error}, or give --overwrite") from error
     out = Path(args.out).expanduser().absolute()
     print(f"{'set':<6}{'clips':>9}{'speakers':>10}{'minutes':>10}")
     for name, rows in read_prepared(out).items():

@@ -25,6 +25,7 @@ _NUMBERS: dict[str, type] = {
     **{"duration": float, "sample_rate": int, "num_samples": int},
     **{"start": int, "stop": int},
 }
+_WAY_OUT = "correct it, or remove the file and prepare again"
 _FILES = ("wav", "noisy")
 
 
@@ -104,7 +105,9 @@ def read_manifest(
                     f" {first} already; IDs must differ"
                 )
     except csv.Error as error:
-        raise UserError(f"{path}: not a CSV file ({error}); prepare it again") from error
+        raise UserError(
+            f"{path}: not a CSV file ({error}); correct it, or remove the file and prepare again"
+        ) from error
     if not rows:
         raise UserError(f"{path}: no clips; prepare it again with other splits or options")
     if check_files:
@@ -124,7 +127,10 @@ def refuse_segments(path: str | Path, rows: Iterable[Mapping[str, Any]], way_out
 
 def _parse_row(where: str, raw: dict[Any, Any], data_root: str) -> dict[str, Any]:
     if None in raw or None in raw.values():
-        raise UserError(f"{where}: more or fewer values than columns; prepare it again")
+        raise UserError(
+            f"{where}: more or fewer values than columns; correct it, or remove the file and"
+            " prepare again"
+        )
     row: dict[str, Any] = {"spk_id": "", "wrd": "", **raw}
     for name, value in raw.items():
         if value.startswith(f"{DATA_ROOT}/"):
@@ -153,7 +159,7 @@ def _check_segment(where: str, row: Mapping[str, Any]) -> None:
     if samples < 1 or samples != row.get("num_samples", samples):
         of = f" of {row['num_samples']} samples" if "num_samples" in row else ""
         raise UserError(
-            f"{where}: start={row['start']}, stop={row['stop']} is no segment{of}; prepare it again"
+            f"{where}: start={row['start']}, stop={row['stop']} is no segment{of}; {_WAY_OUT}"
         )
 
 

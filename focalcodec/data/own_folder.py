@@ -62,6 +62,7 @@ def prepare_own(
     options: PrepareOptions = OWN_OPTIONS,
     shares: ShareOptions | None = None,
     language: str = "",
+    overwrite: bool = False,
 ) -> None:
     """Make `train.csv`, `valid.csv`, `test.csv` and `sets.json` for any folder of audio.
 
@@ -80,12 +81,14 @@ def prepare_own(
         Which files to accept; how they are split into sets.
     language : str
         ISO 639-1, of all clips; written as a column.
+    overwrite : bool
+        Make manifests again that a person changed.
 
     Raises
     ------
     UserError
-        There is no such folder, no audio or too little of it, too many files are broken, or the
-        save folder is inside the folder.
+        There is no such folder, no audio or too little of it, too many files are broken, the save
+        folder is inside the folder, or a manifest that was changed by hand would be made again.
     """
     if skip_prep:
         return
@@ -106,7 +109,9 @@ def prepare_own(
 
     accepted = replace(options, max_broken_share=max_broken_share)
     report = save / REPORT_NAME
-    build_manifests(manifests, root, source, accepted, share, report, remake=remake)
+    build_manifests(
+        manifests, root, source, accepted, share, report, remake=remake, overwrite=overwrite
+    )
     write_sets(save, root, SETS, how or "")
 
 
@@ -116,12 +121,6 @@ def _check_folders(folder: str | Path, save_folder: str | Path) -> tuple[Path, P
     if not root.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of audio")
     check_data_folder(folder, save_folder)
-    for name in SETS:
-        manifest = save / f"{name}.csv"
-        if manifest.is_file() and not manifest.with_name(f"{name}.csv.json").is_file():
-            raise UserError(
-                f"{manifest}: not made by a preparation; give another folder, or remove it"
-            )
     return root, save
 
 

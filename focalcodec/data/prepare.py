@@ -1,6 +1,7 @@
 """Make the manifests of a corpus' sets; every dataset's preparation uses this module.
 
-Manifests are made again when, and only when, files or options have changed.
+Manifests are made again when, and only when, files or options have changed. A manifest that a
+person changed is never replaced without `overwrite`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES, atomic_path, file_sha256
 
 Row = dict[str, Any]
+
+
+class EditedError(UserError):
+    """A manifest that a person changed would be made again."""
+
 
 _FORMAT = 2  # of the manifest and of its key: a new number remakes all manifests
 _logger = logging.getLogger(__name__)
@@ -114,19 +120,29 @@ def build_manifests(
     report: Path,
     num_threads: int = 8,
     remake: bool = False,
+    overwrite: bool = False,
 ) -> bool:
     """Make the manifests of all sets from one source; True if made, False if kept.
 
     A sidecar, `<manifest>.json`, holds the key: options, folders, details, and a digest of names,
-    sizes and times of the files. If the key or a manifest differs, or with `remake`, all are made
-    again. `share_out` splits rows of whole files into rows of each manifest, by its stem; these may
-    be parts of files. Broken clips are left out and listed in `report`. Errors are those of
-    `prepare_sets`.
+    sizes and times of the files. If the key differs, or with `remake`, all are made again, but an
+    edited manifest only with `overwrite`. `share_out` splits rows of whole files into rows of each
+    manifest, by its stem; these may be parts of files. Broken clips are left out and listed in
+    `report`. Errors are those of `prepare_sets`, and `EditedError`.
     """
     files = [file for folder in source.folders for file in walk_files(data_root, folder)]
     key = _key(source, options, files)
-    if not remake and all(_is_current(manifest, key) for manifest in manifests):
+    edited = [manifest for manifest in manifests if _is_edited(manifest)]
+    current = all(_is_current(manifest, key) for manifest in manifests)
+    if current and not (remake or overwrite):
+        for manifest in edited:
+            _logger.warning(f"{manifest}: changed after it was made; kept as it is")
         return False
+    if edited and not overwrite:
+        raise EditedError(
+            f"{edited[0]}: changed by hand after it was made, and now the files or options are"
+            " others; give another folder, or remove it to make it again"
+        )
     clips = source.find(data_root, files)
     _check_found(clips, data_root, source.folders)
     rows, broken = _check_clips(clips, data_root, options, num_threads, report.name.split(".")[0])
@@ -134,10 +150,12 @@ def build_manifests(
     sets = share_out(rows)
     for manifest in manifests:
         cut = cut_long(sets[manifest.stem], options.segment_seconds)
-        write_manifest(manifest, cut)
-        content = {"key": key, **_summarise(manifest, cut), "sha256": file_sha256(manifest)}
-        with atomic_path(_sidecar(manifest)) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with atomic_path(manifest) as made:
+            write_manifest(made, cut)
+            content = {"key": key, **_summarise(manifest, cut), "sha256": file_sha256(made)}
+            manifest.unlink(missing_ok=True)  # a kill here leaves no manifest, not another one
+            with atomic_path(_sidecar(manifest)) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return True
 
 
@@ -167,24 +185,34 @@ def _sidecar(manifest: Path) -> Path:
     return manifest.with_name(manifest.name + ".json")
 
 
-def _is_current(manifest: Path, key: dict[str, Any]) -> bool:
-    if not manifest.is_file() or not _sidecar(manifest).is_file():
-        return False
+def _read_sidecar(manifest: Path) -> dict[str, Any] | None:
+    """Content of the sidecar, {} if it is damaged, None if there is none."""
     try:
         sidecar = json.loads(_sidecar(manifest).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except ValueError:
+        return {}
+    return sidecar if isinstance(sidecar, dict) else {}
+
+
+def _is_current(manifest: Path, key: dict[str, Any]) -> bool:
+    if not manifest.is_file():
         return False
-    if not isinstance(sidecar, dict):
-        return False
-    if sidecar.get("key") != key:
+    if (_read_sidecar(manifest) or {}).get("key") != key:
         _logger.info(f"{manifest}: made with other options or files; making it again")
         return False
-    if sidecar.get("sha256") != file_sha256(manifest):
-        _logger.warning(
-            f"{manifest}: changed after it was made; making it again (skip_prep keeps edits)"
-        )
-        return False
     return True
+
+
+def _is_edited(manifest: Path) -> bool:
+    """Whether a person changed a manifest; `UserError` if a preparation did not make it."""
+    if not manifest.is_file():
+        return False
+    sidecar = _read_sidecar(manifest)
+    if sidecar is None:
+        raise UserError(f"{manifest}: not made by a preparation; give another folder, or remove it")
+    return "sha256" in sidecar and sidecar["sha256"] != file_sha256(manifest)
 
 
 def _check_found(clips: list[FoundClip], data_root: Path, folders: Sequence[str]) -> None:

@@ -144,22 +144,30 @@ def test_other_options_or_files_make_it_again(tree, tmp_path):
     assert "WERD 0" in (save / "train.csv").read_text()
 
 
-@pytest.mark.parametrize("damage", ["cut", "edited", "no_sidecar", "bad_sidecar", "odd_sidecar"])
-def test_damaged_manifest_is_made_again(tree, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["{", "[]"])
+def test_damaged_sidecar_is_made_again(tree, tmp_path, damage):
     prepare(tree, tmp_path / "save")
     manifest, sidecar = tmp_path / "save" / "train.csv", tmp_path / "save" / "train.csv.json"
     whole = manifest.read_bytes()
-    if damage == "cut":
-        manifest.write_bytes(whole[:100])
-    elif damage == "edited":
-        manifest.write_bytes(whole.replace(b"WORD", b"LORD"))
-    elif damage == "no_sidecar":
-        sidecar.unlink()
-    else:
-        sidecar.write_text("{" if damage == "bad_sidecar" else "[]")
+    sidecar.write_text(damage)
     prepare(tree, tmp_path / "save")
     assert manifest.read_bytes() == whole
     assert json.loads(sidecar.read_text())["clips"] == 20
+
+
+@pytest.mark.parametrize("change", ["cut", "edited", "slip"])
+def test_changed_manifest_is_kept(tree, tmp_path, change):
+    prepare(tree, tmp_path / "save")
+    manifest = tmp_path / "save" / "train.csv"
+    whole = manifest.read_bytes()
+    changed = {"cut": whole[:100], "edited": whole.replace(b"WORD 1", b"WARD 1")}
+    changed["slip"] = changed["edited"].replace(b"WORD 2", b"WO,RD 2", 1)
+    manifest.write_bytes(changed[change])
+    prepare(tree, tmp_path / "save")
+    assert manifest.read_bytes() == changed[change]
+    if change != "edited":
+        with pytest.raises(UserError, match="train.csv, line .*correct it, or remove the file"):
+            read_prepared(tmp_path / "save")
 
 
 def test_skip_prep_touches_nothing(tmp_path):

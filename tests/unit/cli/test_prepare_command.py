@@ -72,6 +72,22 @@ def test_broken_files_are_counted(talks: Path, capsys: pytest.CaptureFixture) ->
     assert sum(map(len, read_prepared("sets").values())) == 21
 
 
+def test_corrections_by_hand(talks: Path, capsys: pytest.CaptureFixture) -> None:
+    (talks / "anna" / "clip00.txt").write_text("helo wrld")
+    assert main(["prepare", "talks", "sets"]) == 0
+    manifests = {x: Path("sets", f"{x}.csv") for x in ("train", "valid", "test")}
+    made = {name: path.read_text() for name, path in manifests.items()}
+    (name,) = (name for name in made if "helo wrld" in made[name])
+    manifests[name].write_text(made[name].replace("helo wrld", "hello world"))
+    assert main(["prepare", "talks", "sets"]) == 0
+    assert main(["prepare", "talks", "sets", "--seed", "3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"focalcodec: error: sets/{name}.csv: changed by hand")
+    assert "--overwrite" in line and "hello world" in manifests[name].read_text()
+    assert main(["prepare", "talks", "sets", "--overwrite"]) == 0
+    assert {name: path.read_text() for name, path in manifests.items()} == made
+
+
 def test_an_output_folder_that_is_not_utf8(
     talks: Path, capsysbinary: pytest.CaptureFixture
 ) -> None:

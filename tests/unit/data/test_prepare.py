@@ -143,6 +143,45 @@ def test_unchanged_manifests_are_not_written_again(root, tmp_path):
     assert state(save)["train.csv.json"] != before["train.csv.json"]
 
 
+def correct(manifest: Path) -> bytes:
+    """Correct a transcript by hand."""
+    manifest.write_bytes(manifest.read_bytes().replace(b",YES,", b",NO,", 1))
+    return manifest.read_bytes()
+
+
+def test_a_correction_by_hand_is_kept(root, tmp_path, caplog):
+    prepare(root, tmp_path / "save")
+    corrected = correct(tmp_path / "save" / "train.csv")
+    assert [row["wrd"] for row in rows_of(root, tmp_path / "save")] == ["NO", "YES", "YES"]
+    assert "train.csv: changed after it was made; kept" in caplog.text
+    (tmp_path / "save" / "sets.json").unlink()
+    prepare(root, tmp_path / "save")
+    assert (tmp_path / "save" / "train.csv").read_bytes() == corrected
+
+
+@pytest.mark.parametrize("change", ["option", "file"])
+def test_a_correction_by_hand_is_never_made_again(root, tmp_path, change):
+    save = tmp_path / "save"
+    prepare(root, save)
+    correct(save / "train.csv")
+    before = state(save)
+    if change == "file":
+        write_clip(root / "d.wav")
+    with pytest.raises(UserError, match=r"save/train.csv: changed by hand .* remove it") as error:
+        prepare(root, save, min_seconds=0.1)
+    assert state(save) == before and "skip_prep" not in str(error.value)
+    (save / "train.csv").unlink()
+    assert {row["wrd"] for row in rows_of(root, save, min_seconds=0.1)} == {"YES"}
+
+
+def test_a_manifest_of_somebody_else_is_kept(root, tmp_path):
+    (tmp_path / "save").mkdir()
+    (tmp_path / "save" / "train.csv").write_text("mine")
+    with pytest.raises(UserError, match="save/train.csv: not made by a preparation"):
+        prepare(root, tmp_path / "save")
+    assert (tmp_path / "save" / "train.csv").read_text() == "mine"
+
+
 def test_a_set_that_is_not_named_any_more_is_not_read(root, tmp_path):
     source = SetSource([""], find)
     for names in (["train", "test"], ["train"]):
