@@ -23,6 +23,7 @@ from focalcodec.hub.checkpoints import (
     upgrade_config,
     write_checkpoint,
 )
+from focalcodec.hub.weights import AtMost
 from focalcodec.knn import ReferenceFrames, check_k, convert_feats
 from focalcodec.nn.masking import fit_lengths, full_lengths, valid_mask, zero_padding
 from focalcodec.parts import Decoder, RateChanger, build_part, check_fit
@@ -365,12 +366,14 @@ class FocalCodec(nn.Module):
         folder = find_checkpoint(source, revision, token, cache_dir)
         config, tensors = read_checkpoint(folder)
         try:
-            codec = cls.from_config(config)
+            with AtMost([folder / WEIGHTS_NAME]):
+                codec = cls.from_config(config)
         except UserError as error:
             raise UserError(f"{folder / CONFIG_NAME}: {error}") from error
         check_tensors(folder / WEIGHTS_NAME, tensors, codec.state_dict())
         codec.load_state_dict(tensors)
-        return codec.eval()
+        # where the default dtype of torch is another
+        return codec.float().eval()
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Write `config.json` and `model.safetensors`, atomically; dtype: `stored_tensors`."""

@@ -28,6 +28,7 @@ from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_identity
+from focalcodec.hub.weights import check_values
 from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
 
@@ -206,7 +207,7 @@ class ReferenceSet(ReferenceFrames):
     def load(cls, path: str | os.PathLike[str]) -> ReferenceSet:
         """Open a file that `save` wrote; it is memory-mapped, so processes share it.
 
-        Raises a `UserError` if it is missing, damaged, or of another kind.
+        Raises a `UserError` if it is missing, damaged, or of another kind, or as `check_values`.
         """
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; check the path")
@@ -218,8 +219,10 @@ class ReferenceSet(ReferenceFrames):
                 encoder = json.loads(about["encoder"])
                 if not isinstance(encoder, dict) or not encoder.keys() & FORMATS:
                     raise ValueError(f"encoder {encoder!r}")
+                feats = file.get_tensor("feats")
+                check_values(path, {"feats": feats})
                 return cls(
-                    file.get_tensor("feats"),
+                    feats,
                     encoder,
                     int(about["sample_rate"]),
                     float(about["seconds"]),

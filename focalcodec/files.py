@@ -1,9 +1,10 @@
-"""Files: written atomically, their hashes, and the suffixes of audio files."""
+"""Files: written atomically, JSON of others, their hashes, and the suffixes of audio files."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from focalcodec.errors import WriteError
+from focalcodec.errors import UserError, WriteError
+
+MOST_JSON_BYTES = 2**28
 
 # Suffixes of audio that libsndfile reads: no .mat, .raw or .htk.
 AUDIO_SUFFIXES = (
@@ -104,6 +108,33 @@ def _is_of(name: str | os.PathLike[str] | None, path: Path) -> bool:
     found = Path(name)
     is_temporary = found.parent == path.parent and found.name.startswith(".")
     return is_temporary or found in (path, *path.parents)
+
+
+def read_json(path: str | os.PathLike[str], advice: str = "copy it again") -> Any:
+    """Content of a JSON file that may be of others, in UTF-8 with or without a byte-order mark.
+
+    Raises a `UserError`, which ends with `advice`, if it can't be read, is not JSON, has hundreds
+    of levels, or is larger than 256 MB.
+
+    Example
+    -------
+    >>> read_json("no/such.json")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/such.json: No such file or directory; copy it again
+    """
+    try:
+        size = os.stat(path).st_size
+        if size > MOST_JSON_BYTES:
+            raise ValueError(f"{size} bytes, more than {MOST_JSON_BYTES}")
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {advice}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: JSON of too many levels; {advice}") from error
+    # ValueError: wrong bytes, wrong JSON, or a number of thousands of digits
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); {advice}") from error
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

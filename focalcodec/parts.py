@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.hub.arguments import check_arguments
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
@@ -67,7 +69,9 @@ def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
     """
     classes = {part.__name__: part for part in PARTS[role]}
     if name not in classes:
-        raise UserError(f"{role}_name={name!r}: give {' or '.join(sorted(classes))}")
+        known = " or ".join(sorted(classes))
+        raise UserError(f"{role}_name={reprlib.repr(name)}: give {known}")
+    check_arguments(f"{role}_config: ", kwargs, get_type_hints(classes[name].__init__))
     try:
         return classes[name](**kwargs)
     # errors of a constructor for an unknown key, or a value of the wrong type or size
@@ -102,6 +106,11 @@ def check_fit(
     for giver, given, taker, taken in widths:
         if None not in (given, taken) and given != taken:
             raise UserError(f"{giver} gives width {given}, {taker} takes {taken}; make them equal")
+    if decoder.hop * encoder.sample_rate < encoder.hop:
+        raise UserError(
+            f"encoder and decoder have {encoder.hop} and {decoder.hop} samples a frame: the output"
+            " would have less than one sample a second; correct the strides or the hop_length"
+        )
     if compressor.factor != decompressor.factor:
         raise UserError(
             f"compressor divides the frame rate by {compressor.factor}, decompressor multiplies"

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors", "choices"), "need nothing: the one exception for users; values of options"),
     (("compat", "device", "processes", "progress", "locks"), "what files and work need"),
-    (("files", "nn", "hub"), "files on disk, layers, checkpoints as files: no model, no audio"),
+    (("files", "nn"), "files on disk, layers"),
+    (("hub",), "checkpoints as files: no model, no audio"),
     (("packages", "audio"), "optional packages; signals and audio files, whose masks come from nn"),
     (("audio_stream",), "audio files in blocks"),
     (("bsq", "focalnet", "vocos", "wavenext", "wavlm", "knn"), "one idea of a paper each"),

@@ -10,21 +10,31 @@ import hashlib
 import importlib.util
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import pad
 
 from focalcodec.coders.coder import ClipCoder
 from focalcodec.compat import ensure_torchaudio
+from focalcodec.encoders.model_config import one_line, read_config, weight_files
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
+from focalcodec.hub.arguments import check_arguments
 from focalcodec.hub.locations import hub_folder
+from focalcodec.hub.weights import AtMost, check_values
 
+# of config.json: what this module uses
+_HINTS: dict[str, Any] = {
+    **dict.fromkeys(("sampling_rate", "codebook_size", "num_quantizers", "n_codebooks"), int),
+    "frame_rate": float | None,
+    "target_bandwidths": Sequence[float],
+    "quantization_levels": Sequence[int],
+}
 _PATTERNS = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.index.json")
 
 
@@ -74,14 +84,17 @@ class HubCoder(ClipCoder):
             raise UserError(
                 f"{self.source}: transformers is not installed; pip install transformers"
             ) from error
+        check_arguments(f"{self.folder}: config.json: ", read_config(self.folder), _HINTS)
         try:
-            model, info = getattr(transformers, self.architecture).from_pretrained(
-                self.folder, local_files_only=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            with AtMost(weight_files(self.folder)):
+                model, info = getattr(transformers, self.architecture).from_pretrained(
+                    self.folder, local_files_only=True, output_loading_info=True
+                )
+        # of any kind: transformers gives the values of config.json to the model unchecked
+        except Exception as error:
             raise UserError(
-                f"{self.folder}: not a checkpoint of {self.architecture} ({reason})"
+                f"{self.folder}: not a checkpoint of {self.architecture} ({one_line(error)});"
+                " copy the whole folder again"
             ) from error
         random = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
         if random:  # transformers would continue with random weights
@@ -89,6 +102,7 @@ class HubCoder(ClipCoder):
                 f"{self.folder}: not a complete checkpoint of {self.architecture}:"
                 f" {len(random)} of its tensors are missing, such as {random[0]}"
             )
+        check_values(self.folder, model.state_dict())
         return model
 
     def _refuse_setting(self, known: str) -> UserError:

@@ -13,18 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from focalcodec.audio import check_sig
+from focalcodec.encoders.model_config import (
+    checked_config,
+    one_line,
+    read_config,
+    weight_files,
+)
 from focalcodec.errors import UserError
+from focalcodec.files import read_json
 from focalcodec.hub.locations import hub_folder
+from focalcodec.hub.weights import AtMost, check_values
 from focalcodec.nn.masking import full_lengths
 from focalcodec.packages import need_beside_torchaudio
 
 WAVEFORM_MODELS = ("wavlm", "hubert", "wav2vec2")
-MODELS = (*WAVEFORM_MODELS, "whisper")
-_PATTERNS = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+_PREPROCESSOR = "preprocessor_config.json"
+_PATTERNS = ("config.json", _PREPROCESSOR, "*.safetensors", "*.safetensors.index.json")
 _HOP = 320  # of all of them, at 16 kHz
 _SHORTEST = 400  # samples: one frame of the strided convolutions, one window of Whisper's spectrum
 
@@ -147,10 +154,8 @@ class SpeechEncoder(nn.Module):
     ) -> None:
         super().__init__()
         transformers = _transformers()
-        kind = model.get("model_type")
-        if kind not in MODELS:
-            raise UserError(f"model_type={kind!r}: not one of {', '.join(MODELS)}")
-        config = _without_training(transformers.AutoConfig.for_model(**model))
+        config = checked_config(transformers.AutoConfig, model)
+        kind = config.model_type
         self.layers = [layer] if isinstance(layer, int) else list(layer)
         for number in self.layers or [-1]:
             if not 0 <= number <= config.num_hidden_layers:
@@ -164,10 +169,10 @@ class SpeechEncoder(nn.Module):
         }
         self.normalize = normalize
         self.dim = int(config.hidden_size)
+        config.mask_time_prob = config.mask_feature_prob = 0.0  # of training only
+        # the layers above the highest one are not needed
+        config.num_hidden_layers = max(1, *self.layers)
         self.mix: LayerMix | None = None
-        if not isinstance(layer, int):
-            self.mix = LayerMix(len(self.layers), self.dim, components or self.dim)
-            self.dim = components or self.dim
         self.model: Any
         if kind == "whisper":
             modeling = importlib.import_module("transformers.models.whisper.modeling_whisper")
@@ -181,9 +186,10 @@ class SpeechEncoder(nn.Module):
             _check_frames(config)
             self.model = transformers.AutoModel.from_config(config)
             kept = self.model.encoder
-        # `transformers` makes a model in the number format that its configuration names
         self.model.float()
-        kept.layers = kept.layers[: max(1, *self.layers)]
+        if not isinstance(layer, int):
+            self.mix = LayerMix(len(self.layers), self.dim, components or self.dim)
+            self.dim = components or self.dim
         self._kept_layers = list(kept.layers)
         self.eval()
 
@@ -232,8 +238,8 @@ class SpeechEncoder(nn.Module):
                 os.fspath(source), _PATTERNS, revision, token, cache_dir, local_files_only
             )
         try:
-            model, missing, normalize = _read(transformers, folder)
-            encoder = cls(model.config.to_diff_dict(), layer, components, normalize)
+            model, config, missing, normalize = _read(transformers, folder)
+            encoder = cls(config, layer, components, normalize)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
         prefix = "encoder." if model.config.model_type == "whisper" else ""
@@ -351,35 +357,37 @@ class SpeechEncoder(nn.Module):
             )["input_features"]
 
 
-def _read(transformers: Any, folder: Path) -> tuple[Any, set[str], bool]:
-    """Return the model in float32, its missing weights, and whether it needs normalised clips."""
-    options = {"local_files_only": True}
+def _read(transformers: Any, folder: Path) -> tuple[Any, dict[str, Any], set[str], bool]:
+    """Return the model (float32), its configuration, missing weights, and `normalize`."""
+    values = read_config(folder)
+    config = checked_config(transformers.AutoConfig, values)
+    files = weight_files(folder)
+    normalize = False
+    if config.model_type in WAVEFORM_MODELS and (folder / _PREPROCESSOR).is_file():
+        options = read_json(folder / _PREPROCESSOR)
+        normalize = bool(options.get("do_normalize", True)) if isinstance(options, dict) else True
     try:
-        model, report = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
-        )
-        normalize = False
-        waveform = model.config.model_type in WAVEFORM_MODELS
-        if waveform and (folder / "preprocessor_config.json").is_file():
-            extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **options)
-            normalize = bool(extractor.do_normalize)
-    # errors that these two raise if files are missing, damaged or of another kind
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # its own values are kept, training options included: they are part of the encoder's hash
+        stored = transformers.AutoConfig.for_model(**{**values, "dtype": "float32"}).to_diff_dict()
+        with AtMost(files):
+            model, report = transformers.AutoModel.from_pretrained(
+                folder,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+    except UserError:
+        raise
+    # of any kind, where files are missing, damaged or of another model
+    except Exception as error:
         raise UserError(
-            f"no speech encoder that transformers can load ({reason}); give a folder with"
+            f"no speech encoder that transformers can load ({one_line(error)}); give a folder with"
             " config.json and model.safetensors"
         ) from error
-    return model, set(report["missing_keys"]), normalize
-
-
-def _without_training(config: Any) -> Any:
-    """Switch off parts that are only used in training or for another task."""
-    off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "add_adapter": False}
-    for key, value in off.items():
-        if hasattr(config, key):
-            setattr(config, key, value)
-    return config
+    check_values(folder, model.state_dict())
+    return model, stored, set(report["missing_keys"]), normalize
 
 
 def _check_frames(config: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,8 +13,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from focalcodec.encoders.model_config import checked_config, one_line, read_config, weight_files
 from focalcodec.errors import UserError
 from focalcodec.hub.locations import hub_folder
+from focalcodec.hub.weights import AtMost, check_values
 from focalcodec.packages import need_beside_torchaudio
 from focalcodec.wavlm import WavLM
 
@@ -75,7 +78,9 @@ def wavlm_from_transformers(
     config, state = _load_wavlm(os.fspath(source), folder)
     _check_config(os.fspath(source), config, layer)
     encoder = WavLM(**convert_config(config, layer))
-    encoder.load_state_dict(convert_state(state, encoder))
+    converted = convert_state(state, encoder)
+    check_values(source, state | converted)
+    encoder.load_state_dict(converted)
     return encoder.eval()
 
 
@@ -165,23 +170,27 @@ def _download(
 
 def _load_wavlm(source: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
     """Configuration and all weights of the WavLM in a folder."""
-    config_class, model_class = _wavlm_classes()
-    kind = None
+    transformers, model_class = _wavlm_classes()
     try:
-        kind = config_class.get_config_dict(folder, local_files_only=True)[0].get("model_type")
-        if kind == "wavlm":
+        values = read_config(folder)
+        if values.get("model_type") != "wavlm":
+            kind = reprlib.repr(values.get("model_type"))
+            raise UserError(f"model_type is {kind}; give a model of type 'wavlm'")
+        config = checked_config(transformers.AutoConfig, values)
+        pattern = "*.safetensors" if any(folder.glob("*.safetensors")) else "pytorch_model*.bin"
+        with AtMost(weight_files(folder, pattern)):
             model, report = model_class.from_pretrained(
-                folder, output_loading_info=True, local_files_only=True
+                folder, config=config, output_loading_info=True, local_files_only=True
             )
-    # errors of these two calls for missing or damaged files; other errors are bugs and pass
-    except (OSError, RuntimeError, EOFError, SafetensorError, UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # errors for files that are missing, damaged or of others; other errors are bugs and pass
+    except (
+        *(OSError, RuntimeError, EOFError, ValueError, KeyError),
+        *(SafetensorError, UnpicklingError),
+    ) as error:
         raise UserError(
-            f"{source}: this WavLM can't be read ({reason}); give a local folder with config.json"
-            f" and the weights, or {_WITHOUT}"
+            f"{source}: this WavLM can't be read ({one_line(error)}); give a local folder with"
+            f" config.json and the weights, or {_WITHOUT}"
         ) from error
-    if kind != "wavlm":
-        raise UserError(f"{source}: model_type is {kind!r}; give a model of type 'wavlm'")
     # the encoder does not need the vector that replaces masked frames in pre-training
     missing = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})
     if missing:
@@ -209,6 +218,5 @@ def _check_config(source: str, config: Any, layer: int) -> None:
 
 
 def _wavlm_classes() -> tuple[Any, Any]:
-    name = "transformers.models.wavlm.modeling_wavlm"
-    module = need_beside_torchaudio(name, "pip install transformers")
-    return module.WavLMConfig, module.WavLMModel
+    transformers = need_beside_torchaudio("transformers", "pip install transformers")
+    return transformers, transformers.WavLMModel

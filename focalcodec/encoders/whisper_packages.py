@@ -19,6 +19,7 @@ from torch import Tensor
 
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
+from focalcodec.hub.weights import check_values
 from focalcodec.packages import WHISPER_PACKAGES, check_sha256, package_folder
 
 MIX = Path(__file__).parents[1] / "models" / "whisper_base_mix.safetensors"
@@ -60,6 +61,7 @@ def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             layers = [int(number) for number in (opened.metadata() or {}).get("layers", "").split()]
+        check_values(file, tensors)
         encoder = whisper_base(layers, tensors["rotation"].shape[1])
         assert encoder.mix is not None, "layers is a list"
         encoder.mix.load_state_dict(tensors)
@@ -95,7 +97,9 @@ def encoder_of_ctranslate2(
         layer,
         components,
     )
-    encoder.model.load_state_dict(_state(tensors, len(encoder.model.layers)))
+    state = _state(tensors, len(encoder.model.layers))
+    check_values(parts[0], state)
+    encoder.model.load_state_dict(state)
     return encoder
 
 

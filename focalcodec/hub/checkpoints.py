@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.errors import UserError
+from focalcodec.files import read_json
 from focalcodec.hub.locations import hub_folder, is_shipped, named_folder, shipped_folder
+from focalcodec.hub.weights import read_tensors, shown
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -57,7 +59,8 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     for part in PART_NAMES:
         for key, kind in ((f"{part}_name", str), (f"{part}_config", dict)):
             if not isinstance(config.get(key), kind):
-                raise UserError(f"{key}={config.get(key)!r}; is it a FocalCodec checkpoint?")
+                value = reprlib.repr(config.get(key))
+                raise UserError(f"{key}={value}; is it a FocalCodec checkpoint?")
     decoder = dict(config["decoder_config"])
     if "input_channels" in decoder:
         decoder["input_dim"] = decoder.pop("input_channels")
@@ -124,19 +127,10 @@ def find_checkpoint(
 def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration as in the file, and tensors in generation 2's layout, on the CPU.
 
-    Raises a `UserError` if a file is not JSON, not safetensors, or truncated.
+    Raises a `UserError` if a file is not JSON, not safetensors, or truncated, or as `check_values`.
     """
-    try:
-        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder / CONFIG_NAME}: not JSON ({error}); copy it again") from error
-    try:
-        tensors = load_file(folder / WEIGHTS_NAME)
-    except SafetensorError as error:
-        raise UserError(
-            f"{folder / WEIGHTS_NAME}: truncated or not safetensors ({error}); copy it again"
-        ) from error
-    return config, upgrade_tensors(tensors)
+    config = read_json(folder / CONFIG_NAME)
+    return config, upgrade_tensors(read_tensors(folder / WEIGHTS_NAME))
 
 
 def check_tensors(
@@ -150,14 +144,14 @@ def check_tensors(
     surplus = sorted(tensors.keys() - expected.keys())
     problem = ""
     if missing:
-        problem = f"{len(missing)} tensors are missing, such as {missing[0]}"
+        problem = f"{len(missing)} tensors are missing, such as {shown(missing[0])}"
     elif surplus:
-        problem = f"{len(surplus)} tensors are unknown, such as {surplus[0]}"
+        problem = f"{len(surplus)} tensors are unknown, such as {shown(surplus[0])}"
     else:
         for name, tensor in tensors.items():
             if tensor.shape != expected[name].shape:
                 shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-                problem = f"{name} is {shapes}"
+                problem = f"{shown(name)} is {shapes}"
                 break
     if problem:
         raise UserError(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
+from focalcodec.hub.weights import check_values
 from focalcodec.metrics.judge import (
     SAMPLE_RATE,
     Column,
@@ -131,6 +132,7 @@ class UtmosJudge(SignalJudge):
     def _model(self) -> UtmosModel:
         model = UtmosModel()
         model.load_published(torch.load(self._weights, map_location="cpu", weights_only=True))
+        check_values(self._weights, model.state_dict())
         return model.eval().to(self._device)
 
     @cached_property

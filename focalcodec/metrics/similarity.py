@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.encoders.logmel import mel_bands, mel_power
+from focalcodec.encoders.model_config import read_config
 from focalcodec.files import file_sha256
+from focalcodec.hub.weights import check_values
 from focalcodec.metrics.judge import (
     SAMPLE_RATE,
     Column,
@@ -167,7 +169,9 @@ class WavlmSvJudge(SimilarityJudge):
     @cached_property
     def _model(self) -> Any:
         xvector = need_beside_torchaudio("transformers", WAVLM_INSTALL).WavLMForXVector
+        read_config(self._folder)
         model = xvector.from_pretrained(self._folder, dtype=torch.float32, weights_only=True)
+        check_values(self._folder, model.state_dict())
         return model.eval().to(self._device)
 
     @cached_property

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from focalcodec.encoders.model_config import read_config
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
+from focalcodec.hub.weights import check_values
 from focalcodec.metrics.judge import SAMPLE_RATE, judge_folder
 from focalcodec.metrics.transcripts import INSTALL, NORMALISER, TranscriptJudge
 from focalcodec.packages import (
@@ -124,7 +126,9 @@ class WhisperSmallJudge(TranscriptJudge):
     @cached_property
     def _model(self) -> Any:
         whisper = need_beside_torchaudio("transformers", INSTALL).WhisperForConditionalGeneration
+        read_config(self._folder)
         model = whisper.from_pretrained(self._folder, dtype=torch.float32)
+        check_values(self._folder, model.state_dict())
         return model.eval().to(self._device)
 
     @cached_property

@@ -16,14 +16,14 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path, file_sha256
+from focalcodec.hub.weights import read_tensors
 from focalcodec.training.run.stored import read_stored
 
 logger = logging.getLogger(__name__)
@@ -225,8 +225,8 @@ def _save_module(module: nn.Module, path: Path) -> None:
 
 def _load_module(module: nn.Module, path: Path, end_of_epoch: bool) -> None:
     try:
-        module.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
+        module.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
         raise _not_fitting(path, module, error) from error
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from focalcodec.coders import ffmpeg
@@ -166,6 +168,44 @@ def test_more_codebooks_change_the_output(models: Path) -> None:
 def test_wrong_setting(models: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(f"{text}@{models / text.split(':')[0]}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("attn_implementation", "someone/kernel", "attn_implementation='someone/kernel'; give"),
+        ("dtype", "os.system", "dtype='os.system'; give"),
+        ("auto_map", {"AutoModel": "a.B"}, "auto_map=.*; give null"),
+        ("sampling_rate", "24 kHz", "sampling_rate='24 kHz'; give an integer"),
+        ("target_bandwidths", None, "target_bandwidths=None; give a list"),
+        ("num_filters", "4", "not a checkpoint of EncodecModel"),
+        ("num_filters", 2**16, "more than the .* values of"),
+        ("num_lstm_layers", 10**7, "more than the .* values of"),
+    ],
+)
+def test_configurations_of_others(
+    models: Path, tmp_path: Path, key: str, value: object, message: str
+) -> None:
+    folder = Path(shutil.copytree(models / "encodec", tmp_path / "encodec"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(UserError, match=message) as error:
+        load(f"encodec@{folder}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e38])
+def test_weights_of_others(models: Path, tmp_path: Path, value: float) -> None:
+    path = Path(shutil.copytree(models / "encodec", tmp_path / "encodec")) / "model.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    tensors[name] = torch.full_like(tensors[name], value)
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(UserError, match=f"{name} has "):
+        load(f"encodec@{path.parent}")
+    save_file(tensors | {name: tensors[name].to(torch.int8)}, path, {"format": "pt"})
+    with pytest.raises(UserError, match=f"{name} is I8, where floats belong"):
+        load(f"encodec@{path.parent}")
 
 
 def test_missing_and_damaged_models(models: Path, tmp_path: Path) -> None:

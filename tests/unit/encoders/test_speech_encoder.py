@@ -189,13 +189,13 @@ def test_adapters_behind_the_model_are_left_out(sig, tmp_path) -> None:
 
 
 def test_errors_of_loading(folders, tmp_path) -> None:
-    with pytest.raises(UserError, match="no speech encoder that transformers can load"):
+    with pytest.raises(UserError, match="config.json: No such file .*; give a folder with"):
         SpeechEncoder.from_pretrained(tmp_path, 1)
     model = model_of("hubert", "base")
     model.save_pretrained(tmp_path)
     weights = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[:-5])
-    with pytest.raises(UserError, match="no speech encoder that transformers can load"):
+    with pytest.raises(UserError, match="model.safetensors: truncated or not safetensors"):
         SpeechEncoder.from_pretrained(tmp_path, 1)
     from safetensors.torch import load_file, save_file
 
