@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Size, Tensor
 
-ATOL = 1e-5
+LIMIT = 1e-5  # largest difference, relative to values above 1
 
 
 class Outcome(NamedTuple):
@@ -41,7 +41,7 @@ def attempt(run: Callable[[], Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {line}"[:150]}
 
 
-def compare(expected: dict[str, Any], actual: dict[str, Any], atol: float = ATOL) -> Outcome:
+def compare(expected: dict[str, Any], actual: dict[str, Any], limit: float = LIMIT) -> Outcome:
     """Compare the leaves of two results: names, shapes, types, values."""
     if "error" in actual and "error" not in expected:
         return Outcome(False, actual["error"])
@@ -61,10 +61,12 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], atol: float = ATOL
                 shapes = f"{tuple(other.shape)} {other.dtype}"
                 return Outcome(False, f"{name}: {shapes}, not {tuple(value.shape)} {value.dtype}")
             if value.numel():
-                worst = max(worst, float((value.double() - other.double()).abs().max()))
+                size = value.abs().double().clamp(min=1)
+                errors = (value.double() - other.double()).abs() / size
+                worst = max(worst, float(errors.max()))
         elif isinstance(value, float) and isinstance(other, float):
-            worst = max(worst, abs(value - other))
+            worst = max(worst, abs(value - other) / max(1.0, abs(value)))
         elif type(value) is not type(other) or value != other:
             return Outcome(False, f"{name}: {other!r:.60}, not {value!r:.60}")
     # NaN is not within the limit
-    return Outcome(worst <= atol, "equal" if worst == 0 else f"{worst:.1e}")
+    return Outcome(worst <= limit, "equal" if worst == 0 else f"{worst:.1e}")

@@ -171,9 +171,9 @@ def scripted(package: Package, model: str, part: str) -> Any:
     return [script(y)[0] for y in (x, torch.cat([x, x.flip(1)], dim=1), x[:, : x.shape[1] // 2])]
 
 
-def signature(package: Package, model: str, part: str) -> Any:
-    """Arguments of the constructor of a part with their defaults, in order."""
-    return positional(part_class(package, CONFIGS[model], part).__init__)
+def signature(package: Package, model: str, part: str, method: str) -> Any:
+    """Positional arguments of a method of a part with their defaults, in order."""
+    return positional(getattr(part_class(package, CONFIGS[model], part), method))
 
 
 def built(package: Package, model: str, name: str, causal: bool) -> Any:
@@ -217,7 +217,10 @@ def table(model: str) -> dict[str, Run]:
     rows["decoder hooks"] = partial(hooks, part="decoder", names=("backbone", "backbone.layers.0"))
     if model in ("50hz", "50hz_4k_causal"):
         causal = model in CAUSAL
-        rows |= {f"signature of {part}": partial(signature, part=part) for part in PARTS}
+        for method in ("__init__", "forward"):
+            for part in PARTS:
+                run = partial(signature, part=part, method=method)
+                rows[f"signature of {part} {method}"] = run
         for name in CLASSES:
             if not (causal and name in NEVER_CAUSAL):
                 rows[f"class {name}"] = partial(built, name=name, causal=causal)

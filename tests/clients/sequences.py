@@ -47,9 +47,9 @@ def result(run: Sequence, package: Package) -> dict[str, Any]:
     return attempt(lambda: run(package))
 
 
-def outcome(name: str, run: Sequence, atol: float = 1e-5) -> Outcome:
+def outcome(name: str, run: Sequence) -> Outcome:
     """Our result of a sequence, compared with the official one."""
-    return compare(recorded()[name], result(run, ours()), atol)
+    return compare(recorded()[name], result(run, ours()))
 
 
 def padded_batch(samples: int = 640) -> tuple[Tensor, Tensor]:
