@@ -221,7 +221,7 @@ class CodecBrain(TurnsBrain):
         """Compile, share the first weights among processes, make optimisers, resume."""
         super().on_fit_start()
         if self.history:
-            self.monitor.write_log(self.history)
+            self.monitor.write_log(self.history, self.before)
         self._stop_if_patience_is_over()
         most = self.debug_batches if self.debug else math.inf
         epochs = self.debug_epochs if self.debug else int(self.hparams.number_of_epochs)
@@ -316,7 +316,7 @@ class CodecBrain(TurnsBrain):
         self.checkpointer.save_and_keep_only(
             meta={**valid_stats, "epoch": epoch}, min_keys=[self.watched], num_to_keep=2
         )
-        self.monitor.write_log(self.history)
+        self.monitor.write_log(self.history, self.before)
         if self._display is not None:
             self._display.end(self.history[-1], self.before)
         self._stop_if_patience_is_over()

@@ -27,9 +27,9 @@ _COLUMNS = (
     Column("normalized_entropy", "normalised entropy", "%", "higher"),
     Column("toks", "tokens", "", "none"),
     Column("mel_loss", "mel distance", "ln", "lower"),
-    Column("adversarial_loss", "adversarial loss", "", "lower"),
+    Column("adversarial_loss", "adversarial loss", "", "none"),
     Column("matching_loss", "feature matching loss", "", "lower"),
-    Column("discriminator_loss", "loss of the discriminator", "", "lower"),
+    Column("discriminator_loss", "loss of the discriminator", "", "none"),
 )
 
 
@@ -73,7 +73,7 @@ class Figures:
         if quantity.startswith("lr"):
             title = f"learning rate{title.removeprefix('lr').replace(' ', ', ', 1)}"
         elif quantity.startswith("grad_norm"):
-            title = title.replace("grad norm", "norm of the gradient,", 1)
+            title = f"norm of the gradient{title.removeprefix('grad norm').replace(' ', ', ', 1)}"
         return Column(quantity, title, "", "lower" if quantity.endswith("_loss") else "none")
 
     def title(self, name: str, stage: str = "valid") -> str:

@@ -66,13 +66,17 @@ class Monitor:
             self._writer = SummaryWriter(str(self.output_folder / "tensorboard"))
         return self._writer
 
-    def write_log(self, history: Sequence[Mapping[str, Any]]) -> None:
+    def write_log(
+        self, history: Sequence[Mapping[str, Any]], before: Mapping[str, float] | None = None
+    ) -> None:
         """Write the log and the curves of all epochs, and the scalars of the last epoch."""
         if process_rank() != 0:
             return
         with atomic_path(self.train_log) as path:
             path.write_text("".join(_log_line(epoch) for epoch in history), encoding="utf-8")
-        save_png(training_curves_figure(history), self.output_folder / "curves.png")
+        save_png(
+            training_curves_figure(history, self.figures, before), self.output_folder / "curves.png"
+        )
         last = history[-1]
         for stage, stats in _stages(last).items():
             for name, value in stats.items():
