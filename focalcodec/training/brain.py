@@ -36,6 +36,7 @@ from focalcodec.training.distributed import (
 )
 from focalcodec.training.figures import BEFORE, LOSS_KEY, Figures, best_epoch
 from focalcodec.training.loop import TurnsBrain
+from focalcodec.training.monitor import STEP_INTERVAL
 from focalcodec.training.run.folder import RunFolder
 from focalcodec.training.run.loaders import AudioLoaders, Rows
 from focalcodec.training.run.start import Start, freeze, initialise
@@ -101,6 +102,7 @@ class CodecBrain(TurnsBrain):
         self._tests_as_is = False  # a test takes the weights that the modules have
         self._fine_tunes = False
         self.monitor.figures = Figures(self.columns, self.watched, self.valid_loss, self.chance())
+        self._written: dict[str, list[float]] = {}  # meters at the last point of TensorBoard
         self._display: TrainingDisplay | None = None
         self._test_bar: ProgressBar | None = None
 
@@ -223,6 +225,8 @@ class CodecBrain(TurnsBrain):
         if self.history:
             self.monitor.write_log(self.history, self.before)
         self._stop_if_patience_is_over()
+        done = self.history[-1]["epoch"] if self.history else 0
+        self.monitor.resume(done, self.optimizer_step)
         most = self.debug_batches if self.debug else math.inf
         epochs = self.debug_epochs if self.debug else int(self.hparams.number_of_epochs)
         train, valid = (int(min(len(x), most)) for x in (self.sampler, self._valid_set))
@@ -261,7 +265,11 @@ class CodecBrain(TurnsBrain):
 
     def fit_batch(self, batch: Any) -> Tensor:
         """Train on a batch, and show it."""
-        loss = super().fit_batch(batch)
+        loss, done = super().fit_batch(batch), self.optimizer_step
+        last = self.step == self.steps_in_epoch
+        if self._accumulation()[1] and (done % STEP_INTERVAL == 0 or last):
+            self.monitor.write_steps(self.meters.since(self._written) | self._rates(), done)
+            self._written = self.meters.state_dict()
         if self._display is not None:
             frames = 0 if batch is None else self.num_frames(batch)
             self._display.add_batch(frames, self.meters.averages(), self._rates())
@@ -283,7 +291,7 @@ class CodecBrain(TurnsBrain):
         """Reset the stage's averages, unless training resumes within an epoch."""
         if stage != sb.Stage.TRAIN or self.step == 0:
             self.meters.reset()
-        self.nonfinite_count = 0
+        self.nonfinite_count, self._written = 0, self.meters.state_dict()
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
         """Report figures; after validation also step schedules, write a checkpoint, maybe stop."""
@@ -313,6 +321,7 @@ class CodecBrain(TurnsBrain):
         interval = self.hparams.sample_interval_epochs
         if interval and epoch % interval == 0:
             self.write_samples(epoch)
+        self.monitor.write_epoch(self.history[-1])
         self.checkpointer.save_and_keep_only(
             meta={**valid_stats, "epoch": epoch}, min_keys=[self.watched], num_to_keep=2
         )

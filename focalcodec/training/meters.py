@@ -74,6 +74,14 @@ class Meters:
         totals = self._totals.get(group, {})
         return {name: total / count for name, (total, count) in totals.items() if count}
 
+    def since(self, before: dict[str, list[float]]) -> dict[str, float]:
+        """Average of what was added after `state_dict` returned `before`."""
+        added = Meters()
+        for name, (total, count) in self._totals[""].items():
+            old_total, old_count = before.get(name, (0.0, 0.0))
+            added.add(name, total - old_total, count - old_count)
+        return added.averages()
+
     def reset(self) -> None:
         """Remove all sums and counts."""
         self._totals = {"": {}}

@@ -18,11 +18,15 @@ from focalcodec.training.curves import training_curves_figure
 from focalcodec.training.distributed import process_rank
 from focalcodec.training.figures import (
     Figures,
+    Stats,
     printable,
     results_table,
     worse_than_before,
 )
 from focalcodec.training.pictures import save_png, spectrogram_figure
+
+STEPS = "steps"
+STEP_INTERVAL = 10  # optimiser steps between two points of TensorBoard's curves of steps
 
 
 class Monitor:
@@ -57,34 +61,51 @@ class Monitor:
         self.train_log = self.output_folder / "train_log.txt"
         self.sample_batches = sample_batches
         self.figures = Figures()
-        self._writer: SummaryWriter | None = None
+        self._writers: dict[str, SummaryWriter] = {}
+        self._done: dict[str, int] = {}
 
-    @property
-    def board(self) -> SummaryWriter:
-        """TensorBoard's event file, opened when first needed."""
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self.output_folder / "tensorboard"))
-        return self._writer
+    def resume(self, epoch: int, step: int) -> None:
+        """Continue after an epoch and a step; TensorBoard drops later points of an earlier run."""
+        self._done = {"": epoch, STEPS: step}
+
+    def board(self, name: str = "") -> SummaryWriter:
+        """TensorBoard's event file of epochs, or with the name `STEPS` of optimiser steps."""
+        if name not in self._writers:
+            folder, done = self.output_folder / "tensorboard" / name, self._done.get(name)
+            purge = None if done is None else done + 1
+            self._writers[name] = SummaryWriter(str(folder), purge_step=purge)
+        return self._writers[name]
 
     def write_log(
         self, history: Sequence[Mapping[str, Any]], before: Mapping[str, float] | None = None
     ) -> None:
-        """Write the log and the curves of all epochs, and the scalars of the last epoch."""
+        """Write the log and the curves of all epochs."""
         if process_rank() != 0:
             return
         with atomic_path(self.train_log) as path:
             path.write_text("".join(_log_line(epoch) for epoch in history), encoding="utf-8")
-        save_png(
-            training_curves_figure(history, self.figures, before), self.output_folder / "curves.png"
-        )
-        last = history[-1]
-        for stage, stats in _stages(last).items():
+        curves = training_curves_figure(history, self.figures, before)
+        save_png(curves, self.output_folder / "curves.png")
+
+    def write_epoch(self, entry: Mapping[str, Any]) -> None:
+        """Write the figures of an epoch to TensorBoard."""
+        if process_rank() != 0:
+            return
+        board = self.board()
+        for stage, stats in _stages(entry).items():
             for name, value in stats.items():
-                self.board.add_scalar(f"{name}/{stage}", value, last["epoch"])
-        for name, value in last.items():
+                tag = f"{self.figures.quantity(name, stage)}/{stage}"
+                board.add_scalar(tag, value, entry["epoch"])
+        for name, value in entry.items():
             if name.startswith("lr"):
-                self.board.add_scalar(f"lr/{name}", value, last["epoch"])
-        self.board.flush()
+                board.add_scalar(f"lr/{name}", value, entry["epoch"])
+        board.flush()
+
+    def write_steps(self, stats: Stats, step: int) -> None:
+        """Write training figures to TensorBoard: means since the last call."""
+        if process_rank() == 0:
+            for name, value in stats.items():
+                self.board(STEPS).add_scalar(f"{name}/step", value, step)
 
     def write_sample(
         self, name: str, batch: AudioBatch, rec_sig: Tensor, sample_rate: int, epoch: int | None
@@ -113,14 +134,14 @@ class Monitor:
             return
         sig = sig.float().clamp(-1.0, 1.0)
         write_audio(self.output_folder / "samples" / f"{name}.wav", sig, sample_rate)
-        self.board.add_audio(name, sig[None], epoch, sample_rate=sample_rate)
+        self.board().add_audio(name, sig[None], epoch, sample_rate=sample_rate)
 
     def write_picture(self, name: str, figure: Figure, epoch: int | None) -> None:
         """Write a figure as PNG and to TensorBoard."""
         if process_rank() != 0:
             return
         save_png(figure, self.output_folder / "samples" / f"{name}.png")
-        self.board.add_figure(name, figure, epoch, close=False)
+        self.board().add_figure(name, figure, epoch, close=False)
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
         """Write `results.json` and print the table of results, with one row for each test set."""
@@ -132,10 +153,10 @@ class Monitor:
         print(printable("\n".join(lines)), flush=True)
 
     def close(self) -> None:
-        """Close the event file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Close the event files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
 
 
 def _stages(epoch: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:

@@ -84,7 +84,7 @@ def spectrogram_figure(
         ax.set_xlabel("time (s)")
     _mel_axis(axes[0], mels["reference"].shape[0], sample_rate)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=28)
-    bar.set_label("dB", color=INK)
+    bar.set_label("level (dB)", color=INK)
     bar.outline.set_visible(False)
     return figure
 
@@ -120,18 +120,17 @@ def feature_figure(
     4
     """
     wanted = feats if targets is None else targets
-    shown_as = {"feats": feats, "qfeats": qfeats, "difference": qfeats - wanted}
+    shown_as = {"feats": feats, "qfeats": qfeats, "qfeats - feats": qfeats - wanted}
     if targets is not None:
         shown_as = {
             "feats of the mixture": feats,
             "feats of the clean clip": targets,
             "qfeats": qfeats,
-            "qfeats less feats of the clean clip": qfeats - targets,
+            "qfeats - feats of the clean clip": qfeats - targets,
         }
     images = {name: x.float().numpy().T for name, x in shown_as.items()}
     bound = float(np.percentile(np.abs(wanted.float().numpy()), 99)) or 1.0
-    figure = Figure(figsize=(9, 1 + 2 * len(images)), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left")
+    figure = new_figure(9.0, 1.0 + 2.0 * len(images), title)
     axes = figure.subplots(len(images), 1, sharex=True, sharey=True)
     for ax, (name, image) in zip(axes, images.items(), strict=True):
         shown = ax.imshow(
@@ -143,10 +142,12 @@ def feature_figure(
             vmax=bound,
             extent=(0, image.shape[1] / frame_rate, 0, image.shape[0]),
         )
-        ax.set_title(name, loc="left", fontsize=10)
+        ax.set_title(name, loc="left", fontsize=11, color=INK)
         ax.set_ylabel("dimension")
     axes[-1].set_xlabel("time (s)")
-    figure.colorbar(shown, ax=axes, aspect=40)
+    bar = figure.colorbar(shown, ax=axes, aspect=40, extend="both")
+    bar.set_label("value of the feature", color=INK)
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -176,7 +177,7 @@ def code_usage_figure(histogram: ArrayLike, title: str = "") -> Figure:
     Example
     -------
     >>> code_usage_figure([4, 4, 0, 0], title="toy").get_suptitle()
-    'toy: 2 of 4 codes seen (50.0 %), normalised entropy 1.000'
+    'toy: 2 of 4 codes seen (50.0 %), normalised entropy 100.0 %'
     """
     counts = np.asarray(histogram, dtype=np.float64)
     size = counts.size
@@ -188,9 +189,9 @@ def code_usage_figure(histogram: ArrayLike, title: str = "") -> Figure:
     seen = np.sort(share[share > 0])[::-1]
     entropy = float(-(seen * np.log2(seen)).sum() / np.log2(seen.size)) if seen.size > 1 else 0.0
     heading = (
-        f"{len(seen):,} of {size:,} codes seen ({len(seen) / size:.1%}),"
-        f" normalised entropy {entropy:.3f}"
-    ).replace("%)", " %)")
+        f"{len(seen):,} of {size:,} codes seen ({100 * len(seen) / size:.1f} %),"
+        f" normalised entropy {100 * entropy:.1f} %"
+    )
     figure = new_figure(11.0, 3.9, f"{title}: {heading}" if title else heading)
     grid, rank = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
     _code_grid(figure, grid, share)
@@ -300,11 +301,15 @@ def _code_grid(figure: Figure, ax: Axes, share: NDArray[np.float64]) -> None:
 def _code_ranks(ax: Axes, seen: NDArray[np.float64], size: int) -> None:
     plain_axes(ax)
     ax.fill_between(np.arange(1, seen.size + 1), seen, 0, color=BLUE, alpha=0.15, linewidth=0)
-    ax.plot(np.arange(1, seen.size + 1), seen, color=BLUE, linewidth=1.8, label="this code book")
+    ax.plot(np.arange(1, seen.size + 1), seen, color=BLUE, linewidth=1.8, label="this codebook")
     ax.axhline(1 / size, color=ORANGE, linewidth=1.4, linestyle="--", label="uniform")
     ax.set_yscale("log")
     ax.set_xlim(1, size)
-    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g} %")
+    ax.yaxis.set_major_formatter(
+        lambda share, _: (
+            f"{np.format_float_positional(100 * share, 3, fractional=False, trim='-')} %"
+        )
+    )
     ax.set_title("by rank", loc="left", fontsize=11, color=INK)
     ax.set_xlabel("codes, most used first")
     ax.set_ylabel("share of all tokens")

@@ -143,3 +143,21 @@ def test_lines_without_figures() -> None:
     display.add_batch(0, {}, {})
     display.end({"epoch": 1, "train": {}, "valid": {"loss": 1.0}}, {})
     display.close()
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"), [(10, [4, 8]), (3, [3, 4, 6, 8]), (1, [*range(1, 9)])]
+)
+def test_tensorboard_gets_losses_of_steps(data, tmp_path, monkeypatch, interval, steps) -> None:
+    monkeypatch.setattr("focalcodec.training.brain.STEP_INTERVAL", interval)
+    brain, *sets = make("quantizer", tmp_path, data)
+    points = []
+    monkeypatch.setattr(
+        brain.monitor, "write_steps", lambda stats, step: points.append((step, stats))
+    )
+    tiny.fit(brain, *sets)
+    assert [step for step, _ in points] == steps
+    assert {"loss", "feature_loss", "lr_quantizer", "grad_norm_quantizer"} <= points[0][1].keys()
+    if interval == 10:  # then a point is the mean of an epoch
+        losses = [stats["loss"] for _, stats in points]
+        assert losses == pytest.approx([entry["train"]["loss"] for entry in brain.history])

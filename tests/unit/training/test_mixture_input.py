@@ -142,7 +142,7 @@ def test_mixture_is_in_the_samples(data, tmp_path, monkeypatch, stage) -> None:
         "feats of the mixture",
         "feats of the clean clip",
         "qfeats",
-        "qfeats less feats of the clean clip",
+        "qfeats - feats of the clean clip",
     ]
     brain.decoder = lambda feats, frames: (feats.new_zeros(1, 9600), frames)
     brain.write_samples(None)

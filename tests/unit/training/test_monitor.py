@@ -20,6 +20,7 @@ EPOCHS = [
 def test_log_curves_and_scalars(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path)
     for epochs in (EPOCHS[:1], EPOCHS):
+        monitor.write_epoch(epochs[-1])
         monitor.write_log(epochs)
     monitor.close()
     lines = (tmp_path / "train_log.txt").read_text().splitlines()
@@ -61,6 +62,8 @@ def test_other_processes_write_nothing(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("focalcodec.training.monitor.process_rank", lambda: 1)
     monitor = Monitor(tmp_path / "run")
     monitor.write_log(EPOCHS)
+    monitor.write_epoch(EPOCHS[0])
+    monitor.write_steps({"loss": 1.0}, 1)
     monitor.write_audio("clip", torch.zeros(10), 16000, None)
     monitor.write_results({"test": {"loss": 0.25}})
     monitor.close()
@@ -69,7 +72,9 @@ def test_other_processes_write_nothing(tmp_path: Path, monkeypatch) -> None:
 
 def test_groups_are_in_log_and_scalars(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path)
-    monitor.write_log([EPOCHS[0] | {"valid-a_b": {"loss": 1.25}, "valid-it": {"loss": 1.75}}])
+    entry = EPOCHS[0] | {"valid-a_b": {"loss": 1.25}, "valid-it": {"loss": 1.75}}
+    monitor.write_epoch(entry)
+    monitor.write_log([entry])
     monitor.close()
     log = (tmp_path / "train_log.txt").read_text()
     assert log == (
@@ -79,3 +84,23 @@ def test_groups_are_in_log_and_scalars(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss/valid-it")] == [1.75]
     assert "loss/valid-a_b" in events.Tags()["scalars"]
+
+
+def test_points_after_the_checkpoint_of_a_resumed_run_are_dropped(tmp_path: Path) -> None:
+    for loss, done in ((1.0, (0, 0)), (2.0, (1, 15))):  # stopped after step 15, in epoch 2
+        monitor = Monitor(tmp_path)
+        monitor.resume(*done)
+        for epoch in range(done[0] + 1, 4):
+            monitor.write_epoch({"epoch": epoch, "valid": {"loss": loss}})
+        for step in range(10, 41, 10):
+            if step > done[1]:
+                monitor.write_steps({"loss": loss}, step)
+        monitor.close()
+    points = []
+    for folder, tag in (("tensorboard", "loss/valid"), ("tensorboard/steps", "loss/step")):
+        events = EventAccumulator(str(tmp_path / folder)).Reload()
+        points.append([(event.step, event.value) for event in events.Scalars(tag)])
+    assert points == [
+        [(1, 1.0), (2, 2.0), (3, 2.0)],
+        [(10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0)],
+    ]

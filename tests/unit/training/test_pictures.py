@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from focalcodec.errors import UserError
 from focalcodec.training.pictures import (
     code_usage_figure,
+    feature_figure,
     save_png,
     spectrogram_figure,
 )
@@ -56,9 +58,9 @@ def test_other_shapes_are_refused(sig):
 
 def test_code_usage_shows_share_and_entropy():
     uniform = code_usage_figure(np.ones(8192)).get_suptitle()
-    assert uniform == "8,192 of 8,192 codes seen (100.0 %), normalised entropy 1.000"
+    assert uniform == "8,192 of 8,192 codes seen (100.0 %), normalised entropy 100.0 %"
     one = code_usage_figure([0, 9, 0, 0]).get_suptitle()
-    assert one == "1 of 4 codes seen (25.0 %), normalised entropy 0.000"
+    assert one == "1 of 4 codes seen (25.0 %), normalised entropy 0.0 %"
 
 
 def test_rare_codes_are_not_labelled_zero_percent(tmp_path):
@@ -89,3 +91,14 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         save_png(code_usage_figure([1, 1]), path)
     assert path.read_bytes() == first
     assert [file.name for file in path.parent.iterdir()] == ["usage.png"]
+
+
+def test_every_colour_bar_says_what_it_shows() -> None:
+    feats, sig = torch.zeros(20, 8), np.zeros(8000)
+    figures = {
+        "value of the feature": feature_figure(feats, feats, 50.0),
+        "level (dB)": spectrogram_figure(sig, sig, 16000),
+        "use, relative to uniform": code_usage_figure([3, 1]),
+    }
+    for label, figure in figures.items():
+        assert label in [axes.get_ylabel() for axes in figure.axes]

@@ -118,9 +118,15 @@ def flow(value: Any) -> str:
 
 
 class QuietMonitor(Monitor):
-    """Draws no curves."""
+    """Draws no curves, and writes nothing to TensorBoard."""
 
-    def write_log(self, history: Any) -> None:
+    def write_log(self, history: Any, before: Any = None) -> None:
+        """Nothing."""
+
+    def write_epoch(self, entry: Any) -> None:
+        """Nothing."""
+
+    def write_steps(self, stats: Any, step: int) -> None:
         """Nothing."""
 
 
