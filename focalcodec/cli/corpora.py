@@ -6,9 +6,10 @@ import argparse
 import csv
 import os
 import shlex
-import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from focalcodec.choices import TOKEN_FORMATS
 from focalcodec.cli.main import DONE, SOME_FAILED
@@ -20,6 +21,7 @@ from focalcodec.cli.options import (
     positive_float,
     positive_int,
 )
+from focalcodec.cli.streams import say
 from focalcodec.data.corpus import OWN_OPTIONS, SPLIT_BY, PrepareOptions, ShareOptions
 from focalcodec.errors import UserError
 from focalcodec.tokenize.options import TokenizeOptions
@@ -121,25 +123,26 @@ def run_prepare(args: argparse.Namespace) -> int:
     except EditedError as error:
         raise UserError(f"{error}, or give --overwrite") from error
     out = Path(args.out).expanduser().absolute()
+    sets = read_prepared(out)
     print(f"{'set':<6}{'clips':>9}{'speakers':>10}{'minutes':>10}")
-    for name, rows in read_prepared(out).items():
+    for name, rows in sets.items():
         speakers = len({row["spk_id"] for row in rows} - {""})
-        minutes = sum(row["duration"] for row in rows) / 60
-        print(f"{name:<6}{len(rows):>9}{speakers:>10}{minutes:>10.1f}")
+        print(f"{name:<6}{len(rows):>9}{speakers:>10}{_seconds(rows) / 60:>10.1f}")
     print(f"split {prepared_how(out)}")
     if (out / REPORT_NAME).is_file():
         with (out / REPORT_NAME).open(encoding="utf-8", errors="replace", newline="") as file:
             count = sum(1 for _ in csv.DictReader(file))
-        print(f"broken, left out: {count}, listed in {_printable(str(out / REPORT_NAME))}")
+        print(f"broken, left out: {count}, listed in {out / REPORT_NAME}")
     print("next, in recipes/LibriSpeech or another recipe:")
-    own = _printable(shlex.quote(str(out)))
-    print(f"  python train.py hparams/finetune_50hz.yaml --own_data {own}")
+    print(f"  python train.py hparams/finetune_50hz.yaml --own_data {shlex.quote(str(out))}")
+    clips = [row for rows in sets.values() for row in rows]
+    names = ", ".join(f"{name}.csv" for name in sets)
+    print(f"{out}: {len(clips)} clips, {_seconds(clips):.2f} s of audio in {names}")
     return DONE
 
 
-def _printable(path: str) -> str:
-    """A path that a terminal can print, even if its name is not UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
+def _seconds(rows: Iterable[Mapping[str, Any]]) -> float:
+    return sum(row["duration"] for row in rows)
 
 
 # -- tokenize --------------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     from focalcodec.tokenize.run import tokenize_corpus
     from focalcodec.tokenize.sources import open_corpus
     from focalcodec.tokenize.vocabulary import TokenVocabulary
-    from focalcodec.tokenize.workspace import FAILED_NAME
+    from focalcodec.tokenize.workspace import FAILED_NAME, PLAN_NAME
 
     shard = Shard.parse(args.shard) if args.shard else Shard.from_environment(os.environ)
     formats = TOKEN_FORMATS if args.format == "both" else (args.format,)
@@ -240,15 +243,21 @@ def run_tokenize(args: argparse.Namespace) -> int:
     model = ModelIdentity(name, sha256, args.precision)
     vocabulary = TokenVocabulary(len(codec.codebook), args.offset, special)
     plan = TokenizePlan(source, model, options, vocabulary)
+    resumed, start = (Path(args.out) / PLAN_NAME).exists(), time.perf_counter()
     meta = tokenize_corpus(codec, plan, args.out, shard, args.read_threads, args.overwrite)
     if meta is None:
-        print(f"{args.out}: this share is done; the last process joins all", file=sys.stderr)
+        say(f"{args.out}: this share is done; the last process joins all")
         return DONE
-    hours = f"{meta['seconds'] / 3600:.2f} h"
-    line = f"{args.out}: {meta['clips']} clips, {hours}, {meta['tokens']} tokens of {name}"
+    line = f"{args.out}: {meta['clips']} clips, {meta['tokens']} tokens of {name}"
+    seconds, bits = meta["seconds"], meta["tokens"] * codec.quantizer.dim
+    if seconds:
+        length = f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds:.2f} s"
+        line += f", {length} of audio, {bits / seconds / 1000:.3g} kbit/s"
+    if seconds and shard.count == 1 and not resumed:
+        line += f", real-time factor {(time.perf_counter() - start) / seconds:.3g}"
     if meta["failed"]:
         line += f"; {meta['failed']} failed, see {Path(args.out) / FAILED_NAME}"
-    print(line, file=sys.stderr)
+    say(line)
     return SOME_FAILED if meta["failed"] else DONE
 
 

@@ -105,9 +105,7 @@ def read_manifest(
                     f" {first} already; IDs must differ"
                 )
     except csv.Error as error:
-        raise UserError(
-            f"{path}: not a CSV file ({error}); correct it, or remove the file and prepare again"
-        ) from error
+        raise UserError(f"{path}: not a CSV file ({error}); {_WAY_OUT}") from error
     if not rows:
         raise UserError(f"{path}: no clips; prepare it again with other splits or options")
     if check_files:
@@ -127,10 +125,7 @@ def refuse_segments(path: str | Path, rows: Iterable[Mapping[str, Any]], way_out
 
 def _parse_row(where: str, raw: dict[Any, Any], data_root: str) -> dict[str, Any]:
     if None in raw or None in raw.values():
-        raise UserError(
-            f"{where}: more or fewer values than columns; correct it, or remove the file and"
-            " prepare again"
-        )
+        raise UserError(f"{where}: more or fewer values than columns; {_WAY_OUT}")
     row: dict[str, Any] = {"spk_id": "", "wrd": "", **raw}
     for name, value in raw.items():
         if value.startswith(f"{DATA_ROOT}/"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def test_no_more_processes_than_files(tmp_path: Path) -> None:
     (tmp_path / "b").touch()
     assert run_jobs(args(jobs=9), jobs(tmp_path, "ab"), setup, write) == 0
     assert (tmp_path / "a").read_text() == str(os.getpid())
+
+
+def test_the_last_line_says_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    factor = r"real-time factor \d[\d.e-]*"
+    assert run_jobs(args(), jobs(tmp_path, "a"), setup, write) == 0
+    made = rf"focalcodec: {tmp_path}/a: 2\.00 s of audio, 0\.65 kbit/s, {factor}\n"
+    assert re.fullmatch(made, capsys.readouterr().err)
+    assert run_jobs(args(jobs=2, out="x/"), jobs(tmp_path, "ab"), setup, write) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    counts = "1 done, 1 skipped, 0 failed"
+    assert re.fullmatch(rf"focalcodec: x/: {counts}; 2\.00 s .*, {factor} in each process", last)
+    assert run_jobs(args(quiet=True), jobs(tmp_path, "g"), setup, write) == 0
+    assert capsys.readouterr().err == ""
 
 
 # -- one process -----------------------------------------------------------------------------------

@@ -43,9 +43,11 @@ def test_table_and_next_command(talks: Path, capsys: pytest.CaptureFixture) -> N
         ["test", "2", "1", "0.1"],
     ]
     assert "split by file, since speakers (first folders) are under 10: 2" in out
-    last = out.splitlines()[-1].split()
-    assert last[:2] == ["python", "train.py"]
-    assert last[-2:] == ["--own_data", str(talks.parent / "sets")]
+    command = out.splitlines()[-2].split()
+    assert command[:2] == ["python", "train.py"]
+    assert command[-2:] == ["--own_data", str(talks.parent / "sets")]
+    made = "20 clips, 60.00 s of audio in train.csv, valid.csv, test.csv"
+    assert out.splitlines()[-1] == f"{talks.parent / 'sets'}: {made}"
     rows = read_prepared("sets")["train"]
     assert {row["language"] for row in rows} == {"de"} and {row["channels"] for row in rows} == {
         "mix"
