@@ -67,9 +67,28 @@ def _kind(method: str) -> str:
     return "sig" if method == "forward" else method.split("_to_")[0]
 
 
+def used(state: Any) -> Any:
+    """An encoder's state without the frames of its caches that no later step reads."""
+    position, contexts, caches = state
+    kept = [None if c is None else [c.shape, c[:, : int(position)]] for c in caches]
+    return [position, contexts, kept]
+
+
+def _states(method: str, states: list[Any]) -> list[Any]:
+    from_sig = states and _kind(method) == "sig"
+    return [used(states[0]), *states[1:]] if from_sig else states
+
+
 def call(package: Package, model: str, method: str, **options: Any) -> Any:
     """The method on the whole input."""
     return getattr(shared_codec(package, model), method)(inputs(model)[_kind(method)], **options)
+
+
+def call_with_states(package: Package, model: str, method: str) -> Any:
+    """The method on the whole input, and the states after it."""
+    result = call(package, model, method, return_state=True)
+    count = 3 if method == "forward" else 1  # outputs before the states
+    return type(result).__name__, result[:count], _states(method, list(result[count:]))
 
 
 def with_length(package: Package, model: str, method: str) -> Any:
@@ -88,7 +107,7 @@ def stream(
         result = run(chunk, *state, return_state=True, **options)
         outputs.append(result[:count])
         state = list(result[count:])
-        states.append(copy.deepcopy(state))
+        states.append(copy.deepcopy(_states(method, state)))
     return outputs, states if keep_all else states[-1]
 
 
@@ -196,9 +215,7 @@ def table(model: str) -> dict[str, Run]:
     rows["decode with encoder, compressor deleted"] = deleted
     rows["shorter than a chunk"] = one_row
     states = [name for name, number in METHODS.items() if number]
-    rows |= {
-        f"{name} return_state": partial(call, method=name, return_state=True) for name in states
-    }
+    rows |= {f"{name} return_state": partial(call_with_states, method=name) for name in states}
     if model in CAUSAL:
         rows |= {f"{name} stream": partial(stream, method=name) for name in states}
         rows["short end"] = partial(short_end, streamed=False)

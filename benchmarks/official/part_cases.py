@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .codec_cases import positional
+from .codec_cases import positional, used
 from .models import CAUSAL, CHUNK, CONFIGS, PARTS, fill, inputs, part_class, shared_codec, uniform
 from .packages import Package
 
@@ -89,7 +89,8 @@ NAMES = ("codec.REGISTRY", "codec.DEFAULT_CONFIGS", "version.VERSION")
 
 def whole(package: Package, model: str, part: str) -> Any:
     """All that the part returns for the whole input."""
-    return getattr(shared_codec(package, model), part)(inputs(model)[KINDS[part]])
+    result = getattr(shared_codec(package, model), part)(inputs(model)[KINDS[part]])
+    return result if part != "encoder" else (result[0], used(result[1:]))
 
 
 def stream(package: Package, model: str, part: str) -> Any:
@@ -98,13 +99,14 @@ def stream(package: Package, model: str, part: str) -> Any:
     for chunk in inputs(model)[kind].split(CHUNK * (20 if kind == "sig" else 1), dim=1):
         output, *state = module(chunk, *state)
         outputs.append(output)
-    return outputs, state
+    return outputs, used(state) if part == "encoder" else state
 
 
 def length(package: Package, model: str) -> Any:
     """The encoder with the official relative lengths."""
     relative = torch.tensor([1.0, 0.61])
-    return shared_codec(package, model).encoder(inputs(model)["sig"], length=relative)
+    feats, *state = shared_codec(package, model).encoder(inputs(model)["sig"], length=relative)
+    return feats, used(state)
 
 
 def attributes(package: Package, model: str, part: str) -> Any:
