@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from focalcodec.evaluation.card import usage_figure
 from focalcodec.evaluation.intervals import Figure
 from focalcodec.evaluation.summary import FEW_CLIPS
-from focalcodec.evaluation.usage import usage_figure
 from focalcodec.report.listening import Listening
 from focalcodec.report.plots import quantity
 from focalcodec.report.run_folder import CodecRun, SetRun

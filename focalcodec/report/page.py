@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from focalcodec.errors import UserError
-from focalcodec.evaluation.usage import usage_figure
+from focalcodec.evaluation.card import usage_figure
 from focalcodec.files import atomic_path
 from focalcodec.progress import ProgressBar
 from focalcodec.report.answer import few_clips, main_columns, make_answer

@@ -151,7 +151,7 @@ def rank_plot(counts: Ints, alt: str) -> Plot:
     Example
     -------
     >>> rank_plot(np.array([3, 0, 1, 1]), "four codes").path
-    'M50 262V54.6H138.5V227.3H315.5V262Z'
+    'M50 262V54.6H138.5V227H315.5V262Z'
     """
     seen = np.sort(counts[counts > 0])[::-1]
     most = int(seen[0])

@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import Figure
-from focalcodec.evaluation.judge_versions import separate_judges
 from focalcodec.evaluation.speed import read_speed
+from focalcodec.evaluation.summary import separate_judges
 from focalcodec.metrics.judge import Column
 
 FORMAT = 1

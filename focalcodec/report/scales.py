@@ -48,7 +48,7 @@ def code_scale(most: int) -> Scale:
     Example
     -------
     >>> [tick.text for tick in code_scale(40).ticks]
-    ['0', '1', '10', '40']
+    ['0', '1', '2', '5', '10', '20', '40']
     """
     counts = np.geomspace(1, most, WIDTH - NEVER)
     greys = np.concatenate([np.full(NEVER, 255), _grey(counts, most)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from focalcodec.evaluation.usage import WITH_INTERVALS, usage_figure, usage_of
+from focalcodec.evaluation.card import WITH_INTERVALS, usage_figure, usage_of
 from focalcodec.metrics.codes import CodebookUsage
 
 CODER = {"codebook_size": 64}
