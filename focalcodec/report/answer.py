@@ -45,12 +45,6 @@ class Answer:
     rows: tuple[tuple[AnswerRow, ...], ...]
     clips: tuple[Listening, ...]
 
-    @property
-    def compared(self) -> bool:
-        """Whether a figure is marked as the best."""
-        cells = [cell for rows in self.rows for row in rows for cell in row.cells]
-        return any(cell and cell.best for cell in cells)
-
 
 def make_answer(
     runs: Sequence[SetRun], columns: Sequence[tuple[Heading, ...]], clips: Sequence[Listening]
@@ -80,9 +74,23 @@ def main_columns(columns: Sequence[tuple[Heading, ...]]) -> list[Heading]:
     return list(found.values())[:MOST_COLUMNS]
 
 
-def few_clips(runs: Sequence[SetRun]) -> bool:
-    """Return whether a set has too few clips for its intervals."""
-    return any(len(run.clips) < FEW_CLIPS for run in runs)
+def answer_notes(answer: Answer, runs: Sequence[SetRun]) -> list[str]:
+    """Return what a reader has to know about the figures of the first screen."""
+    cells = [cell for rows in answer.rows for row in rows for cell in row.cells if cell]
+    notes = []
+    if not any(column.judge for column in answer.columns):
+        notes.append("No judge scored these clips.")
+    if any(cell.best for cell in cells):
+        notes.append(
+            "Bold is the best codec of a column: focalcodec eval --compare shows if two differ."
+        )
+    if any(cell.interval for cell in cells):
+        few = any(len(run.clips) < FEW_CLIPS for run in runs)
+        narrow = f"; with fewer than {FEW_CLIPS} clips they are too narrow" if few else ""
+        notes.append(f"The small figures are 95 % intervals over clips{narrow}.")
+    if any(column.key == SPEED for column in answer.columns):
+        notes.append("Real-time factor is processing time / audio time, encoding plus decoding.")
+    return [" ".join(notes)] if notes else []
 
 
 def _other_columns(runs: Sequence[SetRun]) -> list[Heading]:

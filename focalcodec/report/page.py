@@ -18,7 +18,7 @@ from focalcodec.errors import UserError
 from focalcodec.evaluation.card import usage_figure
 from focalcodec.files import atomic_path
 from focalcodec.progress import ProgressBar
-from focalcodec.report.answer import few_clips, main_columns, make_answer
+from focalcodec.report.answer import answer_notes, main_columns, make_answer
 from focalcodec.report.listening import (
     DYNAMIC_RANGE,
     Choice,
@@ -43,6 +43,7 @@ from focalcodec.report.tables import (
     merged,
     percent_text,
     rows,
+    seconds_text,
 )
 
 MAX_CLIPS = 6  # in each set; five versions of a clip of five seconds take about 0.7 MB
@@ -54,9 +55,9 @@ TASKS = {
     "conversion": "Voice conversion",
 }
 QUESTIONS = {
-    "resynthesis": "Which codec keeps speech best, and at which bitrate?",
-    "denoising": "Which codec removes noise best, and at which bitrate?",
-    "conversion": "Which codec converts voices best, and at which bitrate?",
+    "resynthesis": "keeps speech",
+    "denoising": "removes noise",
+    "conversion": "converts voices",
 }
 KINDS = {"real": "real people", "synthetic": "synthetic voices", "": "voices of unknown kind"}
 
@@ -220,15 +221,16 @@ def _published() -> dict[str, Any]:
 
 def _context(runs: Sequence[SetRun], sections: list[Section], name: str) -> dict[str, Any]:
     cards = [codec.card for run in runs for codec in run.codecs]
+    answer = make_answer(runs, [s.columns for s in sections], sections[0].clips)
     tasks = [TASKS.get(task, task) for task in _tasks(runs)]
     created = sorted({str(card.get("created", "")) for card in cards} - {""})
     audio = sum(len(v.src) for s in sections for clip in s.clips for v in clip.versions)
     return {
         "name": name,
         "title": " and ".join([tasks[0], *(task.lower() for task in tasks[1:])]),
-        "question": " ".join(QUESTIONS[task] for task in _tasks(runs) if task in QUESTIONS),
-        "answer": make_answer(runs, [s.columns for s in sections], sections[0].clips),
-        "few": few_clips(runs),
+        "question": _question(runs),
+        "answer": answer,
+        "answer_notes": answer_notes(answer, runs),
         "notes": [note for run in runs for note in run.notes],
         "sections": sections,
         "most_plots": MOST_PLOTS,
@@ -248,6 +250,14 @@ def _context(runs: Sequence[SetRun], sections: list[Section], name: str) -> dict
     }
 
 
+def _question(runs: Sequence[SetRun]) -> str:
+    does = " and ".join(QUESTIONS.get(task, f"does {task}") for task in _tasks(runs))
+    names = list(dict.fromkeys(codec.name for run in runs for codec in run.codecs))
+    if len(names) > 1:
+        return f"Which codec {does} best, and at which bitrate?"
+    return f"How well and at which bitrate {names[0]} {does}."
+
+
 def _tasks(runs: Sequence[SetRun]) -> list[str]:
     return list(dict.fromkeys(run.task for run in runs))
 
@@ -258,7 +268,7 @@ def _judges(cards: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _distinct(cards: Sequence[dict[str, Any]], key: str) -> list[str]:
-    return list(dict.fromkeys(str(card[key]) for card in cards if card.get(key) is not None))
+    return list(dict.fromkeys(str(card[key]) for card in cards if card.get(key) not in (None, "")))
 
 
 def _render(context: dict[str, Any]) -> str:
@@ -275,6 +285,7 @@ def _render(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure_text
+    environment.filters["seconds"] = seconds_text
     templates = resources.files("focalcodec.report") / "templates"
     style = (templates / "report.css").read_text(encoding="utf-8")
     script = (templates / "report.js").read_text(encoding="utf-8")

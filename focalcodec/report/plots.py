@@ -59,6 +59,8 @@ class Mark:
     high: float
     ours: bool
     label: Label
+    about: str
+    """Name and value, for a tooltip."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def rate_plot(points: Sequence[Point], y_title: str, alt: str) -> Plot | None:
         ),
         y_ticks=_y_ticks(steps, y_axis),
         marks=tuple(
-            Mark(x, y, y_axis(p.low), y_axis(p.high), p.ours, label)
+            Mark(x, y, y_axis(p.low), y_axis(p.high), p.ours, label, f"{p.name}: {p.value:.4g}")
             for p, (x, y), label in zip(sent, places, labels, strict=True)
         ),
         lines=tuple(_level(_short(p.name), y_axis(p.value), taken) for p in points if not p.kbps),
@@ -155,17 +157,19 @@ def rank_plot(counts: Ints, alt: str) -> Plot:
     """
     seen = np.sort(counts[counts > 0])[::-1]
     most = int(seen[0])
-    x_axis = Axis(0, counts.size, LEFT, RIGHT)
+    # Few codes of a large codebook would be a line at the edge.
+    few = 4 * len(seen) < counts.size
+    steps = nice_ticks(0, len(seen) if few else counts.size)
+    x_axis = Axis(0, steps[-1] if few else counts.size, LEFT, RIGHT)
     y_axis = Axis(0.8, most * 1.2, BOTTOM, TOP, log=True)
     path = f"M{LEFT} {BOTTOM}"
     for count in sorted(set(seen.tolist()), reverse=True):
         path += f"V{y_axis(count):g}H{x_axis(int((seen >= count).sum())):g}"
-    steps = nice_ticks(0, counts.size)
     return Plot(
         alt=alt,
         x_title="rank of the code, most used first",
         y_title="tokens of a code, logarithmic scale",
-        x_ticks=tuple(Tick(x_axis(n), plain(n)) for n in steps if n <= counts.size),
+        x_ticks=tuple(Tick(x_axis(n), plain(n)) for n in steps if n <= counts.size and n == int(n)),
         y_ticks=tuple(Tick(y_axis(n), plain(n)) for n in log_ticks(1, most) if n == int(n)),
         path=f"{path}V{BOTTOM}Z",
     )
@@ -254,9 +258,10 @@ def place_labels(
     places: Sequence[tuple[float, float]],
     bars: Sequence[tuple[float, float, float]] = (),
 ) -> tuple[Label, ...]:
-    """Place labels beside points (x, y) so that they cover no point, bar or label, if possible.
+    """Place labels beside points (x, y) so that they cover no point, bar or label.
 
-    Bars are intervals (x, top, bottom) in px. The first names choose their place first.
+    Bars are intervals (x, top, bottom) in px. The first names choose their place first; a label
+    without a free place is empty.
 
     Example
     -------
@@ -272,7 +277,7 @@ def place_labels(
             out = 8 if abs(rise) < 20 else 18
             choices.append(Label(name, x + out, y + rise + 4, "start", abs(rise) > 13))
             choices.append(Label(name, x - out, y + rise + 4, "end", abs(rise) > 13))
-        labels.append(_first_free(choices, taken))
+        labels.append(_first_free(choices, taken) or Label("", x, y, "start"))
         taken.append(_box(labels[-1]))
     return tuple(labels)
 
@@ -287,13 +292,13 @@ def _occupied(
     return points + [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
 
 
-def _first_free(choices: Sequence[Label], taken: Sequence[Box]) -> Label:
-    """Return the first label that covers nothing; without one, the first within the plot."""
-    inside = [label for label in choices if _inside(_box(label))]
-    for label in inside:
-        if not any(_overlap(_box(label), other) for other in taken):
+def _first_free(choices: Sequence[Label], taken: Sequence[Box]) -> Label | None:
+    """Return the first label within the plot that covers nothing; None if there is none."""
+    for label in choices:
+        box = _box(label)
+        if _inside(box) and not any(_overlap(box, other) for other in taken):
             return label
-    return inside[0] if inside else choices[0]
+    return None
 
 
 def _level(name: str, at: float, taken: Sequence[Box]) -> Level:
@@ -301,7 +306,7 @@ def _level(name: str, at: float, taken: Sequence[Box]) -> Level:
     places = [
         Label(name, x, at + rise, "start") for rise in (-4, 13) for x in range(LEFT + 4, RIGHT, 25)
     ]
-    return Level(at, _first_free(places, taken))
+    return Level(at, _first_free(places, taken) or places[0])
 
 
 def _short(name: str) -> str:

@@ -156,6 +156,17 @@ def figure_text(value: Any, decimals: int | None = None) -> str:
     return f"{found:.3g}" if decimals is None else f"{found:,.{decimals}f}"
 
 
+def seconds_text(seconds: float) -> str:
+    """Format a duration.
+
+    Example
+    -------
+    >>> seconds_text(0.84), seconds_text(61.7)
+    ('0.8 s', '62 s')
+    """
+    return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+
+
 def percent_text(found: Figure | None) -> str:
     """Format a percentage with its interval; "" without one.
 
