@@ -123,7 +123,7 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
         raise UserError(f"{path}: {error}") from error
     samples = sig.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy()
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, sample_rate)
+        soundfile.write(any_name(temporary), samples, sample_rate)
 
 
 def open_audio(source: AudioSource) -> soundfile.SoundFile:
@@ -143,7 +143,7 @@ def open_audio(source: AudioSource) -> soundfile.SoundFile:
     if size == 0:
         raise UserError(f"{name}: empty, 0 bytes; copy it again or remove it")
     try:
-        audio = soundfile.SoundFile(_any_name(source))
+        audio = soundfile.SoundFile(any_name(source))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw, without a header
         raise UserError(
             f"{name}: not audio that can be read ({_reason(error)}); copy it again, or convert"
@@ -205,7 +205,7 @@ def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> N
         )
 
 
-def _any_name(source: AudioSource) -> AudioSource | bytes:
+def any_name(source: AudioSource) -> AudioSource | bytes:
     """Return the path as bytes for soundfile, which accepts names as text only in UTF-8."""
     if isinstance(source, (str, os.PathLike)) and os.name != "nt":
         return os.fsencode(source)

@@ -17,6 +17,7 @@ from torch import Tensor
 from focalcodec.audio import (
     AudioSource,
     Channels,
+    any_name,
     check_channels,
     check_rates,
     open_audio,
@@ -137,7 +138,9 @@ def write_blocks(
     place = atomic_path(target) if to_path else nullcontext(target)  # type: ignore[arg-type]
     with (
         place as opened,
-        soundfile.SoundFile(opened, "w", sample_rate, 1, format=file_format.upper()) as file,
+        soundfile.SoundFile(
+            any_name(opened), "w", sample_rate, 1, format=file_format.upper()
+        ) as file,
     ):
         for block in blocks:
             file.write(block.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy())

@@ -125,7 +125,8 @@ def write_report(
     sections = _sections(runs, max_clips)
     page = _render(_context(runs, sections, folder.resolve().name))
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # names of clips need not be UTF-8
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

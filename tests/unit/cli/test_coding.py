@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -224,3 +225,16 @@ def test_progress_bar_on_a_terminal(
     err = capsys.readouterr().err
     assert "a.wav: empty" in err
     assert ("resynth: 100%" in err and "2/2 s of audio" in err) != bool(quiet)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="platform: names are Unicode")
+def test_names_that_are_not_utf8(talks: Path) -> None:
+    folder, name = os.fsdecode(b"d\xe9r"), os.fsdecode(b"n\xe9\r\xe2\x80\xa8.wav")
+    try:
+        os.mkdir(folder)
+        (talks / "mono.wav").rename(Path(folder, name))
+    except OSError:
+        pytest.skip("platform: this file system takes no such name")
+    assert run("encode", folder, "toks") == run("decode", "toks", "audio") == 0
+    assert run("resynth", Path(folder, name), Path(folder, "out", name)) == 0
+    assert files("audio") == [name] and Path(folder, "out", name).is_file()
