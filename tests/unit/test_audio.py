@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_write_is_atomic_and_clips(tmp_path):
 
 def test_write_leaves_nothing_when_it_fails(tmp_path, monkeypatch):
     def fail(path, *args):
-        Path(path).write_bytes(b"half")
+        Path(os.fsdecode(path)).write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(soundfile, "write", fail)
