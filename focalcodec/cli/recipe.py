@@ -121,14 +121,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def run_config(args: argparse.Namespace) -> int:
     """Print the resolved YAML."""
     try:
+        from focalcodec.training.run.command import read_command
         from focalcodec.training.run.config import resolve_config
     except ImportError as error:
         raise UserError(
             f"config: needs {error.name}, which is installed for training;"
             " pip install -e '.[recipes]'"
         ) from error
-    import speechbrain as sb
-
-    file, _, overrides = sb.parse_arguments([args.file, *args.keys])
-    print(resolve_config(file, overrides).rstrip())
+    command = read_command([args.file, *args.keys])
+    print(resolve_config(command.file, command.overrides).rstrip())
     return DONE

@@ -61,7 +61,7 @@ def test_missing_data_folder(tmp_path, monkeypatch, capsys) -> None:
     [
         ({"tr_splits": ["train-clean-100"]}, "no folder 'train-clean-100'"),
         ({"te_splits": ["tset"]}, "no folder 'tset'"),
-        ({"tr_splits": "train"}, "not a list"),
+        ({"tr_splits": "train"}, "give a list, such as [train]"),
         ({"batch_size": 5}, "4 clips are too few for batch_size=5"),
         ({"min_seconds": 9.0}, "min_seconds=9.0: no clip of 4 is left"),
         ({"sorting": "sideways"}, "sorting='sideways'"),

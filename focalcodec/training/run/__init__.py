@@ -25,9 +25,9 @@ from focalcodec.training import schedules
 from focalcodec.training.distributed import process_rank
 from focalcodec.training.run import folder as run_folder
 from focalcodec.training.run import loaders, start
+from focalcodec.training.run.command import RUN_OPTIONS, read_command, run_options
 from focalcodec.training.run.config import (
     load_config,
-    named_objects,
     read_tree,
     resolve_config,
 )
@@ -35,10 +35,9 @@ from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
 from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
 from focalcodec.training.run.start import Start
+from focalcodec.training.run.tree import named_objects
 
 __all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
-
-_RUN_OPTIONS = {field.name for field in dataclasses.fields(sb.utils.run_opts.RunOptions)}
 
 
 class _Hparams(dict[str, Any]):
@@ -72,8 +71,10 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     UserError
         A YAML or an override can't be read, a key is unknown, or no code reads a key.
     """
-    file, run_opts, overrides = sb.parse_arguments(list(argv))
+    command = read_command(argv, with_run_options=True)
+    file, overrides = command.file, command.overrides
     sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
+    run_opts = run_options(command)
     if "distributed_backend" not in run_opts.overridden_args and not torch.cuda.is_available():
         run_opts = dataclasses.replace(run_opts, distributed_backend="gloo")
     # With several runs in one command, the first run has started the processes already.
@@ -85,10 +86,10 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
             raise UserError(f"{file}: {key}={hparams[key]!r}; name a class or function by !name:")
     readers = (hparams["brain"], hparams["loaders"], run_folder, loaders, start, schedules)
     read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
-    refuse_dead_keys(file, read_keys | _RUN_OPTIONS, overrides)
+    refuse_dead_keys(file, read_keys | RUN_OPTIONS, overrides)
     hparams["__command__"] = (file, overrides)
     own = {path.stem for folder in code_folders(file) for path in folder.glob("*.py")}
-    hparams["__trust__"] = own | named_objects(read_tree(file, overrides))
+    hparams["__trust__"] = own | named_objects(read_tree(file, overrides)) | {*command.trust}
     return hparams, run_opts
 
 
@@ -176,8 +177,8 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
     """
     if not argv or not argv[0].endswith((".yaml", ".yml")):
         return [list(argv)]
-    file, _, overrides = sb.parse_arguments(list(argv))
-    hparams = read_tree(file, overrides)
+    command = read_command(argv, with_run_options=True)
+    hparams = read_tree(command.file, command.overrides)
     out, seeds = hparams.get("output_folder"), hparams.get("seeds")
     if "seeds" not in hparams or (out is not None and seeds is None):
         return [list(argv)]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +24,19 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tag import Tag
 
 from focalcodec.errors import UserError
+from focalcodec.training.run.tree import (
+    MOST_NODES,
+    check_number,
+    nodes_of,
+    require_kind,
+    tag_of,
+    to_text,
+)
 
 BASE_KEY = "__base__"
 RESOLVED_MARK = ", resolved; "  # in the first line of a resolved YAML
 COMMAND_LINE = "command line"
 _INCLUDE = "!include:"
-MOST_NODES = 100_000  # with those of each alias: a few lines can stand for 10^9 nodes
 _LONGEST_CHAIN = 5  # depth of references; a circle never ends
 
 MOVED = {
@@ -48,7 +54,6 @@ MOVED = {
 }
 """Old module names in stored runs, and the new names; the last ones are in recipes/Demo."""
 _MOVED_NAME = re.compile(rf"(?<=:)({'|'.join(map(re.escape, MOVED))})(?=\.)")
-_REFERENCE = re.compile(r"<([^<>\s]+)>")
 
 
 def load_config(
@@ -87,8 +92,11 @@ def load_config(
     tree = read_tree(path, overrides)
     for key in [key for key in tree if keys is not None and key not in keys]:
         del tree[key]
+    for key, value in tree.items():
+        if not tag_of(value):
+            check_number(key, value, Path(path).name)
     with _problems_of(path):
-        hparams = load_hyperpyyaml(_without_chains(_to_text(tree)))
+        hparams = load_hyperpyyaml(_without_chains(to_text(tree)))
         for key, value in hparams.items():
             _check_arguments(key, value)
         return hparams
@@ -101,6 +109,8 @@ def _problems_of(path: str | Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except RecursionError as error:
+        raise UserError(f"{path}: its references (<...>) lead to themselves") from error
     except (ValueError, TypeError, ImportError, KeyError, YAMLError) as error:
         reason = " ".join(str(part) for part in error.args if part) or type(error).__name__
         if isinstance(error, ImportError):
@@ -134,8 +144,8 @@ def resolve_config(
         if change is not None and isinstance(value, str):
             tree[key] = change(value)
     with _problems_of(path):
-        resolved = resolve_references(_without_chains(_to_text(tree))).getvalue()
-    text = _to_text(YAML().load(resolved))
+        resolved = resolve_references(_without_chains(to_text(tree))).getvalue()
+    text = to_text(YAML().load(resolved))
     lines = text.split("\n")
     for line, name in _places(YAML().load(text)):
         if name in origins:
@@ -233,11 +243,11 @@ def read_file(path: Path) -> Any:
             raise UserError(
                 f"{path}: the key {key!r} is not a name; remove it, or write it as text"
             )
-    for count, node in enumerate(_nodes(tree)):
+    for count, node in enumerate(nodes_of(tree)):
         if count == MOST_NODES:
             raise UserError(f"{path}: its aliases (&, *) make it too large")
         _rename_old_discriminators(node)
-        tag = _tag(node)
+        tag = tag_of(node)
         if tag.startswith("!applyref:"):
             raise UserError(f"{path}: {tag} runs code whenever the file is read; use !apply:")
         if tag.startswith(_INCLUDE):
@@ -252,7 +262,10 @@ def read_file(path: Path) -> Any:
 
 def _rename_old_discriminators(node: Any) -> None:
     """Discriminators with `windows` in early runs are those of spectrograms in recipes/Demo."""
-    if _tag(node) == "!new:focalcodec.training.discriminators.Discriminators" and "windows" in node:
+    if (
+        tag_of(node) == "!new:focalcodec.training.discriminators.Discriminators"
+        and "windows" in node
+    ):
         windows = node.pop("windows")
         if windows and not node.get("periods"):
             node.clear()
@@ -269,26 +282,26 @@ class _Merge:
 
     def into(self, tree: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
         known: Any = tree
-        if _tag(tree).startswith(_INCLUDE):
-            known = read_file(Path(_tag(tree).removeprefix(_INCLUDE)))
+        if tag_of(tree).startswith(_INCLUDE):
+            known = read_file(Path(tag_of(tree).removeprefix(_INCLUDE)))
         for key, value in changes.items():
             # A file may add keys. The YAML does not list all arguments of an object (`!new:`,
             # `!name:`); its class does.
             new_keys = self.is_file and not prefix
-            if not new_keys and not re.match("!(new|name|apply):", _tag(tree)):
+            if not new_keys and not re.match("!(new|name|apply):", tag_of(tree)):
                 _require_key(key, known, self.path)
             name, old = f"{prefix}.{key}" if prefix else str(key), tree.get(key)
-            if _tag(old).startswith(_INCLUDE) and not isinstance(old, Mapping):
-                tag = Tag(suffix=_tag(old))
+            if tag_of(old).startswith(_INCLUDE) and not isinstance(old, Mapping):
+                tag = Tag(suffix=tag_of(old))
                 old = tree[key] = CommentedMap()
                 old.yaml_set_ctag(tag)
             # {} empties a plain mapping, and an empty mapping accepts any keys.
-            joined = bool(_tag(old)) or bool(value and old)
+            joined = bool(tag_of(old)) or bool(value and old)
             both = isinstance(value, Mapping) and isinstance(old, Mapping)
-            if both and joined and not _tag(value):
+            if both and joined and not tag_of(value):
                 self.into(old, value, name)
             else:
-                _require_kind(key, old, value, self.path)
+                require_kind(key, old, value, self.path)
                 _drop_comment(tree, key)
                 tree[key] = value
                 self.origins[name] = self.origin
@@ -306,24 +319,6 @@ def _drop_comment(tree: Any, key: str) -> None:
     if below.strip() and later:
         text = "\n".join(line.removeprefix("#").strip() for line in below.strip().split("\n"))
         tree.yaml_set_comment_before_after_key(later[0], before=text)
-
-
-def _require_kind(key: str, old: Any, value: Any, path: Path) -> None:
-    if _tag(value):
-        return
-    kind, fits = "", True
-    if re.match("!(new|name):", _tag(old)):
-        fits = value is None or isinstance(value, Mapping)
-        kind = f"!name: or !new:, such as {_tag(old)}"
-    elif isinstance(old, (bool, int, float)):
-        kind = "True or False" if isinstance(old, bool) else "a number"
-        kind, fits = f"{kind}, such as {old}", not isinstance(value, (str, list, Mapping))
-    elif isinstance(old, list):
-        kind, fits = f"a list, such as [{value}]", not isinstance(value, (int, float))
-    elif isinstance(old, Mapping) and old and not _tag(old):
-        kind, fits = f"a mapping of {', '.join(map(str, old))}", isinstance(value, Mapping)
-    if not fits:
-        raise UserError(f"{path.name}: {key}={value!r}; give {kind}")
 
 
 def _require_key(key: str, tree: Mapping[str, Any], path: Path) -> None:
@@ -346,33 +341,6 @@ def _check_arguments(key: str, value: Any) -> None:
         return  # a compiled function without a signature
 
 
-def references(tree: Any) -> Iterator[str]:
-    """Names that `!ref` and `!copy` of a tree refer to."""
-    for node in _nodes(tree):
-        text = node if isinstance(node, str) else getattr(node, "value", None)
-        if isinstance(text, str):
-            yield from _REFERENCE.findall(text)
-
-
-def named_objects(tree: Any) -> set[str]:
-    """Names of `!new:` and `!name:` in a tree: code that the author of the YAML uses."""
-    tags = (_tag(node).partition(":") for node in _nodes(tree))
-    return {name for tag, _, name in tags if tag in ("!new", "!name")}
-
-
-def _nodes(tree: Any) -> Iterator[Any]:
-    yield tree
-    children = list(tree.values()) if isinstance(tree, Mapping) else tree
-    if isinstance(children, list):
-        for child in children:
-            yield from _nodes(child)
-
-
-def _tag(node: Any) -> str:
-    tag = getattr(node, "tag", None)
-    return str(getattr(tag, "value", None) or "")
-
-
 def _without_chains(text: str) -> str:
     """Resolve references until none leads to another one: HyperPyYAML follows only one step."""
     for _ in range(_LONGEST_CHAIN):
@@ -381,16 +349,3 @@ def _without_chains(text: str) -> str:
             break
         text = resolved
     return text
-
-
-def _to_text(tree: Any) -> str:
-    yaml, text = YAML(), io.StringIO()
-    yaml.width = 4096
-    yaml.indent(mapping=4, sequence=6, offset=4)
-    yaml.representer.add_representer(type(None), _represent_none)
-    yaml.dump(tree, text)
-    return text.getvalue()
-
-
-def _represent_none(representer: Any, _: None) -> Any:
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -14,19 +14,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import speechbrain as sb
 from ruamel.yaml import YAML
 
 from focalcodec.errors import UserError
+from focalcodec.training.run.command import read_command
 from focalcodec.training.run.config import (
     RESOLVED_MARK,
     load_config,
     pop_bases,
     read_file,
     read_tree,
-    references,
 )
 from focalcodec.training.run.folder import code_folders
+from focalcodec.training.run.tree import references
 
 
 def load_command(
@@ -51,7 +51,8 @@ def load_command(
     UserError
         The YAML or a value can't be read, a key is unknown, or no code reads a key.
     """
-    file, _, overrides = sb.parse_arguments(list(argv))
+    command = read_command(argv)
+    file, overrides = command.file, command.overrides
     sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
     hparams = load_config(file, overrides)
     refuse_dead_keys(file, keys_read_by(*readers), overrides)

@@ -26,7 +26,8 @@ from ruamel.yaml.nodes import CollectionNode
 from torch import nn, optim
 
 from focalcodec.errors import UserError
-from focalcodec.training.run.config import MOST_NODES, current_names
+from focalcodec.training.run.config import current_names
+from focalcodec.training.run.tree import MOST_NODES
 
 _LARGEST_BYTES = 1_000_000
 
@@ -204,7 +205,9 @@ def _reader(path: Path, trust: Collection[str]) -> YAML:
 
     for tag in ("!new", "!name", "!apply", "!module"):
         Reader.add_multi_constructor(f"{tag}:", functools.partial(named, tag))
-    Reader.add_constructor("tag:yaml.org,2002:str", _text_or_tuple)
+    # HyperPyYAML gives ruamel this tag for texts in parentheses, in the whole process.
+    for tag in ("tag:yaml.org,2002:str", "!tuple"):
+        Reader.add_constructor(tag, _text_or_tuple)
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = Reader
     return yaml

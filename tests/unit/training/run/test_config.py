@@ -223,7 +223,7 @@ def test_mapping_can_be_emptied_and_filled(folder: Path) -> None:
 
 
 def test_scalars_of_the_command_line_keep_their_type(folder: Path) -> None:
-    (folder / "types.yaml").write_text("text: a\nday: 1\nflag: True\nnone: 1\nnumber: 1\n")
+    (folder / "types.yaml").write_text("text: a\nday: null\nflag: True\nnone: 1\nnumber: 1\n")
     hparams = load_config(
         folder / "types.yaml",
         "text: 'a: b'\nday: 2020-01-02\nflag: false\nnone: null\nnumber: 1e-3\n",
