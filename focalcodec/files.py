@@ -46,6 +46,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield temporary
             os.replace(temporary, path)
+        except WriteError as error:  # of a block that calls a writer of this package
+            raise WriteError(str(error).replace(str(temporary), str(path))) from error
         finally:
             with suppress(NotADirectoryError):  # a file has the folder's name
                 temporary.unlink(missing_ok=True)
@@ -78,13 +80,13 @@ def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _disk_problem(error, path)
+        reason = disk_problem(error, path)
         if not reason:
             raise
         raise WriteError(f"{path}: can't be written: {reason}") from error
 
 
-def _disk_problem(error: Exception, path: Path) -> str:
+def disk_problem(error: Exception, path: Path) -> str:
     """Problem and way out if the disk is the cause of an error while `path` is written, else ""."""
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(folder).free

@@ -99,12 +99,14 @@ class CodecBrain(TurnsBrain):
         self.test_group_stats: dict[str, dict[str, float]] = {}
         self.history: list[dict[str, Any]] = []
         self.before: dict[str, float] = {}  # validation before fine-tuning
+        self._stage = sb.Stage.TRAIN
         self._tests_as_is = False  # a test takes the weights that the modules have
         self._fine_tunes = False
         self.monitor.figures = Figures(self.columns, self.watched, self.valid_loss, self.chance())
         self._written: dict[str, list[float]] = {}  # meters at the last point of TensorBoard
         self._display: TrainingDisplay | None = None
         self._test_bar: ProgressBar | None = None
+        folder.position = self.position
 
     # -- for subclasses --------------------------------------------------------------------------
 
@@ -160,6 +162,15 @@ class CodecBrain(TurnsBrain):
         """Mean of losses (B, N) over the valid frames of the global batch; reported as `name`."""
         mask = valid_mask(frames, losses.shape[1])  # (B, N)
         return self.mean(name, zero_padding(losses, mask), mask.float())
+
+    def position(self) -> str:
+        """Epoch and step, for the message of a run that is stopped."""
+        if self._stage == sb.Stage.TEST or not self.epoch:
+            return "before the first step" if not self.epoch else "testing"
+        epoch = f"epoch {self.epoch} of {self.hparams.number_of_epochs}"
+        if self._stage == sb.Stage.VALID:
+            return f"validation of {epoch}"
+        return f"{epoch}, step {self.step} of {self.steps_in_epoch}"
 
     # -- before and after training ---------------------------------------------------------------
 
@@ -289,6 +300,7 @@ class CodecBrain(TurnsBrain):
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Reset the stage's averages, unless training resumes within an epoch."""
+        self._stage = stage
         if stage != sb.Stage.TRAIN or self.step == 0:
             self.meters.reset()
         self.nonfinite_count, self._written = 0, self.meters.state_dict()

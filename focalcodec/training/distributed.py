@@ -41,7 +41,10 @@ def process_rank() -> int:
 
 
 def leave_together() -> None:
-    """Wait for all processes, then close their group: if one exits early, the others fail."""
+    """Wait for all processes, then close their group: if one exits early, the others fail.
+
+    Once in a process: a second group would read the addresses of the first one and hang or abort.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

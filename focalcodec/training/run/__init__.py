@@ -22,7 +22,7 @@ from speechbrain.utils.distributed import run_on_main
 from focalcodec.coders.spec import parse_spec
 from focalcodec.errors import UserError
 from focalcodec.training import schedules
-from focalcodec.training.distributed import process_rank
+from focalcodec.training.distributed import leave_together, process_rank
 from focalcodec.training.run import folder as run_folder
 from focalcodec.training.run import loaders, start
 from focalcodec.training.run.command import RUN_OPTIONS, read_command, run_options
@@ -35,6 +35,7 @@ from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
 from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
 from focalcodec.training.run.start import Start
+from focalcodec.training.run.stop import Stopped, explain, last_line, stop_signals
 from focalcodec.training.run.tree import named_objects
 
 __all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
@@ -150,7 +151,8 @@ def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Row
 def script(main: Callable[[list[str]], None]) -> None:
     """Run a recipe's `main` on the command line, once for each seed of `--seeds`.
 
-    A `UserError` is printed as one line on stderr, with exit status 2; Ctrl-C too, with 130.
+    A `UserError` is printed as one line on stderr, with exit status 2. So is what stops a run, with
+    the exit status of `run.stop`.
 
     Parameters
     ----------
@@ -158,16 +160,21 @@ def script(main: Callable[[list[str]], None]) -> None:
         Takes the command line without the script's name.
     """
     try:
-        for argv in command_lines(sys.argv[1:]):
-            main(argv)
-    except UserError as error:
-        # Any process may have raised it; the others will be stopped soon.
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        if process_rank() == 0:
-            print("interrupted; the same command resumes the run", file=sys.stderr, flush=True)
-        raise SystemExit(128 + 2) from None
+        with stop_signals():
+            for argv in command_lines(sys.argv[1:]):
+                main(argv)
+        leave_together()
+        return
+    except BaseException as error:
+        stopped = explain(error, Path.cwd())
+        if isinstance(error, UserError) and stopped is None:
+            stopped = Stopped(2, f"error: {last_line(error)}", is_local=True)
+        if stopped is None:
+            raise
+    # An error of this process is printed here; the others will be stopped soon.
+    if stopped.is_local or process_rank() == 0:
+        print(stopped.line, file=sys.stderr, flush=True)
+    raise SystemExit(stopped.code)
 
 
 def command_lines(argv: Sequence[str]) -> list[list[str]]:

@@ -22,7 +22,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from torch import nn
 
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path, file_sha256
+from focalcodec.files import atomic_path, file_sha256, write_errors
 from focalcodec.hub.weights import read_tensors
 from focalcodec.training.run.stored import read_stored
 
@@ -83,9 +83,16 @@ class RunCheckpointer(Checkpointer):
         verbosity: int = logging.INFO,
     ) -> Any:
         """Write a checkpoint; it is valid as soon as its mark is written."""
-        saved = super().save_checkpoint(meta or {}, end_of_epoch, name, verbosity)
+        try:
+            with write_errors(self.checkpoints_dir / "CKPT"):
+                saved = super().save_checkpoint(meta or {}, end_of_epoch, name, verbosity)
+                if saved is not None:
+                    _mark_complete(saved.path)
+        except BaseException:
+            if if_main_process():
+                self._remove_unfinished()  # it needs space that is missing
+            raise
         if saved is not None:
-            _mark_complete(saved.path)
             with atomic_path(self.checkpoints_dir / NEWEST_NAME) as path:
                 path.write_text(saved.path.name, encoding="utf-8")
             _flush(self.checkpoints_dir)

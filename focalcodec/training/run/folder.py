@@ -10,29 +10,30 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import speechbrain as sb
 from ruamel.yaml import YAML
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import ddp_barrier, run_on_main
 from torch import nn
 
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path
+from focalcodec.files import atomic_path, write_errors
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.locations import is_shipped
 from focalcodec.locks import FolderLock
-from focalcodec.training.distributed import leave_together, process_rank
+from focalcodec.training.distributed import process_rank
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
 from focalcodec.training.run.config import MOVED
+from focalcodec.training.run.environment import describe_environment
 from focalcodec.training.run.export import export
-from focalcodec.training.run.logs import quiet_libraries, start_logs
+from focalcodec.training.run.logs import LOG_NAME, quiet_libraries, start_logs
 from focalcodec.training.run.start import Start
+from focalcodec.training.run.stop import explain
 from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ class RunFolder:
     ----------
     monitor : Monitor
         Writes log, curves, audio, pictures and results here.
+    position : callable
+        () -> epoch and step of the training; its Brain sets it.
     manifests : Path
         Folder of the run's manifests.
     trust : collection of str
@@ -104,6 +107,7 @@ class RunFolder:
         self.manifests = self.path / "manifests"
         self.trust: Collection[str] = ()
         self.monitor = Monitor(self.path)
+        self.position: Callable[[], str] = lambda: "before the first step"
         self._lock = FolderLock(self.path, wait=False)
 
     def __enter__(self) -> RunFolder:
@@ -111,12 +115,19 @@ class RunFolder:
         self.lock()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Close open files; if there was no error, wait for the other processes."""
-        self.monitor.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Close files and wait for the other processes; a run that is stopped raises `Stopped`."""
+        try:
+            self.monitor.close()
+        except OSError as problem:  # the disk is full
+            error = error or problem
         self.unlock()
-        if kind is None:
-            leave_together()
+        if error is None:
+            ddp_barrier()
+        elif (stopped := explain(error, self.path, self.position())) is not None:
+            raise stopped from error
 
     def lock(self) -> None:
         """Lock the folder against other runs, until `unlock` or the end of this process.
@@ -228,14 +239,14 @@ def open_folder(
 
 def _prepare(path: Path, resolved: str, options: dict[str, Any], sources: tuple[Path, ...]) -> None:
     resumed = check_identity(path, dict(knobs_of(YAML().load(resolved))) | options)
-    path.mkdir(parents=True, exist_ok=True)
-    start_logs(path, sources)
-    environment = sb.utils.logger.get_environment_description()
-    (path / "env.log").write_text(environment, encoding="utf-8")
+    with write_errors(path / LOG_NAME):
+        path.mkdir(parents=True, exist_ok=True)
+        start_logs(path, sources)
+    _write(path / "env.log", describe_environment().encode())
     for source in sources:
-        shutil.copy(source, path)
-    with atomic_path(path / CONFIG_NAME) as temporary:
-        temporary.write_text(resolved, encoding="utf-8")
+        with atomic_path(path / source.name) as temporary:
+            shutil.copy(source, temporary)
+    _write(path / CONFIG_NAME, resolved.encode())
     if resumed:
         logger.info("%s: resuming the run in this folder", path)
 

@@ -47,7 +47,7 @@ def start_logs(folder: Path, sources: Iterable[Path] = ()) -> None:
                 "stream": "ext://sys.stdout",
             },
             "file": {
-                "class": "logging.FileHandler",
+                "()": LogFile,
                 "level": "DEBUG",
                 "formatter": "file",
                 "filename": str(folder / LOG_NAME),
@@ -59,6 +59,13 @@ def start_logs(folder: Path, sources: Iterable[Path] = ()) -> None:
     logging.config.dictConfig(config)
     sys.excepthook = _log_exception
     sb.utils.quirks.log_applied_quirks()
+
+
+class LogFile(logging.FileHandler):
+    """Passes over what a full disk does not take: the next checkpoint reports the disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Print no traceback."""
 
 
 class OwnMessages(logging.Filter):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from focalcodec.errors import UserError
-from focalcodec.training import run as steps
 from focalcodec.training.run.folder import RunFolder, check_identity, open_folder
 from tests.unit.training import tiny
 
@@ -145,17 +144,6 @@ def test_a_folder_that_can_not_be_written_is_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be written to .*; choose another folder"):
         RunFolder(tmp_path / "file" / "run").lock()
-
-
-def test_ctrl_c_is_one_line(monkeypatch, capsys) -> None:
-    def main(argv: list[str]) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
-    with pytest.raises(SystemExit) as caught:
-        steps.script(main)
-    assert caught.value.code == 130
-    assert capsys.readouterr().err == "interrupted; the same command resumes the run\n"
 
 
 def test_a_decoder_that_stage_1_is_trained_through_can_not_be_changed(tmp_path) -> None:
