@@ -7,6 +7,7 @@ done; 2 nothing was done, because the model or the arguments are wrong; 130 or 1
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -49,7 +50,6 @@ COMMANDS = {
     "recipe": Command("recipe", "list the training recipes, or copy one to edit and run"),
 }
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
-INTERRUPTED, TERMINATED = 128 + 2, 128 + 15
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,16 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             args = parse(sys.argv[1:] if argv is None else argv)
-            with _exit_on_sigterm():
+            with _end_on_signals():
                 return _function("run_{}", args.command)(args)
         finally:
             flush_output()
     except UserError as error:
         return _print_error(str(error))
     except KeyboardInterrupt:
-        return _print_end("interrupted", INTERRUPTED)
+        return _print_end(signal.SIGINT)
     except _Terminated:
-        return _print_end("terminated", TERMINATED)
+        return _print_end(signal.SIGTERM)
     except BrokenPipeError:
         return SOME_FAILED  # the program that reads our output has closed the pipe
     except OSError as error:
@@ -144,27 +144,39 @@ def _print_error(problem: str) -> int:
     return NOTHING_DONE
 
 
-def _print_end(how: str, code: int) -> int:
-    say(f"{how}; finished files are kept, half-written files removed")
-    return code
+def _print_end(number: int) -> int:
+    say(f"{_ENDS[number]}; finished files are kept, half-written files removed")
+    return 128 + number
 
 
 class _Terminated(BaseException):
     """SIGTERM: not an `Exception`, so that it ends the work as Ctrl-C does."""
 
 
+_ENDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
 @contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Let a process that gets SIGTERM remove its half-written files."""
+def _end_on_signals() -> Iterator[None]:
+    """Let a process that gets SIGINT or SIGTERM remove its half-written files."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _exit)
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    for number in _ENDS:
+        if before[number] != signal.SIG_IGN:  # a shell starts background work like this
+            signal.signal(number, _end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _end(number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        # An exception through an import of torch ends in C++ with an abort; nothing is written yet.
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(_print_end(number))
+        frame = frame.f_back
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated

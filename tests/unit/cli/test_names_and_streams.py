@@ -148,15 +148,35 @@ def test_full_streams() -> None:
 
 
 @posix_only
-def test_sigterm_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+@pytest.mark.parametrize(
+    "number, code, word",
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_is_one_line(number, code, word, monkeypatch, capsys) -> None:
     def work(args: object) -> int:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         raise AssertionError("the signal came before this line")
 
     monkeypatch.setattr(info, "run_info", work)
-    before = signal.getsignal(signal.SIGTERM)
-    assert main(["info"]) == 143 and signal.getsignal(signal.SIGTERM) == before
+    before = signal.getsignal(number)
+    assert main(["info"]) == code and signal.getsignal(number) == before
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("focalcodec: terminated; finished files are kept")
+    assert line.startswith(f"focalcodec: {word}; finished files are kept")
+
+
+@posix_only
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_an_import_ends_at_once(number: int, code: int, tmp_path: Path) -> None:
+    text = f"""import atexit, os
+atexit.register(print, 'an exception went through the import')
+os.kill(os.getpid(), {int(number)})
+"""
+    (tmp_path / "focalcodec_signal_test.py").write_text(text)
+    script = "from focalcodec.cli import info, main; import sys\n"
+    script += "info.run_info = lambda args: __import__('focalcodec_signal_test')\n"
+    script += "sys.exit(main.main(['info']))\n"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1
