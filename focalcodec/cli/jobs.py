@@ -101,9 +101,10 @@ def run_jobs(
                         say(f"error: {done.problem}")
     failed = sum(bool(done.problem) for done in attempts)
     if not args.quiet and (len(jobs) > 1 or not failed):
-        counts = f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed; "
         each = " in each process" if args.jobs > 1 else ""
-        say(f"{_place(args, jobs)}: {counts if len(jobs) > 1 else ''}{_totals(attempts)}{each}")
+        counts = f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed"
+        made = [counts] * (len(jobs) > 1) + [f"{_totals(attempts)}{each}"] * (failed < len(todo))
+        say(f"{_place(args, jobs)}: {'; '.join(made)}")
     return SOME_FAILED if failed else DONE
 
 
@@ -116,8 +117,6 @@ def _place(args: argparse.Namespace, jobs: Sequence[Job]) -> str:
 def _totals(attempts: Sequence[Attempt]) -> str:
     """Seconds of audio, kbit/s of the tokens, and processing time / audio time."""
     seconds = sum(done.made.seconds for done in attempts)
-    if not seconds:
-        return "no audio"
     kbits = sum(done.made.bits for done in attempts) / 1000
     factor = sum(done.took for done in attempts) / seconds
     return f"{seconds:.2f} s of audio, {kbits / seconds:.3g} kbit/s, real-time factor {factor:.3g}"

@@ -12,6 +12,7 @@ from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.cli.main import DONE
 from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
+from focalcodec.files import write_errors
 from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem, is_shipped
 
 DEFAULT_MODEL = "lucadellalib/focalcodec_50hz"
@@ -114,13 +115,14 @@ def _copy(cached: Path, folder: Path) -> None:
     from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
 
     # Copy both files before replacing any: a mix of two models would load without an error.
-    folder.mkdir(parents=True, exist_ok=True)
     names = (WEIGHTS_NAME, CONFIG_NAME)
-    with tempfile.TemporaryDirectory(dir=folder) as staging:
-        for name in names:
-            shutil.copyfile(cached / name, Path(staging, name))
-        for name in names:
-            os.replace(Path(staging, name), folder / name)
+    with write_errors(folder / WEIGHTS_NAME):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as staging:
+            for name in names:
+                shutil.copyfile(cached / name, Path(staging, name))
+            for name in names:
+                os.replace(Path(staging, name), folder / name)
 
 
 # -- export ----------------------------------------------------------------------------------------
@@ -165,6 +167,7 @@ def run_export(args: argparse.Namespace) -> int:
             f"export: needs {error.name}, which is installed for training;"
             " pip install -e '.[recipes]'"
         ) from error
-    codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
+    with write_errors(Path(args.folder, "model.safetensors")):
+        codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
     print(f"{args.folder}: {codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s")
     return DONE

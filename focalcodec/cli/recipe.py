@@ -6,10 +6,12 @@ import argparse
 import ast
 import difflib
 import shutil
+import tempfile
 from pathlib import Path
 
 from focalcodec.cli.main import DONE
 from focalcodec.errors import UserError
+from focalcodec.files import write_errors
 
 RECIPE_EXAMPLES = """examples:
   focalcodec recipe list
@@ -85,10 +87,14 @@ def copy_recipe(recipe: Path, folder: Path) -> None:
     """Copy a recipe to a new folder; a `UserError` if the folder exists."""
     if folder.exists():
         raise UserError(f"{folder}: exists already; give a new folder")
-    for path in recipe_files(recipe):
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(recipe / path, target)
+    with write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as staging:
+            whole = Path(staging, recipe.name)
+            for path in recipe_files(recipe):
+                (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(recipe / path, whole / path)
+            whole.rename(folder)
 
 
 def _title(recipe: Path) -> str:

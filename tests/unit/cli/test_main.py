@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -217,7 +218,26 @@ def test_download_errors(cached: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["download", cached, "--to", "file"]) == 2
     assert main(["download", "hub"]) == 2
     err = capsys.readouterr().err
-    assert "file: File exists" in err and "hub: a path on this machine" in err
+    assert (
+        "file/model.safetensors: can't be written: File exists" in err
+        and "hub: a path on this machine" in err
+    )
+
+
+def test_a_full_disk(
+    cached: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr("focalcodec.training.run.export.export", full)
+    assert main(["download", cached, "--to", "mine"]) == 2
+    assert main(["export", MODEL, MODEL, "ex"]) == 2
+    download, export = capsys.readouterr().err.splitlines()
+    assert "error: mine/model.safetensors: can't be written: the disk is full" in download
+    assert "error: ex/model.safetensors: can't be written: the disk is full" in export
+    assert not list(Path("mine").iterdir())
 
 
 def test_export_of_neither_a_run_nor_a_codec(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from focalcodec.cli import recipe
 from focalcodec.cli.main import main
+from focalcodec.errors import UserError
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 
@@ -72,3 +74,18 @@ def test_no_recipes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     monkeypatch.setattr(recipe, "__file__", "site-packages/focalcodec/cli/recipe.py")
     assert main(["recipe", "list"]) == 2
     assert "no recipes beside the package; install it again" in capsys.readouterr().err
+
+
+def test_a_copy_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+
+    def full(source: Path, target: Path) -> None:
+        if copied:
+            raise OSError(errno.ENOSPC, "No space left on device", str(source))
+        copied.append(str(target))
+        Path(target).touch()
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(UserError, match=f"^{tmp_path}/mine: can't be written: the disk is full"):
+        recipe.copy_recipe(recipe.recipes_folder() / "LibriSpeech", tmp_path / "mine")
+    assert copied and not list(tmp_path.iterdir())
