@@ -215,8 +215,10 @@ def table(model: str) -> dict[str, Run]:
     rows["decode with encoder, compressor deleted"] = deleted
     rows["shorter than a chunk"] = one_row
     states = [name for name, number in METHODS.items() if number]
-    rows |= {f"{name} return_state": partial(call_with_states, method=name) for name in states}
-    if model in CAUSAL:
+    if model not in CAUSAL:
+        rows |= {f"{name} return_state": partial(call_with_states, method=name) for name in states}
+    else:
+        rows["forward return_state"] = partial(call_with_states, method="forward")
         rows |= {f"{name} stream": partial(stream, method=name) for name in states}
         rows["short end"] = partial(short_end, streamed=False)
         rows["short end stream"] = partial(short_end, streamed=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .codec_cases import positional, used
+from .compare import flatten
 from .models import CAUSAL, CHUNK, CONFIGS, PARTS, fill, inputs, part_class, shared_codec, uniform
 from .packages import Package
 
@@ -78,6 +79,30 @@ CLASSES: dict[str, tuple[dict[str, Any], list[tuple[int, ...]]]] = {
     ),
     "wavenext.WaveNeXtHead": ({"dim": 8, "hop_length": 30}, [(2, 9, 8)]),
 }
+# parts of one argument changed, in the offline and in the causal model
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("encoder", {"lookahead_size": 0}),
+    ("encoder", {"window_size": 6}),
+    ("encoder", {"conv_pos": 7}),
+    ("compressor", {"downscale_factors": [3, 1, 2]}),
+    ("compressor", {"use_post_norm": True}),
+    ("compressor", {"use_layerscale": True}),
+    ("compressor", {"normalize_modulator": True}),
+    ("compressor", {"tanhscale_init": 0.3}),
+    ("decompressor", {"upscale_factors": [3, 1, 2]}),
+    ("decompressor", {"lookahead_size": 0}),
+    ("decompressor", {"focal_level": 3}),
+    ("decoder", {"layerscale_init": 0.3}),
+    ("decoder", {"kernel_size": 4}),
+]
+MORE_VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "50hz": [
+        ("decoder", {"causal": True}),
+        ("decoder", {"hop_length": 21}),
+        ("decoder", {"hop_length": 32}),
+    ],
+    "50hz_4k_causal": [("decoder", {"causal": False})],
+}
 NEVER_CAUSAL = (
     "focalnet.Snake1d",
     "focalnet.DynamicTanh",
@@ -100,6 +125,21 @@ def stream(package: Package, model: str, part: str) -> Any:
         output, *state = module(chunk, *state)
         outputs.append(output)
     return outputs, used(state) if part == "encoder" else state
+
+
+def variant(package: Package, model: str, part: str, changes: dict[str, Any]) -> Any:
+    """A part with one argument changed: parameters, and its output, in chunks where causal."""
+    arguments, kind = CONFIGS[model][f"{part}_config"] | changes, KINDS[part]
+    module = fill(part_class(package, CONFIGS[model], part)(**arguments))
+    number = sum(tensor.numel() for tensor in module.state_dict().values())
+    x = inputs(model)[kind]
+    if not arguments["causal"]:
+        return number, module(x)[0]
+    outputs, state = [], []
+    for chunk in x.split(12 * (20 if kind == "sig" else 1), dim=1):
+        output, *state = module(chunk, *state)
+        outputs.append(output)
+    return number, outputs
 
 
 def length(package: Package, model: str) -> Any:
@@ -178,6 +218,11 @@ def signature(package: Package, model: str, part: str, method: str) -> Any:
     return positional(getattr(part_class(package, CONFIGS[model], part), method))
 
 
+def is_cache(x: Any) -> bool:
+    """Whether a leaf is a cache of keys and values."""
+    return isinstance(x, Tensor) and x.dim() == 5
+
+
 def built(package: Package, model: str, name: str, causal: bool) -> Any:
     """A class by its name: its states and what it returns."""
     arguments, shapes = CLASSES[name]
@@ -189,9 +234,8 @@ def built(package: Package, model: str, name: str, causal: bool) -> Any:
         xs = [torch.complex(xs[0], uniform("imaginary", shapes[0]))]
     result = module(*xs)
     # a cache of keys and values has 512 frames, of which 9 are used
-    items = result if isinstance(result, tuple) else [result]
-    used = [x[:, :9] if isinstance(x, Tensor) and x.dim() > 3 else x for x in items]
-    return type(result).__name__, used, [key for key, _ in module.named_parameters()]
+    leaves = [x[:, :9] if is_cache(x) else x for x in flatten(result).values()]
+    return type(result).__name__, leaves, [key for key, _ in module.named_parameters()]
 
 
 def named(package: Package, model: str, name: str) -> Any:
@@ -223,6 +267,9 @@ def table(model: str) -> dict[str, Run]:
             for part in PARTS:
                 run = partial(signature, part=part, method=method)
                 rows[f"signature of {part} {method}"] = run
+        for part, changes in VARIANTS + MORE_VARIANTS[model]:
+            text = ", ".join(f"{key}={value}" for key, value in changes.items())
+            rows[f"{part} of {text}"] = partial(variant, part=part, changes=changes)
         for name in CLASSES:
             if not (causal and name in NEVER_CAUSAL):
                 rows[f"class {name}"] = partial(built, name=name, causal=causal)
