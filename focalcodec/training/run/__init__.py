@@ -37,6 +37,7 @@ from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
 from focalcodec.training.run.start import Start
 from focalcodec.training.run.stop import Stopped, explain, last_line, stop_signals
 from focalcodec.training.run.tree import named_objects
+from focalcodec.training.run.usage import HELP, usage
 
 __all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
 
@@ -151,8 +152,8 @@ def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Row
 def script(main: Callable[[list[str]], None]) -> None:
     """Run a recipe's `main` on the command line, once for each seed of `--seeds`.
 
-    A `UserError` is printed as one line on stderr, with exit status 2. So is what stops a run, with
-    the exit status of `run.stop`.
+    `--help` lists the YAMLs, or the keys of a YAML. A `UserError` is printed as one line on stderr,
+    with exit status 2. So is what stops a run, with the exit status of `run.stop`.
 
     Parameters
     ----------
@@ -160,6 +161,10 @@ def script(main: Callable[[list[str]], None]) -> None:
         Takes the command line without the script's name.
     """
     try:
+        if {*sys.argv[1:]} & {*HELP}:
+            about = sys.modules["__main__"].__doc__ or ""
+            print(usage(sys.argv[1:], Path(sys.argv[0]), about))
+            return
         with stop_signals():
             for argv in command_lines(sys.argv[1:]):
                 main(argv)
@@ -203,11 +208,10 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
 
 def _without(argv: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Command line without some options, written as `--key value` or `--key=value`."""
-    kept, skip = [], False
+    kept, wanted = [], True
     for word in argv:
-        name, has_value, _ = word.removeprefix("--").partition("=")
-        wanted = not (word.startswith("--") and name in keys)
-        if wanted and not skip:
+        if word.startswith("--"):
+            wanted = word.removeprefix("--").partition("=")[0] not in keys
+        if wanted:
             kept.append(word)
-        skip = not wanted and not has_value
     return kept
