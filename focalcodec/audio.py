@@ -16,7 +16,14 @@ from torch import Tensor
 from focalcodec.choices import CHANNELS, Channels
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
-from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import (
+    as_tensor,
+    check_lengths,
+    check_tensor,
+    full_lengths,
+    valid_mask,
+    zero_padding,
+)
 
 AudioSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 
@@ -112,6 +119,7 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
     The format follows the suffix, `.wav` or `.flac`. Raises a `UserError` for another suffix, and
     for a signal that is not (T,), empty, integer, NaN or infinite.
     """
+    sig = as_tensor(f"{path}: sig", sig)
     if sig.dim() != 1:
         raise UserError(f"{path}: sig has shape {tuple(sig.shape)}; give one signal, (samples,)")
     suffix = Path(path).suffix
@@ -264,15 +272,18 @@ def resample(
 def check_rates(*rates: int) -> None:
     """Raise a `UserError` if a sample rate is not a positive integer, in Hz."""
     for rate in rates:
-        if not isinstance(rate, int) or rate < 1:
+        if not isinstance(rate, (int, np.integer)) or isinstance(rate, bool) or rate < 1:
             raise UserError(f"sample rate {rate!r}: give a positive integer, in Hz")
 
 
 # -- batches ---------------------------------------------------------------------------------------
 
 
-def check_sig(sig: Tensor) -> None:
+def check_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
     """Check that sig is a (B, T) batch of float samples, T >= 1, without reading its values."""
+    check_tensor("sig", sig)
+    if lengths is not None:
+        check_tensor("lengths", lengths)
     if sig.dim() != 2 or sig.shape[1] == 0 or not sig.is_floating_point():
         raise UserError(
             f"sig: {tuple(sig.shape)} {sig.dtype}; give floats of shape (batch, samples), "

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import project_to_sphere
-from focalcodec.nn.masking import check_lengths, full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import (
+    check_lengths,
+    check_tensor,
+    full_lengths,
+    valid_mask,
+    zero_padding,
+)
 
 LOG_FLOOR = math.log(1e-5)
 
@@ -179,6 +185,7 @@ class BinarySphericalQuantizer(nn.Module):
         return torch.arange(self.dim - 1, -1, -1, device=device)
 
     def _checked(self, toks: Tensor) -> Tensor:
+        check_tensor("toks", toks)
         if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
             raise UserError(f"toks of type {toks.dtype}: give integers, such as torch.int64")
         # In int64 first: 8192 itself overflows in the small types.
@@ -199,6 +206,7 @@ def check_toks(toks: Tensor, lengths: Tensor | None = None) -> Tensor:
 
     Raises a `UserError` if they are not such a batch; the quantizer checks the range of toks.
     """
+    check_tensor("toks", toks)
     if toks.dim() != 2 or toks.numel() == 0:
         raise UserError(f"toks: shape {tuple(toks.shape)}; give (batch, tokens), not empty")
     if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:

@@ -25,7 +25,13 @@ from focalcodec.hub.checkpoints import (
 )
 from focalcodec.hub.weights import AtMost
 from focalcodec.knn import ReferenceFrames, check_k, convert_feats
-from focalcodec.nn.masking import fit_lengths, full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import (
+    as_tensor,
+    fit_lengths,
+    full_lengths,
+    valid_mask,
+    zero_padding,
+)
 from focalcodec.parts import Decoder, RateChanger, build_part, check_fit
 
 
@@ -193,7 +199,9 @@ class FocalCodec(nn.Module):
         lengths : Tensor, optional
             (B,) int64, valid samples of each clip at `sample_rate`; default all.
         """
-        lengths = None if lengths is None else lengths.to(sig.device)
+        self._check_values()
+        sig = as_tensor("sig", sig)
+        lengths = None if lengths is None else as_tensor("lengths", lengths).to(sig.device)
         validate_sig(sig, lengths)
         rate = self.sample_rate_input if sample_rate is None else sample_rate
         sig, lengths = resample(sig, rate, self.sample_rate_input, lengths)
@@ -231,7 +239,9 @@ class FocalCodec(nn.Module):
         sample_rate : int, optional
             Rate of the output, Hz; default `sample_rate_output`.
         """
-        lengths = check_toks(toks, lengths)
+        self._check_values()
+        toks = as_tensor("toks", toks)
+        lengths = check_toks(toks, None if lengths is None else as_tensor("lengths", lengths))
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths)  # (B, N', L)
         rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))  # (B, T)
@@ -270,9 +280,14 @@ class FocalCodec(nn.Module):
         search : {"exact", "faiss"}
             Compare with all frames of the reference, or search an index of them.
         """
-        frames = ReferenceFrames(reference) if isinstance(reference, Tensor) else reference
+        self._check_values()
+        frames = reference
+        if not isinstance(frames, ReferenceFrames):
+            frames = ReferenceFrames(as_tensor("reference", reference))
         check_k(k, len(frames))
         frames.check_codec(self)
+        sig = as_tensor("sig", sig)
+        lengths = None if lengths is None else as_tensor("lengths", lengths)
         rate = self.sample_rate_input if sample_rate is None else sample_rate
         out_rate = self.sample_rate_output if sample_rate_output is None else sample_rate_output
         toks, tok_lengths = self.encode(sig, rate, lengths)
@@ -302,7 +317,7 @@ class FocalCodec(nn.Module):
         `num_samples` is one number or (B,) int64, at `sample_rate`, Hz; a `UserError` if it is
         neither, is below 1, or gives more tokens than there are.
         """
-        wanted = torch.as_tensor(num_samples, device=lengths.device)
+        wanted = as_tensor("num_samples", num_samples).to(lengths.device)
         if wanted.dtype != torch.int64 or wanted.shape not in ((), lengths.shape):
             raise UserError(
                 f"num_samples: {wanted.dtype} {tuple(wanted.shape)}; give an int or int64"
@@ -319,6 +334,10 @@ class FocalCodec(nn.Module):
                 f" but there are {lengths.tolist()}; give the number of samples of encode's input"
             )
         return wanted
+
+    def _check_values(self) -> None:
+        if self.device.type == "meta":
+            raise UserError("codec: on the meta device, without values; load it by from_pretrained")
 
     def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.compressor(*self.encoder(sig, lengths))

@@ -31,6 +31,7 @@ from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_iden
 from focalcodec.hub.weights import check_values
 from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
+from focalcodec.nn.masking import as_tensor
 
 DTYPES = {name: getattr(torch, name) for name in FLOAT_DTYPES}
 FORMAT = "focalcodec-reference-1"
@@ -84,7 +85,8 @@ class ReferenceSet(ReferenceFrames):
         """
         rate = codec.sample_rate_input if sample_rate is None else sample_rate
         feats, seconds = [], 0.0  # blocks (n, D)
-        for index, sig in enumerate(sigs):
+        for index, given in enumerate(sigs):
+            sig = as_tensor(f"reference {index}", given)
             if sig.dim() != 1:
                 raise UserError(f"reference {index}: shape {tuple(sig.shape)}; give (samples,)")
             validate_sig(sig[None])
@@ -263,7 +265,9 @@ def feats_changer(
     Arguments are those of `convert_feats`; raises a `UserError` for a reference of another encoder
     or of fewer than k frames.
     """
-    frames = ReferenceFrames(reference) if isinstance(reference, Tensor) else reference
+    frames = reference
+    if not isinstance(frames, ReferenceFrames):
+        frames = ReferenceFrames(as_tensor("reference", reference))
     check_k(k, len(frames))
     frames.check_codec(codec)
 

@@ -27,10 +27,11 @@ def pick_device(name: str) -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: not available ({reason}); give cpu or cuda") from error
+        torch.zeros(1, device=device).item()  # of the meta device there is no value
+    # of any kind: backends that are not installed raise ImportError or AttributeError
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+        raise UserError(f"--device {name!r}: not available ({reason}); give cpu or auto") from error
     return device
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+
 import torch
 from torch import nn
 
-from focalcodec.choices import PRECISIONS
+from focalcodec.choices import PRECISIONS, exact_precision
 from focalcodec.codec import FocalCodec
-from focalcodec.encoders.logmel import LogMel
-from focalcodec.encoders.speech_encoder import LayerMix
 from focalcodec.errors import UserError
-from focalcodec.vocos import ISTFTHead
-from focalcodec.wavenext import LinearHead
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-# A spectrum and an output waveform need more than 8 bits of mantissa. So do means of layers,
-# because some channels are a hundred times as large as their variation. Each of these takes at most
-# a few percent of the time.
-_ALWAYS_FLOAT32 = (LogMel, LayerMix, ISTFTHead, LinearHead)
 
 
 def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
@@ -27,25 +21,52 @@ def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
     Weights are rounded once, and all activations have the same format, the residual stream
     included. The log-mel spectrogram and the last step of the decoder stay in float32: toks are
     int64 and waveforms float32 as before. Call `weights_sha256` and save before, not after: rounded
-    weights can't be restored. `precision` is one of `PRECISIONS`: bf16 is fast on GPUs and on CPUs
-    with bfloat16 instructions, and slow on others; fp16 on a CPU is a `UserError`.
+    weights can't be restored.
+
+    `precision` is one of `PRECISIONS`: auto is `exact_precision`; bf16 is fast on GPUs and on CPUs
+    with bfloat16 instructions, and where it is slow there is a warning with the measured ratio;
+    fp16 on a CPU is a `UserError`.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision: {precision!r}; give one of {', '.join(PRECISIONS)}")
+    precision = exact_precision(precision)
     if precision == "fp16" and codec.device.type == "cpu":
         raise UserError("precision: fp16 on a CPU; give bf16 or fp32, or a GPU as the device")
-    _cast(codec, _DTYPES[precision])
+    warning = slow_precision(precision, codec.device)
+    if warning:
+        warnings.warn(warning, stacklevel=2)
+    dtype = _DTYPES[precision]
+    codec.to(dtype)
+    for module in codec.modules():
+        if isinstance(module, nn.Conv1d) and module.weight.dtype != torch.float32:
+            # stored in the order of `convolve`: oneDNN would copy the weights at every call
+            module.weight.data = module.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
     return codec
 
 
-def _cast(module: nn.Module, dtype: torch.dtype) -> None:
-    if isinstance(module, _ALWAYS_FLOAT32):
-        return
-    for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(dtype)
-    if isinstance(module, nn.Conv1d) and dtype != torch.float32:
-        # stored in the order of `convolve`: oneDNN would copy the weights at every call
-        module.weight.data = module.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
-    for child in module.children():
-        _cast(child, dtype)
+def slow_precision(precision: str, device: torch.device) -> str:
+    """One line for the user if a precision is slower on this device than float32, else empty.
+
+    Only a CPU without bfloat16 instructions is slower. Its matrix products take most of the time,
+    and one of them is measured in both formats; this takes milliseconds.
+    """
+    if precision != "bf16" or device.type != "cpu":
+        return ""
+    ratio = _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+    if ratio < 1.2:
+        return ""
+    return (
+        f"precision: bf16 takes {ratio:.1f} times as long as fp32 on this processor, which has no"
+        " instructions for it; give fp32"
+    )
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """Shortest time of a matrix product of a layer's size, s."""
+    x, weight = torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        nn.functional.linear(x, weight)
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
@@ -91,7 +92,7 @@ class Vocos(nn.Module):
         return lengths * self.hop
 
 
-class ISTFTHead(nn.Module):
+class ISTFTHead(AtLeastFloat32):
     """Magnitude and phase of each frame, then the inverse STFT as one real matrix.
 
     A real basis instead of a complex FFT keeps the decoder exportable and in float32. `n_fft` and

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
@@ -75,7 +76,7 @@ class WaveNeXt(nn.Module):
         return lengths * self.hop
 
 
-class LinearHead(nn.Module):
+class LinearHead(AtLeastFloat32):
     """Linear map from each frame to its samples, within +-1."""
 
     def __init__(self, dim: int, hop_length: int) -> None:

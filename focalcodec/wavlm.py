@@ -183,7 +183,7 @@ def _check_shapes(
 
 
 def _check_input(sig: Tensor, lengths: Tensor | None) -> None:
-    check_sig(sig)
+    check_sig(sig, lengths)
     if lengths is not None and (lengths.is_floating_point() or lengths.shape != sig.shape[:1]):
         raise UserError(
             f"lengths: {tuple(lengths.shape)} {lengths.dtype}; give the samples of each of the "

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
     from focalcodec.fct import TokenTable
 
+# of what the hash is: the same in cards of eval, in token files and in the line of export
+HASHED = "configuration and tensors of the codec"
 EXAMPLES = """examples:
   focalcodec info my_codec
   focalcodec info talk.fct talk.wav --json
@@ -119,6 +121,7 @@ def _default(revision: str | None) -> str:
 
 def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
     from focalcodec.fct import TokenReader
+    from focalcodec.fct.header import HASH_DIGITS
 
     with TokenReader(path, table) as reader:
         checked = reader.body != "table" or table is not None
@@ -127,6 +130,7 @@ def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
         size = path.stat().st_size
         return {
             **asdict(reader.header),
+            "weights_sha256_of": f"{HASHED}, first {HASH_DIGITS} digits",
             "seconds": reader.header.seconds,
             "token_rate_hz": reader.header.token_rate,
             "num_tokens": reader.num_tokens,
@@ -156,6 +160,7 @@ def _describe_model(codec: FocalCodec) -> dict[str, Any]:
             for name, part in parts.items()
         },
         "weights_sha256": weights_sha256(codec),
+        "weights_sha256_of": HASHED,
     }
 
 

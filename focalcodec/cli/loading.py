@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +40,11 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
     folder = Path(args.model).expanduser()
     is_folder = folder.is_dir() and not is_shipped(args.model)
     name = folder.resolve().name if is_folder else args.model
-    set_precision(codec.to(device), args.precision)
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        set_precision(codec.to(device), args.precision)
+    for warning in raised:
+        print(f"focalcodec: warning: {warning.message}", file=sys.stderr)
     if hasattr(args, "window_seconds"):
         check_window(codec, args.window_seconds)
     return LoadedModel(codec, name, sha256)

@@ -161,6 +161,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Export a codec."""
     try:
+        from focalcodec.hub.fingerprint import weights_sha256
         from focalcodec.training.run.export import export
     except ImportError as error:
         raise UserError(
@@ -169,5 +170,6 @@ def run_export(args: argparse.Namespace) -> int:
         ) from error
     with write_errors(Path(args.folder, "model.safetensors")):
         codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
-    print(f"{args.folder}: {codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s")
+    rates = f"{codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s"
+    print(f"{args.folder}: {rates}, weights_sha256 {weights_sha256(codec)}")
     return DONE

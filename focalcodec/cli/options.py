@@ -9,7 +9,7 @@ import argparse
 import math
 from pathlib import Path
 
-from focalcodec.choices import PRECISIONS, WINDOW_SECONDS, WRITTEN_FORMATS
+from focalcodec.choices import PRECISIONS, WINDOW_SECONDS, WRITTEN_FORMATS, exact_precision
 from focalcodec.cli.models import DEFAULT_MODEL
 
 ORIGINAL = "original"
@@ -29,10 +29,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", default="auto", help=DEVICE_HELP)
     group.add_argument(
         "--precision",
-        default="fp32",
+        type=exact_precision,
+        default="auto",
         choices=PRECISIONS,
-        help="bf16 is faster on GPUs and CPUs that support it, and changes a few tokens"
-        " (default: %(default)s)",
+        help="auto is the fastest that keeps every token: fp32; bf16 is faster on GPUs and CPUs"
+        " with such instructions, and changes a few tokens (default: %(default)s)",
     )
 
 

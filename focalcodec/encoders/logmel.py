@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
 from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 # Slaney's mel scale: linear up to 1 kHz, then logarithmic.
@@ -115,7 +116,7 @@ def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) 
     return bands @ spectrum.abs().square()
 
 
-class LogMel(nn.Module):
+class LogMel(AtLeastFloat32):
     """Log-mel spectrogram, shifted and scaled to about zero mean and unit variance.
 
     The frames are those of `log_mel`, which equal those of the "same"-padded inverse STFT of Vocos
@@ -200,7 +201,8 @@ class LogMel(nn.Module):
         self.offset = offset
         self.scale = scale
         bands = mel_bands(sample_rate, n_fft, n_mels, f_min, highest)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        window = torch.hann_window(n_fft, dtype=torch.float32)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("bands", bands, persistent=False)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -213,7 +215,8 @@ class LogMel(nn.Module):
         Return feats (B, N, n_mels), zero in the padding, and their lengths (B,) int64; see
         `Encoder`. Another shape of sig is a `UserError`.
         """
-        check_sig(sig)
+        check_sig(sig, lengths)
+        sig = sig.to(self.window.dtype)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
         mel = log_mel(sig, self.bands, self.window, self.n_fft, self.hop, self.floor)
@@ -294,7 +297,7 @@ class MelEncoder(nn.Module):
         Return feats (B, N, output_dim), zero in the padding, and their lengths (B,) int64; see
         `Encoder`. Another shape of sig is a `UserError`.
         """
-        check_sig(sig)
+        check_sig(sig, lengths)
         lengths = full_lengths(sig) if lengths is None else lengths
         # A spectrum in half precision does not exist on the CPU and overflows on a GPU.
         with torch.autocast(sig.device.type, enabled=False):

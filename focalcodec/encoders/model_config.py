@@ -1,4 +1,4 @@
-"""Configurations of `transformers` models, which come with weights of others.
+"""Configurations and weights of `transformers` models, which come from others.
 
 `transformers` gives most values to its models unchecked, and some of them name code. So a model
 gets only the keys that its layers need, and these are checked first.
@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from focalcodec.errors import UserError
 from focalcodec.files import read_json
 from focalcodec.hub.arguments import check_arguments
-from focalcodec.hub.weights import check_types
+from focalcodec.hub.weights import AtMost, check_types, check_values
 
+PREPROCESSOR = "preprocessor_config.json"
 _Activation = Literal[
     "gelu",
     "gelu_10",
@@ -129,6 +132,42 @@ def checked_config(auto_config: Any, values: Mapping[str, Any]) -> Any:
         raise UserError(f"no configuration of a {kind} ({one_line(error)}); correct it") from error
     config.add_adapter = False
     return config
+
+
+def read_model(transformers: Any, folder: Path) -> tuple[Any, dict[str, Any], set[str], bool]:
+    """Model (float32) of a folder, its configuration, missing weights, and `normalize`.
+
+    Raises a `UserError` for files that are missing, damaged, or as the functions of this module.
+    """
+    values = read_config(folder)
+    config = checked_config(transformers.AutoConfig, values)
+    files = weight_files(folder)
+    normalize = False
+    if config.model_type != "whisper" and (folder / PREPROCESSOR).is_file():
+        options = read_json(folder / PREPROCESSOR)
+        normalize = bool(options.get("do_normalize", True)) if isinstance(options, dict) else True
+    try:
+        # its own values are kept, training options included: they are part of the encoder's hash
+        stored = transformers.AutoConfig.for_model(**{**values, "dtype": "float32"}).to_diff_dict()
+        with AtMost(files):
+            model, report = transformers.AutoModel.from_pretrained(
+                folder,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+    except UserError:
+        raise
+    # of any kind, where files are missing, damaged or of another model
+    except Exception as error:
+        raise UserError(
+            f"no speech encoder that transformers can load ({one_line(error)}); give a folder with"
+            " config.json and model.safetensors"
+        ) from error
+    check_values(folder, model.state_dict())
+    return model, stored, set(report["missing_keys"]), normalize
 
 
 def one_line(error: Exception) -> str:

@@ -16,27 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.audio import check_sig
-from focalcodec.encoders.model_config import (
-    checked_config,
-    one_line,
-    read_config,
-    weight_files,
-)
+from focalcodec.encoders.model_config import PREPROCESSOR, checked_config, read_model
 from focalcodec.errors import UserError
-from focalcodec.files import read_json
 from focalcodec.hub.locations import hub_folder
-from focalcodec.hub.weights import AtMost, check_values
+from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths
 from focalcodec.packages import need_beside_torchaudio
 
-WAVEFORM_MODELS = ("wavlm", "hubert", "wav2vec2")
-_PREPROCESSOR = "preprocessor_config.json"
-_PATTERNS = ("config.json", _PREPROCESSOR, "*.safetensors", "*.safetensors.index.json")
+_PATTERNS = ("config.json", PREPROCESSOR, "*.safetensors", "*.safetensors.index.json")
 _HOP = 320  # of all of them, at 16 kHz
 _SHORTEST = 400  # samples: one frame of the strided convolutions, one window of Whisper's spectrum
 
 
-class LayerMix(nn.Module):
+class LayerMix(AtLeastFloat32):
     """Layers (B, N, D) of an encoder to feats (B, N, C): principal components of their mean.
 
     Early layers represent sound and voice, late layers words; their mean represents both. Each
@@ -238,7 +230,7 @@ class SpeechEncoder(nn.Module):
                 os.fspath(source), _PATTERNS, revision, token, cache_dir, local_files_only
             )
         try:
-            model, config, missing, normalize = _read(transformers, folder)
+            model, config, missing, normalize = read_model(transformers, folder)
             encoder = cls(config, layer, components, normalize)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
@@ -266,7 +258,7 @@ class SpeechEncoder(nn.Module):
         Return feats (B, N, D), zero in the padding, and their lengths (B,) int64; see `Encoder`.
         Another shape of sig, and clips longer than `max_seconds`, are a `UserError`.
         """
-        check_sig(sig)
+        check_sig(sig, lengths)
         lengths = full_lengths(sig) if lengths is None else lengths
         self._check_seconds(int(lengths.max()))
         frames = self.output_lengths(lengths)
@@ -355,39 +347,6 @@ class SpeechEncoder(nn.Module):
                 truncation=False,
                 return_tensors="pt",
             )["input_features"]
-
-
-def _read(transformers: Any, folder: Path) -> tuple[Any, dict[str, Any], set[str], bool]:
-    """Return the model (float32), its configuration, missing weights, and `normalize`."""
-    values = read_config(folder)
-    config = checked_config(transformers.AutoConfig, values)
-    files = weight_files(folder)
-    normalize = False
-    if config.model_type in WAVEFORM_MODELS and (folder / _PREPROCESSOR).is_file():
-        options = read_json(folder / _PREPROCESSOR)
-        normalize = bool(options.get("do_normalize", True)) if isinstance(options, dict) else True
-    try:
-        # its own values are kept, training options included: they are part of the encoder's hash
-        stored = transformers.AutoConfig.for_model(**{**values, "dtype": "float32"}).to_diff_dict()
-        with AtMost(files):
-            model, report = transformers.AutoModel.from_pretrained(
-                folder,
-                config=config,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                local_files_only=True,
-            )
-    except UserError:
-        raise
-    # of any kind, where files are missing, damaged or of another model
-    except Exception as error:
-        raise UserError(
-            f"no speech encoder that transformers can load ({one_line(error)}); give a folder with"
-            " config.json and model.safetensors"
-        ) from error
-    check_values(folder, model.state_dict())
-    return model, stored, set(report["missing_keys"]), normalize
 
 
 def _check_frames(config: Any) -> None:

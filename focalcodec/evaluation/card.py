@@ -41,6 +41,14 @@ FORMAT = 1
 PACKAGES = ("torch", "numpy", "transformers", "soxr", "soundfile")
 WITH_INTERVALS = ("usage_reachable", "entropy_reachable")
 _MOST_GROUPS = 200
+# of what the hashes in a card are
+HASHES = {
+    "set.sha256": "list of clips: id, audio, speaker, language and text of each",
+    "clips.sha256": "audio files of the clip",
+    "codec.weights_sha256": "configuration and tensors of the codec, as focalcodec info shows it;"
+    " of a codec of transformers, its .safetensors files",
+    "judges.weights_sha256": "file of the judge's weights",
+}
 
 
 def finish_card(
@@ -74,6 +82,7 @@ def finish_card(
             "sha256": clip_set.sha256,
             "kind": clip_set.kind,
         },
+        "hashes": HASHES,
         "codec": _codec(clip_set, spec, coder, coded),
         "panel": plan.panel,
         "columns": _columns(loaded, clips),

@@ -131,3 +131,21 @@ def project_to_sphere(x: Tensor) -> Tensor:
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / norm.masked_fill(norm == 0, 1.0)
+
+
+class AtLeastFloat32(nn.Module):
+    """A module that stays in float32 if the model is cast to fewer bits, by `half()` or `to`.
+
+    A spectrum and an output waveform need more than 8 bits of mantissa. So do means of layers,
+    because some channels are a hundred times as large as their variation. Each of these takes at
+    most a few percent of the time.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AtLeastFloat32:
+        def change(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            if not changed.is_floating_point() or changed.element_size() >= 4:
+                return changed
+            return tensor.to(changed.device, torch.float32)
+
+        return super()._apply(change, recurse)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +25,7 @@ def valid_mask(lengths: Tensor, max_length: int) -> Tensor:
     tensor([[ True, False, False],
             [ True,  True,  True]])
     """
+    check_tensor("lengths", lengths)
     return torch.arange(max_length, device=lengths.device) < lengths[:, None]
 
 
@@ -62,3 +66,34 @@ def check_lengths(lengths: Tensor, x: Tensor, unit: str) -> None:
         )
     if bool((lengths < 1).any()) or bool((lengths > x.shape[1]).any()):
         raise UserError(f"lengths: {lengths.tolist()}; each must be in 1..{x.shape[1]}")
+
+
+def as_tensor(name: str, value: Any) -> Tensor:
+    """Give a tensor as it is, and a copy of an array, a list or a number, integers as int64.
+
+    Raises a `UserError`, which begins with `name`, if the values are not numbers.
+
+    Example
+    -------
+    >>> as_tensor("lengths", [3, 2]), as_tensor("sig", np.zeros((1, 2), "float32"))
+    (tensor([3, 2]), tensor([[0., 0.]]))
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.array(value, order="C")
+        kind = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype.newbyteorder("=")
+        return torch.from_numpy(array.astype(kind))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: {type(value).__name__}, not numbers of a regular shape; give a tensor, such"
+            " as torch.from_numpy(array)"
+        ) from error
+
+
+def check_tensor(name: str, value: Any) -> None:
+    """Raise a `UserError` if a value is not a tensor."""
+    if not isinstance(value, Tensor):
+        raise UserError(
+            f"{name}: {type(value).__name__}; give a tensor, such as torch.from_numpy(array)"
+        )

@@ -276,7 +276,7 @@ def test_bad_tokens(toks, match):
         (641, r"641.*\[3, 3\] tokens.*\[2, 2\]"),
         (0, "0"),
         (-5, "-5"),
-        (100.0, "float32"),
+        (100.0, "float64"),
         (torch.tensor([100, 641]), "641"),
         (torch.tensor([100, 100, 100]), r"\(3,\)"),
         (torch.tensor([100.0, 100.0]), "float32"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import warnings
 
 import pytest
 import torch
-from small_codecs import golden_codec, golden_tensors, logmel_codec
+from small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
 
+from focalcodec import FocalCodec, precision
+from focalcodec.choices import PRECISIONS, exact_precision
+from focalcodec.cli import loading
 from focalcodec.errors import UserError
-from focalcodec.precision import PRECISIONS, set_precision
+from focalcodec.precision import set_precision, slow_precision
 
 # codec -> smallest share of equal tokens in bf16: with random weights many bits are near 0
 CASES = {"tiny_50hz": 0.85, "tiny_50hz_causal": 0.85}
@@ -20,7 +25,105 @@ def rounded(codec):
 
 
 def test_all_are_precisions():
-    assert PRECISIONS == ("fp32", "bf16", "fp16")
+    assert PRECISIONS == ("auto", "fp32", "bf16", "fp16")
+    assert [exact_precision(name) for name in PRECISIONS] == ["fp32", "fp32", "bf16", "fp16"]
+
+
+def test_auto_keeps_every_token():
+    codec, sig = golden_codec("tiny_50hz"), golden_tensors("tiny_50hz")["sig"]
+    toks, _ = codec.encode(sig)
+    auto = set_precision(copy.deepcopy(codec), "auto")
+    assert torch.equal(auto.encode(sig)[0], toks)
+    assert {tensor.dtype for tensor in auto.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "warned"), [(7.04, True), (1.3, True), (1.1, False), (0.3, False)]
+)
+def test_slow_bfloat16_is_named_with_its_ratio(ratio, warned, monkeypatch):
+    seconds = {torch.float32: 0.01, torch.bfloat16: 0.01 * ratio}
+    monkeypatch.setattr(precision, "_product_seconds", seconds.get)
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        set_precision(copy.deepcopy(golden_codec("tiny_50hz")), "bf16")
+    texts = [str(warning.message) for warning in raised]
+    expected = f"precision: bf16 takes {ratio:.1f} times as long as fp32 on this processor"
+    assert [text.startswith(expected) for text in texts] == [True] * warned
+    for name in ("auto", "fp32", "fp16"):
+        assert slow_precision(name, torch.device("cpu")) == ""
+    assert slow_precision("bf16", torch.device("cuda")) == ""
+
+
+def test_the_command_line_shows_the_ratio_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(loading, "set_precision", warn)
+    options = {"model": str(GOLDEN["tiny_50hz"]), "revision": None, "device": "cpu"}
+    loading.load_model(argparse.Namespace(**options, precision="bf16"))
+    assert capsys.readouterr().err == "focalcodec: warning: slow\n"
+
+
+def warn(codec, precision):
+    warnings.warn("slow", stacklevel=1)
+
+
+def test_the_ratio_is_measured():
+    """Of one format with itself it is about one; no test of a time."""
+    assert 0.0 < precision._product_seconds(torch.float32) < 10.0
+    assert 0.0 < precision._product_seconds(torch.bfloat16) < 10.0
+
+
+# -- as users cast any module ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tiny_50hz", "tiny_50hz_causal"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_cast_as_any_module(name, dtype):
+    """`codec.to(dtype)` and `half()` give tokens, as `set_precision`."""
+    codec, sig = copy.deepcopy(golden_codec(name)), golden_tensors(name)["sig"]
+    exact, _ = codec.encode(sig)
+    codec = codec.half() if dtype == torch.float16 else codec.to(dtype)
+    for given in (sig, sig.double(), sig.to(dtype)):
+        toks, lengths = codec.encode(given)
+        assert (toks == exact).float().mean() > 0.8
+        assert torch.equal(codec.sig_to_toks(given), toks)
+    assert torch.isfinite(codec.decode(toks, lengths)).all()
+    assert torch.isfinite(codec.toks_to_sig(toks)).all()
+    reference = codec.sig_to_feats(sig)[0]
+    assert torch.isfinite(codec.convert(sig, reference)).all()
+    if dtype == torch.bfloat16:
+        same = rounded(golden_codec(name))
+        assert torch.equal(same.encode(sig)[0], codec.encode(sig)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_log_mel_encoder_is_exact_after_any_cast(dtype):
+    codec = copy.deepcopy(logmel_codec())
+    sig = torch.randn(1, 8000)
+    feats = codec.sig_to_feats(sig)
+    assert torch.equal(codec.to(dtype).sig_to_feats(sig), feats)
+    assert torch.equal(codec.to("cpu").sig_to_feats(sig.double()), feats)
+
+
+@pytest.mark.parametrize("source", [*CASES, "demo"])
+def test_another_default_dtype(source):
+    """Scientific scripts set float64; a loaded codec is the same."""
+    folder = GOLDEN.get(source, source)
+    sig = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0)) / 9
+    codec = FocalCodec.from_pretrained(folder)
+    toks, _ = codec.encode(sig)
+    rec_sig = codec.decode(toks)
+    try:
+        torch.set_default_dtype(torch.float64)
+        other = FocalCodec.from_pretrained(folder)
+        assert torch.equal(other.encode(sig.double())[0], toks)
+        assert torch.equal(other.sig_to_toks(sig), toks)
+        assert torch.equal(other.decode(toks), rec_sig)
+        assert torch.equal(codec.decode(codec.encode(sig)[0]), rec_sig)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    state = codec.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in other.state_dict().items())
+    buffers = dict(codec.named_buffers())
+    assert all(torch.equal(buffers[name], value) for name, value in other.named_buffers())
 
 
 @pytest.mark.parametrize("name", CASES)

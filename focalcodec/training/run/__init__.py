@@ -9,6 +9,7 @@ sets              = run.prepare_sets(hparams, folder)
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,9 @@ import torch
 from speechbrain.utils.distributed import run_on_main
 
 from focalcodec.coders.spec import parse_spec
+from focalcodec.device import pick_device
 from focalcodec.errors import UserError
+from focalcodec.precision import slow_precision
 from focalcodec.training import schedules
 from focalcodec.training.distributed import leave_together, process_rank
 from focalcodec.training.run import folder as run_folder
@@ -40,6 +43,8 @@ from focalcodec.training.run.tree import named_objects
 from focalcodec.training.run.usage import HELP, usage
 
 __all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
+
+logger = logging.getLogger(__name__)
 
 
 class _Hparams(dict[str, Any]):
@@ -133,8 +138,11 @@ def load_start(hparams: Mapping[str, Any], run_opts: Any) -> Start:
     UserError
         The encoder or the weights can't be loaded, or do not fit together.
     """
-    device = run_opts.device or sb.utils.distributed.infer_device()
-    return start.load_start(hparams, torch.device(device))
+    device = pick_device(run_opts.device or sb.utils.distributed.infer_device())
+    warning = slow_precision(run_opts.precision or "fp32", device)
+    if warning:
+        logger.warning(warning)
+    return start.load_start(hparams, device)
 
 
 def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Rows]:
