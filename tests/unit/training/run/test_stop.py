@@ -189,7 +189,7 @@ def test_a_script_prints_one_line(error, line, code, monkeypatch, capsys) -> Non
     def main(argv: list[str]) -> None:
         raise error
 
-    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    monkeypatch.setattr(sys, "argv", ["train.py", "gone"])
     with pytest.raises(SystemExit) as caught:
         steps.script(main)
     assert caught.value.code == code
