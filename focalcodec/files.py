@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -162,3 +162,24 @@ def safe_file_name(text: str) -> str:
         return name
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return f"{encoded[: LONGEST_NAME - 17].decode(errors='ignore')}-{digest}"
+
+
+def distinct_file_names(texts: Iterable[str]) -> dict[str, str]:
+    """Return a file name for each text, by `safe_file_name`, so that no two share a file.
+
+    Some file systems ignore case, so names differ in more than case.
+
+    Example
+    -------
+    >>> distinct_file_names(["a/b", "a_b", "A_b"])
+    {'a/b': 'a_b', 'a_b': 'a_b_', 'A_b': 'A_b__'}
+    """
+    taken: set[str] = set()
+    names = {}
+    for text in texts:
+        name = safe_file_name(text)
+        while name.lower() in taken:
+            name += "_"
+        taken.add(name.lower())
+        names[text] = name
+    return names

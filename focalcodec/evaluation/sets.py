@@ -16,7 +16,7 @@ from focalcodec.choices import TASKS
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.files import file_sha256, safe_file_name
+from focalcodec.files import distinct_file_names, file_sha256, safe_file_name
 from focalcodec.tokenize.sources import folder_clips
 
 KIND_NAMES = ("synthetic", "real", "")
@@ -222,7 +222,7 @@ def _clips(
             hashes.setdefault(path, file_sha256(path))
         return hashlib.sha256("".join(hashes[path] for path in paths).encode()).hexdigest()
 
-    names: dict[str, None] = {}
+    names = distinct_file_names(row["ID"] for row in rows)
     clips = []
     for row in rows:
         info = audio_info(row["wav"])
@@ -230,15 +230,10 @@ def _clips(
         source_wav = row.get("noisy", row["wav"]) if options.task == "denoising" else row["wav"]
         if source_wav != row["wav"]:
             _check_lengths(row["wav"], info, source_wav)
-        name = safe_file_name(row["ID"])
-        # Different ids may give one file name, also because some file systems ignore case.
-        while name.lower() in names:
-            name += "_"
-        names[name.lower()] = None
         clips.append(
             EvalClip(
                 id=row["ID"],
-                file=name,
+                file=names[row["ID"]],
                 reference=row["wav"],
                 input=source_wav,
                 seconds=info.seconds,

@@ -13,7 +13,7 @@ from typing import Any
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT, figures, hardware, software_versions
 from focalcodec.evaluation.plan import write_json
-from focalcodec.evaluation.summary import column_title, markdown, number
+from focalcodec.evaluation.summary import column_title, markdown, number, separate_judges
 
 CARD_NAME = "card.json"
 Row = Mapping[str, Any]
@@ -145,8 +145,10 @@ def probe_table(cards: Sequence[Card]) -> str:
     """Return a Markdown table: a line for each figure, probe and test set, a column for each codec.
 
     Cards that differ only in their seed share a cell. A cell of one seed has the figure with its
-    95 % interval over clips, a cell of several seeds their mean and range.
+    95 % interval over clips, a cell of several seeds their mean and range. Figures of a judge in
+    two versions have a line for each.
     """
+    cards = separate_judges(cards)
     names, sets = _codec_names(cards), _set_names(cards)
     codecs = list(dict.fromkeys(names))
     lines: dict[tuple[str, str, str], dict[str, dict[int, Mapping[str, float]]]] = {}

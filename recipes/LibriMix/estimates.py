@@ -13,7 +13,7 @@ from focalcodec.audio import resample, write_audio
 from focalcodec.data.clips import read_clip
 from focalcodec.data.manifest import DATA_ROOT, write_csv
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges
-from focalcodec.files import safe_file_name
+from focalcodec.files import distinct_file_names
 from focalcodec.metrics.judge import Judge, JudgedClip
 from focalcodec.metrics.panels import panel
 from focalcodec.probes.token_dataset import TokenBatch
@@ -59,11 +59,15 @@ class Estimates:
         self.missing: list[str] = []
         self.folder = Path()
         self.chosen: set[str] = set()
+        self.files: dict[str, str] = {}
 
     def start_set(self, folder: Path, rows: Rows, judge_clips: int | None, device: str) -> None:
         """Choose the first clips of a set by ID, or all if `judge_clips` is None; load judges."""
         self.folder = folder
         self.chosen = set(sorted(row["ID"] for row in rows)[:judge_clips])
+        self.files = distinct_file_names(
+            self._name(row, column) for row in rows for column in self.targets
+        )
         if self.judges is None:
             self.judges, self.missing = load_panel_judges(self.panel_name, device)
 
@@ -95,7 +99,7 @@ class Estimates:
         sig = read_clip(row[column], SAMPLE_RATE, span, row.get("channels") or "mix")  # (T,)
         rec_sig = torch.nn.functional.pad(rec_sig, (0, max(0, len(sig) - len(rec_sig))))
         rec_sig = rec_sig[: len(sig)].clamp(-1.0, 1.0)
-        file = self._file(row, column)
+        file = self.files[self._name(row, column)]
         write_audio(self.folder / "reference" / f"{file}.flac", sig, SAMPLE_RATE)
         write_audio(self.folder / "estimate" / f"{file}.flac", rec_sig, SAMPLE_RATE)
         language = row.get("language") or self.language
@@ -122,7 +126,7 @@ class Estimates:
             if row["ID"] not in self.chosen or row["ID"] not in tested:
                 continue
             for column in self.targets:
-                file = self._file(row, column)
+                file = self.files[self._name(row, column)]
                 parts = {"wav": "reference", "estimate": "estimate"}
                 paths = {k: f"{DATA_ROOT}/{part}/{file}.flac" for k, part in parts.items()}
                 about = {"spk_id": row["spk_id"], "wrd": self._text(row)}
@@ -133,5 +137,5 @@ class Estimates:
         # The manifest of a mixture does not have a text for each speaker.
         return "" if len(self.targets) > 1 else row["wrd"]
 
-    def _file(self, row: Mapping[str, Any], column: str) -> str:
-        return safe_file_name(row["ID"] + (f"_{column}" if len(self.targets) > 1 else ""))
+    def _name(self, row: Mapping[str, Any], column: str) -> str:
+        return str(row["ID"]) + (f"_{column}" if len(self.targets) > 1 else "")

@@ -56,7 +56,7 @@ def test_table_has_codecs_across_and_seeds_in_a_cell(tmp_path: Path) -> None:
     lines = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
     assert lines[0][2:5] == ["ours", "dac:4", "ours, qfeats"]
     assert lines[3][1] == "asr, test: WER, % ↓"
-    assert lines[3][2:5] == ["3.00 (2.00 to 4.00, n=2)", "2.00 [0.000, 10.0]", "2.00 [0.000, 10.0]"]
+    assert lines[3][2:5] == ["3.00 (2.00 to 4.00, n=2)", "2.00 [0, 10.0]", "2.00 [0, 10.0]"]
     assert lines[4][1] == "asr, test, de: WER, % ↓"
 
 
@@ -82,3 +82,13 @@ def test_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     write_card(tmp_path / "test", card_of())
     assert main(["probes", str(tmp_path)]) == 0
     assert "asr, test: WER" in capsys.readouterr().out
+
+
+def test_figures_of_two_versions_of_a_judge_have_two_lines() -> None:
+    cards = [card_of(seed=seed) for seed in (1, 2)]
+    for card, version in zip(cards, "12", strict=True):
+        card["columns"] = [{**COLUMN, "judge": "Ear"}]
+        card["judges"] = {"Ear": {"version": version}}
+    lines = [line for line in probe_table(cards).splitlines() if line.startswith("| asr, test: ")]
+    assert ["WER, %" in lines[0], "WER (version 2), %" in lines[1]] == [True, True]
+    assert all("[" in line for line in lines), "one seed each"
