@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from focalcodec import __version__
 from focalcodec.audio import Channels, audio_info, resample, resampled_length, validate_sig
@@ -32,6 +31,7 @@ from focalcodec.hub.weights import check_values
 from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
 from focalcodec.nn.masking import as_tensor
+from focalcodec.progress import ProgressBar
 
 DTYPES = {name: getattr(torch, name) for name in FLOAT_DTYPES}
 FORMAT = "focalcodec-reference-1"
@@ -129,7 +129,7 @@ class ReferenceSet(ReferenceFrames):
             seconds += info.seconds
         frames = encoder.output_lengths(torch.tensor(samples))
         feats, end = torch.empty(int(frames.sum()), encoder.dim, dtype=kept_as), 0  # (N, D)
-        for path in tqdm(paths, "reference", unit="file", disable=not progress):
+        for path in ProgressBar(paths, "reference", unit="files", show=progress):
             with AudioStream(path, encoder.sample_rate, channels) as stream:
                 for block in feats_blocks(codec, stream, window_seconds):
                     feats[end : end + len(block)] = block

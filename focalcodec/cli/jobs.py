@@ -22,7 +22,6 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import soundfile
 import torch
-from tqdm import tqdm
 
 from focalcodec.audio import audio_info
 from focalcodec.cli.main import DONE, SOME_FAILED
@@ -30,6 +29,7 @@ from focalcodec.cli.paths import Job
 from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
 from focalcodec.processes import Progress, in_processes
+from focalcodec.progress import ProgressBar
 
 State = TypeVar("State")
 
@@ -50,8 +50,6 @@ class Attempt(NamedTuple):
 
 
 Work: TypeAlias = Callable[[State, Job, Progress], Made]
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 def run_jobs(
@@ -185,13 +183,15 @@ def _audio_seconds(path: Path) -> float:
     return audio_info(path).seconds
 
 
-def _bar(args: argparse.Namespace, jobs: Sequence[Job], seconds: Callable[[Path], float]) -> tqdm:
+def _bar(
+    args: argparse.Namespace, jobs: Sequence[Job], seconds: Callable[[Path], float]
+) -> ProgressBar:
     # the lengths of all files are read only if the bar is shown
-    shown = not args.quiet and sys.stderr.isatty() and jobs[0].source is not None
+    shown = not args.quiet and jobs[0].source is not None
     total = 0.0
     for job in jobs if shown else ():
         try:
             total += seconds(job.source) if job.source else 0.0
         except (UserError, OSError):
             continue  # it is reported when the file is read
-    return tqdm(desc=args.command, total=total, disable=not shown, bar_format=_BAR)
+    return ProgressBar(what=args.command, total=total, unit="s of audio", show=shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ def _make_reference(args: argparse.Namespace) -> State:
         channels=args.channels,
         dtype=args.reference_dtype,
         window_seconds=args.window_seconds,
-        progress=not args.quiet and sys.stderr.isatty(),
+        progress=not args.quiet,
     )
     state = _checked(codec, ReferenceSet.merge([made, *known]), args)
     if args.save_reference_set:

@@ -24,7 +24,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from focalcodec.audio import resample, write_audio
 from focalcodec.data.acoustics import (
@@ -43,6 +42,7 @@ from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.packages import need
 from focalcodec.processes import Progress, in_processes
+from focalcodec.progress import ProgressBar
 
 SAMPLE_RATE = 16000  # Hz, of copies on disk
 ABOUT_NAME = "augment.json"
@@ -314,7 +314,7 @@ def write_copy(
     setup = partial(make_augmenter, rows=rows, sample_rate=SAMPLE_RATE, seed=seed)
     _claim(part, setup(), rows)
     done = in_processes(setup, partial(_write_clip, part), rows, jobs)
-    bar = tqdm(done, part.name, len(rows), disable=None, unit="clip")
+    bar = ProgressBar(done, part.name, len(rows), unit="clips")
     problems = {row["ID"]: problem for row, problem in bar}
     broken = [row for row in rows if problems[row["ID"]]]
     report = part.root / part.name / SKIPPED_NAME

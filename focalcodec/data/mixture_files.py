@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from focalcodec.audio import audio_info, write_audio
 from focalcodec.data.manifest import write_csv
@@ -23,6 +22,7 @@ from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.processes import Progress, in_processes
+from focalcodec.progress import ProgressBar
 
 RATE_FOLDER = "wav16k"
 SAMPLE_RATE = 16000
@@ -110,7 +110,7 @@ def write_mixtures(
     maker = setup()
     _claim(part, maker, rows)
     done = in_processes(setup, partial(_write_mixture, part), rows, jobs)
-    bar = tqdm(done, part.split, len(rows), disable=None, unit="mixture")
+    bar = ProgressBar(done, part.split, len(rows), unit="mixtures")
     samples = {row["ID"]: num_samples for row, num_samples in bar}
     for mode in part.modes:
         for mixture in part.mixtures:

@@ -17,8 +17,6 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from focalcodec.audio import audio_info, check_channels
 from focalcodec.data.corpus import (
     FoundClip,
@@ -31,6 +29,7 @@ from focalcodec.data.corpus import (
 from focalcodec.data.manifest import write_csv, write_manifest, write_sets
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES, atomic_path, file_sha256
+from focalcodec.progress import ProgressBar
 
 Row = dict[str, Any]
 
@@ -238,8 +237,7 @@ def _check_clips(
     rows, broken = [], []
     with ThreadPool(num_threads) as pool:
         results = pool.imap(check, clips, chunksize=16)
-        # disable=None: no bar if standard error is not a terminal, where it would fill the log
-        bar = tqdm(results, name, len(clips), disable=None, unit="clip")
+        bar = ProgressBar(results, name, len(clips), unit="clips")
         for clip, result in zip(clips, bar, strict=True):
             if isinstance(result, str):
                 broken.append({"path": clip.wav, "reason": result})

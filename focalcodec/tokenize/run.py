@@ -15,12 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.hub import HubCoder
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
+from focalcodec.progress import ProgressBar
 from focalcodec.tokenize.parts import EncodedClip, PartEncoder, read_part, write_part
 from focalcodec.tokenize.plan import TokenizePlan
 from focalcodec.tokenize.tokenizer import Tokenizer, as_tokenizer
@@ -122,18 +121,14 @@ class HoursBar:
     """Progress bar of hours of audio in this process' share; only the first process shows it.
 
     The lengths of files are known only when they are read, so after each part the total is
-    estimated as the mean length so far times the number of clips. Shown only on a terminal.
+    estimated as the mean length so far times the number of clips.
     """
 
     def __init__(self, num_clips: int, shard: Shard) -> None:
         self._num_clips, self._done_clips = num_clips, 0
         self._part_hours = 0.0
-        self._bar = tqdm(
-            desc="tokenize" if shard.count == 1 else f"tokenize, {shard.index} of {shard.count}",
-            disable=None if shard.index == 0 else True,
-            unit="h",
-            unit_scale=True,
-        )
+        what = "tokenize" if shard.count == 1 else f"tokenize, {shard.index} of {shard.count}"
+        self._bar = ProgressBar(what=what, unit="hours", show=shard.index == 0)
 
     def __enter__(self) -> HoursBar:
         return self
@@ -156,10 +151,10 @@ class HoursBar:
         if self._bar.disable:
             return
         hours = sum(clip.seconds for clip in clips) / 3600
-        # Other parts come from an earlier run: tqdm does not count them for the speed.
+        # Other parts come from an earlier run: they do not count for the speed.
         earlier, self._part_hours = hours - self._part_hours, 0.0
         self._done_clips += len(clips)
         self._bar.initial += earlier
         self._bar.n += earlier
         self._bar.total = self._bar.n / self._done_clips * self._num_clips
-        self._bar.refresh()
+        self._bar.update(0)

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import soundfile
 from torch import Tensor
-from tqdm import tqdm
 
 from focalcodec.audio import audio_info, resample, write_audio
 from focalcodec.data.manifest import write_csv
@@ -22,6 +21,7 @@ from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.processes import Progress, in_processes
+from focalcodec.progress import ProgressBar
 
 SAMPLE_RATE = 16000
 SUFFIXES = (".flac", ".ogg")
@@ -96,7 +96,7 @@ def write_clips(
         raise UserError(f"suffix={suffix!r}: not one of {', '.join(SUFFIXES)}")
     _claim(root, suffix, clips)
     done = in_processes(partial(_Making, root, suffix, new_maker), _write_clip, clips, jobs)
-    bar = tqdm(done, "clips", len(clips), disable=None, unit="clip")
+    bar = ProgressBar(done, "corpus", len(clips), unit="clips")
     problems = {clip.id: problem for clip, problem in bar}
     broken = [clip for clip in clips if problems[clip.id]]
     lines = [{"path": clip.file(root, suffix), "reason": problems[clip.id]} for clip in broken]

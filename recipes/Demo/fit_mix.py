@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from focalcodec.data.clips import read_clip
 from focalcodec.data.corpus import walk_files
 from focalcodec.encoders.whisper_packages import whisper_base
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
+from focalcodec.progress import ProgressBar
 from focalcodec.training.run import script
 
 AUDIO = (".flac", ".ogg", ".wav")
@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     paths = [path for folder in args.folders for path in draw(folder, args.clips, args.seed)]
     limit = int(encoder.sample_rate * (encoder.max_seconds or 0))
     encoder.fit_mix(
-        read_clip(str(path), encoder.sample_rate)[:limit] for path in tqdm(paths, unit="clip")
+        read_clip(str(path), encoder.sample_rate)[:limit]
+        for path in ProgressBar(paths, "feats", unit="clips")
     )
     with atomic_path(args.to) as temporary:
         layers = " ".join(str(layer) for layer in args.layers)

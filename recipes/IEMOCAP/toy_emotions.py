@@ -13,12 +13,12 @@ from pathlib import Path
 import librosa
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from focalcodec.audio import read_audio, write_audio
 from focalcodec.data.corpus import FoundClip, FoundFile, SetSource, embedded_corpus, walk_files
 from focalcodec.data.librispeech_tree import EMBEDDED_SPLITS
 from focalcodec.data.librispeech_tree import find_clips as find_embedded
+from focalcodec.progress import ProgressBar
 
 SAMPLE_RATE = 16000
 SEMITONES, SPEED = 4.0, 1.3
@@ -58,7 +58,7 @@ def toy_sets(save_folder: str | Path) -> tuple[Path, dict[str, SetSource]]:
     source, root = embedded_corpus("LibriSpeech"), Path(save_folder).expanduser() / FOLDER
     for name, embedded in SETS.items():
         files = [file for split in EMBEDDED_SPLITS[embedded] for file in walk_files(source, split)]
-        for clip in tqdm(find_embedded(source, files), f"toy {name}", disable=None, unit="clip"):
+        for clip in ProgressBar(find_embedded(source, files), f"toy {name}", unit="clips"):
             _write(source, root / name, clip)
     return root, {name: SetSource([name], find_clips) for name in SETS}
 

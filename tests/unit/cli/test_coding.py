@@ -224,7 +224,18 @@ def test_progress_bar_on_a_terminal(
     assert run("resynth", talks, "out", *quiet) == 1
     err = capsys.readouterr().err
     assert "a.wav: empty" in err
-    assert ("resynth: 100%" in err and "2/2 s of audio" in err) != bool(quiet)
+    assert ("resynth: 100 %" in err and "1.6/1.6 s of audio" in err) != bool(quiet)
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_progress_lines_in_a_file(
+    talks: Path, quiet: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("FOCALCODEC_PROGRESS_SECONDS", "0")
+    assert run("resynth", talks, "out", *quiet) == 0
+    err = capsys.readouterr().err
+    assert "\r" not in err
+    assert ("resynth: 1.6 of 1.6 s of audio, 100 %, " in err) != bool(quiet)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="platform: names are Unicode")

@@ -280,7 +280,7 @@ def bar_text(monkeypatch, shard: Shard) -> str:
 
 def test_first_process_shows_the_total_hours(monkeypatch):
     line = bar_text(monkeypatch, Shard(0, 2)).split("\r")[-1]
-    assert "tokenize, 0 of 2:  50%" in line and "4.00/8.00" in line
+    assert "tokenize, 0 of 2:  50 %" in line and "4.0/8.0 hours" in line
 
 
 def test_other_processes_are_silent(monkeypatch):
