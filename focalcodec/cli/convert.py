@@ -79,6 +79,6 @@ def run_convert(args: argparse.Namespace) -> int:
     if args.save_reference_set and not args.reference:
         raise UserError("--save_reference_set: nothing new to save; give --reference as well")
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
-    from focalcodec.cli.voice import convert_jobs
+    from focalcodec.cli.recordings import convert_jobs
 
     return convert_jobs(args, jobs)

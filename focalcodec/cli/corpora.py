@@ -24,7 +24,7 @@ from focalcodec.cli.options import (
 from focalcodec.cli.streams import say
 from focalcodec.data.corpus import OWN_OPTIONS, SPLIT_BY, PrepareOptions, ShareOptions
 from focalcodec.errors import UserError
-from focalcodec.tokenize.options import TokenizeOptions
+from focalcodec.tokenize.plan import TokenizeOptions
 
 PREPARE_EXAMPLES = """examples:
   focalcodec prepare talks prepared
@@ -222,7 +222,7 @@ def _add_shard_options(parser: argparse.ArgumentParser) -> None:
 
 def run_tokenize(args: argparse.Namespace) -> int:
     """Tokenize; the process that joins the parts returns 1 if some clips failed."""
-    from focalcodec.cli.loading import load_model
+    from focalcodec.cli.models import load_model
     from focalcodec.device import set_process_device
     from focalcodec.processes import Shard
     from focalcodec.tokenize.plan import ModelIdentity, TokenizePlan

@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import pairwise
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from focalcodec import __version__
-from focalcodec.cli.names import check_not_empty, mark_names, plain_names
 from focalcodec.cli.streams import flush_output, ready_streams, say
 from focalcodec.errors import UserError
 
@@ -50,6 +50,8 @@ COMMANDS = {
     "recipe": Command("recipe", "list the training recipes, or copy one to edit and run"),
 }
 DONE, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+_MAY_BE_EMPTY = ("--special", "--language")
+_MARK = "\0"  # no argument of a process contains it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _function("run_{}", args.command)(args)
         finally:
             flush_output()
+            if argv is None and _in_main_thread():  # nothing is left: end without a traceback
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
     except UserError as error:
         return _print_error(str(error))
     except KeyboardInterrupt:
@@ -121,6 +125,49 @@ def _parse_command(command: str, words: list[str]) -> argparse.Namespace:
     return plain_names(parser.parse_intermixed_args(mark_names(words), args))
 
 
+def check_not_empty(words: Sequence[str], keys: bool = False) -> None:
+    """Refuse an empty word: as a path it would be the current folder.
+
+    With `keys`, unknown options are keys of a YAML, which may be empty.
+
+    Example
+    -------
+    >>> check_not_empty(["--special", "", "a.wav"])
+    >>> check_not_empty(["", "out"])
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: '': argument 1 is empty; give a name, or check the shell's variable
+    """
+    for number, (before, word) in enumerate(pairwise(["", *words]), start=1):
+        option, equals, value = word.partition("=")
+        if word and not (word.startswith("--") and equals and not value):
+            continue
+        name = option if word else before
+        if not (name in _MAY_BE_EMPTY or (keys and name.startswith("--"))):
+            after = f" (of {name})" if name.startswith("--") else ""
+            raise UserError(
+                f"'': argument {number}{after} is empty; give a name, or check the shell's variable"
+            )
+
+
+def mark_names(words: Sequence[str]) -> list[str]:
+    """Mark the words after `--` that begin with a dash, so that argparse takes them for names."""
+    end = words.index("--") if "--" in words else len(words)
+    names = [_MARK + word if word.startswith("-") else word for word in words[end + 1 :]]
+    return [*words[: end + 1], *names]
+
+
+def plain_names(args: argparse.Namespace) -> argparse.Namespace:
+    """Remove the marks of `mark_names` from the parsed arguments."""
+    return argparse.Namespace(**{name: _plain(value) for name, value in vars(args).items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.removeprefix(_MARK) if isinstance(value, str) else value
+
+
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of one of `COMMANDS`; only its module is imported."""
     summary = COMMANDS[command].summary
@@ -159,7 +206,7 @@ _ENDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminat
 @contextmanager
 def _end_on_signals() -> Iterator[None]:
     """Let a process that gets SIGINT or SIGTERM remove its half-written files."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _ENDS}
@@ -171,6 +218,10 @@ def _end_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`focalcodec download` and `export`, and the default model of all commands."""
+"""`focalcodec download` and `export`, and the model that the options of a command name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.cli.main import DONE
@@ -14,6 +16,9 @@ from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
 from focalcodec.files import write_errors
 from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem, is_shipped
+
+if TYPE_CHECKING:
+    from focalcodec.codec import FocalCodec
 
 DEFAULT_MODEL = "lucadellalib/focalcodec_50hz"
 DOWNLOAD_EXAMPLES = f"""examples:
@@ -70,6 +75,45 @@ def _is_cached() -> bool:
     except UserError:
         return False
     return all((folder / name).is_file() for name in names)
+
+
+class LoadedModel(NamedTuple):
+    """A codec that is ready for use, and its name and hash in token files."""
+
+    codec: FocalCodec
+    name: str
+    weights_sha256: str
+
+
+def load_model(args: argparse.Namespace) -> LoadedModel:
+    """Load the model of `add_model_options`: in eval mode, on its device and in its precision.
+
+    Raises
+    ------
+    UserError
+        No such model or device, or a window that is too short for the model.
+    """
+    from focalcodec.codec import FocalCodec
+    from focalcodec.device import pick_device
+    from focalcodec.hub.fingerprint import weights_sha256
+    from focalcodec.long_audio.coding import check_window
+    from focalcodec.precision import set_precision
+
+    device = pick_device(args.device)
+    choose_model(args)
+    codec = FocalCodec.from_pretrained(args.model, revision=args.revision)
+    sha256 = weights_sha256(codec)  # before the change of precision
+    folder = Path(args.model).expanduser()
+    is_folder = folder.is_dir() and not is_shipped(args.model)
+    name = folder.resolve().name if is_folder else args.model
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        set_precision(codec.to(device), args.precision)
+    for warning in raised:
+        say(f"warning: {warning.message}")
+    if hasattr(args, "window_seconds"):
+        check_window(codec, args.window_seconds)
+    return LoadedModel(codec, name, sha256)
 
 
 # -- download --------------------------------------------------------------------------------------

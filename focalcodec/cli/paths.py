@@ -104,6 +104,8 @@ def find_sources(
         elif glob.has_magic(source):
             fixed = _fixed_part(path)
             files = _outside(_matching(path, suffixes), fixed, without)
+        elif path.exists():
+            raise UserError(f"{source}: a pipe or device; send it to standard input, and give -")
         else:
             raise UserError(f"{source}: no such file or folder; check the path")
         if not files:

@@ -21,9 +21,8 @@ from focalcodec.data.corpus import (
     embedded_corpus,
 )
 from focalcodec.data.manifest import DATA_ROOT
-from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
-from focalcodec.files import AUDIO_SUFFIXES
+from focalcodec.files import AUDIO_SUFFIXES, read_text, split_lines
 
 TREE = "<split>/<speaker>/<chapter>/<clip>.flac"
 EMBEDDED_SPLITS = {

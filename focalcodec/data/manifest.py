@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalcodec.data.text import read_text
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path
+from focalcodec.files import atomic_path, read_text
 
 DATA_ROOT = "$data_root"
 REQUIRED_COLUMNS = ("ID", "duration", "wav")

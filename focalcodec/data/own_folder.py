@@ -21,9 +21,8 @@ from focalcodec.data.corpus import (
 from focalcodec.data.manifest import SETS_NAME, prepared_how, write_sets
 from focalcodec.data.prepare import Row, build_manifests
 from focalcodec.data.shares import SETS, first_copies, share_out
-from focalcodec.data.text import read_text
 from focalcodec.errors import UserError
-from focalcodec.files import AUDIO_SUFFIXES
+from focalcodec.files import AUDIO_SUFFIXES, read_text
 
 REPORT_NAME = "skipped.csv"
 _logger = logging.getLogger(__name__)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from focalcodec.audio import AudioSource
 from focalcodec.data.corpus import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
-from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
-from focalcodec.files import AUDIO_SUFFIXES
+from focalcodec.files import AUDIO_SUFFIXES, read_text, split_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

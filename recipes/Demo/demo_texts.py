@@ -8,8 +8,8 @@ from pathlib import Path
 
 from focalcodec.data.corpus import embedded_corpus, walk_files
 from focalcodec.data.librispeech_tree import find_clips
-from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
+from focalcodec.files import read_text, split_lines
 
 WORDNET_FILES = ("data.adj", "data.adv", "data.noun", "data.verb")
 FEWEST_WORDS, MOST_WORDS = 4, 30

@@ -17,9 +17,8 @@ from torch import Tensor
 from focalcodec.audio import audio_info, resample, write_audio
 from focalcodec.data.manifest import write_csv
 from focalcodec.data.randomness import stable_seed
-from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path
+from focalcodec.files import atomic_path, read_text, split_lines
 from focalcodec.processes import Progress, in_processes
 from focalcodec.progress import ProgressBar
 

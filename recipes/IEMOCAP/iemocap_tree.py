@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from focalcodec.data.corpus import FoundClip, FoundFile, SetSource
-from focalcodec.data.text import split_lines
 from focalcodec.errors import UserError
+from focalcodec.files import split_lines
 
 # Excitement counts as happiness: the four classes have 5531 clips, of 10039.
 EMOTIONS = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}

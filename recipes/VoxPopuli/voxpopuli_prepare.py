@@ -24,8 +24,8 @@ from focalcodec.data.corpus import (
     embedded_corpus,
 )
 from focalcodec.data.prepare import prepare_sets
-from focalcodec.data.text import read_text, split_lines
 from focalcodec.errors import UserError
+from focalcodec.files import read_text, split_lines
 
 SETS = {"train": "train", "dev": "valid", "test": "test"}
 TRANSCRIBED = "transcribed_data"

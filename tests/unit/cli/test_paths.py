@@ -167,6 +167,13 @@ def test_links_are_followed_and_each_file_comes_once(linked: set[str]) -> None:
     assert find_sources(["in/x.wav*"]) == [(Path("in/x.wav"), Path("x.wav"))]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="platform without pipes")
+def test_a_pipe_has_a_way_out() -> None:
+    os.mkfifo("pipe.wav")
+    with pytest.raises(UserError, match="^pipe.wav: a pipe or device; .* give -$"):
+        plan("pipe.wav", "out.fct")
+
+
 def test_a_linked_folder_is_like_any_other() -> None:
     Path("store").mkdir()
     Path("store/s.wav").touch()
