@@ -12,7 +12,7 @@ from small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
 
 from focalcodec import FocalCodec, precision
 from focalcodec.choices import PRECISIONS, exact_precision
-from focalcodec.cli import loading
+from focalcodec.cli import models
 from focalcodec.errors import UserError
 from focalcodec.precision import set_precision, slow_precision
 
@@ -55,9 +55,9 @@ def test_slow_bfloat16_is_named_with_its_ratio(ratio, warned, monkeypatch):
 
 
 def test_the_command_line_shows_the_ratio_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(loading, "set_precision", warn)
+    monkeypatch.setattr("focalcodec.precision.set_precision", warn)
     options = {"model": str(GOLDEN["tiny_50hz"]), "revision": None, "device": "cpu"}
-    loading.load_model(argparse.Namespace(**options, precision="bf16"))
+    models.load_model(argparse.Namespace(**options, precision="bf16"))
     assert capsys.readouterr().err == "focalcodec: warning: slow\n"
 
 
