@@ -109,11 +109,12 @@ class _Lines:
     """A file that gets whole lines instead of a bar that is drawn again and again."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file = file
+        self._file, self._last = file, ""
 
     def write(self, text: str) -> None:
         line = text.strip()
-        if line:
+        if line and line != self._last:  # tqdm writes the last line again when it closes
+            self._last = line
             with suppress(OSError):  # a full disk must not stop the work
                 self._file.write(f"{line}\n")
 

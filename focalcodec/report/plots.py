@@ -192,7 +192,7 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
-    first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
+    first, last = math.floor(low / step + 1e-4), math.ceil(high / step - 1e-4)
     return [round(n * step, 10) for n in range(first, last + 1)]
 
 

@@ -112,6 +112,7 @@ def test_work_is_shown_at_intervals(talks: Path, monkeypatch: pytest.MonkeyPatch
     lines = capsys.readouterr().err.splitlines()
     assert any(re.match(r"code, tiny: [1-5] of 10 clips, \d+ %, ", line) for line in lines)
     assert any(line.startswith("code, original: 10 of 10 clips, 100 %, ") for line in lines)
+    assert all(line != following for line, following in itertools.pairwise(lines))
 
 
 def test_real_time_factor_is_processing_time_over_audio_time(
