@@ -102,7 +102,13 @@ class CodecBrain(TurnsBrain):
         self._stage = sb.Stage.TRAIN
         self._tests_as_is = False  # a test takes the weights that the modules have
         self._fine_tunes = False
-        self.monitor.figures = Figures(self.columns, self.watched, self.valid_loss, self.chance())
+        self.monitor.figures = Figures(
+            self.columns,
+            self.watched,
+            self.valid_loss,
+            tests_last="min_key" not in self.hparams.best_checkpoint,
+            chance=self.chance(),
+        )
         self._written: dict[str, list[float]] = {}  # meters at the last point of TensorBoard
         self._display: TrainingDisplay | None = None
         self._test_bar: ProgressBar | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from focalcodec.progress import ProgressBar
-from focalcodec.training.figures import Figures, Stats, significant
+from focalcodec.training.figures import Figures, Stats
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class TrainingDisplay:
         """Add a training batch; show the mean losses of the epoch, and the learning rates."""
         self._clock.add_batch(frames, time.monotonic())
         if not self._bar.disable:
-            shown = self._named("train", losses)
+            shown = self._named("train", losses, {})
             self._show([*shown, _rates(rates), _speed(self._clock.frame_rate())])
 
     def add_valid_batch(self) -> None:
@@ -138,7 +138,7 @@ class TrainingDisplay:
         now = time.monotonic()
         self._clock.end(now)
         shown = [
-            *self._named("train", entry["train"]),
+            *self._named("train", entry["train"], {}),
             *self._named("valid", entry["valid"], before),
         ]
         rates = _rates({name: rate for name, rate in entry.items() if name.startswith("lr")})
@@ -157,15 +157,13 @@ class TrainingDisplay:
         self._bar.set_description_str(text, refresh=False)
         self._bar.update()
 
-    def _named(self, stage: str, stats: Stats, before: Stats | None = None) -> Iterator[str]:
+    def _named(self, stage: str, stats: Stats, before: Stats) -> Iterator[str]:
         """Yield the figures to show with their names."""
         for name in filter(stats.__contains__, self._figures.shown):
-            column = self._figures.column(name, stage)
-            unit = " %" if column.unit == "%" else ""
-            was = (
-                f" (before {significant(before[name])}{unit})" if before and name in before else ""
-            )
-            yield f"{stage} {column.title} {significant(stats[name])}{unit}{was}"
+            title = self._figures.column(name, stage).title
+            value = self._figures.value(name, stats[name])
+            was = f" (before {self._figures.value(name, before[name])})" if name in before else ""
+            yield f"{stage} {title} {value}{was}"
 
 
 def _rates(rates: Mapping[str, float]) -> str:

@@ -50,6 +50,8 @@ class Figures:
     """Validation figure that selects the checkpoint; low is good."""
     valid_loss: str = LOSS_KEY
     """Training figure that is the same quantity as the loss of validation and test."""
+    tests_last: bool = False
+    """Whether the last epoch is tested and exported, instead of the best one."""
     chance: Mapping[str, float] = field(default_factory=dict)
     """Figures of a guess."""
 
@@ -75,6 +77,10 @@ class Figures:
         elif quantity.startswith("grad_norm"):
             title = f"norm of the gradient{title.removeprefix('grad norm').replace(' ', ', ', 1)}"
         return Column(quantity, title, "", "lower" if quantity.endswith("_loss") else "none")
+
+    def value(self, name: str, value: float) -> str:
+        """Text of a figure: three significant digits, and % if that is its unit."""
+        return significant(value) + (" %" if self.column(name).unit == "%" else "")
 
     def title(self, name: str, stage: str = "valid") -> str:
         """Title of a figure with its unit, and an arrow in the better direction."""
@@ -125,28 +131,32 @@ def results_table(results: Mapping[str, Stats], figures: Figures) -> str:
 def best_epoch(
     history: Sequence[Mapping[str, Any]], before: Stats, figures: Figures
 ) -> Iterator[str]:
-    r"""Yield lines on the epoch whose weights a run keeps.
+    r"""Yield lines on the epoch whose weights are the result of a run.
 
     Example
     -------
     >>> history = [{"epoch": 1, "valid": {"loss": 0.5}}]
     >>> print(*best_epoch(history, {"loss": 0.25}, Figures()), sep="\n")
-    best epoch: 1 of 1, valid loss 0.500; the run keeps its weights
-    this is worse than before fine-tuning: valid loss 0.250; the weights before are in init_from
+    tested and exported: epoch 1 of 1, valid loss 0.500, the best
+    worse than before fine-tuning: valid loss 0.250; the weights before it are still in init_from
     """
     if not history:
         return
     name = figures.watched
     best = min(history, key=lambda entry: entry["valid"][name])
-    value, title = best["valid"][name], f"valid {figures.column(name).title}"
+    chosen = history[-1] if figures.tests_last else best
+    value, title = chosen["valid"][name], f"valid {figures.column(name).title}"
+    also = "the best"
+    if chosen is not best:
+        also = f"the best is epoch {best['epoch']}, {figures.value(name, best['valid'][name])}"
     yield (
-        f"best epoch: {best['epoch']} of {len(history)}, {title} {significant(value)};"
-        " the run keeps its weights"
+        f"tested and exported: epoch {chosen['epoch']} of {len(history)},"
+        f" {title} {figures.value(name, value)}, {also}"
     )
     if name in before and value > before[name]:
         yield (
-            f"this is worse than before fine-tuning: {title} {significant(before[name])};"
-            " the weights before are in init_from"
+            f"worse than before fine-tuning: {title} {figures.value(name, before[name])};"
+            " the weights before it are still in init_from"
         )
 
 
@@ -158,7 +168,7 @@ def worse_than_before(results: Mapping[str, Stats], figures: Figures) -> Iterato
         if name in stats and name in before and stats[name] > before[name]:
             yield (
                 f"{test}: worse than before fine-tuning: {figures.column(name).title}"
-                f" {significant(before[name])} -> {significant(stats[name])}"
+                f" {figures.value(name, before[name])} -> {figures.value(name, stats[name])}"
             )
 
 

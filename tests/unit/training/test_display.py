@@ -89,7 +89,7 @@ def test_a_file_gets_lines_of_the_whole_run(data, tmp_path, monkeypatch, caplog)
     assert re.search(
         r"valid codes used [\d.]+ %, lr 0\.001, [\d,]+ frames/s, 00:00 left$", epochs[1]
     )
-    assert epochs[2].startswith("best epoch: ")
+    assert epochs[2].startswith("tested and exported: epoch ")
 
 
 def test_stage_2_names_what_its_losses_are(data, tmp_path, monkeypatch, caplog) -> None:
@@ -130,7 +130,7 @@ def test_fine_tuning_shows_the_figures_before_it(data, tmp_path, monkeypatch, ca
     messages = [record.getMessage() for record in caplog.records]
     before = f"(before {brain.before['loss']:#.3g})"
     assert sum(before in line for line in messages if line.startswith("epoch")) == 2
-    assert any(line.startswith("this is worse than before fine-tuning: valid") for line in messages)
+    assert any(line.startswith("worse than before fine-tuning: valid") for line in messages)
     resumed, *_ = make("quantizer", tmp_path / "tuned", data)
     resumed._fine_tunes = True
     resumed.checkpointer.recover_if_possible()

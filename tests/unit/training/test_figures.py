@@ -9,6 +9,7 @@ import pytest
 
 from focalcodec.training.figures import (
     Figures,
+    best_epoch,
     printable,
     results_table,
     significant,
@@ -55,3 +56,14 @@ def test_three_significant_digits(value: float, text: str) -> None:
 def test_arrows_where_standard_output_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert printable("loss ↓, codes used ↑, é") == "loss (lower), codes used (higher), ?"
+
+
+def test_epoch_that_is_tested_and_exported() -> None:
+    history = [{"epoch": k, "valid": {"loss": loss}} for k, loss in ((1, 0.5), (2, 0.25), (3, 0.4))]
+    (line,) = best_epoch(history, {"loss": 0.3}, Figures())
+    assert line == "tested and exported: epoch 2 of 3, valid loss 0.250, the best"
+    # Stage 2 takes its last epoch.
+    figures = Figures(valid_loss="mel_loss", tests_last=True)
+    line, worse = best_epoch(history, {"loss": 0.3}, figures)
+    assert line.endswith("epoch 3 of 3, valid mel distance 0.400, the best is epoch 2, 0.250")
+    assert worse.startswith("worse than before fine-tuning: valid mel distance 0.300; the weights")
