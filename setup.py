@@ -49,6 +49,7 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
     "onnxruntime",
 ]
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
+AV = ["av"]  # m4a, webm, video and others, where there is no ffmpeg program
 DEV = [
     "hypothesis",
     "mypy",
@@ -64,7 +65,7 @@ DEV = [
     "yamllint",
 ]
 # Everything but the judges, which may fail to install, and the demo's corpus.
-ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *SEARCH, *DEV})
+ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *SEARCH, *AV, *DEV})
 
 
 class BuildWithRecipes(build_py):
@@ -143,6 +144,7 @@ setup(
         "demo-corpus": DEMO_CORPUS,
         "tokenize": TOKENIZE,
         "search": SEARCH,
+        "av": AV,
         "dev": DEV,
         "all": ALL,
     },

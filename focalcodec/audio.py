@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
 
-import numpy as np
 import soundfile
 import soxr
 import torch
 from torch import Tensor
 
+from focalcodec.audio_files.reader import AudioFile
+from focalcodec.audio_files.sound import AudioSource, any_name
 from focalcodec.choices import CHANNELS, Channels
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
@@ -24,9 +24,6 @@ from focalcodec.nn.masking import (
     valid_mask,
     zero_padding,
 )
-
-AudioSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
-
 
 # -- files -----------------------------------------------------------------------------------------
 
@@ -49,12 +46,11 @@ def audio_info(path: AudioSource) -> AudioInfo:
     """Length, rate and channels of an audio file; only its last sample is decoded.
 
     Reading the last sample finds most truncated files: the header of a FLAC file gives the number
-    of samples of the whole file. `path` and errors are as in `read_audio`.
+    of samples of the whole file. Where a header does not give it, such as that of an MP3 without
+    the tag Xing, all samples are read. `path` and errors are as in `read_audio`.
     """
-    with open_audio(path) as file:
-        info = AudioInfo(file.frames, file.samplerate, file.channels)
-        read_frames(file, path, info.num_samples - 1, 1)
-    return info
+    with AudioFile(path) as file:
+        return AudioInfo(file.count(), file.sample_rate, file.channels)
 
 
 def read_audio(
@@ -70,7 +66,8 @@ def read_audio(
     Parameters
     ----------
     path : str, path or binary file
-        WAV, FLAC, Ogg or any other format of libsndfile; a file object must be seekable.
+        WAV, FLAC, MP3, Ogg or any other format of libsndfile; also M4A, WebM and others if PyAV or
+        ffmpeg is installed. A file object must be seekable. Joined files are read as one.
     sample_rate : int, optional
         Rate to resample to, Hz. Default: the file's own (see `audio_info`).
     start, frames : int
@@ -94,20 +91,21 @@ def read_audio(
     ...     read_audio(f"{folder}/a.wav", sample_rate=16000).shape
     torch.Size([1600])
     """
-    with open_audio(path) as file:
-        check_channels(source_name(path), file.channels, channels)
-        count = file.frames - start if frames < 0 else frames
-        if start < 0 or count < 1 or start + count > file.frames:
-            fits = f"do not fit its {file.frames} samples"
-            raise UserError(f"{source_name(path)}: start={start}, frames={frames} {fits}")
-        samples = read_frames(file, path, start, count)  # (count, channels)
-        rate = file.samplerate
+    with AudioFile(path) as file:
+        check_channels(file.name, file.channels, channels)
+        rate, name = file.sample_rate, file.name
+        if start > 0:
+            file.seek(start)
+        samples = file.read(None if frames < 0 else frames)  # (count, channels)
+        if start < 0 or not len(samples) or len(samples) < frames:
+            fits = f"do not fit its {file.count()} samples"
+            raise UserError(f"{name}: start={start}, frames={frames} {fits}")
     sig = torch.from_numpy(samples.mean(axis=1) if channels == "mix" else samples[:, 0].copy())
     if sample_rate is not None and sample_rate != rate:
         sig = resample(sig[None], rate, sample_rate)[0][0]
     if len(sig) < min_samples:
         raise UserError(
-            f"{source_name(path)}: {len(sig)} samples, fewer than {min_samples}; remove the file"
+            f"{name}: {len(sig)} samples, fewer than {min_samples}; remove the file"
             " or join it to another"
         )
     return sig
@@ -134,74 +132,6 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
         soundfile.write(any_name(temporary), samples, sample_rate)
 
 
-def open_audio(source: AudioSource) -> soundfile.SoundFile:
-    """Open a file of any format that libsndfile reads; it has at least one sample.
-
-    Raises a `UserError` if it is missing, empty, not audio, without samples, or a truncated WAV.
-    """
-    name = source_name(source)
-    if isinstance(source, (str, os.PathLike)):
-        if not Path(source).is_file():
-            raise UserError(f"{name}: no such file; check the path")
-        with open(source, "rb") as file:
-            size, promised = os.stat(source).st_size, _promised_bytes(file)
-    else:
-        promised, size = _promised_bytes(source), source.seek(0, os.SEEK_END)
-        source.seek(0)
-    if size == 0:
-        raise UserError(f"{name}: empty, 0 bytes; copy it again or remove it")
-    try:
-        audio = soundfile.SoundFile(any_name(source))
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: raw, without a header
-        raise UserError(
-            f"{name}: not audio that can be read ({_reason(error)}); copy it again, or convert"
-            " it to WAV or FLAC"
-        ) from error
-    # One byte may be missing: some programs count a pad byte but do not write it.
-    problem = "no samples" if audio.frames < 1 else ""
-    if not problem and audio.format == "WAV" and promised > size + 1:
-        problem = f"truncated, {size} of {promised} bytes"
-    if problem:
-        audio.close()
-        raise UserError(f"{name}: {problem}; copy it again or remove it")
-    return audio
-
-
-def read_frames(
-    file: soundfile.SoundFile, source: AudioSource, start: int, count: int
-) -> np.ndarray:
-    """Read exactly `count` samples of all channels from `start`: (count, channels) float32.
-
-    `file` is from `open_audio`, and `source` is what messages name. Raises a `UserError` if the
-    file is truncated or damaged, or has NaN or infinite samples.
-    """
-    name = source_name(source)
-    try:
-        # compressed formats decode again after a seek, which may give other samples
-        if file.tell() != start:
-            file.seek(start)
-        samples = file.read(count, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(
-            f"{name}: truncated or damaged ({_reason(error)}); copy it again or remove it"
-        ) from error
-    if len(samples) < count:
-        raise UserError(
-            f"{name}: truncated, {start + len(samples)} of {start + count} samples can be read;"
-            " copy it again or remove it"
-        )
-    if not np.isfinite(samples).all():
-        raise UserError(f"{name}: NaN or infinite samples; remove or repair the file")
-    return samples
-
-
-def source_name(source: AudioSource) -> str:
-    """Name of a source in messages: its path, or the name that a file object has."""
-    if isinstance(source, (str, os.PathLike)):
-        return str(source)
-    return str(getattr(source, "name", "audio in memory"))
-
-
 def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> None:
     """Raise a `UserError` for several channels under "error", or a policy not in `CHANNELS`."""
     if channels not in CHANNELS:
@@ -211,26 +141,6 @@ def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> N
             f"{path}: {count} channels, mono is expected;"
             " set channels to 'mix' (their mean) or 'first'"
         )
-
-
-def any_name(source: AudioSource) -> AudioSource | bytes:
-    """Return the path as bytes for soundfile, which accepts names as text only in UTF-8."""
-    if isinstance(source, (str, os.PathLike)) and os.name != "nt":
-        return os.fsencode(source)
-    return source
-
-
-def _promised_bytes(file: BinaryIO) -> int:
-    """Size of the file in a WAV's header; libsndfile reads a truncated WAV as a shorter one."""
-    file.seek(0)
-    header = file.read(8)
-    size = int.from_bytes(header[4:8], "little")
-    # A program that writes to a pipe does not know the size, and writes the largest number or none.
-    return 0 if header[:4] != b"RIFF" or size >= 2**32 - 256 else size + 8
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "error_string", error)).rstrip(". ")
 
 
 # -- rates -----------------------------------------------------------------------------------------

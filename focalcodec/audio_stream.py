@@ -9,22 +9,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+import numpy as np
 import soundfile
 import soxr
 import torch
 from torch import Tensor
 
 from focalcodec.audio import (
-    AudioSource,
     Channels,
-    any_name,
     check_channels,
     check_rates,
-    open_audio,
-    read_frames,
     resampled_length,
-    source_name,
 )
+from focalcodec.audio_files.reader import AudioFile
+from focalcodec.audio_files.sound import AudioSource, any_name
 from focalcodec.choices import WRITTEN_FORMATS
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
@@ -54,16 +52,15 @@ class AudioStream:
         channels: Channels = "error",
         block_seconds: float = 10.0,
     ) -> None:
-        self._source = source
-        self._file = open_audio(source)
+        self._file = AudioFile(source)
         try:
-            check_channels(source_name(source), self._file.channels, channels)
+            check_channels(self._file.name, self._file.channels, channels)
         except UserError:
             self._file.close()
             raise
         self._channels = channels
-        self.source_rate: int = self._file.samplerate  # Hz
-        self.num_samples: int = self._file.frames  # at source_rate
+        self.source_rate = self._file.sample_rate  # Hz
+        self.num_samples = 0  # at source_rate; known when the last block was read
         self.sample_rate = self.source_rate if sample_rate is None else sample_rate
         self._block = max(1, round(block_seconds * self.source_rate))
 
@@ -82,39 +79,35 @@ class AudioStream:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the blocks from the beginning."""
-        yield from resample_blocks(
-            self._blocks(), self.source_rate, self.sample_rate, self.num_samples
-        )
+        yield from resample_blocks(self._blocks(), self.source_rate, self.sample_rate)
 
     def _blocks(self) -> Iterator[Tensor]:
-        for start in range(0, self.num_samples, self._block):
-            count = min(self._block, self.num_samples - start)
-            samples = read_frames(self._file, self._source, start, count)
+        self._file.seek(0)
+        self.num_samples = 0
+        while len(samples := self._file.read(self._block)):  # (T, channels)
+            self.num_samples += len(samples)
             mono = samples.mean(axis=1) if self._channels == "mix" else samples[:, 0].copy()
             yield torch.from_numpy(mono)
 
 
-def resample_blocks(
-    blocks: Iterable[Tensor], from_rate: int, to_rate: int, num_samples: int
-) -> Iterator[Tensor]:
+def resample_blocks(blocks: Iterable[Tensor], from_rate: int, to_rate: int) -> Iterator[Tensor]:
     """Resample blocks (T,) float32 on the CPU to exactly the samples of `resample` for the whole.
 
-    Rates are in Hz, and `num_samples` is the number of samples of all blocks; the output has
-    `resampled_length` of it in all.
+    Rates are in Hz.
     """
     check_rates(from_rate, to_rate)
     if from_rate == to_rate:
         yield from blocks
         return
     resampler = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
-    missing = resampled_length(num_samples, from_rate, to_rate)
+    read = made = 0
     for block in blocks:
-        num_samples -= len(block)
-        samples = resampler.resample_chunk(block.numpy(), last=num_samples == 0)[:missing]
-        missing -= len(samples)
+        samples = resampler.resample_chunk(block.numpy())
+        read, made = read + len(block), made + len(samples)
         yield torch.from_numpy(samples)
-    if missing:
-        yield torch.zeros(missing)
+    missing = resampled_length(read, from_rate, to_rate) - made
+    tail = torch.from_numpy(resampler.resample_chunk(np.zeros(0, np.float32), last=True))[:missing]
+    yield torch.cat([tail, torch.zeros(missing - len(tail))])
 
 
 def write_blocks(

@@ -18,10 +18,11 @@ from focalcodec.errors import UserError, WriteError
 
 MOST_JSON_BYTES = 2**28
 
-# Suffixes of audio that libsndfile reads: no .mat, .raw or .htk.
+# Suffixes of audio that libsndfile reads (no .mat, .raw or .htk), and that ffmpeg decodes.
 AUDIO_SUFFIXES = (
     *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".nist"),
     *(".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
+    *(".aac", ".amr", ".m4a", ".mka", ".webm", ".wma"),
 )
 
 _REFUSED = (

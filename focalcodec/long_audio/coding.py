@@ -88,8 +88,7 @@ def decode_blocks(
     if change_feats is not None:
         feats = map(change_feats, feats)
     sig = vocode_blocks(codec, feats, window_seconds)
-    ends = codec.decoder.output_lengths(codec.decompressor.output_lengths(lengths))
-    resampled = resample_blocks(sig, codec.sample_rate_output, rate, int(ends))
+    resampled = resample_blocks(sig, codec.sample_rate_output, rate)
     yield from resampled if num_samples is None else _exactly(resampled, num_samples)
 
 

@@ -16,7 +16,8 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from focalcodec.audio import AudioSource, audio_info
+from focalcodec.audio import audio_info
+from focalcodec.audio_files.sound import AudioSource
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.coder import Sent
 from focalcodec.coders.focal import FocalCoder, VocoderCoder

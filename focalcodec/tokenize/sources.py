@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from focalcodec.audio import AudioSource
+from focalcodec.audio_files.sound import AudioSource
 from focalcodec.data.corpus import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
 from focalcodec.errors import UserError

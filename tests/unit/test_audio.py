@@ -38,7 +38,7 @@ def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "no_samples": (folder / "none.wav", "no samples"),
         "cut_flac": (folder / "cut.flac", "truncated"),
         "cut_wav": (folder / "cut.wav", "truncated"),
-        "cut_ogg": (folder / "cut.ogg", "not audio"),
+        "cut_ogg": (folder / "cut.ogg", "truncated"),
     }
     files["empty"][0].touch()
     files["raw"][0].write_bytes(bytes(3200))

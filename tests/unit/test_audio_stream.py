@@ -71,7 +71,7 @@ def test_a_truncated_file_is_found_in_memory_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("to_rate", [8000, 16000, 24000, 48000])
 def test_resampled_blocks_are_the_resampled_whole(to_rate: int) -> None:
     sig = torch.from_numpy(noise(1.0, 24000)[:, 0])
-    blocks = list(resample_blocks(sig.split(777), 24000, to_rate, len(sig)))
+    blocks = list(resample_blocks(sig.split(777), 24000, to_rate))
     assert torch.equal(torch.cat(blocks), resample(sig[None], 24000, to_rate)[0][0])
 
 
