@@ -60,7 +60,7 @@ class AudioStream:
             raise
         self._channels = channels
         self.source_rate = self._file.sample_rate  # Hz
-        self.num_samples = 0  # at source_rate; known when the last block was read
+        self._num_samples: int | None = None
         self.sample_rate = self.source_rate if sample_rate is None else sample_rate
         self._block = max(1, round(block_seconds * self.source_rate))
 
@@ -77,17 +77,26 @@ class AudioStream:
         """Close the file."""
         self._file.close()
 
+    @property
+    def num_samples(self) -> int:
+        """Number of samples at `source_rate`; read to be counted if the header does not say it."""
+        if self._num_samples is None:
+            self._num_samples = self._file.count()
+        return self._num_samples
+
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the blocks from the beginning."""
         yield from resample_blocks(self._blocks(), self.source_rate, self.sample_rate)
 
     def _blocks(self) -> Iterator[Tensor]:
+        done = 0
         self._file.seek(0)
-        self.num_samples = 0
         while len(samples := self._file.read(self._block)):  # (T, channels)
-            self.num_samples += len(samples)
+            done += len(samples)
             mono = samples.mean(axis=1) if self._channels == "mix" else samples[:, 0].copy()
             yield torch.from_numpy(mono)
+            self._file.seek(done)  # `num_samples` may have gone elsewhere
+        self._num_samples = done
 
 
 def resample_blocks(blocks: Iterable[Tensor], from_rate: int, to_rate: int) -> Iterator[Tensor]:

@@ -64,7 +64,7 @@ def demuxer(head: bytes) -> str | None:
 
 
 def decode_foreign(path: Path, name: str, target: Path) -> None:
-    """Decode the first stream of audio of a file to a W64 file, at its own rate.
+    """Decode the first stream of audio of a file to a file of floats, at its own rate.
 
     `name` is what messages call the file. Raises a `UserError` if neither ffmpeg nor PyAV is
     installed, or if there is no audio or it is damaged.
@@ -104,7 +104,7 @@ def _with_pyav(path: Path, kind: str, target: Path) -> str:
 
 def _with_ffmpeg(path: Path, kind: str, target: Path) -> str:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-f", kind, "-i", f"file:{path}"]
-    command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "w64", "-y", f"file:{target}"]
+    command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-y", f"file:{target}"]
     done = subprocess.run(command, capture_output=True, check=False)
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     if done.returncode == 0:

@@ -91,11 +91,26 @@ def _chunked(file: BinaryIO, start: int, size: int, head: bytes) -> Promise:
                 patch = (field, found.to_bytes(width, "big" if layout.size[0] == ">" else "little"))
                 return Promise(None, None, begin, patch if found < 2**31 or width == 8 else None)
             end = begin + content - extra
-            sized = kind not in (b"caff", b"RF64")  # with the size of the whole file
-            return Promise(end, max(end, start + whole) if sized else end, begin)
+            if kind in (b"caff", b"RF64"):  # without the size of the file
+                return Promise(end, _skip_chunks(file, layout, kind, end, size), begin)
+            return Promise(end, max(end, start + whole), begin)
         content -= extra
         place = begin + content + -content % layout.align
     return Promise(start + whole if head[8:12] == b"AVI " and not _unknown(whole - 8, 4) else None)
+
+
+def _skip_chunks(file: BinaryIO, layout: _Chunks, kind: bytes, place: int, size: int) -> int:
+    """Go on over chunks behind the samples, to the next file or to the end."""
+    place += -place % layout.align
+    width = struct.calcsize(layout.size)
+    while place + layout.name + width <= size:
+        file.seek(place)
+        chunk = file.read(layout.name + width)
+        if kind in (chunk[:4], chunk[1:5]):  # perhaps after a pad byte
+            break
+        (content,) = struct.unpack(layout.size, chunk[layout.name :])
+        place += len(chunk) + content + -content % layout.align
+    return place
 
 
 def _movie(file: BinaryIO, start: int, size: int) -> Promise:

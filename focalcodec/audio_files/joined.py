@@ -31,6 +31,8 @@ def next_file(file: BinaryIO, start: int, size: int, promise: Promise) -> int | 
         return None
     file.seek(place)
     again = file.read(8)
+    if again[1:5] == head[:4]:  # after a pad byte
+        return place + 1
     return place if again[:4] == head[:4] or again[4:] == head[4:8] == b"ftyp" else None
 
 

@@ -155,7 +155,7 @@ class AudioFile:
                 f"{self.name}: several files in one; split it, or convert it to WAV or FLAC"
             ) from error
         self._folder = tempfile.TemporaryDirectory(prefix="focalcodec-")
-        path, target = self._path, Path(self._folder.name, "decoded.w64")
+        path, target = self._path, Path(self._folder.name, "decoded")
         if path is None:
             path = Path(self._folder.name, "given")
             self._file.seek(0)
