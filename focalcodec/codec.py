@@ -24,14 +24,8 @@ from focalcodec.hub.checkpoints import (
     write_checkpoint,
 )
 from focalcodec.hub.weights import AtMost
-from focalcodec.knn import ReferenceFrames, check_k, convert_feats
-from focalcodec.nn.masking import (
-    as_tensor,
-    fit_lengths,
-    full_lengths,
-    valid_mask,
-    zero_padding,
-)
+from focalcodec.knn import ReferenceFrames, as_frames, check_k, convert_feats
+from focalcodec.nn.masking import as_tensor, fit_lengths, full_lengths, valid_mask, zero_padding
 from focalcodec.parts import Decoder, RateChanger, build_part, check_fit
 
 
@@ -212,6 +206,10 @@ class FocalCodec(nn.Module):
         # clips of one length need no masks
         padded = bool((lengths < longest).any())
         lats, lengths = self._sig_to_lats(sig[:, :longest], lengths if padded else None)
+        if not bool(torch.isfinite(lats).all()):
+            raise UserError(
+                "sig: its features are not finite; scale it to [-1, 1], or take a higher precision"
+            )
         return self.lats_to_toks(lats, lengths), lengths
 
     @torch.no_grad()
@@ -281,9 +279,7 @@ class FocalCodec(nn.Module):
             Compare with all frames of the reference, or search an index of them.
         """
         self._check_values()
-        frames = reference
-        if not isinstance(frames, ReferenceFrames):
-            frames = ReferenceFrames(as_tensor("reference", reference))
+        frames = as_frames(reference)
         check_k(k, len(frames))
         frames.check_codec(self)
         sig = as_tensor("sig", sig)

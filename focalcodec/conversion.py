@@ -28,7 +28,7 @@ from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.hub.fingerprint import FORMATS, check_same_encoder, encoder_identity
 from focalcodec.hub.weights import check_values
-from focalcodec.knn import ReferenceFrames, check_k, check_width, convert_feats
+from focalcodec.knn import ReferenceFrames, as_frames, check_k, check_width, convert_feats
 from focalcodec.long_audio.coding import WINDOW_SECONDS, decode_blocks, feats_blocks
 from focalcodec.nn.masking import as_tensor
 from focalcodec.progress import ProgressBar
@@ -265,9 +265,7 @@ def feats_changer(
     Arguments are those of `convert_feats`; raises a `UserError` for a reference of another encoder
     or of fewer than k frames.
     """
-    frames = reference
-    if not isinstance(frames, ReferenceFrames):
-        frames = ReferenceFrames(as_tensor("reference", reference))
+    frames = as_frames(reference)
     check_k(k, len(frames))
     frames.check_codec(codec)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from focalcodec.choices import SEARCHES
 from focalcodec.errors import UserError
-from focalcodec.nn.masking import full_lengths, valid_mask
+from focalcodec.nn.masking import as_tensor, full_lengths, valid_mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +86,13 @@ class ReferenceFrames:
 
 
 @torch.no_grad()
+def as_frames(reference: ReferenceFrames | Tensor) -> ReferenceFrames:
+    """Frames as they are, and those of bare feats (R, D), a tensor or an array."""
+    if isinstance(reference, ReferenceFrames):
+        return reference
+    return ReferenceFrames(as_tensor("reference", reference))
+
+
 def convert_feats(
     qfeats: Tensor,
     lengths: Tensor | None,
@@ -106,8 +113,7 @@ def convert_feats(
     tensor([[[2., 0.],
              [0., 2.]]])
     """
-    if isinstance(reference, Tensor):
-        reference = ReferenceFrames(reference)
+    reference = as_frames(reference)
     if qfeats.shape[2] != reference.feats.shape[1]:
         raise UserError(
             f"qfeats: {qfeats.shape[2]} values a frame, the reference has"

@@ -241,7 +241,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     set_process_device()
     codec, name, sha256 = load_model(args)
     model = ModelIdentity(name, sha256, args.precision)
-    vocabulary = TokenVocabulary(len(codec.codebook), args.offset, special)
+    vocabulary = TokenVocabulary(codec.quantizer.codebook_size, args.offset, special)
     plan = TokenizePlan(source, model, options, vocabulary)
     resumed, start = (Path(args.out) / PLAN_NAME).exists(), time.perf_counter()
     meta = tokenize_corpus(codec, plan, args.out, shard, args.read_threads, args.overwrite)

@@ -52,7 +52,7 @@ class FocalCoder(Coder):
         self.sample_rate_input = codec.sample_rate_input
         self.sample_rate_output = codec.sample_rate_output
         self.kbps, self.token_rate = codec.bitrate / 1000, codec.token_rate
-        self.bits, self.codebook_size = codec.quantizer.dim, len(codec.codebook)
+        self.bits, self.codebook_size = codec.quantizer.dim, codec.quantizer.codebook_size
         self.settings = {"window_seconds": window_seconds}
         self._voices: OrderedDict[tuple[int, ...], ReferenceSet] = OrderedDict()
 

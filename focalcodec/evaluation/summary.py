@@ -12,6 +12,7 @@ from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT, usage_figure
 from focalcodec.evaluation.intervals import Figure, paired_difference
 from focalcodec.evaluation.speed import read_speed
+from focalcodec.files import read_json
 
 FEW_CLIPS = 20
 REAL, NOT_SHOWN = "real", "not shown"
@@ -216,8 +217,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
     file = file / "card.json" if file.is_dir() else file
     if not file.is_file():
         raise UserError(f"{path}: no such card; give OUT/SET/CODEC/card.json")
+    card = read_json(file, "evaluate again")
     try:
-        card = json.loads(file.read_text(encoding="utf-8"))
         if card["format"] != FORMAT:
             raise UserError(f"{path}: a card of format {card['format']}, not {FORMAT}")
     except (ValueError, TypeError, KeyError) as error:

@@ -14,6 +14,7 @@ from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT, figures, hardware, software_versions
 from focalcodec.evaluation.plan import write_json
 from focalcodec.evaluation.summary import column_title, markdown, number, separate_judges
+from focalcodec.files import read_json
 
 CARD_NAME = "card.json"
 Row = Mapping[str, Any]
@@ -128,10 +129,7 @@ a run, or one above it
     """
     cards = []
     for path in sorted(Path(folder).expanduser().glob(f"**/{CARD_NAME}")):
-        try:
-            card = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON ({error}); run its probe again") from error
+        card = read_json(path, "run its probe again")
         if "probe" in card:
             cards.append(card)
     if not cards:

@@ -7,7 +7,6 @@ tokens, `SET/CODEC/toks.npz` with an array for each clip, by the name of its ref
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import Figure
 from focalcodec.evaluation.speed import read_speed
 from focalcodec.evaluation.summary import separate_judges
+from focalcodec.files import read_json
 from focalcodec.metrics.judge import Column
 
 FORMAT = 1
@@ -273,10 +273,7 @@ def _transcripts(clip: dict[str, Any]) -> dict[str, str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+    content = read_json(path, "evaluate again")
     if not isinstance(content, dict):
         raise _damaged(path, "no object")
     return content

@@ -25,6 +25,7 @@ from torch import Tensor
 from focalcodec.codec import FocalCodec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
+from focalcodec.files import read_json
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.tokenize.sources import import_datasets
 from focalcodec.tokenize.vocabulary import TokenVocabulary
@@ -238,10 +239,7 @@ def _utf8(text: str) -> str:
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run focalcodec tokenize to its end")
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); copy the folder again") from error
+    meta = read_json(path, "copy the folder again")
     if not isinstance(meta, dict) or "ids" not in meta:
         raise UserError(f"{path}: not of a folder of tokens; give that of focalcodec tokenize")
     return meta

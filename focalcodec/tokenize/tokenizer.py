@@ -53,7 +53,7 @@ class FocalTokenizer(Tokenizer):
         self.codec = codec
         self.sample_rate_input = codec.sample_rate_input
         self.sample_rate_output = codec.sample_rate_output
-        self.token_rate, self.codebook_size = codec.token_rate, len(codec.codebook)
+        self.token_rate, self.codebook_size = codec.token_rate, codec.quantizer.codebook_size
 
     def check(self, window_seconds: float) -> None:
         """Raise `UserError` if the window is shorter than the model's context."""

@@ -80,6 +80,14 @@ def test_rates_that_are_none(codec, sig, rate):
         codec.encode(sig, sample_rate=rate)
 
 
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_signals_that_overflow(codec, sig, size):
+    """Finite samples may give features that are not: they are no tokens."""
+    for given in (sig.sign() * size, torch.cat([sig, sig.sign() * size])):
+        with pytest.raises(UserError, match="sig: its features are not finite; scale it to"):
+            codec.encode(given)
+
+
 def test_one_step_names_what_it_needs(codec, sig):
     """Single steps take tensors; an array is one line that says how to make one."""
     toks = codec.encode(sig)[0]

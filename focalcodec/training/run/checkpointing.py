@@ -201,7 +201,7 @@ def _find_damage(folder: Path) -> str | None:
         hashes = json.loads((folder / MARK_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return f"no {MARK_NAME}: the checkpoint was not completely written"
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{MARK_NAME} is not JSON"
     if not isinstance(hashes, dict):
         return f"{MARK_NAME} is not a list of files and hashes"

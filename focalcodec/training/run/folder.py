@@ -20,7 +20,7 @@ from torch import nn
 
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path, write_errors
+from focalcodec.files import atomic_path, read_json, write_errors
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.hub.locations import is_shipped
@@ -148,7 +148,7 @@ class RunFolder:
     def total_steps(self) -> int | None:
         """`total_steps` in the YAML of an older run; None: the schedule's length is computed."""
         knobs = self.path / KNOBS_NAME
-        stored = json.loads(knobs.read_text(encoding="utf-8")) if knobs.is_file() else {}
+        stored = read_json(knobs) if knobs.is_file() else {}
         return stored.get(_TOTAL_STEPS)
 
     def checkpointer(self, modules: Mapping[str, nn.Module], counter: object) -> RunCheckpointer:
@@ -325,7 +325,7 @@ def check_identity(run_folder: str | Path, knobs: Mapping[str, Any]) -> bool:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(dict(knobs), indent=1) + "\n", encoding="utf-8")
         return False
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path)
     # If stage 1 has a loss through the decoder, the decoder changes the training too.
     honoured = HONOURED - ({"decoder_source"} if knobs.get("mel_weight") else set())
     # The key that a user sets comes before the places that refer to it.

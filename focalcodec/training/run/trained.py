@@ -6,7 +6,6 @@ decompressor = trained.part("decompressor")
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from torch import nn
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
+from focalcodec.files import read_json
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder, is_described
@@ -188,10 +188,7 @@ def read_encoder(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / ENCODER_NAME
     if not path.is_file():
         raise UserError(f"{folder}: no {ENCODER_NAME}; was this run's folder copied in full?")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error}); copy it again") from error
+    about = read_json(path)
     if not isinstance(about, dict) or not {"name", "config", "sha256"} <= about.keys():
         raise UserError(f"{path}: not the description of an encoder; copy it again")
     return about
