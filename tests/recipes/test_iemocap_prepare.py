@@ -175,6 +175,13 @@ class TestIemocap:
         assert rows["Ses01F_impro01_F001"]["wrd"] == "Said 1."
         assert f"{path}: not UTF-8" in caplog.text
 
+    @pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1c", "\r"])
+    def test_only_line_ends_split_texts(self, iemocap: Path, prepare: Any, character: str) -> None:
+        path = evaluation(iemocap).parents[1] / "transcriptions" / "Ses01F_impro01.txt"
+        path.write_bytes(path.read_bytes().replace(b"Said 0", f"Said{character}0".encode(), 1))
+        rows = {row["ID"]: row for row in prepare(iemocap)["train"]}
+        assert rows["Ses01F_impro01_F000"]["wrd"] == f"Said{character}0."
+
     def test_without_transcripts(self, iemocap: Path, prepare: Any) -> None:
         for session in range(1, 6):
             folder = iemocap / f"Session{session}" / "dialog" / "transcriptions"

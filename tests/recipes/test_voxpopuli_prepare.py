@@ -127,6 +127,13 @@ def test_raw_text_is_used_if_there_is_no_other(root: Path, tmp_path: Path) -> No
     assert rows[0]["wrd"] == 'Raw "0.' and rows[1]["wrd"] == "raw 1"
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1c"])
+def test_only_line_ends_split_the_table(root: Path, tmp_path: Path, character: str) -> None:
+    edit(tsv(root), lambda text: text.replace("\traw 0\t", f"\traw{character}0\t"))
+    rows = prepare(root, tmp_path)["train"]
+    assert len(rows) == 14 and rows[0]["wrd"] == f"raw{character}0"
+
+
 def test_more_columns_and_empty_lines(root: Path, tmp_path: Path) -> None:
     edit(tsv(root), lambda text: text.replace("\n", "\tTrue\n") + "\n\t\t\t\t\t\t\n\n")
     assert len(prepare(root, tmp_path)["train"]) == 14
