@@ -74,7 +74,7 @@ NOT_YET = {
     "*/encoder script": "not scriptable",
     "*/*compressor script": "not scriptable",
     "*/quantizer script": "not scriptable",
-    "*hz/decoder script": "not scriptable",
+    "*/decoder script": "not scriptable",
     "*/encoder trace": "shapes of the traced length stay in the graph",
     "*/compressor trace": "lats have norm 1",
     "50hz/encoder of *": "no dropout, use_flex_attention; max_cached_steps",
