@@ -228,13 +228,17 @@ class CodecBrain(TurnsBrain):
         """Whether this process shows its progress."""
         return process_rank() == 0 and not self.noprogressbar
 
-    def fit(self, epoch_counter: Any, train_set: Any, valid_set: Any, *args: Any) -> None:
+    def fit(
+        self, epoch_counter: Any, train_set: Any, valid_set: Any = None, *_: Any, **options: Any
+    ) -> None:
         """Train; the progress is that of the whole run, not of an epoch."""
-        super().fit(epoch_counter, train_set, valid_set, False)
-        if self._display is not None:
-            self._display.close()
-            for line in best_epoch(self.history, self.before, self.monitor.figures):
-                logger.info(line)
+        try:
+            super().fit(epoch_counter, train_set, valid_set, **{**options, "progressbar": False})
+        finally:
+            if self._display is not None:
+                self._display.close()  # an error is written below the bar
+        for line in best_epoch(self.history, self.before, self.monitor.figures):
+            logger.info(line)
 
     def on_fit_start(self) -> None:
         """Compile, share the first weights among processes, make optimisers, resume."""
