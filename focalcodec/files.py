@@ -95,9 +95,10 @@ def disk_problem(error: Exception, path: Path) -> str:
     # safetensors, libsndfile and torch have errors of their own.
     by_library = re.search(r"os error \d|System error|PytorchStreamWriter|inline_con", str(error))
     if code in (errno.ENOSPC, errno.EDQUOT) or (by_library and free < 1 << 20):
+        full = "the quota is reached" if code == errno.EDQUOT else "the disk is full"
         return (
-            f"the disk is full ({free / 1e6:.1f} MB free in {folder}); free some space, then start"
-            " the same command again"
+            f"{full} ({free / 1e6:.1f} MB free in {folder}); free some space, then start the same"
+            " command again"
         )
     if isinstance(error, OSError) and code in _REFUSED and _is_of(error.filename, path):
         return f"{error.strerror}; check its folder, or choose another one"

@@ -317,6 +317,11 @@ class CodecBrain(TurnsBrain):
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
         """Report figures; after validation also step schedules, write a checkpoint, maybe stop."""
+        if not (self.meters.averages() or self.nonfinite_count):
+            raise UserError(
+                f"{self.folder.path / 'skipped.csv'}: none of the {stage.name.lower()} clips could"
+                " be read; look at their paths, or mount their disk again"
+            )
         stats = self.stage_stats(stage)
         loss = stats.get(LOSS_KEY, math.nan)
         if not math.isfinite(loss):

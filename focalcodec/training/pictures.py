@@ -7,7 +7,6 @@ Each function returns a `matplotlib.figure.Figure` without pyplot, global state 
 from __future__ import annotations
 
 import os
-import tempfile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from focalcodec.encoders.logmel import mel_bands, mel_frequencies
 from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
 
 INK = "#22272e"
 MUTED = "#8b949e"
@@ -213,22 +213,14 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> No
 
     Example
     -------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_png(code_usage_figure([3, 1]), os.path.join(folder, "usage.png"))
     ...     os.listdir(folder)
     ['usage.png']
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".png.part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", dpi=dpi)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi)
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

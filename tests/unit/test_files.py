@@ -29,6 +29,8 @@ def test_a_full_disk_names_file_and_space(tmp_path) -> None:
     assert line.startswith(f"{path}: can't be written: the disk is full (")
     assert "MB free in" in line and "the same command" in line and "\n" not in line
     assert list(path.parent.iterdir()) == []
+    with pytest.raises(WriteError, match="the quota is reached"), atomic_path(path):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
     with pytest.raises(WriteError, match="card.json: can't"), atomic_path(path) as temporary:
         with atomic_path(temporary):
             raise FULL

@@ -38,7 +38,13 @@ from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
 from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
 from focalcodec.training.run.start import Start
-from focalcodec.training.run.stop import Stopped, explain, last_line, stop_signals
+from focalcodec.training.run.stop import (
+    Stopped,
+    explain,
+    last_line,
+    quiet_threads,
+    stop_signals,
+)
 from focalcodec.training.run.tree import named_objects
 from focalcodec.training.run.usage import HELP, usage
 
@@ -173,7 +179,7 @@ def script(main: Callable[[list[str]], None]) -> None:
             about = sys.modules["__main__"].__doc__ or ""
             print(usage(sys.argv[1:], Path(sys.argv[0]), about))
             return
-        with stop_signals():
+        with stop_signals(), quiet_threads():
             for argv in command_lines(sys.argv[1:]):
                 main(argv)
         leave_together()

@@ -240,7 +240,7 @@ def open_folder(
 def _prepare(path: Path, resolved: str, options: dict[str, Any], sources: tuple[Path, ...]) -> None:
     resumed = check_identity(path, dict(knobs_of(YAML().load(resolved))) | options)
     with write_errors(path / LOG_NAME):
-        path.mkdir(parents=True, exist_ok=True)
+        (path / LOG_NAME).open("a").close()
         start_logs(path, sources)
     _write(path / "env.log", describe_environment().encode())
     for source in sources:

@@ -58,10 +58,9 @@ def explain(error: BaseException, folder: Path, position: str = "") -> Stopped |
     """
     if isinstance(error, Stopped):
         return error
-    rest = ""
+    rest = f"; resume with: {resume_command()}"
     if position:
-        checkpoint = describe_checkpoint(folder / SAVE_NAME)
-        rest = f"; {position}; {checkpoint}; resume with: {resume_command()}"
+        rest = f"; {position}; {describe_checkpoint(folder / SAVE_NAME)}{rest}"
     if isinstance(error, KeyboardInterrupt):
         return Stopped(128 + signal.SIGINT, f"interrupted{rest}", is_local=False)
     if isinstance(error, _Signalled):
@@ -176,6 +175,21 @@ def stop_signals() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Print no traceback of a thread that can't write; TensorBoard raises its error again."""
+
+    def report(args: threading.ExceptHookArgs) -> None:
+        if not issubclass(args.exc_type, OSError):
+            before(args)
+
+    before, threading.excepthook = threading.excepthook, report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

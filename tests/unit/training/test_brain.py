@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,15 @@ def test_epoch_without_a_finite_loss_is_not_stored(data, tmp_path, stage) -> Non
         brain.checkpointer.recover_if_possible(**brain.hparams.best_checkpoint).meta["epoch"] == 1
     )
     assert tiny.same(good, tiny.weights(brain))
+
+
+@pytest.mark.parametrize(("split", "name"), [("train", "train"), ("dev", "valid")])
+def test_clips_that_vanish_are_not_a_loss_that_is_nan(tmp_path, split, name) -> None:
+    corpus = tiny.write_corpus(tmp_path / "corpus")
+    brain, *sets = tiny.make_brain("quantizer", tmp_path / "run", corpus, number_of_epochs=1)
+    shutil.rmtree(corpus / split)
+    with pytest.raises(UserError, match=f"skipped.csv: none of the {name} clips could be read"):
+        tiny.fit(brain, *sets)
 
 
 def test_nan_in_validation_is_not_zero(data, tmp_path) -> None:

@@ -83,7 +83,7 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert first.startswith(b"\x89PNG")
 
     def half(self, file, **options):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", half)

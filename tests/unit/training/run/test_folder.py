@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, WriteError
 from focalcodec.training.run.folder import RunFolder, check_identity, open_folder
 from tests.unit.training import tiny
 
@@ -144,6 +144,15 @@ def test_a_folder_that_can_not_be_written_is_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be written to .*; choose another folder"):
         RunFolder(tmp_path / "file" / "run").lock()
+
+
+@pytest.mark.parametrize("name", ["log.txt", "env.log", "hyperparams.yaml", "a.yaml"])
+def test_a_file_of_the_run_that_can_not_be_written_is_one_line(name, tmp_path) -> None:
+    (tmp_path / "run" / name / "x").mkdir(parents=True)
+    (tmp_path / "a.yaml").write_text("lr: 0.1")
+    with pytest.raises(WriteError, match=f"{name}: can't be written: Is a directory"):
+        open_folder(tmp_path / "run", "lr: 0.1", {}, (tmp_path / "a.yaml",))
+    assert not (tmp_path / "run" / ".lock").exists()
 
 
 def test_a_decoder_that_stage_1_is_trained_through_can_not_be_changed(tmp_path) -> None:

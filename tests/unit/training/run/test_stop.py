@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,7 +19,13 @@ from focalcodec.training import run as steps
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.run import checkpointing
 from focalcodec.training.run.folder import RunFolder
-from focalcodec.training.run.stop import Stopped, describe_checkpoint, explain, stop_signals
+from focalcodec.training.run.stop import (
+    Stopped,
+    describe_checkpoint,
+    explain,
+    quiet_threads,
+    stop_signals,
+)
 from tests.unit.training import tiny
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -180,8 +187,8 @@ def test_a_process_that_is_lost_is_one_line(tmp_path, monkeypatch) -> None:
             "error: a.wav: no",
             2,
         ),
-        (WriteError("a.csv: full"), "error: a.csv: full", 1),
-        (KeyboardInterrupt(), "interrupted", 130),
+        (WriteError("a.csv: full"), "error: a.csv: full; resume with: ", 1),
+        (KeyboardInterrupt(), "interrupted; resume with: ", 130),
     ],
     ids=["user", "worker", "disk", "ctrl-c"],
 )
@@ -193,7 +200,24 @@ def test_a_script_prints_one_line(error, line, code, monkeypatch, capsys) -> Non
     with pytest.raises(SystemExit) as caught:
         steps.script(main)
     assert caught.value.code == code
-    assert capsys.readouterr().err == f"{line}\n"
+    told = capsys.readouterr().err
+    assert told.startswith(line) and told.count("\n") == 1
+
+
+def test_a_thread_that_can_not_write_prints_nothing(monkeypatch) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_value))
+
+    def write(error: Exception) -> None:
+        raise error
+
+    mistake = ValueError()
+    with quiet_threads():
+        for error in (FULL, mistake):
+            thread = threading.Thread(target=write, args=[error])
+            thread.start()
+            thread.join()
+    assert reported == [mistake]
 
 
 def test_nohup_stays(monkeypatch) -> None:
