@@ -59,10 +59,6 @@ def training_curves_figure(
     title : str
         Heading of the figure.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     UserError
@@ -85,9 +81,7 @@ def training_curves_figure(
     figure = new_figure(4.2 * columns, sum(heights) + 0.3, title)
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     epochs = [entry["epoch"] for entry in history if "epoch" in entry]
-    best = _best_epoch(history, figures.watched)
-    names = sorted({curve for curves in panels.values() for curve in curves} - {*_STAGE_COLORS})
-    colors = _STAGE_COLORS | dict(zip(names, itertools.cycle((BLUE, *GROUP_COLORS))))
+    best, colors = _best_epoch(history, figures.watched), _colors(panels)
     old = {figures.quantity(name, "valid"): value for name, value in (before or {}).items()}
     for index, (quantity, curves) in enumerate(panels.items()):
         ax = figure.add_subplot(grid[divmod(index, columns)])
@@ -99,12 +93,17 @@ def training_curves_figure(
     if groups:
         ax = figure.add_subplot(grid[-1, :])
         whole = panels[figures.quantity(LOSS_KEY, "valid")]["valid"]
-        _group_curves(ax, groups, whole, heights[-1])
         column = figures.column(LOSS_KEY, "valid")
-        column = replace(column, title=f"{column.title} of each group, validation")
-        _curve_axis(ax, column, epochs)
-        ax.set_xlim(min(epochs), max(epochs) + (len(epochs) == 1))
+        title = f"{column.title} of each group, validation"
+        _curve_axis(ax, replace(column, title=title), epochs)
+        _group_curves(ax, groups, whole, heights[-1])
     return figure
+
+
+def _colors(panels: Mapping[str, Curves]) -> dict[str, str]:
+    """Colour of each curve; an optimiser has the same in all panels."""
+    names = sorted({curve for curves in panels.values() for curve in curves} - {*_STAGE_COLORS})
+    return _STAGE_COLORS | dict(zip(names, itertools.cycle((BLUE, *GROUP_COLORS))))
 
 
 def _panels(
@@ -217,13 +216,15 @@ def _group_curves(ax: Axes, groups: Curves, whole: Points, inches: float) -> Non
         ax.plot(xs, ys, color=color, linestyle=style, linewidth=width, marker=marker, markersize=4)
     low, high = _view(list(curves.values()))
     ax.set_ylim(low, high)
-    ax.margins(x=0.0)
+    epochs = [epoch for points in curves.values() for epoch, _ in points]
+    first, last = min(epochs), max(epochs)
+    ax.set_xlim(first if first < last else last - 0.9, last)
     # Labels at the ends of the curves are easier to read than a legend, if they do not overlap.
     names = sorted(looks, key=lambda name: curves[name][-1][1])
     ends = [(curves[name][-1][1] - low) / (high - low) for name in names]
     for name, height in zip(names, _apart(ends, gap=0.16 / (inches - 0.7)), strict=True):
         ax.annotate(
-            f"{name}  {curves[name][-1][1]:.3g}",
+            f"{name}  {significant(curves[name][-1][1])}",
             xy=curves[name][-1],
             xytext=(1.03, height),
             textcoords="axes fraction",
