@@ -233,7 +233,10 @@ class ReferenceSet(ReferenceFrames):
                 )
         except UserError:
             raise
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (
+            *(OSError, SafetensorError, KeyError, ValueError, TypeError),
+            RecursionError,
+        ) as error:
             raise UserError(f"{path}: damaged reference set ({error}); make it again") from error
 
 

@@ -31,7 +31,7 @@ def pick_device(name: str) -> torch.device:
     # of any kind: backends that are not installed raise ImportError or AttributeError
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
-        raise UserError(f"--device {name!r}: not available ({reason}); give cpu or auto") from error
+        raise UserError(f"--device {name!r}: not available ({reason}); give cpu") from error
     return device
 
 

@@ -80,6 +80,7 @@ class WavLM(nn.Module):
         arguments = dict(locals())
         super().__init__()
         _check_shapes(hidden_dims, kernel_sizes, strides, dim, num_heads, extractor_norm)
+        _check_buckets(num_buckets, max_distance)
         self.config = _published_config(arguments)
         self._convs = list(zip(kernel_sizes, strides, strict=True))
         self._causal = causal
@@ -180,6 +181,14 @@ def _check_shapes(
         )
     if dim % num_heads:
         raise UserError(f"num_heads: {num_heads} does not divide dim {dim}; choose a divisor")
+
+
+def _check_buckets(num_buckets: int, max_distance: int) -> None:
+    if num_buckets < 4 or max_distance <= num_buckets // 4:
+        raise UserError(
+            f"num_buckets, max_distance: {num_buckets}, {max_distance}; give at least 4 buckets,"
+            " and a distance above a quarter of their number"
+        )
 
 
 def _check_input(sig: Tensor, lengths: Tensor | None) -> None:

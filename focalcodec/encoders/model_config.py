@@ -125,6 +125,10 @@ def checked_config(auto_config: Any, values: Mapping[str, Any]) -> Any:
     lengths = {len(kept[key]) for key in ("conv_dim", "conv_kernel", "conv_stride") if key in kept}
     if len(lengths) > 1:
         raise UserError("conv_dim, conv_kernel, conv_stride: not equally long; correct them")
+    if kept.get("num_buckets", 320) // 4 not in range(1, kept.get("max_bucket_distance", 800)):
+        raise UserError(
+            "num_buckets, max_bucket_distance: they do not fit each other; correct them"
+        )
     try:
         config = auto_config.for_model(kind, **kept)
     # of any kind, where two values do not fit each other

@@ -65,7 +65,12 @@ def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
         encoder = whisper_base(layers, tensors["rotation"].shape[1])
         assert encoder.mix is not None, "layers is a list"
         encoder.mix.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except UserError:
+        raise
+    except (
+        *(OSError, SafetensorError, KeyError, RuntimeError),
+        *(IndexError, ValueError),
+    ) as error:
         raise UserError(
             f"{file}: no mix of layers ({error}); fit one with recipes/Demo/fit_mix.py"
         ) from error

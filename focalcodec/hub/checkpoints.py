@@ -129,8 +129,14 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises a `UserError` if a file is not JSON, not safetensors, or truncated, or as `check_values`.
     """
-    config = read_json(folder / CONFIG_NAME)
-    return config, upgrade_tensors(read_tensors(folder / WEIGHTS_NAME))
+    config, path = read_json(folder / CONFIG_NAME), folder / WEIGHTS_NAME
+    tensors = read_tensors(path)
+    try:
+        return config, upgrade_tensors(tensors)
+    except RuntimeError as error:  # query, key and value that can't be joined
+        raise UserError(
+            f"{path}: does not fit {CONFIG_NAME} beside it ({error}); copy both again"
+        ) from error
 
 
 def check_tensors(

@@ -172,7 +172,10 @@ def test_damaged_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"encoder": "{"}, {"seconds": "x"}, {"sample_rate": ""}, {"files": None}, {"encoder": "[1]"}],
+    [
+        *({"encoder": "{"}, {"seconds": "x"}, {"sample_rate": ""}, {"files": None}),
+        *({"encoder": "[1]"}, {"files": "5"}, {"files": "[" * 10**5}),
+    ],
 )
 def test_damaged_metadata_is_refused(tmp_path, change):
     path = tmp_path / "a"

@@ -31,6 +31,8 @@ BAD = [
     ("num_attention_heads", 3, "divisible"),
     ("conv_dim", 8, "conv_dim=8; give a list"),
     ("conv_dim", [8] * 6, "not equally long"),
+    ("num_buckets", 3, "num_buckets, max_bucket_distance: "),
+    ("max_bucket_distance", 80, "num_buckets, max_bucket_distance: "),
     ("conv_stride", [5, 2, 2, 2, 2, 2, "2"], "conv_stride=.*; give a list"),
     ("conv_bias", "no", "conv_bias='no'; give true or false"),
     ("layer_norm_eps", float("nan"), "layer_norm_eps=nan; give a number"),

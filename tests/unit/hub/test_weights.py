@@ -91,6 +91,18 @@ def test_counters_and_empty_tensors_pass():
     check_values("a", {"batches": torch.tensor(3), "none": torch.empty(0), "low": torch.ones(2)})
 
 
+def test_query_and_key_that_can_not_be_joined(tmp_path):
+    """In the layout of generation 1 they are separate."""
+    folder = Path(shutil.copytree(GOLDEN["tiny_50hz"], tmp_path / "codec"))
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("qkv_proj.weight"))
+    for letter, size in zip("qkv", (2, 3, 2), strict=True):
+        tensors[name.replace("qkv", letter)] = torch.ones(2, size)
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors")
+    refused("model.safetensors: does not fit config.json .*; copy both again", folder)
+
+
 def test_names_of_tensors_stay_one_line(folder):
     tensors = load_file(folder / "model.safetensors")
     save_file(tensors | {"a\nb" * 999: torch.ones(2)}, folder / "model.safetensors")
@@ -125,6 +137,7 @@ def test_names_of_tensors_stay_one_line(folder):
         ("quantizer", "codebook_size", 8192.0),
         ("decompressor", "lookahead_size", -1),
         ("decoder", "n_fft", 10**7),
+        ("encoder", "max_cached_steps", 0),
         ("decoder", "layerscale_init", float("inf")),
     ],
 )
@@ -171,6 +184,14 @@ def test_hop_of_an_encoder_that_leaves_no_output(folder):
     config["encoder_config"]["strides"] = [10**6] * 7
     (folder / "config.json").write_text(json.dumps(config))
     refused("config.json: encoder and decoder have 10{42} and 320 samples a frame", folder)
+
+
+@pytest.mark.parametrize(("buckets", "distance"), [(3, 800), (320, 80), (320, 1)])
+def test_position_buckets_that_give_no_logarithm(folder, buckets, distance):
+    config = json.loads((folder / "config.json").read_text())
+    config["encoder_config"] |= {"num_buckets": buckets, "max_distance": distance}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused("encoder_config: not one of WavLM .num_buckets, max_distance: ", folder)
 
 
 # -- JSON -----------------------------------------------------------------------------------------
