@@ -193,6 +193,9 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         " changes a few tokens (default: %(default)s)",
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="replace the codec that is in FOLDER"
+    )
+    parser.add_argument(
         "--trust",
         action="append",
         default=[],
@@ -200,6 +203,17 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="run the code of this Python module, if a run's YAML names classes of it; the module"
         " may lie in the run's folder. Without it no code of a run's folder runs",
     )
+
+
+def _refuse_existing(folder: Path, overwrite: bool) -> None:
+    """Raise if an export would replace a codec, or land in a run's folder."""
+    if (folder / "hyperparams.yaml").exists():
+        raise UserError(f"{folder}: the folder of a run; name a new folder for the codec")
+    names = [name for name in ("config.json", "model.safetensors") if (folder / name).exists()]
+    if names and not overwrite:
+        raise UserError(
+            f"{folder}: has {names[0]} already; give --overwrite to replace it, or another folder"
+        )
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -212,6 +226,7 @@ def run_export(args: argparse.Namespace) -> int:
             f"export: needs {error.name}, which is installed for training;"
             " pip install -e '.[recipes]'"
         ) from error
+    _refuse_existing(Path(args.folder).expanduser(), args.overwrite)
     with write_errors(Path(args.folder, "model.safetensors")):
         codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
     rates = f"{codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s"

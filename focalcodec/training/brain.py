@@ -340,6 +340,11 @@ class CodecBrain(TurnsBrain):
 
     def _end_epoch(self, epoch: int, valid: dict[str, dict[str, float]]) -> None:
         valid_stats = valid["valid"]
+        if self.watched not in valid_stats:
+            raise UserError(
+                f"best_checkpoint: no figure {self.watched!r} in the validation, which has"
+                f" {', '.join(valid_stats)}; name one of them"
+            )
         self.history.append({"epoch": epoch, **self._rates(), "train": self.train_stats, **valid})
         if self.hparams.lr_scheduler_interval == "epoch":
             for scheduler in self.schedulers.values():

@@ -65,6 +65,10 @@ def test_missing_data_folder(tmp_path, monkeypatch, capsys) -> None:
         ({"batch_size": 5}, "4 clips are too few for batch_size=5"),
         ({"min_seconds": 9.0}, "min_seconds=9.0: no clip of 4 is left"),
         ({"sorting": "sideways"}, "sorting='sideways'"),
+        ({"dev_splits": []}, "dev_splits=[]: no clips for the set 'valid'"),
+        ({"dev_splits": None}, "dev_splits=None: no clips for the set 'valid'"),
+        ({"tr_splits": []}, "tr_splits=[]: no clips for the set 'train'"),
+        ({"betas": [2, 3]}, "Invalid beta parameter at index 0: 2"),
     ],
     ids=str,
 )

@@ -31,12 +31,13 @@ from focalcodec.training.run import loaders, start
 from focalcodec.training.run.command import RUN_OPTIONS, read_command, run_options
 from focalcodec.training.run.config import (
     load_config,
+    problems_of,
     read_tree,
     resolve_config,
 )
 from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
 from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
-from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus
+from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus, warn_of_known_clips
 from focalcodec.training.run.start import Start
 from focalcodec.training.run.stop import (
     Stopped,
@@ -97,6 +98,9 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     for key in ("brain", "loaders", "encoder", "opt_class", "lr_scheduler"):
         if not callable(hparams[key]):
             raise UserError(f"{file}: {key}={hparams[key]!r}; name a class or function by !name:")
+    with problems_of(file):
+        # Values that the optimiser refuses are reported before the data is prepared.
+        hparams["opt_class"]([torch.zeros(1, requires_grad=True)])
     readers = (hparams["brain"], hparams["loaders"], run_folder, loaders, start, schedules)
     read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
     refuse_dead_keys(file, read_keys | RUN_OPTIONS, overrides)
@@ -160,7 +164,9 @@ def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Row
         The corpus is missing, or the preparation can't read it.
     """
     run_on_main(prepare_corpus, args=[hparams, folder.manifests])
-    return read_corpus(hparams, folder.manifests)
+    sets = read_corpus(hparams, folder.manifests)
+    run_on_main(warn_of_known_clips, args=[sets])
+    return sets
 
 
 def script(main: Callable[[list[str]], None]) -> None:

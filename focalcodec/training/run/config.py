@@ -26,7 +26,7 @@ from ruamel.yaml.tag import Tag
 from focalcodec.errors import UserError
 from focalcodec.training.run.tree import (
     MOST_NODES,
-    check_number,
+    check_numbers,
     nodes_of,
     require_kind,
     tag_of,
@@ -92,10 +92,8 @@ def load_config(
     tree = read_tree(path, overrides)
     for key in [key for key in tree if keys is not None and key not in keys]:
         del tree[key]
-    for key, value in tree.items():
-        if not tag_of(value):
-            check_number(key, value, Path(path).name)
-    with _problems_of(path):
+    check_numbers(tree, Path(path).name)
+    with problems_of(path):
         hparams = load_hyperpyyaml(_without_chains(to_text(tree)))
         for key, value in hparams.items():
             _check_arguments(key, value)
@@ -103,7 +101,7 @@ def load_config(
 
 
 @contextmanager
-def _problems_of(path: str | Path) -> Iterator[None]:
+def problems_of(path: str | Path) -> Iterator[None]:
     """Turn errors of HyperPyYAML, or of an object that it makes, into one line with the file."""
     try:
         yield
@@ -143,7 +141,7 @@ def resolve_config(
     for key, value in tree.items():
         if change is not None and isinstance(value, str):
             tree[key] = change(value)
-    with _problems_of(path):
+    with problems_of(path):
         resolved = resolve_references(_without_chains(to_text(tree))).getvalue()
     text = to_text(YAML().load(resolved))
     lines = text.split("\n")

@@ -190,7 +190,10 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
         """Write `results.json` and print the table of results, with one row for each test set."""
-        self.monitor.write_results(results)
+        if results:
+            self.monitor.write_results(results)
+        elif process_rank() == 0:
+            print(f"{self.path}: trained; there is no test set", flush=True)
 
     def write_codec(self, start: Start) -> None:
         """After fine-tuning, write the whole codec with the trained parts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,25 @@ def read_corpus(hparams: Mapping[str, Any], manifests: Path) -> dict[str, Rows]:
             sets[name] = read_manifest(path, root)
         else:
             sets[name] = read_prepared(manifests / "more_tests" / name)[name]
+    for name, key in {"train": "tr_splits", "valid": "dev_splits"}.items():
+        if name not in sets:
+            given = f"{key}={hparams.get(key)}" if hparams["own_data"] is None else "own_data"
+            raise UserError(f"{given}: no clips for the set {name!r}, which a training needs")
     return sets
+
+
+def warn_of_known_clips(sets: Mapping[str, Rows]) -> None:
+    """Warn if clips of another set are training clips too."""
+    trained = {(row["wav"], row.get("start")) for row in sets["train"]}
+    for name, rows in sets.items():
+        known = sum((row["wav"], row.get("start")) in trained for row in rows)
+        if known and name != "train":
+            print(
+                f"warning: {known} of {len(rows)} clips of {name!r} are training clips too; its"
+                " figures do not show what the model does with new speech",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def prepared_folder(hparams: Mapping[str, Any], manifests: Path) -> Path:

@@ -19,7 +19,7 @@ _REFERENCE = re.compile(r"<([^<>\s]+)>")
 _COUNTS = """
     batch_size valid_batch_size number_of_epochs passes_per_epoch grad_accumulation_factor jobs
     feature_dim code_dim dim embedding_dim vocab_size crop_frames mel_crop_frames beam_size
-    max_clips stop_patience_epochs discriminator_divisor max_speakers num_speakers rooms
+    max_clips stop_patience_epochs discriminator_divisor max_speakers num_speakers rooms n_mels
     bootstrap_samples
 """.split()
 _NEVER_NULL = """
@@ -81,16 +81,24 @@ def _represent_none(representer: Any, _: None) -> Any:
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
-def check_number(key: str, value: Any, file: str) -> None:
-    """Raise if the number of a key makes no sense, such as a batch of 0 clips.
+def check_numbers(tree: Mapping[str, Any], file: str) -> None:
+    """Raise if a number of a tree makes no sense, such as a batch of 0 clips.
 
     Example
     -------
-    >>> check_number("batch_size", 0, "my.yaml")
+    >>> check_numbers({"batch_size": 0}, "my.yaml")
     Traceback (most recent call last):
         ...
     focalcodec.errors.UserError: my.yaml: batch_size=0; give a whole number from 1 on
     """
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            check_numbers(value, file)
+        elif not tag_of(value):
+            _check_number(str(key), value, file)
+
+
+def _check_number(key: str, value: Any, file: str) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is None and key not in _NEVER_NULL:
         return
@@ -104,6 +112,10 @@ def check_number(key: str, value: Any, file: str) -> None:
         wanted, fits = "a number above 0", _is_number(value) and value > 0
     elif key in _NOT_NEGATIVE or key.endswith("_weight"):
         wanted, fits = "a number from 0 on", _is_number(value) and value >= 0
+    elif key == "sample_rate":
+        wanted, fits = "8000 to 192000 Hz", whole and 8000 <= value <= 192_000
+    elif key == "lr_scheduler_interval":
+        wanted, fits = "epoch or step", value in ("epoch", "step")
     else:
         wanted, fits = "a finite number", not isinstance(value, float) or math.isfinite(value)
     if not fits:

@@ -85,6 +85,21 @@ def test_runs_on_different_encoders_are_refused(copies, tmp_path) -> None:
     assert not (tmp_path / "codec").exists()
 
 
+def test_a_codec_is_replaced_only_with_overwrite(tmp_path, capsys) -> None:
+    words = ["export", "demo", "demo", str(tmp_path / "codec")]
+    assert main(words) == 0
+    stored = (tmp_path / "codec" / "model.safetensors").stat()
+    capsys.readouterr()
+    assert main([*words, "--dtype", "float16"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "codec: has config.json already; give --overwrite to replace it" in line
+    assert (tmp_path / "codec" / "model.safetensors").stat() == stored
+    assert main([*words, "--dtype", "float16", "--overwrite"]) == 0
+    (tmp_path / "codec" / "hyperparams.yaml").touch()
+    assert main([*words, "--overwrite"]) == 2
+    assert "the folder of a run; name a new folder" in capsys.readouterr().err
+
+
 def test_wrong_stage_is_refused(runs, tmp_path) -> None:
     with pytest.raises(UserError, match="trained no compressor; is it from the other stage"):
         export(runs["vocoder"], runs["quantizer"], tmp_path / "codec")

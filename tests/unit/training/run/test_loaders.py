@@ -17,7 +17,7 @@ from focalcodec.data.prepare import prepare_sets
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.training.run.folder import RunFolder
-from focalcodec.training.run.loaders import AudioLoaders
+from focalcodec.training.run.loaders import AudioLoaders, warn_of_known_clips
 from focalcodec.training.stages import Stage1Brain
 from tests.unit.training import tiny
 
@@ -122,3 +122,10 @@ def test_samples_are_the_first_by_id(rows: Any, tmp_path: Path) -> None:
     first = sorted(row["ID"] for row in rows)[:2]
     assert [batch.id for batch in loaders(rows, tmp_path).samples] == [[name] for name in first]
     assert loaders(rows, tmp_path, sample_clips=0).samples == []
+
+
+def test_clips_of_training_and_test_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"wav": "a.wav"}, {"wav": "b.wav", "start": 0}, {"wav": "b.wav", "start": 5}]
+    warn_of_known_clips({"train": rows[:2], "valid": rows[2:], "test": rows})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: 2 of 3 clips of 'test' are training clips too")
