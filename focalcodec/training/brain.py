@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -259,7 +260,8 @@ class CodecBrain(TurnsBrain):
         """Figures of the validation set with the present weights."""
         self.on_stage_start(sb.Stage.VALID)
         self.modules.eval()
-        for batch in self._valid_set:
+        batches = self.debug_batches if self.debug else None
+        for batch in itertools.islice(self._valid_set, batches):
             self.evaluate_batch(batch, sb.Stage.VALID)
         return self.stage_stats(sb.Stage.VALID)
 
