@@ -120,11 +120,11 @@ class FocalCodec(nn.Module):
 
     def sig_to_feats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Encode. sig (B, T), lengths in samples (B,) int64 -> feats (B, N, D)."""
-        return self.encoder(sig, lengths)[0]
+        return self.encoder(sig, lengths=lengths)[0]
 
     def feats_to_lats(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Compress. feats (B, N, D), lengths in frames (B,) int64 -> lats (B, N', L)."""
-        return self.compressor(feats, lengths)[0]
+        return self.compressor(feats, lengths=lengths)[0]
 
     def lats_to_codes(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Quantize. lats (B, N', L), lengths in frames (B,) -> codes (B, N', L) +-1/sqrt(L)."""
@@ -145,11 +145,11 @@ class FocalCodec(nn.Module):
 
     def codes_to_qfeats(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Decompress. codes (B, N', L), lengths in frames (B,) -> qfeats (B, N'', D)."""
-        return self.decompressor(codes, lengths)[0]
+        return self.decompressor(codes, lengths=lengths)[0]
 
     def feats_to_sig(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Decode. feats or qfeats (B, N, D), lengths in frames (B,) -> rec_sig (B, N * hop)."""
-        return self.decoder(feats, lengths)[0]
+        return self.decoder(feats, lengths=lengths)[0]
 
     # -- several steps ---------------------------------------------------------------------------
 
@@ -160,16 +160,18 @@ class FocalCodec(nn.Module):
     def sig_to_qfeats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Pass the bottleneck. sig (B, T), lengths in samples (B,) -> qfeats (B, N'', D)."""
         lats, frames = self._sig_to_lats(sig, lengths)
-        return self.codes_to_qfeats(self.lats_to_codes(lats, frames), frames)
+        return self.codes_to_qfeats(self.lats_to_codes(lats, frames), lengths=frames)
 
     def toks_to_qfeats(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Decompress. toks (B, N') int64, lengths in frames (B,) -> qfeats (B, N'', D)."""
-        return self.codes_to_qfeats(self.toks_to_codes(toks, lengths), lengths)
+        return self.codes_to_qfeats(self.toks_to_codes(toks, lengths), lengths=lengths)
 
     def toks_to_sig(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Synthesise. toks (B, N') int64, lengths in frames (B,) -> rec_sig (B, N'' * hop)."""
-        qfeats, frames = self.decompressor(self.toks_to_codes(toks, lengths), lengths)
-        return self.feats_to_sig(qfeats, frames)
+        qfeats, frames = self.decompressor(
+            self.toks_to_codes(toks, lengths=lengths), lengths=lengths
+        )
+        return self.feats_to_sig(qfeats, lengths=frames)
 
     # -- with checks and resampling --------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class FocalCodec(nn.Module):
             raise UserError(
                 "sig: its features are not finite; scale it to [-1, 1], or take a higher precision"
             )
-        return self.lats_to_toks(lats, lengths), lengths
+        return self.lats_to_toks(lats, lengths=lengths), lengths
 
     @torch.no_grad()
     def decode(
@@ -241,8 +243,8 @@ class FocalCodec(nn.Module):
         toks = as_tensor("toks", toks)
         lengths = check_toks(toks, None if lengths is None else as_tensor("lengths", lengths))
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
-        codes = self.toks_to_codes(toks, lengths)  # (B, N', L)
-        rec_sig, ends = self.decoder(*self.decompressor(codes, lengths))  # (B, T)
+        codes = self.toks_to_codes(toks, lengths=lengths)  # (B, N', L)
+        rec_sig, ends = self.decoder(*self.decompressor(codes, lengths=lengths))  # (B, T)
         rate = self.sample_rate_output if sample_rate is None else sample_rate
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
@@ -294,7 +296,7 @@ class FocalCodec(nn.Module):
         ]
         qfeats = pad_sequence(clips, batch_first=True)  # (B, N, D)
         ends = tok_lengths.new_tensor([len(clip) for clip in clips])
-        rec_sig, ends = self.decoder(convert_feats(qfeats, ends, frames, k, search), ends)
+        rec_sig, ends = self.decoder(convert_feats(qfeats, ends, frames, k, search), lengths=ends)
         rec_sig, _ = resample(rec_sig, self.sample_rate_output, out_rate, ends)
         samples = (full_lengths(sig) if lengths is None else lengths).tolist()
         wanted = torch.tensor([resampled_length(n, rate, out_rate) for n in samples])
@@ -303,7 +305,9 @@ class FocalCodec(nn.Module):
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Resynthesis. sig (B, T), lengths in samples (B,) -> rec_sig (B, ~T), lengths (B,)."""
         lats, frames = self._sig_to_lats(sig, lengths)
-        return self.decoder(*self.decompressor(self.lats_to_codes(lats, frames), frames))
+        return self.decoder(
+            *self.decompressor(self.lats_to_codes(lats, lengths=frames), lengths=frames)
+        )
 
     def check_num_samples(
         self, num_samples: int | Tensor, lengths: Tensor, sample_rate: int
@@ -336,7 +340,7 @@ class FocalCodec(nn.Module):
             raise UserError("codec: on the meta device, without values; load it by from_pretrained")
 
     def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self.compressor(*self.encoder(sig, lengths))
+        return self.compressor(*self.encoder(sig, lengths=lengths))
 
     # -- checkpoints -----------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class FocalEncoder(nn.Module):
     -------
     >>> import torch
     >>> compressor = FocalEncoder(8, 4, hidden_dims=[8, 6], downscale_factors=[2, 1])
-    >>> lats, lengths = compressor(torch.randn(2, 7, 8), torch.tensor([7, 4]))
+    >>> lats, lengths = compressor(torch.randn(2, 7, 8), lengths=torch.tensor([7, 4]))
     >>> lats.shape, lengths.tolist()
     (torch.Size([2, 4, 4]), [4, 2])
     """
@@ -137,7 +137,7 @@ class FocalDecoder(nn.Module):
     -------
     >>> import torch
     >>> decompressor = FocalDecoder(4, 8, hidden_dims=[6, 8], upscale_factors=[1, 2])
-    >>> qfeats, lengths = decompressor(torch.randn(2, 3, 4), torch.tensor([3, 2]))
+    >>> qfeats, lengths = decompressor(torch.randn(2, 3, 4), lengths=torch.tensor([3, 2]))
     >>> qfeats.shape, lengths.tolist()
     (torch.Size([2, 6, 8]), [6, 4])
     """

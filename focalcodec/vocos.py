@@ -37,7 +37,7 @@ class Vocos(nn.Module):
     Example
     -------
     >>> decoder = Vocos(8, num_layers=1, dim=4, ffn_dim=6, n_fft=64, hop_length=20)
-    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), torch.tensor([5, 3]))
+    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), lengths=torch.tensor([5, 3]))
     >>> rec_sig.shape, lengths.tolist()
     (torch.Size([2, 100]), [100, 60])
     """

@@ -24,7 +24,7 @@ class WaveNeXt(nn.Module):
     -------
     >>> import torch
     >>> decoder = WaveNeXt(8, num_layers=1, dim=4, ffn_dim=6, hop_length=480)
-    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), torch.tensor([5, 3]))
+    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), lengths=torch.tensor([5, 3]))
     >>> rec_sig.shape, lengths.tolist()
     (torch.Size([2, 2400]), [2400, 1440])
     """

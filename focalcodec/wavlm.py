@@ -49,7 +49,7 @@ class WavLM(nn.Module):
     Example
     -------
     >>> encoder = WavLM(hidden_dims=[8] * 7, num_layers=1, dim=16, ffn_dim=32, num_heads=2)
-    >>> feats, lengths = encoder(torch.zeros(2, 1600), torch.tensor([1600, 800]))
+    >>> feats, lengths = encoder(torch.zeros(2, 1600), lengths=torch.tensor([1600, 800]))
     >>> feats.shape, lengths
     (torch.Size([2, 4, 16]), tensor([4, 2]))
     """

@@ -135,11 +135,11 @@ class VocoderCoder(FocalCoder):
             frames = torch.tensor([len(clip) for clip in clips], device=self.codec.device)
             return Sent((pad_sequence(clips, batch_first=True), frames), None)
         device = self.codec.device
-        return Sent(self.codec.encoder(sig.to(device), lengths.to(device)), None)
+        return Sent(self.codec.encoder(sig.to(device), lengths=lengths.to(device)), None)
 
     def decode(self, sent: Sent) -> Tensor:
         """Decode feats to a waveform."""
         feats, lengths = sent.content
         if lengths is None:
             return torch.cat([*vocode_blocks(self.codec, [feats[0]], self.window_seconds)])[None]
-        return self.codec.decoder(feats, lengths)[0]
+        return self.codec.decoder(feats, lengths=lengths)[0]

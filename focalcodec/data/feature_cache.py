@@ -47,7 +47,7 @@ def batch_feats(
             read_clip(wav, encoder.sample_rate, span, channels) for wav, span, channels in clips
         ]
         sig, lengths = (x.to(batch.sig.device) for x in pad_feats(whole))
-    feats, frames = encoder(sig, lengths)  # (B, N, D), (B,)
+    feats, frames = encoder(sig, lengths=lengths)  # (B, N, D), (B,)
     if cache is None:
         return feats, frames
     ends = zip(batch.wav, feats, frames.tolist(), batch.span, batch.channels, strict=True)

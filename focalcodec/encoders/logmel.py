@@ -150,7 +150,7 @@ class LogMel(AtLeastFloat32):
     Example
     -------
     >>> encoder = LogMel()
-    >>> feats, lengths = encoder(torch.zeros(2, 1600), torch.tensor([1600, 801]))
+    >>> feats, lengths = encoder(torch.zeros(2, 1600), lengths=torch.tensor([1600, 801]))
     >>> feats.shape, lengths
     (torch.Size([2, 5, 80]), tensor([5, 3]))
     """
@@ -252,7 +252,7 @@ class MelEncoder(nn.Module):
     Example
     -------
     >>> encoder = MelEncoder(output_dim=8, num_layers=1, dim=16, ffn_dim=32).eval()
-    >>> feats, lengths = encoder(torch.zeros(2, 1600), torch.tensor([1600, 801]))
+    >>> feats, lengths = encoder(torch.zeros(2, 1600), lengths=torch.tensor([1600, 801]))
     >>> feats.shape, lengths
     (torch.Size([2, 5, 8]), tensor([5, 3]))
     """

@@ -128,7 +128,7 @@ class SpeechEncoder(nn.Module):
     -------
     >>> sizes = {"d_model": 8, "encoder_layers": 2, "encoder_attention_heads": 2}
     >>> encoder = SpeechEncoder({"model_type": "whisper", "encoder_ffn_dim": 8, **sizes}, layer=1)
-    >>> feats, lengths = encoder(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
+    >>> feats, lengths = encoder(torch.zeros(2, 16000), lengths=torch.tensor([16000, 8000]))
     >>> feats.shape, lengths
     (torch.Size([2, 50, 8]), tensor([50, 25]))
     """

@@ -259,8 +259,8 @@ class ProbeBrain(CodecBrain):
             return self.modules.inputs(batch.toks, batch.lengths)
         if kind == "qfeats":
             with torch.no_grad(), torch.autocast(self.device_type, enabled=False):
-                codes = self.encoder.toks_to_codes(batch.toks, batch.lengths)  # (B, N, L)
-                feats, frames = self.encoder.decompressor(codes, batch.lengths)
+                codes = self.encoder.toks_to_codes(batch.toks, lengths=batch.lengths)  # (B, N, L)
+                feats, frames = self.encoder.decompressor(codes, lengths=batch.lengths)
         else:
             assert batch.audio is not None, "read for inputs=feats"
             feats, frames = self.encode(batch.audio)

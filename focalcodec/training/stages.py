@@ -170,7 +170,7 @@ class Stage1Brain(CodecBrain):
             )
             self.monitor.write_picture(f"{name}_qfeats", figure, epoch)
             if self.decoder is not None:
-                rec_sig = self.decoder(out.qfeats, out.frames)[0][0].cpu()
+                rec_sig = self.decoder(out.qfeats, lengths=out.frames)[0][0].cpu()
                 self.monitor.write_sample(f"{name}_codec", batch, rec_sig, rate, epoch)
 
 

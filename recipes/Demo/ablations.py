@@ -71,7 +71,7 @@ class MelQuantizerBrain(QuantizerBrain):
         length, hop = self.hparams.mel_crop_frames, self.encoder.hop
         draw = (self.hparams.seed, self.epoch, self.step)
         qfeats, sig = cut_crops(out.qfeats, out.frames, batch, length, hop, draw)
-        rec_sig, _ = self.decoder(qfeats)  # (B, mel_crop_frames * hop), (B,)
+        rec_sig = self.decoder(qfeats)[0]  # (B, mel_crop_frames * hop), (B,)
         return self.mean("mel_loss", self.mel_loss(rec_sig.float(), sig))
 
 

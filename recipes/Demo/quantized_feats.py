@@ -62,11 +62,11 @@ class QuantizedFeats(nn.Module):
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pass sig (B, T), lengths (B,) through the codec -> qfeats (B, N, D), lengths (B,)."""
         feats, frames = self.clean(sig, lengths)  # (B, N, D), (B,)
-        lats, lat_frames = self.compressor(feats, frames)  # (B, N', L), (B,)
+        lats, lat_frames = self.compressor(feats, lengths=frames)  # (B, N', L), (B,)
         codes = self.quantizer.lats_to_codes(lats)  # (B, N', L)
         codes = zero_padding(codes, valid_mask(lat_frames, codes.shape[1]))
         # A token at 25 or 12.5 Hz may last longer than the clip.
-        qfeats = self.decompressor(codes, lat_frames)[0][:, : feats.shape[1]]  # (B, N, D)
+        qfeats = self.decompressor(codes, lengths=lat_frames)[0][:, : feats.shape[1]]  # (B, N, D)
         return zero_padding(qfeats, valid_mask(frames, qfeats.shape[1])), frames
 
 

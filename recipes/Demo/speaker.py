@@ -54,7 +54,7 @@ class SpeakerEncoder(nn.Module):
     Example
     -------
     >>> encoder = SpeakerEncoder(num_layers=1, dim=8, ffn_dim=8).eval()
-    >>> encoder(torch.randn(2, 16000), torch.tensor([16000, 8000])).shape
+    >>> encoder(torch.randn(2, 16000), lengths=torch.tensor([16000, 8000])).shape
     torch.Size([2, 128])
     """
 
@@ -165,8 +165,8 @@ class SpeakerLoss(nn.Module):
             (B,) float32, 0 to 2.
         """
         with torch.no_grad():
-            target = self.encoder(sig, lengths)  # (B, D)
-        return 1 - cosine_similarity(self.encoder(rec_sig, lengths), target, dim=1)
+            target = self.encoder(sig, lengths=lengths)  # (B, D)
+        return 1 - cosine_similarity(self.encoder(rec_sig, lengths=lengths), target, dim=1)
 
 
 def load_speaker_loss(source: str | Path) -> SpeakerLoss:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.errors import UserError
-from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.probes.translator import permuted_cross_entropy
 from focalcodec.training.losses.gan import (
@@ -42,9 +42,9 @@ class QuantizerBrain(Stage1Brain):
         # The input is the mixture; the targets are feats of the clean clip.
         feats, frames = self.encode(mixture_of(batch))  # (B, N, D), (B,); frozen encoder, or cache
         targets, _ = self.encode(batch)  # (B, N, D)
-        lats, lat_frames = self.modules.compressor(feats, frames)  # (B, N', L), (B,)
-        toks, codes = self.modules.quantizer(lats, lat_frames)  # (B, N'), (B, N', L)
-        qfeats, _ = self.modules.decompressor(codes, lat_frames)  # (B, >= N, D)
+        lats, lat_frames = self.modules.compressor(feats, lengths=frames)  # (B, N', L), (B,)
+        toks, codes = self.modules.quantizer(lats, lengths=lat_frames)  # (B, N'), (B, N', L)
+        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames)  # (B, >= N, D)
         # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, targets, lats, lat_frames, toks, qfeats)
@@ -79,15 +79,15 @@ class VocoderBrain(Stage2Brain):
         """Feats of crops (in training) or of whole clips through the decoder."""
         feats, frames = self.encode(batch)  # (B, N, D), (B,)
         if stage != Stage.TRAIN:
-            rec_sig, lengths = self.modules.decoder(feats, frames)  # (B, T), (B,)
+            rec_sig, lengths = self.modules.decoder(feats, lengths=frames)  # (B, T), (B,)
             return self.whole_clips(rec_sig, lengths, batch)
         if self.hparams.mixture_share > 0:
             noisy, _ = self.encode(mixture_of(batch))  # (B, N, D)
             chosen = torch.rand(len(batch)) < self.hparams.mixture_share  # (B,)
             feats = torch.where(chosen.to(feats.device)[:, None, None], noisy, feats)
         feats, sig = self.crop(feats, frames, batch, self.hparams.crop_frames)
-        rec_sig, lengths = self.modules.decoder(feats)  # (B, crop_frames * hop), (B,)
-        return Stage2Output(rec_sig.float(), sig, lengths)
+        rec_sig = self.modules.decoder(feats)[0]  # (B, crop_frames * hop)
+        return Stage2Output(rec_sig.float(), sig, full_lengths(rec_sig))
 
     def turns(self, batch: AudioBatch) -> Iterator[tuple[str, Tensor]]:
         """The discriminator's step, then the decoder's step against the new discriminator."""

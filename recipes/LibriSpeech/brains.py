@@ -11,6 +11,7 @@ from speechbrain import Stage
 from torch import Tensor, nn
 
 from focalcodec.data.dataset import AudioBatch
+from focalcodec.nn.masking import full_lengths
 from focalcodec.probes.ctc import ctc_losses, decode_with_beam
 from focalcodec.probes.targets import decode_greedily
 from focalcodec.probes.token_dataset import TokenBatch
@@ -35,9 +36,9 @@ class QuantizerBrain(Stage1Brain):
         """Feats through compressor, quantizer and decompressor."""
         batch = self.perturb_speed(batch, stage)
         feats, frames = self.encode(batch)  # (B, N, D), (B,); frozen encoder, or the cache
-        lats, lat_frames = self.modules.compressor(feats, frames)  # (B, N', L), (B,)
-        toks, codes = self.modules.quantizer(lats, lat_frames)  # (B, N'), (B, N', L)
-        qfeats, _ = self.modules.decompressor(codes, lat_frames)  # (B, >= N, D)
+        lats, lat_frames = self.modules.compressor(feats, lengths=frames)  # (B, N', L), (B,)
+        toks, codes = self.modules.quantizer(lats, lengths=lat_frames)  # (B, N'), (B, N', L)
+        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames)  # (B, >= N, D)
         # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
@@ -68,11 +69,11 @@ class VocoderBrain(Stage2Brain):
         """Feats of crops (in training) or of whole clips through the decoder."""
         feats, frames = self.encode(batch)  # (B, N, D), (B,)
         if stage != Stage.TRAIN:
-            rec_sig, lengths = self.modules.decoder(feats, frames)  # (B, T), (B,)
+            rec_sig, lengths = self.modules.decoder(feats, lengths=frames)  # (B, T), (B,)
             return self.whole_clips(rec_sig, lengths, batch)
         feats, sig = self.crop(feats, frames, batch, self.hparams.crop_frames)
-        rec_sig, lengths = self.modules.decoder(feats)  # (B, crop_frames * hop), (B,)
-        return Stage2Output(rec_sig.float(), sig, lengths)
+        rec_sig = self.modules.decoder(feats)[0]  # (B, crop_frames * hop)
+        return Stage2Output(rec_sig.float(), sig, full_lengths(rec_sig))
 
     def turns(self, batch: AudioBatch) -> Iterator[tuple[str, Tensor]]:
         """The discriminator's step, then the decoder's step against the new discriminator."""

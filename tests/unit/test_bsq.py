@@ -101,7 +101,7 @@ def test_padding_is_zero(train: bool) -> None:
     garbage[1, 2:] = float("nan")
     garbage.requires_grad_()
     lengths = torch.tensor([5, 2])
-    toks, codes = quantizer(garbage, lengths)
+    toks, codes = quantizer(garbage, lengths=lengths)
     assert (toks[1, 2:] == 0).all() and (codes[1, 2:] == 0).all()
     alone_toks, alone_codes = quantizer(lats[1:, :2])
     assert torch.equal(toks[1:, :2], alone_toks)

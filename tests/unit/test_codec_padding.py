@@ -19,21 +19,21 @@ CODECS["logmel 25 Hz"] = lambda: logmel_codec((2, 1, 1))
 
 def steps(codec, sig, lengths):
     """The output of each step and its valid frames; `lengths` is None for a clip alone."""
-    feats = codec.sig_to_feats(sig, lengths)
+    feats = codec.sig_to_feats(sig, lengths=lengths)
     samples = torch.tensor([sig.shape[1]]) if lengths is None else lengths
     feat_lengths = codec.encoder.output_lengths(samples)
     frames = codec.compressor.output_lengths(feat_lengths)
     given = (lambda x: None) if lengths is None else (lambda x: x)
-    lats = codec.feats_to_lats(feats, given(feat_lengths))
-    codes = codec.lats_to_codes(lats, given(frames))
-    toks = codec.lats_to_toks(lats, given(frames))
-    assert torch.equal(toks, codec.codes_to_toks(codes, given(frames)))
-    assert torch.equal(codes, codec.toks_to_codes(toks, given(frames)))
-    assert torch.equal(toks, codec.sig_to_toks(sig, lengths))
+    lats = codec.feats_to_lats(feats, lengths=given(feat_lengths))
+    codes = codec.lats_to_codes(lats, lengths=given(frames))
+    toks = codec.lats_to_toks(lats, lengths=given(frames))
+    assert torch.equal(toks, codec.codes_to_toks(codes, lengths=given(frames)))
+    assert torch.equal(codes, codec.toks_to_codes(toks, lengths=given(frames)))
+    assert torch.equal(toks, codec.sig_to_toks(sig, lengths=lengths))
     qfeat_lengths = codec.decompressor.output_lengths(frames)
-    qfeats = codec.codes_to_qfeats(codes, given(frames))
-    rec_sig = codec.feats_to_sig(qfeats, given(qfeat_lengths))
-    torch.testing.assert_close(rec_sig, codec.toks_to_sig(toks, given(frames)))
+    qfeats = codec.codes_to_qfeats(codes, lengths=given(frames))
+    rec_sig = codec.feats_to_sig(qfeats, lengths=given(qfeat_lengths))
+    torch.testing.assert_close(rec_sig, codec.toks_to_sig(toks, lengths=given(frames)))
     return {
         "feats": (feats, feat_lengths),
         "lats": (lats, frames),

@@ -81,7 +81,7 @@ def test_alone_equals_padded(lengths: list[int], hop: int, garbage: float, train
     batch = torch.full((len(items), max(lengths) + 2, 6), garbage)
     for row, item in zip(batch, items, strict=True):
         row[: len(item)] = item
-    rec_sig, samples = decoder(batch, torch.tensor(lengths))
+    rec_sig, samples = decoder(batch, lengths=torch.tensor(lengths))
     assert samples.tolist() == [length * hop for length in lengths]
     for i, item in enumerate(items):
         alone, _ = decoder(item[None])
@@ -94,7 +94,7 @@ def test_gradients_ignore_padding() -> None:
     feats = torch.randn(2, 7, 6)
     feats[1, 3:] = float("nan")
     feats.requires_grad_()
-    rec_sig, _ = decoder(feats, torch.tensor([7, 3]))
+    rec_sig, _ = decoder(feats, lengths=torch.tensor([7, 3]))
     rec_sig.sin().sum().backward()
     assert (feats.grad[1, 3:] == 0).all() and feats.grad.isfinite().all()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in decoder.parameters())

@@ -41,7 +41,7 @@ def test_alone_equals_padded(lengths: list[int], causal: bool, train: bool) -> N
     batch = torch.full((len(items), max(lengths) + 2, 6), float("nan"))
     for row, item in zip(batch, items, strict=True):
         row[: len(item)] = item
-    rec_sig, samples = decoder(batch, torch.tensor(lengths))
+    rec_sig, samples = decoder(batch, lengths=torch.tensor(lengths))
     for i, item in enumerate(items):
         alone, alone_samples = decoder(item[None])
         assert alone_samples.tolist() == [samples[i]] == [alone.shape[1]]

@@ -118,7 +118,7 @@ def test_clip_alone_equals_clip_in_batch(variant, train):
         for row, clip in zip(batch, clips, strict=True):
             row[: len(clip)] = clip
         with torch.no_grad():
-            feats, lengths = encoder(batch, torch.tensor(samples))
+            feats, lengths = encoder(batch, lengths=torch.tensor(samples))
             for row, length, clip in zip(feats, lengths.tolist(), clips, strict=True):
                 alone = encoder(clip[None])[0][0]
                 assert alone.shape[0] == length
@@ -133,7 +133,7 @@ def test_gradients_ignore_padding(variant):
     encoder = tiny(variant)
     sig = torch.randn(2, 3000)
     sig[1, 1500:] = math.nan
-    feats, _ = encoder(sig, torch.tensor([3000, 1500]))
+    feats, _ = encoder(sig, lengths=torch.tensor([3000, 1500]))
     feats.square().sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 

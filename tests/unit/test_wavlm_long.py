@@ -103,7 +103,7 @@ def test_blocks_and_padding(small_blocks, variant, garbage):
     for row, length in zip(batch, lengths.tolist(), strict=True):
         row[:length] = torch.randn(length)
     with torch.no_grad():
-        feats, frames = encoder(batch, lengths)
+        feats, frames = encoder(batch, lengths=lengths)
         for row, sig, length, end in zip(feats, batch, lengths, frames, strict=True):
             alone = encoder(sig[None, :length])[0][0]
             assert len(alone) == end

@@ -47,7 +47,7 @@ def test_output_equals_the_input_of_the_codecs_decoder(
     codec = export(runs["quantizer"], runs["vocoder"], tmp_path / "codec")
     sig, lengths = torch.randn(2, 4000), torch.tensor([4000, 3210])
     with torch.no_grad():
-        expected = codec.sig_to_qfeats(sig, lengths)
+        expected = codec.sig_to_qfeats(sig, lengths=lengths)
     for source in (runs["quantizer"], tmp_path / "codec"):
         qfeats, frames = quantized_feats(source)(sig, lengths)
         torch.testing.assert_close(qfeats, expected)

@@ -103,7 +103,7 @@ def test_clip_alone_equals_clip_in_batch(samples, extra, garbage, train):
     batch = torch.full((len(clips), max(samples) + extra), garbage)
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = clip
-    feats, lengths = encoder(batch, torch.tensor(samples))
+    feats, lengths = encoder(batch, lengths=torch.tensor(samples))
     for row, length, clip in zip(feats, lengths.tolist(), clips, strict=True):
         alone = encoder(clip[None])[0][0]
         assert alone.shape[0] == length

@@ -62,7 +62,7 @@ def test_a_clip_is_the_same_alone_and_in_a_batch(training: bool, sig: Tensor) ->
     lengths = torch.tensor([9000, 8801, 4321, 160, 1])
     clips = sig[0, : 5 * 9000].view(5, 9000)
     padded = torch.where(torch.arange(9000) < lengths[:, None], clips, torch.nan)
-    feats, frames = encoder(padded, lengths)
+    feats, frames = encoder(padded, lengths=lengths)
     assert frames.tolist() == [29, 28, 14, 1, 1] and feats.shape == (5, 29, 8)
     for row, clip, samples, length in zip(feats, clips, lengths, frames, strict=True):
         alone, one = encoder(clip[None, :samples])

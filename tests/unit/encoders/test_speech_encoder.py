@@ -129,7 +129,7 @@ def test_a_clip_is_the_same_alone_and_in_a_batch(case, folders, sig) -> None:
     encoder.mix.scale.clamp_(min=0.1)
     lengths = torch.tensor([9000, 5123, 250])
     padded = torch.where(torch.arange(9000) < lengths[:, None], sig, torch.nan)
-    feats, frames = encoder(padded, lengths)
+    feats, frames = encoder(padded, lengths=lengths)
     assert frames.dtype == torch.int64 and feats.shape == (3, int(frames[0]), 4)
     for row, clip, samples, length in zip(feats, sig, lengths, frames, strict=True):
         alone, _ = encoder(clip[None, :samples])

@@ -71,7 +71,7 @@ def test_padded_batch_equals_transformers_with_a_mask(tmp_path):
     sig = torch.randn(3, 9000) * 0.1 * mask
     with torch.no_grad():
         expected = model(sig, attention_mask=mask.long(), output_hidden_states=True)
-        feats, frames = encoder(sig, lengths)
+        feats, frames = encoder(sig, lengths=lengths)
     assert frames.tolist() == model._get_feat_extract_output_lengths(lengths).tolist()
     for ours, theirs, length in zip(feats, expected.hidden_states[2], frames, strict=True):
         torch.testing.assert_close(ours[:length], theirs[:length], atol=1e-4, rtol=0)

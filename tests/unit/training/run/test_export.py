@@ -63,10 +63,10 @@ def test_codec_gives_what_the_runs_modules_give(data, runs, tmp_path, capsys) ->
         toks, codes = modules["quantizer"](lats, lat_frames)
         qfeats, _ = modules["decompressor"].eval()(codes, lat_frames)
         sig, _ = decoder(qfeats)
-    assert torch.equal(codec.sig_to_toks(batch.sig, batch.lengths), toks)
+    assert torch.equal(codec.sig_to_toks(batch.sig, lengths=batch.lengths), toks)
     assert len(toks.unique()) > 1
     whole = torch.full((2,), qfeats.shape[1])
-    assert torch.allclose(codec.feats_to_sig(qfeats, whole), sig, atol=1e-6)
+    assert torch.allclose(codec.feats_to_sig(qfeats, lengths=whole), sig, atol=1e-6)
     assert sorted(path.name for path in (tmp_path / "codec").iterdir()) == [
         "config.json",
         "model.safetensors",
