@@ -135,7 +135,7 @@ def read_json(path: str | os.PathLike[str], advice: str = "copy it again") -> An
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; {advice}") from error
     except RecursionError as error:
-        raise UserError(f"{path}: JSON of too many levels; {advice}") from error
+        raise UserError(f"{path}: not JSON (too many levels); {advice}") from error
     # ValueError: wrong bytes, wrong JSON, or a number of thousands of digits
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); {advice}") from error

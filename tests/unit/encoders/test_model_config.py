@@ -183,4 +183,6 @@ def test_preprocessor_of_others(folder):
     path.write_text('{"do_normalize": false}')
     assert not SpeechEncoder.from_pretrained(folder, 1).normalize
     path.write_text("[" * 10**5)
-    one_line("preprocessor_config.json: JSON of too many", SpeechEncoder.from_pretrained, folder, 1)
+    one_line(
+        "preprocessor_config.json: not JSON .too many", SpeechEncoder.from_pretrained, folder, 1
+    )
