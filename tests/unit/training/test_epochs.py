@@ -125,7 +125,7 @@ def test_best_checkpoint_is_tested(data, tmp_path) -> None:
     )
     kept = []
     write_log = brain.monitor.write_log
-    brain.monitor.write_log = lambda history: (kept.append(tiny.weights(brain)), write_log(history))
+    brain.monitor.write_log = lambda *args: (kept.append(tiny.weights(brain)), write_log(*args))
     tiny.fit(brain, *sets)
     brain.evaluate(sets[1], min_key="loss")
     assert tiny.same(kept[0], tiny.weights(brain)) and not tiny.same(kept[2], tiny.weights(brain))
