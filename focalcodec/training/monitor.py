@@ -149,6 +149,9 @@ class Monitor:
             return
         with atomic_path(self.output_folder / "results.json") as path:
             path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        if not results:
+            print(f"{self.output_folder}: trained; there is no test set", flush=True)
+            return
         lines = [results_table(results, self.figures), *worse_than_before(results, self.figures)]
         print(printable("\n".join(lines)), flush=True)
 

@@ -190,10 +190,7 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
         """Write `results.json` and print the table of results, with one row for each test set."""
-        if results:
-            self.monitor.write_results(results)
-        elif process_rank() == 0:
-            print(f"{self.path}: trained; there is no test set", flush=True)
+        self.monitor.write_results(results)
 
     def write_codec(self, start: Start) -> None:
         """After fine-tuning, write the whole codec with the trained parts."""

@@ -163,6 +163,8 @@ def read_stored(path: str | Path, trust: Collection[str] = ()) -> dict[str, Any]
         node = yaml.compose(current_names(path.read_text(encoding="utf-8")))
         _refuse_huge(node, path)
         values = None if node is None else yaml.constructor.construct_document(node)
+    except UserError:
+        raise  # it is a ValueError too
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
     except MarkedYAMLError as error:
