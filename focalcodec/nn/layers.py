@@ -83,12 +83,29 @@ class MaskedConv1d(nn.Conv1d):
         self.right = kernel_size - 1 - self.left
         self.repeat = causal and causal_padding == "replicate"
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Map x (B, N, in_channels) to (B, N, out_channels); `mask` (B, N) is True on valid frames.
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Map x (B, N, in_channels) to (B, N, out_channels).
 
-        Padded frames of the result have arbitrary values.
+        `mask` (B, N) is True on valid frames, None is all; padded frames of the result have
+        arbitrary values.
         """
-        x = pad_frames(zero_padding(x, mask), self.left, self.right, self.repeat)
+        x = x if mask is None else zero_padding(x, mask)
+        return self._convolve(pad_frames(x, self.left, self.right, self.repeat))
+
+    def step(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map the next frames of a stream, x (B, N, in_channels); it must be causal.
+
+        `context` (B, kernel_size - 1, in_channels) are the frames before them, None at the start.
+        The second result is the context of the next step.
+        """
+        if context is None:
+            x = pad_frames(x, self.left, repeat=self.repeat)
+        else:
+            x = torch.cat([context.to(x.dtype), x], dim=1)
+        # a copy, so that it does not keep the other frames
+        return self._convolve(x), x[:, x.shape[1] - self.left :].clone()
+
+    def _convolve(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight, self.bias, groups=self.groups)
 
 
