@@ -1,0 +1,206 @@
+"""The boundary to programs that were written for the official FocalCodec package.
+
+A part has one core, `run` and `step`. Its `forward` has the official arguments and results, and
+what it needs for that is here: the relative `length`, positions and lists of states, and what
+`torch.jit.script` compiles.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+
+from focalcodec.errors import UserError
+
+
+def refuse_lengths(state: Any) -> None:
+    """Raise a `UserError` if the second positional argument of a part is lengths (B,)."""
+    if isinstance(state, Tensor) and state.dim() == 1:
+        raise UserError(
+            f"lengths: {tuple(state.shape)} as second argument, where states of a stream are;"
+            " give lengths by name, lengths=..."
+        )
+
+
+def relative_mask(length: Tensor, num_frames: int) -> Tensor:
+    """Mask (B, N) bool of the first ceil(length * N) of N frames; `length` (B,) is 0 to 1.
+
+    Example
+    -------
+    >>> relative_mask(torch.tensor([1.0, 0.4]), 3)
+    tensor([[ True,  True,  True],
+            [ True,  True, False]])
+    """
+    valid = (length * num_frames).ceil()  # in the type of `length`, as the official code
+    return torch.arange(num_frames, device=length.device) < valid[:, None]
+
+
+def one_position(position: Tensor) -> Tensor:
+    """The position () that all rows of a stream (B,) share; a `UserError` if they differ."""
+    if not torch.jit.is_tracing() and bool((position != position[:1]).any()):
+        raise UserError(
+            f"position: {position.tolist()}; official states have one for all rows: give rows"
+            " that started together"
+        )
+    return position[0]
+
+
+# -- TorchScript -----------------------------------------------------------------------------------
+
+
+def scripted(part: nn.Module, example: Tensor, view: type[_View]) -> nn.Module:
+    """What `torch.jit.script` compiles instead of a part: a view of its official calls, traced.
+
+    `example` is an input for the trace, of two rows and some chunks; `view` is one of the classes
+    below. A part returns this from `__prepare_scriptable__`.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about sizes that are constants, such as those of weights
+        states, spec = tree_flatten(part(example)[1:])
+        causal = all(isinstance(state, Tensor) for state in states)
+        calls: dict[str, Any] = {"first": example, "later": (example, states)}
+        if not causal:
+            calls = {"alone": example}
+            if view is EncoderView:
+                calls["padded"] = (example, example.new_ones(len(example)))
+        traced = torch.jit.trace_module(_Calls(part, spec), calls, check_trace=False, strict=False)
+    return view(part, traced, tree_unflatten(states, spec), causal)
+
+
+class _Calls(nn.Module):
+    """Calls of a part, with one list of all its states."""
+
+    def __init__(self, part: nn.Module, spec: TreeSpec) -> None:
+        super().__init__()
+        self.part = part
+        self.spec = spec
+
+    def first(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self._flat(self.part(x))
+
+    def later(self, x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return self._flat(self.part(x, *tree_unflatten(states, self.spec)))
+
+    def alone(self, x: Tensor) -> Tensor:
+        return self.part(x)[0]
+
+    def padded(self, x: Tensor, length: Tensor) -> Tensor:
+        return self.part(x, length=length)[0]
+
+    def _flat(self, result: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]]:
+        return result[0], tree_leaves(result[1:])
+
+
+class _View(nn.Module):
+    """A part for TorchScript: its traced calls, and those of its attributes that are values."""
+
+    __constants__ = ["causal"]
+
+    def __init__(self, part: nn.Module, traced: Any, states: Any, causal: bool) -> None:
+        super().__init__()
+        for name, value in vars(part).items():
+            if isinstance(value, (bool, int, float, str)) and not name.startswith("_"):
+                setattr(self, name, value)
+        self.traced = traced
+        self.causal = causal
+        groups = states[0] if isinstance(self, CompressorView) else states
+        # states in each list
+        self.counts = [len(group) for group in groups if isinstance(group, list)]
+
+
+class EncoderView(_View):
+    """View of an encoder, whose states are a position and two lists."""
+
+    def forward(
+        self,
+        input: Tensor,
+        curr_pos: Tensor | None = None,
+        left_contexts: list[Tensor | None] | None = None,
+        kv_caches: list[Tensor | None] | None = None,
+        length: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, list[Tensor | None], list[Tensor | None]]:
+        """Encode as the official encoder."""
+        if not self.causal:
+            if length is None:
+                x = self.traced.alone(input)
+            else:
+                x = self.traced.padded(input, length)
+            position = torch.zeros((), dtype=torch.int64, device=input.device)
+            return x, position, _nothing(self.counts[0]), _nothing(self.counts[1])
+        if curr_pos is None or left_contexts is None or kv_caches is None:
+            x, states = self.traced.first(input)
+        else:
+            x, states = self.traced.later(
+                input, [curr_pos] + _given(left_contexts) + _given(kv_caches)
+            )
+        end = 1 + self.counts[0]
+        return x, states[0], _optional(states[1:end]), _optional(states[end:])
+
+
+class CompressorView(_View):
+    """View of a compressor or decompressor, whose states are a list a layer."""
+
+    def forward(
+        self, input: Tensor, left_contexts: list[list[Tensor | None]] | None = None
+    ) -> tuple[Tensor, list[list[Tensor | None]]]:
+        """Compress or decompress as the official part."""
+        layers: list[list[Tensor | None]] = []
+        if not self.causal:
+            for count in self.counts:
+                layers.append(_nothing(count))
+            return self.traced.alone(input), layers
+        if left_contexts is None or len(left_contexts) == 0:
+            x, states = self.traced.first(input)
+        else:
+            given: list[Tensor] = []
+            for layer in left_contexts:
+                given += _given(layer)
+            x, states = self.traced.later(input, given)
+        start = 0
+        for count in self.counts:
+            layers.append(_optional(states[start : start + count]))
+            start += count
+        return x, layers
+
+
+class DecoderView(_View):
+    """View of a decoder, whose states are one list."""
+
+    def forward(
+        self, input: Tensor, left_contexts: list[Tensor | None] | None = None
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Decode as the official decoder."""
+        if not self.causal:
+            return self.traced.alone(input), _nothing(self.counts[0])
+        if left_contexts is None or len(left_contexts) == 0:
+            x, states = self.traced.first(input)
+        else:
+            x, states = self.traced.later(input, _given(left_contexts))
+        return x, _optional(states)
+
+
+# TorchScript has no conversion between lists of `Tensor` and of `Tensor | None`.
+def _given(states: list[Tensor | None]) -> list[Tensor]:
+    given: list[Tensor] = []
+    for state in states:
+        if state is not None:
+            given.append(state)
+    return given
+
+
+def _optional(states: list[Tensor]) -> list[Tensor | None]:
+    result: list[Tensor | None] = []
+    for state in states:
+        result.append(state)
+    return result
+
+
+def _nothing(count: int) -> list[Tensor | None]:
+    result: list[Tensor | None] = []
+    for _ in range(count):
+        result.append(None)
+    return result
