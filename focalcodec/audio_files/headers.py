@@ -94,7 +94,7 @@ def _chunked(file: BinaryIO, start: int, size: int, head: bytes) -> Promise:
             if kind in (b"caff", b"RF64"):  # without the size of the file
                 return Promise(end, _skip_chunks(file, layout, kind, end, size), begin)
             return Promise(end, max(end, start + whole), begin)
-        content -= extra
+        content = max(0, content - extra)  # never back, whatever a damaged size says
         place = begin + content + -content % layout.align
     return Promise(start + whole if head[8:12] == b"AVI " and not _unknown(whole - 8, 4) else None)
 
@@ -175,7 +175,7 @@ def _matroska(file: BinaryIO, start: int, size: int) -> Promise:
     """Matroska, WebM: a header, and a segment with everything else; sizes are EBML's."""
     place = start
     for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        file.seek(place)
+        file.seek(min(place, size))
         head = file.read(12)
         if head[:4] != wanted or not head[4:5]:
             return Promise()

@@ -103,4 +103,4 @@ def _tag_place(frame: bytes) -> int:
     first_version, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
     place = 4 + ((17 if mono else 32) if first_version else (9 if mono else 17))
     tagged = frame[place : place + 4] in (b"Xing", b"Info") and not any(frame[6:place])
-    return place if tagged else 0
+    return place if tagged and len(frame) >= place + 16 else 0

@@ -22,6 +22,7 @@ from focalcodec.audio_files.sound import AudioSource, Part, following, open_part
 from focalcodec.errors import UserError
 
 _BLOCK = 1 << 18  # samples, of a file of unknown length
+_LARGEST = 1 << 28  # samples read at once: a damaged header may promise any number
 # A frame of MPEG 2 may need the data of 255 frames before it: 6.1 s at 24 kHz.
 _MP3_LEAD_SECONDS = 7
 # libsndfile seeks to a wrong place on the last page of an Ogg Vorbis file. A page has at most
@@ -185,7 +186,8 @@ class AudioFile:
         """Read at most `count` samples; none at the end of the part."""
         length, done = self._part.length, self._place - self._first
         if length is not None:
-            count = length - done if count is None else min(count, length - done)
+            left = min(length - done, _LARGEST)
+            count = left if count is None else min(count, left)
         else:
             count = _BLOCK if count is None else min(count, _BLOCK)
         try:

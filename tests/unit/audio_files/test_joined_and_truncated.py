@@ -102,3 +102,28 @@ def test_chunks_behind_the_samples_are_no_second_file(tmp_path: Path) -> None:
     for tail in (b"LIST\x04\0\0\0INFO", b"id3 RIFF", b"RIFF", bytes(3)):
         path.write_bytes(path.read_bytes() + tail)
         assert read_all_ways(path).equal(expected)
+
+
+def test_a_chunk_of_size_zero_is_no_endless_loop(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.w64", "w64")
+    content = bytearray(path.read_bytes())
+    content[56:64] = bytes(8)  # the size of the first chunk, which includes its own 24 bytes
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.w64: "):
+        read_audio(path)
+
+
+def test_absurd_headers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    content = bytearray(write(path, "flac").read_bytes())
+    content[21] |= 0x0F  # 68 billion samples
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="truncated"):
+        read_audio(path)
+    ebml = bytes.fromhex("1a45dfa3 01ffffffffff0000")  # a header of 70 PB
+    (tmp_path / "a.webm").write_bytes(ebml + bytes(40))
+    frame = write(tmp_path / "b.mp3", "mp3", bitrate_mode="VARIABLE").read_bytes()
+    (tmp_path / "c.mp3").write_bytes(frame[:42])
+    for name in ("a.webm", "c.mp3"):
+        with pytest.raises(UserError, match=name):
+            read_audio(tmp_path / name)
