@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.focal_block import FocalBlock, FocalOptions
-from focalcodec.nn.layers import Snake, project_to_sphere
+from focalcodec.nn.layers import Snake1d, project_to_sphere
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 
@@ -225,7 +225,7 @@ class _Downscale(nn.Module):
         super().__init__()
         self.factor = factor
         self.downscale = nn.Conv1d(input_dim, output_dim, factor, stride=factor)
-        self.activation = Snake(output_dim)
+        self.activation = Snake1d(output_dim)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = zero_padding(x, valid_mask(lengths, x.shape[1]))
@@ -243,7 +243,7 @@ class _Upscale(nn.Module):
     def __init__(self, input_dim: int, output_dim: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.activation = Snake(input_dim)
+        self.activation = Snake1d(input_dim)
         self.upscale = nn.ConvTranspose1d(input_dim, output_dim, factor, stride=factor)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,7 @@ class FocalBlock(nn.Module):
 
 
 def _make_norm(dim: int, options: FocalOptions) -> nn.Module:
-    return DynamicTanh() if options.causal else nn.LayerNorm(dim)
+    return DynamicTanh(dim) if options.causal else nn.LayerNorm(dim)
 
 
 def _scale(x: Tensor, gamma: Tensor | None) -> Tensor:

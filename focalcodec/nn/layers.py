@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,8 @@ def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Te
 
 def blocks_allowed() -> bool:
     """Whether to work in blocks: not if autograd stores all of them, or in a traced program."""
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not torch.is_grad_enabled() and not traced
 
 
 def by_frames(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class MaskedConv1d(nn.Conv1d):
         self.right = kernel_size - 1 - self.left
         self.repeat = causal and causal_padding == "replicate"
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map x (B, N, in_channels) to (B, N, out_channels).
 
         `mask` (B, N) is True on valid frames, None is all; padded frames of the result have
@@ -109,14 +110,15 @@ class MaskedConv1d(nn.Conv1d):
         return convolve(x, self.weight, self.bias, groups=self.groups)
 
 
-class Snake(nn.Module):
+class Snake1d(nn.Module):
     """Periodic activation x + sin(a x)^2 / a, with one learned a for each of `dim` channels.
 
     Source: Ziyin et al., "Neural networks fail to learn periodic functions" (2020), equation 3.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int = 1024) -> None:
         super().__init__()
+        self.dim = dim
         self.alpha = nn.Parameter(torch.ones(dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,12 +130,14 @@ class Snake(nn.Module):
 class DynamicTanh(nn.Module):
     """tanh(a x) with one learned scalar a, used instead of a norm because it needs no statistics.
 
+    a is `tanhscale_init` at first. The published class has `normalized_shape` too; it is not used.
     Source: Zhu et al., "Transformers without normalization" (2025), without its affine part.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, normalized_shape: int | Sequence[int], tanhscale_init: float = 0.5) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.full((1,), 0.5))
+        self.normalized_shape, self.tanhscale_init = normalized_shape, tanhscale_init
+        self.alpha = nn.Parameter(torch.full((1,), tanhscale_init))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it to x of any shape."""
