@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from focalcodec.compat import ensure_torchaudio
+from focalcodec.packages import ensure_torchaudio
 
 ROOT = Path(__file__).parents[1]
 FOLLOWED = 3  # the first steps make buffers

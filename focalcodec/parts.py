@@ -14,7 +14,7 @@ from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.hub.arguments import check_arguments
+from focalcodec.hub.weights import check_arguments
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM

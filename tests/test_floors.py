@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors", "choices"), "need nothing: the one exception for users; values of options"),
-    (("compat", "device", "processes", "progress", "locks"), "what files and work need"),
+    (("processes", "progress", "locks"), "what files and work need"),
     (("files", "nn"), "files on disk, layers"),
     (("hub",), "checkpoints as files: no model, no audio"),
     (("packages",), "optional packages"),

@@ -130,7 +130,7 @@ def check_pip(words: Sequence[str]) -> None:
 
 
 def check_train(recipe: Path, words: Sequence[str]) -> None:
-    from focalcodec.compat import ensure_torchaudio
+    from focalcodec.packages import ensure_torchaudio
 
     ensure_torchaudio()
     import speechbrain as sb

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec.choices import TOKEN_FORMATS
-from focalcodec.cli.main import DONE, SOME_FAILED
+from focalcodec.cli.main import DONE, SOME_FAILED, say
 from focalcodec.cli.options import (
     add_batch_option,
     add_channels_option,
@@ -21,7 +21,6 @@ from focalcodec.cli.options import (
     positive_float,
     positive_int,
 )
-from focalcodec.cli.streams import say
 from focalcodec.data.corpus import OWN_OPTIONS, SPLIT_BY, PrepareOptions, ShareOptions
 from focalcodec.errors import UserError
 from focalcodec.tokenize.plan import TokenizeOptions
@@ -223,7 +222,7 @@ def _add_shard_options(parser: argparse.ArgumentParser) -> None:
 def run_tokenize(args: argparse.Namespace) -> int:
     """Tokenize; the process that joins the parts returns 1 if some clips failed."""
     from focalcodec.cli.models import load_model
-    from focalcodec.device import set_process_device
+    from focalcodec.precision import set_process_device
     from focalcodec.processes import Shard
     from focalcodec.tokenize.plan import ModelIdentity, TokenizePlan
     from focalcodec.tokenize.run import tokenize_corpus

@@ -140,10 +140,10 @@ def run_eval(args: argparse.Namespace) -> int:
         return DONE
     if len(args.paths) < 2:
         raise UserError("SOURCE... OUT: give at least one source, and the output folder last")
-    from focalcodec.device import pick_device, set_process_device
     from focalcodec.evaluation.plan import EvaluationPlan
     from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
     from focalcodec.evaluation.sets import read_sets
+    from focalcodec.precision import pick_device, set_process_device
     from focalcodec.processes import Shard
 
     *sources, out = args.paths

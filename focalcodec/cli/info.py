@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED
+from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED, say
 from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.cli.paths import TOKEN_SUFFIX
-from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
 from focalcodec.hub.locations import is_shipped

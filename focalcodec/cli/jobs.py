@@ -24,9 +24,8 @@ import soundfile
 import torch
 
 from focalcodec.audio import audio_info
-from focalcodec.cli.main import DONE, SOME_FAILED
+from focalcodec.cli.main import DONE, SOME_FAILED, say
 from focalcodec.cli.paths import Job
-from focalcodec.cli.streams import say
 from focalcodec.errors import UserError
 from focalcodec.processes import Progress, in_processes
 from focalcodec.progress import ProgressBar

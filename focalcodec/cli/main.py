@@ -7,6 +7,7 @@ done; 2 nothing was done, because the model or the arguments are wrong; 130 or 1
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -16,10 +17,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from focalcodec import __version__
-from focalcodec.cli.streams import flush_output, ready_streams, say
 from focalcodec.errors import UserError
 
 
@@ -38,7 +38,7 @@ COMMANDS = {
     "encode": Command("coding", "encode audio as token files (.fct)"),
     "decode": Command("coding", "decode token files to audio"),
     "resynth": Command("coding", "encode audio and decode it again, to listen to the codec"),
-    "convert": Command("convert", "convert recordings to the voice of another speaker"),
+    "convert": Command("coding", "convert recordings to the voice of another speaker"),
     "tokenize": Command("corpora", "tokenize a whole corpus for a speech language model"),
     "prepare": Command("corpora", "make the sets of a recipe from any folder of audio"),
     "eval": Command("evaluate", "evaluate codecs on the same clips, or compare two results"),
@@ -231,3 +231,52 @@ def _end(number: int, frame: FrameType | None) -> None:
             os._exit(_print_end(number))
         frame = frame.f_back
     raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
+
+# -- standard output and standard error ------------------------------------------------------------
+
+
+def ready_streams() -> None:
+    r"""Let `print` write any name, and let it write nothing where a stream is closed.
+
+    A character that a stream can't encode is written as an escape, such as `\udcef`.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # The file takes the stream's number, so no other file that is opened later gets it.
+            file = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")
+            os.set_inheritable(file.fileno(), True)
+            setattr(sys, name, file)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(line: str) -> None:
+    """Print a message on standard error; if this is full or closed, the work goes on."""
+    try:
+        print(f"focalcodec: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
+
+
+def flush_output() -> None:
+    """Write what is left; an error of standard output is raised here, not when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard(sys.stdout)
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Let a stream that failed succeed when Python flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def check_open_output() -> None:
+    """`UserError` if standard output can't take a file: it is closed, or a terminal."""
+    if getattr(sys.stdout, "name", "") == os.devnull:
+        raise UserError("-: standard output is closed; send it to a file or a program")
+    if sys.stdout.isatty():
+        raise UserError("-: standard output is a terminal; send it to a file or a program")

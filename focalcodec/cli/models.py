@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from focalcodec.choices import FLOAT_DTYPES
-from focalcodec.cli.main import DONE
-from focalcodec.cli.streams import say
+from focalcodec.cli.main import DONE, say
 from focalcodec.errors import UserError
 from focalcodec.files import write_errors
 from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem, is_shipped
@@ -94,10 +93,9 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
         No such model or device, or a window that is too short for the model.
     """
     from focalcodec.codec import FocalCodec
-    from focalcodec.device import pick_device
     from focalcodec.hub.fingerprint import weights_sha256
     from focalcodec.long_audio.coding import check_window
-    from focalcodec.precision import set_precision
+    from focalcodec.precision import pick_device, set_precision
 
     device = pick_device(args.device)
     choose_model(args)

@@ -27,7 +27,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from focalcodec.cli.streams import check_open_output
+from focalcodec.cli.main import check_open_output
 from focalcodec.data.corpus import walk_files
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES

@@ -20,13 +20,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from focalcodec.coders.coder import ClipCoder
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.encoders.model_config import one_line, read_config, weight_files
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
-from focalcodec.hub.arguments import check_arguments
 from focalcodec.hub.locations import hub_folder
-from focalcodec.hub.weights import AtMost, check_values
+from focalcodec.hub.weights import AtMost, check_arguments, check_values
+from focalcodec.packages import ensure_torchaudio
 
 # of config.json: what this module uses
 _HINTS: dict[str, Any] = {

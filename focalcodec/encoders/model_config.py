@@ -14,8 +14,7 @@ import torch
 
 from focalcodec.errors import UserError
 from focalcodec.files import read_json
-from focalcodec.hub.arguments import check_arguments
-from focalcodec.hub.weights import AtMost, check_types, check_values
+from focalcodec.hub.weights import AtMost, check_arguments, check_types, check_values
 
 PREPROCESSOR = "preprocessor_config.json"
 _Activation = Literal[

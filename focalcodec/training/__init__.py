@@ -4,6 +4,6 @@ Inference does not need this package. Its modules import speechbrain, which impo
 torchaudio is made usable here, before any module is imported.
 """
 
-from focalcodec.compat import ensure_torchaudio
+from focalcodec.packages import ensure_torchaudio
 
 ensure_torchaudio()

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.official.packages import official
 from benchmarks.official.record import write
-from focalcodec.compat import ensure_torchaudio
+from focalcodec.packages import ensure_torchaudio
 from tests.clients.sequences import FOLDER, result
 
 

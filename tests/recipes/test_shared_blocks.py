@@ -163,7 +163,7 @@ READ_ALONE = """
 import sys, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, ".")
-from focalcodec.compat import ensure_torchaudio
+from focalcodec.packages import ensure_torchaudio
 ensure_torchaudio()
 import torch
 from hyperpyyaml import load_hyperpyyaml

@@ -9,9 +9,9 @@ from torch import nn
 
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.packages import ensure_torchaudio
 from focalcodec.vocos import Vocos
 
 STRUCTURES = {

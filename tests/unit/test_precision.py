@@ -14,7 +14,7 @@ from focalcodec import FocalCodec, precision
 from focalcodec.choices import PRECISIONS, exact_precision
 from focalcodec.cli import models
 from focalcodec.errors import UserError
-from focalcodec.precision import set_precision, slow_precision
+from focalcodec.precision import pick_device, set_precision, slow_precision
 
 # codec -> smallest share of equal tokens in bf16: with random weights many bits are near 0
 CASES = {"tiny_50hz": 0.85, "tiny_50hz_causal": 0.85}
@@ -183,3 +183,44 @@ def test_refused(precision, name):
     with pytest.raises(UserError, match=name):
         set_precision(codec, precision)
     assert {p.dtype for p in codec.parameters()} == {torch.float32}
+
+
+# -- devices ---------------------------------------------------------------------------------------
+
+
+def test_devices_of_every_machine():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", torch.accelerator.current_accelerator() or "cpu")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cuda:99",
+        "cuda:",
+        "cuda:-1",
+        "xpu:99",
+        "hpu",
+        "privateuseone",
+        "meta",
+        "nonsense",
+        "",
+        "a\nb",
+    ],
+)
+def test_devices_that_are_not_there(name):
+    with pytest.raises(UserError, match="--device .*: not available .*give cpu") as error:
+        pick_device(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("problem", [AttributeError("_cuda_getDeviceCount"), AssertionError("no")])
+def test_a_torch_without_cuda(problem, monkeypatch):
+    """Old and new builds raise different errors."""
+
+    def fail(*args, **kwargs):
+        raise problem
+
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(UserError, match="--device 'cuda': not available"):
+        pick_device("cuda")

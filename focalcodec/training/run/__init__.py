@@ -21,14 +21,13 @@ import torch
 from speechbrain.utils.distributed import run_on_main
 
 from focalcodec.coders.spec import parse_spec
-from focalcodec.device import pick_device
 from focalcodec.errors import UserError
-from focalcodec.precision import slow_precision
+from focalcodec.precision import pick_device, slow_precision
 from focalcodec.training import schedules
 from focalcodec.training.distributed import leave_together, process_rank
 from focalcodec.training.run import folder as run_folder
 from focalcodec.training.run import loaders, start
-from focalcodec.training.run.command import RUN_OPTIONS, read_command, run_options
+from focalcodec.training.run.command import HELP, RUN_OPTIONS, read_command, run_options, usage
 from focalcodec.training.run.config import (
     load_config,
     problems_of,
@@ -47,7 +46,6 @@ from focalcodec.training.run.stop import (
     stop_signals,
 )
 from focalcodec.training.run.tree import named_objects
-from focalcodec.training.run.usage import HELP, usage
 
 __all__ = ["load_hparams", "load_start", "open_folder", "prepare_sets", "script"]
 

@@ -12,12 +12,12 @@ from typing import Any
 from focalcodec.coders.spec import parse_specs
 from focalcodec.data.clips import write_whole_files
 from focalcodec.data.manifest import prepared_names, prepared_root
-from focalcodec.device import pick_device, set_process_device
 from focalcodec.errors import UserError
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
 from focalcodec.evaluation.sets import ClipSet, SetOptions, read_sets
 from focalcodec.files import atomic_path
+from focalcodec.precision import pick_device, set_process_device
 from focalcodec.processes import Shard
 from focalcodec.training.run import loaders
 from focalcodec.training.run.config import resolve_config

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from focalcodec.compat import ensure_torchaudio
 from focalcodec.errors import UserError
 from focalcodec.metrics.judge import JudgedClip, judge_folder
 from focalcodec.metrics.mos import UTMOS_WEIGHTS, UtmosJudge, UtmosModel
 from focalcodec.metrics.similarity import WavlmSvJudge
 from focalcodec.metrics.whisper import WhisperSmallJudge
+from focalcodec.packages import ensure_torchaudio
 
 pytest.importorskip("transformers", reason="pip install transformers")
 ensure_torchaudio()

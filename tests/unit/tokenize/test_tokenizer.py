@@ -22,7 +22,7 @@ from tests.unit.tokenize.corpora import BROKEN, SECONDS, write_corpus
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """EnCodec, DAC and Mimi with random weights."""
-    from focalcodec.compat import ensure_torchaudio
+    from focalcodec.packages import ensure_torchaudio
 
     ensure_torchaudio()
     import transformers as tf
