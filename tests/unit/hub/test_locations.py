@@ -109,9 +109,9 @@ def test_token_files_of_demo_are_decoded_by_demo(demo: Path, capsys: pytest.Capt
     """By the hash: the model's name in the file and the default have no influence."""
     shutil.copytree(GOLDEN["tiny_50hz"], "renamed")
     for model, name in (("demo", "demo"), ("renamed", "renamed")):
-        assert main(["encode", "a.wav", f"{name}.fct", "--model", model]) == 0
+        assert main(["encode", "a.wav", f"{name}.fct", "--model", model, "--quiet"]) == 0
         assert read_toks(f"{name}.fct")[0].model == name
-        assert main(["decode", f"{name}.fct", f"{name}.wav"]) == 0
+        assert main(["decode", f"{name}.fct", f"{name}.wav", "--quiet"]) == 0
         assert audio_info(f"{name}.wav").num_samples == 9600
     assert capsys.readouterr().err == ""
     assert main(["encode", "a.wav", "other.fct", "--model", OTHER]) == 0
@@ -142,13 +142,13 @@ def chosen(**options: str) -> str:
 
 
 def test_default_without_a_network(demo: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["resynth", "a.wav", "b.wav"]) == 0
+    assert main(["resynth", "a.wav", "b.wav", "--quiet"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
         f"focalcodec: using the small codec in the package, --model demo: {DEFAULT_MODEL}"
     )
     assert "offline mode is enabled" in line and "focalcodec download fetches it" in line
-    assert main(["resynth", "a.wav", "c.wav", "--model", "demo"]) == 0
+    assert main(["resynth", "a.wav", "c.wav", "--model", "demo", "--quiet"]) == 0
     assert capsys.readouterr().err == "", "a model that is named needs no message"
     assert Path("b.wav").read_bytes() == Path("c.wav").read_bytes()
     assert main(["info"]) == 0
