@@ -12,7 +12,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from focalcodec.audio_files.reader import AudioFile
+from focalcodec.audio_files import AudioFile
 from focalcodec.audio_files.sound import AudioSource, any_name
 from focalcodec.choices import CHANNELS, Channels
 from focalcodec.errors import UserError

@@ -21,7 +21,7 @@ from focalcodec.audio import (
     check_rates,
     resampled_length,
 )
-from focalcodec.audio_files.reader import AudioFile
+from focalcodec.audio_files import AudioFile
 from focalcodec.audio_files.sound import AudioSource, any_name
 from focalcodec.choices import WRITTEN_FORMATS
 from focalcodec.errors import UserError

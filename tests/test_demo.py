@@ -12,8 +12,8 @@ import torch
 from focalcodec import FocalCodec
 from focalcodec.audio import audio_info, read_audio
 from focalcodec.cli.main import main
+from focalcodec.hub import DEMO, FOLDER
 from focalcodec.hub.fingerprint import weights_sha256
-from focalcodec.hub.locations import DEMO, FOLDER
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"

@@ -18,7 +18,7 @@ from focalcodec.cli.options import (
     add_window_option,
     positive_int,
 )
-from focalcodec.coders.spec import KINDS, parse_specs
+from focalcodec.coders import KINDS, parse_specs
 from focalcodec.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from focalcodec.cli.models import DEFAULT_MODEL, choose_model
 from focalcodec.cli.paths import TOKEN_SUFFIX
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
-from focalcodec.hub.locations import is_shipped
+from focalcodec.hub import is_shipped
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec

@@ -14,7 +14,7 @@ from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.cli.main import DONE, say
 from focalcodec.errors import UserError
 from focalcodec.files import write_errors
-from focalcodec.hub.locations import DEMO, has_demo, hub_folder, hub_problem, is_shipped
+from focalcodec.hub import DEMO, has_demo, hub_folder, hub_problem, is_shipped
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec

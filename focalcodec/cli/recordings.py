@@ -29,7 +29,7 @@ from focalcodec.fct import (
     write_toks,
 )
 from focalcodec.fct.header import HASH_DIGITS, TEXT_BYTES
-from focalcodec.hub.locations import DEMO, has_demo
+from focalcodec.hub import DEMO, has_demo
 from focalcodec.knn import check_k
 from focalcodec.long_audio.coding import decode_blocks, encode_blocks
 from focalcodec.processes import Progress

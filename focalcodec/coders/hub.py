@@ -23,7 +23,7 @@ from focalcodec.coders.coder import ClipCoder
 from focalcodec.encoders.model_config import one_line, read_config, weight_files
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
-from focalcodec.hub.locations import hub_folder
+from focalcodec.hub import hub_folder
 from focalcodec.hub.weights import AtMost, check_arguments, check_values
 from focalcodec.packages import ensure_torchaudio
 

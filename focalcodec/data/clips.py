@@ -19,7 +19,7 @@ from focalcodec.audio import (
     resampled_length,
     write_audio,
 )
-from focalcodec.audio_files.reader import AudioFile
+from focalcodec.audio_files import AudioFile
 from focalcodec.data.manifest import read_manifest, write_csv
 from focalcodec.errors import UserError
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from focalcodec.audio import check_sig
 from focalcodec.encoders.model_config import PREPROCESSOR, checked_config, read_model
 from focalcodec.errors import UserError
-from focalcodec.hub.locations import hub_folder
+from focalcodec.hub import hub_folder
 from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths
 from focalcodec.packages import need_beside_torchaudio
@@ -216,7 +216,7 @@ class SpeechEncoder(nn.Module):
         layer, components
             See the class.
         revision, token, cache_dir, local_files_only
-            For the hub: see `focalcodec.hub.locations.hub_folder`.
+            For the hub: see `focalcodec.hub.hub_folder`.
 
         Raises
         ------

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from focalcodec.encoders.model_config import checked_config, one_line, read_config, weight_files
 from focalcodec.errors import UserError
-from focalcodec.hub.locations import hub_folder
+from focalcodec.hub import hub_folder
 from focalcodec.hub.weights import AtMost, check_values
 from focalcodec.packages import need_beside_torchaudio
 from focalcodec.wavlm import WavLM
@@ -57,7 +57,7 @@ def wavlm_from_transformers(
     layer : int
         The feats are the output of this layer, 1 to the model's number of layers.
     revision, token, cache_dir, local_files_only
-        For the hub: see `focalcodec.hub.locations.hub_folder`.
+        For the hub: see `focalcodec.hub.hub_folder`.
 
     Raises
     ------

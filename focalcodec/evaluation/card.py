@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from focalcodec import __version__
-from focalcodec.coders.spec import CodecSpec
+from focalcodec.coders import CodecSpec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import Figure, figure, jackknife

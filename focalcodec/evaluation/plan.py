@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec import __version__
-from focalcodec.coders.spec import CodecSpec
+from focalcodec.coders import CodecSpec
 from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import RESAMPLES
 from focalcodec.evaluation.sets import ClipSet, EvalClip

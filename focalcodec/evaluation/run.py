@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import read_audio, write_audio
+from focalcodec.coders import CodecSpec, load_coder
 from focalcodec.coders.coder import Coder
-from focalcodec.coders.spec import CodecSpec, load_coder
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import finish_card
 from focalcodec.evaluation.plan import (
@@ -319,6 +319,6 @@ def load_panel_judges(panel: str, device: str) -> tuple[list[Judge], list[str]]:
     """
     if panel == "none":
         return [], []
-    from focalcodec.metrics.panels import load_panel
+    from focalcodec.metrics import load_panel
 
     return load_panel(panel, device)

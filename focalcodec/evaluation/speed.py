@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from focalcodec.audio import read_audio
-from focalcodec.coders.spec import CodecSpec, load_coder
+from focalcodec.coders import CodecSpec, load_coder
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.sets import ClipSet
 

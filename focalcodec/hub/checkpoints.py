@@ -24,7 +24,7 @@ from torch import Tensor
 from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.errors import UserError
 from focalcodec.files import read_json
-from focalcodec.hub.locations import hub_folder, is_shipped, named_folder, shipped_folder
+from focalcodec.hub import hub_folder, is_shipped, named_folder, shipped_folder
 from focalcodec.hub.weights import read_tensors, shown
 
 CONFIG_NAME = "config.json"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from focalcodec.audio import resample, validate_sig
 from focalcodec.errors import UserError
-from focalcodec.hub.locations import hub_folder
+from focalcodec.hub import hub_folder
 
 SAMPLE_RATE = 16000  # Hz, of the input of every judge's model
 SILENCE = 1e-4  # root mean square: 80 dB below full scale, three steps of 16 bits

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from focalcodec.audio import audio_info
 from focalcodec.audio_files.sound import AudioSource
 from focalcodec.codec import FocalCodec
+from focalcodec.coders import load_coder, parse_spec
 from focalcodec.coders.coder import Sent
 from focalcodec.coders.focal import FocalCoder, VocoderCoder
 from focalcodec.coders.hub import HubCoder
-from focalcodec.coders.spec import load_coder, parse_spec
 from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
@@ -47,7 +47,7 @@ class ProbeCodec:
     Parameters
     ----------
     text : str
-        As in `focalcodec.coders.spec`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
+        As in `focalcodec.coders`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
     device : torch.device, optional
         Device of the codec; default CPU.
 

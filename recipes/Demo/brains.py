@@ -15,7 +15,7 @@ from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.figures import LOSS_KEY
-from focalcodec.training.losses.gan import (
+from focalcodec.training.losses import (
     feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,

@@ -19,7 +19,7 @@ from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.probes.translator import permuted_cross_entropy
-from focalcodec.training.losses.gan import (
+from focalcodec.training.losses import (
     feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,

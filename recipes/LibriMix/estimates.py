@@ -14,8 +14,8 @@ from focalcodec.data.clips import read_clip
 from focalcodec.data.manifest import DATA_ROOT, write_csv
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges
 from focalcodec.files import distinct_file_names
+from focalcodec.metrics import panel
 from focalcodec.metrics.judge import Judge, JudgedClip
-from focalcodec.metrics.panels import panel
 from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.training.run.loaders import Rows

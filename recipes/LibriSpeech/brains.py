@@ -15,7 +15,7 @@ from focalcodec.nn.masking import full_lengths
 from focalcodec.probes.ctc import ctc_losses, decode_with_beam
 from focalcodec.probes.targets import decode_greedily
 from focalcodec.probes.token_dataset import TokenBatch
-from focalcodec.training.losses.gan import (
+from focalcodec.training.losses import (
     feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,

@@ -13,7 +13,7 @@ import pytest
 
 from focalcodec import packages
 from focalcodec.errors import UserError
-from focalcodec.metrics.panels import PANELS, load_panel, panel
+from focalcodec.metrics import PANELS, load_panel, panel
 from focalcodec.metrics.similarity import ResemblyzerJudge
 from focalcodec.metrics.whisper import WhisperJudge
 from focalcodec.packages import WHISPER_PACKAGES, check_sha256, package_folder

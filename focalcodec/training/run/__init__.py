@@ -20,7 +20,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import run_on_main
 
-from focalcodec.coders.spec import parse_spec
+from focalcodec.coders import parse_spec
 from focalcodec.errors import UserError
 from focalcodec.precision import pick_device, slow_precision
 from focalcodec.training import schedules

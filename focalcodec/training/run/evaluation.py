@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from focalcodec.coders.spec import parse_specs
+from focalcodec.coders import parse_specs
 from focalcodec.data.clips import write_whole_files
 from focalcodec.data.manifest import prepared_names, prepared_root
 from focalcodec.errors import UserError

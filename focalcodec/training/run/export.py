@@ -13,9 +13,9 @@ from torch import nn
 
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
+from focalcodec.hub import named_folder
 from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder
-from focalcodec.hub.locations import named_folder
 from focalcodec.training.run.trained import (
     TrainedParts,
     gives_feats_of,

@@ -21,9 +21,9 @@ from torch import nn
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path, read_json, write_errors
+from focalcodec.hub import is_shipped
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.fingerprint import describe_encoder
-from focalcodec.hub.locations import is_shipped
 from focalcodec.locks import FolderLock
 from focalcodec.training.distributed import process_rank
 from focalcodec.training.monitor import Monitor

@@ -20,10 +20,10 @@ from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import read_json
+from focalcodec.hub import named_folder
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder, is_described
-from focalcodec.hub.locations import named_folder
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
 from focalcodec.training.run.stored import built, read_stored
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from focalcodec import audio_files
 from focalcodec.audio import read_audio
-from focalcodec.audio_files import reader
 from focalcodec.data.clips import read_clip
 from tests.unit.audio_files.files import FORMATS, RATE, write
 from tests.unit.audio_files.test_unknown_length import untagged
@@ -43,7 +43,7 @@ def test_mp3_of_variable_rate(tmp_path: Path, rate: int, channels: int, with_len
 
 
 def test_mp3_needs_the_frames_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_MP3_LEAD_SECONDS", 0)
+    monkeypatch.setattr(audio_files, "_MP3_LEAD_SECONDS", 0)
     path = write(tmp_path / "a.mp3", "mp3", 12, compression_level=0.99, bitrate_mode="VARIABLE")
     whole = read_audio(path)
     starts = np.random.default_rng(0).integers(0, 11 * RATE, 20).tolist()

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from focalcodec.cli.main import main
-from focalcodec.coders.spec import parse_specs
+from focalcodec.coders import parse_specs
 from focalcodec.evaluation.speed import _measure, measure_speed
 from tests.unit.evaluation.runs import CODEC, small_plan, write_clips
 

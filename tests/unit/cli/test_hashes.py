@@ -10,7 +10,7 @@ import torch
 from focalcodec.audio import write_audio
 from focalcodec.cli.info import HASHED, describe
 from focalcodec.cli.main import main
-from focalcodec.coders.spec import load_coder, parse_spec
+from focalcodec.coders import load_coder, parse_spec
 from focalcodec.evaluation.card import HASHES
 from tests.unit.small_codecs import GOLDEN
 

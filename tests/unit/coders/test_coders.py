@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from focalcodec.coders import ffmpeg
+from focalcodec.coders import ffmpeg, load_coder, parse_spec, parse_specs
 from focalcodec.coders.coder import Coder
-from focalcodec.coders.spec import load_coder, parse_spec, parse_specs
 from focalcodec.errors import UserError
 from tests.unit.evaluation.runs import CODEC
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from focalcodec.coders.spec import parse_specs
+from focalcodec.coders import parse_specs
 from focalcodec.evaluation.plan import EvaluationPlan
 from focalcodec.evaluation.run import evaluate
 from focalcodec.evaluation.sets import SetOptions, read_sets

@@ -13,14 +13,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from focalcodec import FocalCodec, UserError
+from focalcodec import FocalCodec, UserError, hub
 from focalcodec.audio import audio_info, write_audio
 from focalcodec.cli import models
 from focalcodec.cli.main import main
 from focalcodec.cli.models import DEFAULT_MODEL, choose_model
-from focalcodec.coders.spec import load_coder, parse_spec
+from focalcodec.coders import load_coder, parse_spec
 from focalcodec.fct import read_toks
-from focalcodec.hub import locations
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.training.run.export import export
 from focalcodec.training.run.folder import whole_path
@@ -33,7 +32,7 @@ OTHER = str(GOLDEN["tiny_12_5hz"])
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with a small codec called demo, and a folder of that name."""
-    monkeypatch.setattr("focalcodec.hub.locations.FOLDER", GOLDEN["tiny_50hz"])
+    monkeypatch.setattr("focalcodec.hub.FOLDER", GOLDEN["tiny_50hz"])
     (tmp_path / "here" / "demo").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     torch.manual_seed(0)
@@ -43,7 +42,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("focalcodec.hub.locations.FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr("focalcodec.hub.FOLDER", tmp_path / "nothing")
 
 
 def same_weights(codec: FocalCodec) -> bool:
@@ -127,7 +126,7 @@ def test_token_files_of_another_version_of_it(
     demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["encode", "a.wav", "a.fct", "--model", "demo"]) == 0
-    monkeypatch.setattr("focalcodec.hub.locations.FOLDER", GOLDEN["tiny_12_5hz"])
+    monkeypatch.setattr("focalcodec.hub.FOLDER", GOLDEN["tiny_12_5hz"])
     assert main(["decode", "a.fct", "b.wav", "--model", "demo"]) == 1
     assert "give the demo with those weights, or --any_model" in capsys.readouterr().err
 
@@ -208,10 +207,10 @@ def test_default_of_a_package_without_demo(
 def test_the_wait_for_the_hub_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     hub_api = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub_api, "HfApi", lambda: SimpleNamespace(model_info=wait_for_ever))
-    assert locations.hub_problem("x/y", seconds=0.05) == "no answer within 0.05 s"
+    assert hub.hub_problem("x/y", seconds=0.05) == "no answer within 0.05 s"
     answers = SimpleNamespace(model_info=lambda *args, **kwargs: None)
     monkeypatch.setattr(hub_api, "HfApi", lambda: answers)
-    assert locations.hub_problem("x/y") == ""
+    assert hub.hub_problem("x/y") == ""
 
 
 def wait_for_ever(*args: object, **kwargs: object) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from focalcodec.audio import read_audio
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.errors import UserError
+from focalcodec.metrics import panel
 from focalcodec.metrics.judge import Judge, JudgedClip
-from focalcodec.metrics.panels import panel
 
 RATE = 16000
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
+from focalcodec.metrics import panel
 from focalcodec.metrics.judge import (
     JudgedClip,
     Score,
@@ -18,7 +19,6 @@ from focalcodec.metrics.judge import (
     fit_length,
     sig_key,
 )
-from focalcodec.metrics.panels import panel
 
 RATE = 16000
 OFFLINE = sorted(panel("offline"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from focalcodec.audio import read_audio
-from focalcodec.coders.spec import load_coder, parse_spec
+from focalcodec.coders import load_coder, parse_spec
 from focalcodec.errors import UserError
 from focalcodec.tokenize import TokenStore, TokenVocabulary
 from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan

@@ -1,1 +1,0 @@
-"""Losses of the two stages; each gives one number a clip or a frame, and the Brain takes means."""
