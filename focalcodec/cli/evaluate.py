@@ -140,7 +140,7 @@ def run_eval(args: argparse.Namespace) -> int:
         return DONE
     if len(args.paths) < 2:
         raise UserError("SOURCE... OUT: give at least one source, and the output folder last")
-    from focalcodec.evaluation.plan import EvaluationPlan
+    from focalcodec.evaluation import EvaluationPlan
     from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
     from focalcodec.evaluation.sets import read_sets
     from focalcodec.precision import pick_device, set_process_device

@@ -22,8 +22,7 @@ from focalcodec import __version__
 from focalcodec.coders import CodecSpec
 from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
-from focalcodec.evaluation.intervals import Figure, figure, jackknife
-from focalcodec.evaluation.plan import (
+from focalcodec.evaluation import (
     CodecFolder,
     EvaluationPlan,
     Loaded,
@@ -32,6 +31,7 @@ from focalcodec.evaluation.plan import (
     score_key,
     write_json,
 )
+from focalcodec.evaluation.intervals import Figure, figure, jackknife
 from focalcodec.evaluation.sets import ClipSet
 from focalcodec.evaluation.speed import measure_speed, read_speed
 from focalcodec.files import atomic_path, safe_file_name

@@ -23,8 +23,7 @@ from focalcodec.audio import read_audio, write_audio
 from focalcodec.coders import CodecSpec, load_coder
 from focalcodec.coders.coder import Coder
 from focalcodec.errors import UserError
-from focalcodec.evaluation.card import finish_card
-from focalcodec.evaluation.plan import (
+from focalcodec.evaluation import (
     CodecFolder,
     EvaluationPlan,
     Loaded,
@@ -35,6 +34,7 @@ from focalcodec.evaluation.plan import (
     score_key,
     write_json,
 )
+from focalcodec.evaluation.card import finish_card
 from focalcodec.evaluation.sets import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name

@@ -15,7 +15,7 @@ import torch
 
 from focalcodec.audio import read_audio
 from focalcodec.coders import CodecSpec, load_coder
-from focalcodec.evaluation.plan import EvaluationPlan
+from focalcodec.evaluation import EvaluationPlan
 from focalcodec.evaluation.sets import ClipSet
 
 REPEATS = 3

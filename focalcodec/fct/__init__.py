@@ -3,9 +3,30 @@
 docs/token_files.md specifies the format byte by byte.
 """
 
-from focalcodec.fct.entropy import TokenTable
-from focalcodec.fct.header import TokenHeader, check_model, header_for
-from focalcodec.fct.token_file import TokenReader, read_toks, write_toks
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, BinaryIO, Literal
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from focalcodec.errors import UserError
+from focalcodec.fct.binary import (
+    BLOCK_TOKENS,
+    CRC_BYTES,
+    ByteReader,
+    pack_block,
+    packed_bytes,
+    toks_array,
+    unpack_block,
+)
+from focalcodec.fct.entropy import ID_BYTES, TokenTable, decode_toks, encode_toks
+from focalcodec.fct.header import TokenHeader, check_model, header_bytes, header_for, read_header
+from focalcodec.files import atomic_path
 
 __all__ = [
     "TokenHeader",
@@ -16,3 +37,256 @@ __all__ = [
     "read_toks",
     "write_toks",
 ]
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Body = Literal["packed", "smallest"]
+BODIES = ("packed", "own", "table")  # the index of each is its number in a file
+SIZE_BYTES = 4
+
+
+def write_toks(
+    target: str | os.PathLike[str] | BinaryIO,
+    toks: Tensor,
+    header: TokenHeader,
+    body: Body = "packed",
+    table: TokenTable | None = None,
+) -> int:
+    """Write a token file and return its number of bytes.
+
+    Parameters
+    ----------
+    target : path or binary file
+        A path is written atomically; a file need not be seekable.
+    toks : Tensor
+        (N,) integer in [0, 2^bits).
+    header : TokenHeader
+        Model, rates and length for the tokens.
+    body : {"packed", "smallest"}
+        "packed" stores the bits as they are. "smallest" takes the smallest of packed bits, bits
+        coded with the file's own frequencies, and bits coded with `table`; it needs the package
+        `constriction`.
+    table : TokenTable, optional
+        Frequencies of a corpus. Reading the file needs the same table.
+
+    Raises
+    ------
+    UserError
+        Tokens are not (N,), not integers, out of range, or too few for the audio's length in the
+        header; the table has other bits; `constriction` is not installed.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> from focalcodec.fct import read_toks
+    >>> header = TokenHeader("me/codec", "0123456789abcdef", 13, 320, 16000, 16000, 16000, 1000)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_toks(f"{folder}/a.fct", torch.tensor([1, 2, 8191]), header)
+    ...     read_toks(f"{folder}/a.fct")[1]
+    57
+    tensor([   1,    2, 8191])
+    """
+    if body not in ("packed", "smallest"):
+        raise UserError(f"body={body!r}: not one of packed, smallest")
+    if table is not None and (table.bits != header.bits or body == "packed"):
+        raise UserError(
+            f"table: of {table.bits} bits per token, for tokens of {header.bits} and body={body!r};"
+            " give a table of the same model and body='smallest'"
+        )
+    array = toks_array(toks, header.bits)
+    number = BODIES.index("packed")
+    parts: Iterable[bytes] = _packed(array, header.bits)
+    if body == "smallest":
+        number, parts = _smallest(array, header.bits, table)
+    head = header_bytes(header, len(array), number)
+    if isinstance(target, str | os.PathLike):
+        with atomic_path(target) as temporary, open(temporary, "wb") as stream:
+            return _write_parts(stream, head, parts)
+    return _write_parts(target, head, parts)
+
+
+def read_toks(
+    source: str | os.PathLike[str] | BinaryIO, table: TokenTable | None = None
+) -> tuple[TokenHeader, Tensor]:
+    """Read a whole token file: its header and its tokens (N,) int64.
+
+    Arguments and errors are those of `TokenReader`.
+    """
+    import torch
+
+    with TokenReader(source, table) as reader:
+        return reader.header, torch.cat(list(reader))
+
+
+class TokenReader:
+    """Reads a token file as a stream: first the header, then the tokens in blocks.
+
+    Packed tokens come before the CRC at the end is checked: discard them if the last step of the
+    iteration raises. Entropy-coded tokens are checked first.
+
+    Parameters
+    ----------
+    source : path or binary file
+        One token file and nothing else. A file need not be seekable, and stays open.
+    table : TokenTable, optional
+        The table with which the file was written, if there was one.
+
+    Raises
+    ------
+    UserError
+        On opening: the file does not exist, is not a token file, has a later version, or a damaged
+        header. During the iteration: the file is truncated or corrupted, has bytes after its end,
+        needs another table, or needs `constriction`, which is not installed.
+
+    Example
+    -------
+    >>> import io
+    >>> from focalcodec.fct import TokenHeader, write_toks
+    >>> header = TokenHeader("me/codec", "0123456789abcdef", 13, 320, 16000, 16000, 16000, 1000)
+    >>> pipe = io.BytesIO()
+    >>> _ = write_toks(pipe, torch.tensor([1, 2, 8191]), header)
+    >>> _ = pipe.seek(0)
+    >>> with TokenReader(pipe) as reader:
+    ...     print(reader.header.token_rate, reader.num_tokens)
+    ...     for block in reader:
+    ...         print(block)
+    50.0 3
+    tensor([   1,    2, 8191])
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str] | BinaryIO, table: TokenTable | None = None
+    ) -> None:
+        self._table = table
+        self._started = False
+        with ExitStack() as stack:
+            stream, self.name = _open_source(source, stack)  # the name is for messages
+            self._bytes = ByteReader(stream, self.name)
+            self.header, self.num_tokens, number = read_header(self._bytes)
+            if number >= len(BODIES):
+                raise UserError(
+                    f"{self.name}: body {number} is not one of 0..{len(BODIES) - 1};"
+                    " update focalcodec"
+                )
+            self.body = BODIES[number]  # "own": coded with frequencies that the file contains
+            self._files = stack.pop_all()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes read so far; the size of the file once all tokens are read."""
+        return self._bytes.num_bytes
+
+    @property
+    def bits_per_second(self) -> float:
+        """Bits per second of the whole file, once all tokens are read."""
+        return 8 * self.num_bytes / self.header.seconds
+
+    def __enter__(self) -> TokenReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield tokens (n,) int64 in blocks of at most 8192, and check the end."""
+        import torch  # takes a second, which `check` does not need
+
+        yield from map(torch.from_numpy, self._blocks())
+
+    def check(self) -> None:
+        """Read the file to its end and check its CRC, without importing torch; errors as above."""
+        for _ in self._blocks():
+            pass
+
+    def _blocks(self) -> Iterator[npt.NDArray[np.int64]]:
+        if self._started:
+            raise UserError(f"{self.name}: was read already; open it again")
+        self._started = True
+        try:
+            yield from self._packed() if self.body == "packed" else self._coded()
+        except UserError:
+            raise
+        except ValueError as error:  # the CRC is correct, but `write_toks` never writes these bits
+            raise UserError(f"{self.name}: corrupted, {error}; encode the audio again") from error
+
+    def _packed(self) -> Iterator[npt.NDArray[np.int64]]:
+        bits = self.header.bits
+        for start in range(0, self.num_tokens, BLOCK_TOKENS):
+            count = min(BLOCK_TOKENS, self.num_tokens - start)
+            data = self._bytes.read(packed_bytes(count, bits), "tokens")
+            yield unpack_block(data, count, bits)
+        self._bytes.check_crc("tokens")
+        self._bytes.check_end()
+
+    def _coded(self) -> Iterator[npt.NDArray[np.int64]]:
+        size = int.from_bytes(self._bytes.read(SIZE_BYTES, "tokens"), "little")
+        if SIZE_BYTES + size > packed_bytes(self.num_tokens, self.header.bits):
+            raise ValueError(f"{size} bytes are more than {self.num_tokens} packed tokens take")
+        data = self._bytes.read(size, "tokens")
+        self._bytes.check_crc("tokens")
+        self._bytes.check_end()
+        table, words = self._split(data)
+        if len(words) % 4:
+            raise ValueError(f"{len(words)} bytes are not whole words of 4")
+        yield from decode_toks(words, self.num_tokens, table)
+
+    def _split(self, data: bytes) -> tuple[TokenTable, bytes]:
+        """Frequencies and words of an entropy-coded body."""
+        bits = self.header.bits
+        if self.body == "own":
+            try:
+                return TokenTable(bits, data[: 2 * bits]), data[2 * bits :]
+            except UserError as error:
+                raise UserError(f"{self.name}: corrupted, {error}") from error
+        id = data[:ID_BYTES]
+        if self._table is None or self._table.bits != bits or self._table.id != id:
+            given = "none" if self._table is None else self._table.id.hex()
+            raise UserError(
+                f"{self.name}: written with the table of frequencies {id.hex()}, but {given} is"
+                " given; give the table with which it was written"
+            )
+        return self._table, data[ID_BYTES:]
+
+
+def _open_source(
+    source: str | os.PathLike[str] | BinaryIO, files: ExitStack
+) -> tuple[BinaryIO, str]:
+    """A binary file and its name; a file that is opened here is closed with `files`."""
+    if not isinstance(source, str | os.PathLike):
+        name = getattr(source, "name", None)
+        return source, name if isinstance(name, str) else "token stream"
+    try:
+        return files.enter_context(open(source, "rb")), str(source)
+    except OSError as error:
+        raise UserError(f"{source}: can't be read ({error.strerror}); check the path") from error
+
+
+def _write_parts(stream: BinaryIO, head: bytes, parts: Iterable[bytes]) -> int:
+    stream.write(head)
+    size, crc = len(head), 0
+    for part in parts:
+        stream.write(part)
+        size, crc = size + len(part), crc32(part, crc)
+    stream.write(crc.to_bytes(CRC_BYTES, "little"))
+    return size + CRC_BYTES
+
+
+def _packed(toks: npt.NDArray[np.int64], bits: int) -> Iterator[bytes]:
+    for start in range(0, len(toks), BLOCK_TOKENS):
+        yield pack_block(toks[start : start + BLOCK_TOKENS], bits)
+
+
+def _smallest(
+    toks: npt.NDArray[np.int64], bits: int, table: TokenTable | None
+) -> tuple[int, Iterable[bytes]]:
+    """Number and bytes of the smallest body."""
+    own = TokenTable.from_arrays([toks], bits)
+    coded = {"own": own.ones + encode_toks(toks, own)}  # the file contains its frequencies
+    if table is not None:
+        coded["table"] = table.id + encode_toks(toks, table)  # or only names the table
+    body, data = min(coded.items(), key=lambda item: len(item[1]))
+    if SIZE_BYTES + len(data) >= packed_bytes(len(toks), bits):
+        return BODIES.index("packed"), _packed(toks, bits)
+    return BODIES.index(body), [len(data).to_bytes(SIZE_BYTES, "little"), data]

@@ -11,8 +11,8 @@ from statistics import mean
 from typing import Any
 
 from focalcodec.errors import UserError
+from focalcodec.evaluation import write_json
 from focalcodec.evaluation.card import FORMAT, figures, hardware, software_versions
-from focalcodec.evaluation.plan import write_json
 from focalcodec.evaluation.summary import column_title, markdown, number, separate_judges
 from focalcodec.files import read_json
 

@@ -29,13 +29,13 @@ from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.progress import ProgressBar
-from focalcodec.training.display import TrainingDisplay
+from focalcodec.training.display import TrainingDisplay, best_epoch
 from focalcodec.training.distributed import (
     average,
     process_count,
     process_rank,
 )
-from focalcodec.training.figures import BEFORE, LOSS_KEY, Figures, best_epoch
+from focalcodec.training.figures import BEFORE, LOSS_KEY, Figures
 from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.monitor import STEP_INTERVAL
 from focalcodec.training.run.folder import RunFolder

@@ -1,17 +1,19 @@
-"""What a training shows: one bar on a terminal, a line a minute elsewhere; a line an epoch."""
+"""What a training shows: a bar on a terminal, lines elsewhere; a line an epoch; its results."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tabulate import tabulate
 from tqdm import tqdm
 
 from focalcodec.progress import ProgressBar
-from focalcodec.training.figures import Figures, Stats
+from focalcodec.training.figures import BEFORE, Figures, Stats, significant
 
 logger = logging.getLogger(__name__)
 
@@ -174,3 +176,88 @@ def _rates(rates: Mapping[str, float]) -> str:
 
 def _speed(frames: float) -> str:
     return f"{frames:,.0f} frames/s" if frames else ""
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def results_table(results: Mapping[str, Stats], figures: Figures) -> str:
+    """Table of the test sets' figures; the figures before fine-tuning are beside those after it.
+
+    Example
+    -------
+    >>> results = {"test": {"loss": 0.25, "toks": 3123.0}, "test before": {"loss": 0.5}}
+    >>> print(results_table(results, Figures()))
+    |        |   test |   test before |
+    |--------|--------|---------------|
+    | loss ↓ |  0.250 |         0.500 |
+    | tokens |  3,123 |               |
+    """
+    order = [name.removesuffix(BEFORE) for name in results]
+    sets = sorted(results, key=lambda name: order.index(name.removesuffix(BEFORE)))
+    names = list(dict.fromkeys(name for stats in results.values() for name in stats))
+    columns: dict[str, Stats] = {name: results[name] for name in sets}
+    if figures.chance:
+        columns["chance"] = figures.chance
+    grid = [["", *columns]]
+    for name in names:
+        cells = (stats.get(name) for stats in columns.values())
+        grid.append([figures.title(name), *("" if x is None else significant(x) for x in cells)])
+    if len(columns) > max(6, len(names)):  # such as a set for each language
+        grid = [list(row) for row in zip(*grid, strict=True)]
+    numbers = ("left", *["right"] * (len(grid[0]) - 1))
+    return tabulate(grid[1:], grid[0], tablefmt="github", disable_numparse=True, colalign=numbers)
+
+
+def best_epoch(
+    history: Sequence[Mapping[str, Any]], before: Stats, figures: Figures
+) -> Iterator[str]:
+    r"""Yield lines on the epoch whose weights are the result of a run.
+
+    Example
+    -------
+    >>> history = [{"epoch": 1, "valid": {"loss": 0.5}}]
+    >>> print(*best_epoch(history, {"loss": 0.25}, Figures()), sep="\n")
+    tested and exported: epoch 1 of 1, valid loss 0.500, the best
+    worse than before fine-tuning: valid loss 0.250; the weights before it are still in init_from
+    """
+    if not history:
+        return
+    name = figures.watched
+    best = min(history, key=lambda entry: entry["valid"][name])
+    chosen = history[-1] if figures.tests_last else best
+    value, title = chosen["valid"][name], f"valid {figures.column(name).title}"
+    also = "the best"
+    if chosen is not best:
+        also = f"the best is epoch {best['epoch']}, {figures.value(name, best['valid'][name])}"
+    yield (
+        f"tested and exported: epoch {chosen['epoch']} of {len(history)},"
+        f" {title} {figures.value(name, value)}, {also}"
+    )
+    if name in before and value > before[name]:
+        yield (
+            f"worse than before fine-tuning: {title} {figures.value(name, before[name])};"
+            " the weights before it are still in init_from"
+        )
+
+
+def worse_than_before(results: Mapping[str, Stats], figures: Figures) -> Iterator[str]:
+    """Yield a line for each test set that is worse than before fine-tuning."""
+    name = figures.watched
+    for test, stats in results.items():
+        before = results.get(test + BEFORE, {})
+        if name in stats and name in before and stats[name] > before[name]:
+            yield (
+                f"{test}: worse than before fine-tuning: {figures.column(name).title}"
+                f" {figures.value(name, before[name])} -> {figures.value(name, stats[name])}"
+            )
+
+
+def printable(text: str) -> str:
+    """Text for standard output; where that has no arrows, "higher" or "lower" stands for them."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("↑", "(higher)").replace("↓", "(lower)")
+    return text.encode(encoding, errors="replace").decode(encoding)

@@ -26,8 +26,7 @@ from focalcodec.training.distributed import (
     seed_step,
     sum_gradients,
 )
-from focalcodec.training.figures import LOSS_KEY
-from focalcodec.training.meters import Meters
+from focalcodec.training.figures import LOSS_KEY, Meters
 from focalcodec.training.schedules import make_optimizer, make_scheduler, step_all, trainable
 
 logger = logging.getLogger(__name__)

@@ -15,14 +15,9 @@ from focalcodec.audio import write_audio
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.files import atomic_path
 from focalcodec.training.curves import training_curves_figure
+from focalcodec.training.display import printable, results_table, worse_than_before
 from focalcodec.training.distributed import process_rank
-from focalcodec.training.figures import (
-    Figures,
-    Stats,
-    printable,
-    results_table,
-    worse_than_before,
-)
+from focalcodec.training.figures import Figures, Stats
 from focalcodec.training.pictures import save_png, spectrogram_figure
 
 STEPS = "steps"

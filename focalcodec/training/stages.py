@@ -22,8 +22,7 @@ from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum
-from focalcodec.training.figures import LOSS_KEY
-from focalcodec.training.meters import CodeUsage
+from focalcodec.training.figures import LOSS_KEY, CodeUsage
 from focalcodec.training.pictures import code_usage_figure, feature_figure
 from focalcodec.training.run.export import load_decoder
 from focalcodec.training.run.start import Start

@@ -13,7 +13,7 @@ from focalcodec.coders import parse_specs
 from focalcodec.data.clips import write_whole_files
 from focalcodec.data.manifest import prepared_names, prepared_root
 from focalcodec.errors import UserError
-from focalcodec.evaluation.plan import EvaluationPlan
+from focalcodec.evaluation import EvaluationPlan
 from focalcodec.evaluation.run import evaluate, load_panel_judges, print_outcome
 from focalcodec.evaluation.sets import ClipSet, SetOptions, read_sets
 from focalcodec.files import atomic_path

@@ -29,9 +29,8 @@ from focalcodec.training.distributed import process_rank
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
 from focalcodec.training.run.config import MOVED
-from focalcodec.training.run.environment import describe_environment
 from focalcodec.training.run.export import export
-from focalcodec.training.run.logs import LOG_NAME, quiet_libraries, start_logs
+from focalcodec.training.run.logs import LOG_NAME, describe_environment, quiet_libraries, start_logs
 from focalcodec.training.run.start import Start
 from focalcodec.training.run.stop import explain
 from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME

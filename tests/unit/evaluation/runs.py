@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from focalcodec.coders import parse_specs
-from focalcodec.evaluation.plan import EvaluationPlan
+from focalcodec.evaluation import EvaluationPlan
 from focalcodec.evaluation.run import evaluate
 from focalcodec.evaluation.sets import SetOptions, read_sets
 from focalcodec.metrics.judge import ClipJudge, Column, Judge, JudgedClip, Score, Verdict

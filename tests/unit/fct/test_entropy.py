@@ -176,7 +176,7 @@ def test_bodies_that_no_writer_writes() -> None:
 def test_a_flipped_bit_is_found_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytearray(file_of(speech(300)))
     data[-40] ^= 1
-    monkeypatch.setattr("focalcodec.fct.token_file.decode_toks", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("focalcodec.fct.decode_toks", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match="the CRC of its tokens"):
         read_toks(io.BytesIO(bytes(data)))
 

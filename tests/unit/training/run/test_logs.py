@@ -1,16 +1,19 @@
-"""What a run writes to its log, and what of it people see."""
+"""What a run writes to its log, what of it people see, and the software in env.log."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import focalcodec
+from focalcodec.training.run import logs
 from focalcodec.training.run.logs import LOG_NAME, quiet_libraries, start_logs
 
 
@@ -52,3 +55,36 @@ def test_warnings_about_other_libraries_are_in_the_log_only(tmp_path: Path, capf
     shown = capfd.readouterr()
     assert "bf16 is slow" in shown.out and "torch is old" not in shown.out + shown.err
     assert "torch is old" in (tmp_path / LOG_NAME).read_text()
+
+
+# -- software --------------------------------------------------------------------------------------
+
+
+def test_packages_are_those_of_this_python(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # the environment is not activated
+    lines = logs.describe_environment().splitlines()
+    assert f"speechbrain=={version('speechbrain')}" in lines
+    assert sys.executable in lines and sys.version.splitlines()[0] in lines
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    command = ["git", "-C", str(folder), *identity, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_is_that_of_the_package(tmp_path, monkeypatch) -> None:
+    package = tmp_path / "lib" / "focalcodec"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(logs.focalcodec, "__file__", str(package / "__init__.py"))
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "another project")
+    # An environment inside the repository of a project is not part of it.
+    assert logs._commit().startswith("no checkout; version ")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "the package")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert logs._commit() == commit
+    (package / "__init__.py").write_text("changed = True")
+    assert logs._commit() == f"{commit}, with changes that are not committed"
