@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from focalcodec.errors import UserError
+from focalcodec.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
 
-__version__ = "0.1.0"
 __all__ = ["FocalCodec", "UserError", "__version__"]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,30 +16,43 @@ from focalcodec.audio import resample, resampled_length, validate_sig
 from focalcodec.bsq import BinarySphericalQuantizer, check_toks
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
+from focalcodec.files import read_json
 from focalcodec.hub.checkpoints import (
-    CONFIG_NAME,
     PART_NAMES,
-    WEIGHTS_NAME,
     check_tensors,
-    find_checkpoint,
-    read_checkpoint,
+    find_files,
+    override,
+    read_weights,
     upgrade_config,
     write_checkpoint,
+    write_files,
 )
 from focalcodec.hub.weights import AtMost
 from focalcodec.knn import ReferenceFrames, as_frames, check_k, convert_feats
-from focalcodec.nn.masking import as_tensor, fit_lengths, full_lengths, valid_mask, zero_padding
-from focalcodec.parts import Decoder, RateChanger, build_part, check_fit
+from focalcodec.nn.masking import as_tensor, fit_lengths, full_lengths
+from focalcodec.official_codec import OfficialCodec
+from focalcodec.parts import REGISTRY, Decoder, RateChanger, build_part, check_fit
+
+__all__ = ["DEFAULT_CONFIGS", "REGISTRY", "FocalCodec"]
+
+DEFAULT_CONFIGS = [
+    "lucadellalib/focalcodec_50hz",
+    "lucadellalib/focalcodec_50hz_65k_causal",
+    "lucadellalib/focalcodec_50hz_4k_causal",
+    "lucadellalib/focalcodec_50hz_2k_causal",
+    "lucadellalib/focalcodec_25hz",
+    "lucadellalib/focalcodec_12_5hz",
+]
 
 
-class FocalCodec(nn.Module):
+class FocalCodec(OfficialCodec):
     """Low-bitrate speech codec (arXiv 2502.04465, section 3).
 
     `sig -> encoder -> feats -> compressor -> lats -> quantizer -> codes, toks` and back
-    `codes -> decompressor -> qfeats -> decoder -> rec_sig`. The step methods take and return
-    tensors; their outputs are zero on padded positions, and a clip gives the same values alone and
-    in any padded batch. `encode` and `decode` add resampling and validation.
+    `codes -> decompressor -> qfeats -> decoder -> rec_sig`. `OfficialCodec` has the methods of
+    these steps, such as `sig_to_feats`; `encode`, `decode` and `convert` resample and check.
 
+    A codec is made of parts, by their roles, or of names and configurations, as in `config.json`.
     The parts have the interfaces `Encoder`, `RateChanger` and `Decoder`, see `parts`; parts that do
     not fit together raise a `UserError`.
 
@@ -46,11 +62,11 @@ class FocalCodec(nn.Module):
     >>> from focalcodec.encoders.logmel import LogMel
     >>> from focalcodec.vocos import Vocos
     >>> codec = FocalCodec(
-    ...     LogMel(n_mels=80),
-    ...     FocalEncoder(80, 13, [32, 32, 32], [1, 1, 1]),
-    ...     BinarySphericalQuantizer(codebook_size=8192),
-    ...     FocalDecoder(13, 80, [32, 32, 32], [1, 1, 1]),
-    ...     Vocos(80, num_layers=1, dim=32, ffn_dim=64),
+    ...     encoder=LogMel(n_mels=80),
+    ...     compressor=FocalEncoder(80, 13, [32, 32, 32], [1, 1, 1]),
+    ...     quantizer=BinarySphericalQuantizer(codebook_size=8192),
+    ...     decompressor=FocalDecoder(13, 80, [32, 32, 32], [1, 1, 1]),
+    ...     decoder=Vocos(80, num_layers=1, dim=32, ffn_dim=64),
     ... ).eval()
     >>> toks, lengths = codec.encode(torch.randn(1, 16000), sample_rate=16000)
     >>> toks.shape, lengths
@@ -65,113 +81,59 @@ class FocalCodec(nn.Module):
 
     def __init__(
         self,
-        encoder: Encoder,
-        compressor: RateChanger,
-        quantizer: BinarySphericalQuantizer,
-        decompressor: RateChanger,
-        decoder: Decoder,
+        encoder_name: Any = "WavLM",
+        encoder_config: Any = None,
+        compressor_name: Any = "FocalEncoder",
+        compressor_config: Any = None,
+        quantizer_name: Any = "BinarySphericalQuantizer",
+        quantizer_config: dict[str, Any] | None = None,
+        decompressor_name: str = "FocalDecoder",
+        decompressor_config: dict[str, Any] | None = None,
+        decoder_name: str = "WaveNeXt",
+        decoder_config: dict[str, Any] | None = None,
+        *,
+        encoder: Encoder | None = None,
+        compressor: RateChanger | None = None,
+        quantizer: BinarySphericalQuantizer | None = None,
+        decompressor: RateChanger | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
-        super().__init__()
-        check_fit(encoder, compressor, quantizer, decompressor, decoder)
-        self.encoder: Encoder = encoder
-        self.compressor: RateChanger = compressor
-        self.quantizer = quantizer
-        self.decompressor: RateChanger = decompressor
-        self.decoder: Decoder = decoder
-
-    # -- properties ------------------------------------------------------------------------------
-
-    @property
-    def sample_rate_input(self) -> int:
-        """Sample rate of the encoder's input, Hz."""
-        return self.encoder.sample_rate
-
-    @property
-    def sample_rate_output(self) -> int:
-        """Sample rate of the decoder's output, Hz: one decoder hop for each frame of feats."""
-        return self.decoder.hop * self.encoder.sample_rate // self.encoder.hop
-
-    @property
-    def codebook(self) -> Tensor:
-        """All codes, (2^L, L), in the order of their toks, on the codec's device."""
-        return self.quantizer.codebook.to(self._weight)
+        names = [encoder_name, compressor_name, quantizer_name, decompressor_name, decoder_name]
+        configs = [encoder_config, compressor_config, quantizer_config]
+        configs += [decompressor_config, decoder_config]
+        # five parts may be the first five positional arguments
+        first = [encoder_name, encoder_config, compressor_name, compressor_config, quantizer_name]
+        parts: dict[str, Any] = {
+            part: module
+            for part, module in zip(PART_NAMES, first, strict=True)
+            if isinstance(module, nn.Module)
+        }
+        by_role = (encoder, compressor, quantizer, decompressor, decoder)
+        parts |= {
+            part: module
+            for part, module in zip(PART_NAMES, by_role, strict=True)
+            if module is not None
+        }
+        given: dict[str, Any] = {}
+        if not parts:
+            for part, name, config in zip(PART_NAMES, names, configs, strict=True):
+                given |= {f"{part}_name": name, f"{part}_config": dict(config or {})}
+                parts[part] = build_part(part, name, given[f"{part}_config"])
+        if len(parts) < len(PART_NAMES):
+            raise UserError(f"FocalCodec: only {', '.join(parts)}; give {', '.join(PART_NAMES)}")
+        check_fit(**parts)
+        super().__init__(parts, given or _config_of(parts))
 
     @property
     def token_rate(self) -> float:
         """Tokens per second, Hz."""
-        return self.encoder.sample_rate / self.encoder.hop / self.compressor.factor
+        hop, factor = self._fact("encoder", "hop"), self._fact("compressor", "factor")
+        return self.sample_rate_input / hop / factor
 
     @property
     def bitrate(self) -> float:
         """Bits per second, without entropy coding."""
         return self.token_rate * self.quantizer.dim
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self._weight.device
-
-    @property
-    def _weight(self) -> Tensor:
-        """Any weight: it has the device and the dtype."""
-        return next(self.compressor.parameters())
-
-    # -- one step --------------------------------------------------------------------------------
-
-    def sig_to_feats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Encode. sig (B, T), lengths in samples (B,) int64 -> feats (B, N, D)."""
-        return self.encoder(sig, lengths=lengths)[0]
-
-    def feats_to_lats(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compress. feats (B, N, D), lengths in frames (B,) int64 -> lats (B, N', L)."""
-        return self.compressor(feats, lengths=lengths)[0]
-
-    def lats_to_codes(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Quantize. lats (B, N', L), lengths in frames (B,) -> codes (B, N', L) +-1/sqrt(L)."""
-        return _zero(self.quantizer.lats_to_codes(lats), lengths)
-
-    def lats_to_toks(self, lats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Quantize. lats (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
-        return _zero(self.quantizer.lats_to_toks(lats), lengths)
-
-    def codes_to_toks(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Index codes. codes (B, N', L), lengths in frames (B,) -> toks (B, N') int64."""
-        return _zero(self.quantizer.codes_to_toks(codes), lengths)
-
-    def toks_to_codes(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Look up codes. toks (B, N') int64, lengths in frames (B,) -> codes (B, N', L)."""
-        codes = self.quantizer.toks_to_codes(_zero(toks, lengths)).to(self._weight.dtype)
-        return _zero(codes, lengths)
-
-    def codes_to_qfeats(self, codes: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Decompress. codes (B, N', L), lengths in frames (B,) -> qfeats (B, N'', D)."""
-        return self.decompressor(codes, lengths=lengths)[0]
-
-    def feats_to_sig(self, feats: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Decode. feats or qfeats (B, N, D), lengths in frames (B,) -> rec_sig (B, N * hop)."""
-        return self.decoder(feats, lengths=lengths)[0]
-
-    # -- several steps ---------------------------------------------------------------------------
-
-    def sig_to_toks(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Tokenize. sig (B, T), lengths in samples (B,) int64 -> toks (B, N') int64."""
-        return self.lats_to_toks(*self._sig_to_lats(sig, lengths))
-
-    def sig_to_qfeats(self, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Pass the bottleneck. sig (B, T), lengths in samples (B,) -> qfeats (B, N'', D)."""
-        lats, frames = self._sig_to_lats(sig, lengths)
-        return self.codes_to_qfeats(self.lats_to_codes(lats, frames), lengths=frames)
-
-    def toks_to_qfeats(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Decompress. toks (B, N') int64, lengths in frames (B,) -> qfeats (B, N'', D)."""
-        return self.codes_to_qfeats(self.toks_to_codes(toks, lengths), lengths=lengths)
-
-    def toks_to_sig(self, toks: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Synthesise. toks (B, N') int64, lengths in frames (B,) -> rec_sig (B, N'' * hop)."""
-        qfeats, frames = self.decompressor(
-            self.toks_to_codes(toks, lengths=lengths), lengths=lengths
-        )
-        return self.feats_to_sig(qfeats, lengths=frames)
 
     # -- with checks and resampling --------------------------------------------------------------
 
@@ -207,7 +169,9 @@ class FocalCodec(nn.Module):
         longest = int(lengths.max())
         # clips of one length need no masks
         padded = bool((lengths < longest).any())
-        lats, lengths = self._sig_to_lats(sig[:, :longest], lengths if padded else None)
+        states = {"encoder": (), "compressor": ()}
+        lats, frames, _ = self._steps(sig[:, :longest], states, lengths if padded else None)
+        lengths = full_lengths(lats) if frames is None else frames
         if not bool(torch.isfinite(lats).all()):
             raise UserError(
                 "sig: its features are not finite; scale it to [-1, 1], or take a higher precision"
@@ -244,7 +208,8 @@ class FocalCodec(nn.Module):
         lengths = check_toks(toks, None if lengths is None else as_tensor("lengths", lengths))
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths=lengths)  # (B, N', L)
-        rec_sig, ends = self.decoder(*self.decompressor(codes, lengths=lengths))  # (B, T)
+        states = {"decompressor": (), "decoder": ()}
+        rec_sig, ends, _ = self._steps(codes, states, lengths)  # (B, T)
         rate = self.sample_rate_output if sample_rate is None else sample_rate
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
@@ -296,18 +261,12 @@ class FocalCodec(nn.Module):
         ]
         qfeats = pad_sequence(clips, batch_first=True)  # (B, N, D)
         ends = tok_lengths.new_tensor([len(clip) for clip in clips])
-        rec_sig, ends = self.decoder(convert_feats(qfeats, ends, frames, k, search), lengths=ends)
+        qfeats = convert_feats(qfeats, ends, frames, k, search)
+        rec_sig, ends = self._part("decoder")(qfeats, lengths=ends)
         rec_sig, _ = resample(rec_sig, self.sample_rate_output, out_rate, ends)
         samples = (full_lengths(sig) if lengths is None else lengths).tolist()
         wanted = torch.tensor([resampled_length(n, rate, out_rate) for n in samples])
         return fit_lengths(rec_sig, wanted.to(rec_sig.device))
-
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Resynthesis. sig (B, T), lengths in samples (B,) -> rec_sig (B, ~T), lengths (B,)."""
-        lats, frames = self._sig_to_lats(sig, lengths)
-        return self.decoder(
-            *self.decompressor(self.lats_to_codes(lats, lengths=frames), lengths=frames)
-        )
 
     def check_num_samples(
         self, num_samples: int | Tensor, lengths: Tensor, sample_rate: int
@@ -326,8 +285,9 @@ class FocalCodec(nn.Module):
         wanted = wanted.expand_as(lengths)
         rate = self.sample_rate_input
         samples = [resampled_length(n, sample_rate, rate) for n in wanted.tolist()]
-        frames = self.encoder.output_lengths(torch.tensor(samples, device=lengths.device))
-        toks = self.compressor.output_lengths(frames)
+        given = torch.tensor(samples, device=lengths.device)
+        frames = self._part("encoder").output_lengths(given)
+        toks = self._part("compressor").output_lengths(frames)
         if bool((toks > lengths).any()) or bool((wanted < 1).any()):
             raise UserError(
                 f"num_samples: {wanted.tolist()} at {sample_rate} Hz make {toks.tolist()} tokens,"
@@ -339,65 +299,103 @@ class FocalCodec(nn.Module):
         if self.device.type == "meta":
             raise UserError("codec: on the meta device, without values; load it by from_pretrained")
 
-    def _sig_to_lats(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self.compressor(*self.encoder(sig, lengths=lengths))
-
     # -- checkpoints -----------------------------------------------------------------------------
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FocalCodec:
-        """Codec with random weights from a parsed `config.json` of either generation.
+    def from_config(
+        cls,
+        config: str | os.PathLike[str] | dict[str, Any],
+        pretrained: bool = False,
+        overrides: Mapping[str, Any] | None = None,
+        **hub: Any,
+    ) -> FocalCodec:
+        """Codec of a parsed `config.json` of either generation, or of a file with one.
 
-        Raises a `UserError` for unknown parts, wrong configurations, or parts that do not fit.
+        The weights are random, or those of the file if `pretrained`. Raises a `UserError` for
+        unknown parts, wrong configurations, or parts that do not fit, and as `from_pretrained`.
+
+        Parameters
+        ----------
+        config : str, path or dict
+            As for `from_pretrained`, or a parsed configuration.
+        pretrained : bool
+            Load the weights; the codec is in eval mode then.
+        overrides : dict, optional
+            Other values by their paths, such as `{"encoder_config.max_cached_steps": 0}`.
+        **hub
+            Options for a repository on the hub: `revision`, `token`, `cache_dir` and others.
         """
-        config = upgrade_config(config)
-        parts: dict[str, Any] = {
-            part: build_part(part, config[f"{part}_name"], config[f"{part}_config"])
-            for part in PART_NAMES
-        }
-        return cls(**parts)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The `config.json` of this codec."""
-        config: dict[str, Any] = {}
-        for part in PART_NAMES:
-            module: Any = getattr(self, part)
-            config[f"{part}_name"] = type(module).__name__
-            config[f"{part}_config"] = dict(module.config)
-        return config
+        if not isinstance(config, (str, os.PathLike)):
+            if pretrained:
+                raise UserError("config: a dict has no weights; give a name, or pretrained=False")
+            return cls(**upgrade_config(override(upgrade_config(config), overrides)))
+        path, weights = find_files(config, weights=pretrained, **hub)
+        try:
+            with nullcontext() if weights is None else AtMost([weights]):
+                parsed = upgrade_config(override(upgrade_config(read_json(path)), overrides))
+                codec = cls(**parsed)
+        except UserError as error:
+            raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
+        codec.model_id = str(config)
+        if weights is None:
+            return codec
+        tensors = read_weights(weights)
+        check_tensors(weights, tensors, codec.state_dict())
+        codec.load_state_dict(tensors)
+        # where the default dtype of torch is another
+        return codec.float().eval()
 
     @classmethod
     def from_pretrained(
         cls,
-        source: str | os.PathLike[str],
-        revision: str | None = None,
-        token: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
+        config: str | os.PathLike[str],
+        overrides: Mapping[str, Any] | str | None = None,
+        **hub: Any,
     ) -> FocalCodec:
-        """Codec of the package, of a folder, or of a hub repository or its cache; in eval mode.
+        """Codec of the package, of files, or of a hub repository or its cache; in eval mode.
 
-        `source` is `demo`, a folder, or a repository such as `lucadellalib/focalcodec_50hz`, of
-        which `revision` is a branch, tag or commit; `cache_dir` is by default that of
-        `huggingface_hub`. The codec is on the CPU. Raises a `UserError` if there is no such
-        checkpoint, a file is damaged, or the tensors are those of another model.
+        `config` is `demo`, a folder, a `.json` file with the weights beside it, or a repository
+        such as `lucadellalib/focalcodec_50hz`, of which `revision=` is a branch, tag or commit;
+        `token=` is an access token, and `cache_dir=` by default that of `huggingface_hub`. A string
+        in the place of `overrides` is a revision too. The codec is on the CPU. Raises a `UserError`
+        if there is no such checkpoint, a file is damaged, or the tensors are those of another
+        model.
         """
-        folder = find_checkpoint(source, revision, token, cache_dir)
-        config, tensors = read_checkpoint(folder)
-        try:
-            with AtMost([folder / WEIGHTS_NAME]):
-                codec = cls.from_config(config)
-        except UserError as error:
-            raise UserError(f"{folder / CONFIG_NAME}: {error}") from error
-        check_tensors(folder / WEIGHTS_NAME, tensors, codec.state_dict())
-        codec.load_state_dict(tensors)
-        # where the default dtype of torch is another
-        return codec.float().eval()
+        if isinstance(overrides, str):
+            overrides, hub = None, {"revision": overrides, **hub}
+        return cls.from_config(config, pretrained=True, overrides=overrides, **hub)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The `config.json` of this codec."""
+        return _config_of({part: self._part(part) for part in PART_NAMES})
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Write `config.json` and `model.safetensors`, atomically; dtype: `stored_tensors`."""
         write_checkpoint(folder, self.config, self.state_dict(), dtype)
 
+    def to_config(self, config: str | os.PathLike[str], pretrained: bool = False) -> None:
+        """Write the configuration that this codec was made of to a `.json` file.
 
-def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:
-    return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))
+        The suffix may be left out. `pretrained` also writes the weights, with `.safetensors`.
+        """
+        path = Path(config)
+        path = path if path.suffix == ".json" else path.with_name(f"{path.name}.json")
+        keys = [f"{part}_{kind}" for part in PART_NAMES for kind in ("name", "config")]
+        given = {key: getattr(self, key) for key in keys}
+        if pretrained:
+            write_files(path, given, path.with_suffix(".safetensors"), self.state_dict())
+        else:
+            write_files(path, given)
+
+    def to_pretrained(self, config: str | os.PathLike[str]) -> None:
+        """Write configuration and weights, as `to_config`."""
+        self.to_config(config, pretrained=True)
+
+
+def _config_of(parts: Mapping[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    for part, module in parts.items():
+        config[f"{part}_name"] = type(module).__name__
+        config[f"{part}_config"] = dict(module.config)
+    return config

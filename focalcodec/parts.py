@@ -62,13 +62,22 @@ PARTS: dict[str, tuple[type[nn.Module], ...]] = {
 }
 
 
+# Classes of the official package by their names; a client may add its own, for any role.
+REGISTRY: dict[str, type[nn.Module]] = {
+    part.__name__: part
+    for part in (BinarySphericalQuantizer, FocalDecoder, FocalEncoder, Vocos, WaveNeXt, WavLM)
+}
+_OFFICIAL = frozenset(REGISTRY)
+
+
 def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
     """Make the part `name`, one of the classes of `PARTS[role]`, with random weights.
 
     Raises a `UserError` if there is no such class, or it does not take these arguments.
     """
-    classes = {part.__name__: part for part in PARTS[role]}
-    if name not in classes:
+    classes = {key: part for key, part in REGISTRY.items() if key not in _OFFICIAL}
+    classes |= {part.__name__: part for part in PARTS[role]}
+    if not isinstance(name, str) or name not in classes:
         known = " or ".join(sorted(classes))
         raise UserError(f"{role}_name={reprlib.repr(name)}: give {known}")
     check_arguments(f"{role}_config: ", kwargs, get_type_hints(classes[name].__init__))

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # From the lowest to the highest: names of modules and packages, and why they are on this floor.
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
-    (("errors", "choices"), "need nothing: the one exception for users; values of options"),
+    (("errors", "choices", "version"), "need nothing: the one exception; values of options"),
     (("processes", "progress", "locks"), "what files and work need"),
     (("files", "nn"), "files on disk, layers"),
     (("hub",), "checkpoints as files: no model, no audio"),
@@ -28,6 +28,8 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("bsq", "focalnet", "vocos", "wavenext", "wavlm", "knn"), "one idea of a paper each"),
     (("encoders",), "encoders beside WavLM, and how their weights are converted"),
     (("parts",), "knows all parts by name"),
+    (("codec_base",), "steps of five parts"),
+    (("official_codec",), "the official methods, from these steps"),
     (("codec",), "composes the parts"),
     (("focalcodec",), "the public names of the package"),
     (("precision", "long_audio", "fct"), "a codec in other formats, on long audio, in token files"),

@@ -156,7 +156,7 @@ def shared_codec(package: Package, name: str) -> Any:
     """
     try:
         return make_codec(package, CONFIGS[name])
-    except TypeError:
+    except (TypeError, ValueError):
         return fill(package.codec.FocalCodec.from_config(known_keys(package, CONFIGS[name])))
 
 

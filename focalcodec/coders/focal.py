@@ -46,7 +46,7 @@ class FocalCoder(Coder):
         self, source: str, revision: str | None, device: torch.device, window_seconds: float
     ) -> None:
         super().__init__()
-        codec = FocalCodec.from_pretrained(source, revision)
+        codec = FocalCodec.from_pretrained(source, revision=revision)
         self.source, self.weights_sha256 = source, weights_sha256(codec)
         self.codec, self.window_seconds = codec.to(device), window_seconds
         self.sample_rate_input = codec.sample_rate_input

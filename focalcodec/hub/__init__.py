@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from focalcodec.errors import UserError
 
@@ -63,14 +64,16 @@ def hub_folder(
     token: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
+    **options: Any,
 ) -> Path:
     """Folder in the local cache with files of one commit of a repository on the hub.
 
     Downloads the files of the shell patterns that are missing. Without a network, with
     `HF_HUB_OFFLINE=1` or with `local_files_only`, only the cache is used, and at once: some of the
     files may then be missing. `name` is owner/name, `revision` a branch, tag or commit, `token` an
-    access token, and `cache_dir` by default that of `huggingface_hub`. Raises a `UserError` if
-    neither the hub nor the cache has the repository or the revision.
+    access token, and `cache_dir` by default that of `huggingface_hub`; `options` are others of
+    `snapshot_download`, such as `force_download`. Raises a `UserError` if neither the hub nor the
+    cache has the repository or the revision.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -83,7 +86,10 @@ def hub_folder(
             cache_dir=None if cache_dir is None else Path(cache_dir),
             allow_patterns=list(patterns),
             local_files_only=local_files_only,
+            **options,
         )
+    except TypeError as error:
+        raise UserError(f"{', '.join(options)}: {error}; leave it out") from error
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise _refusal(name, revision, error) from error
     return Path(folder)

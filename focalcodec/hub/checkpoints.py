@@ -7,6 +7,7 @@ second; saving always writes the second.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -23,13 +24,14 @@ from torch import Tensor
 
 from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.errors import UserError
-from focalcodec.files import read_json
 from focalcodec.hub import hub_folder, is_shipped, named_folder, shipped_folder
 from focalcodec.hub.weights import read_tensors, shown
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 PART_NAMES = ("encoder", "compressor", "quantizer", "decompressor", "decoder")
+_KEYS: dict[str, Any] = {f"{part}_name": str for part in PART_NAMES}
+_KEYS |= {f"{part}_config": (dict, type(None)) for part in PART_NAMES}
 STORED_DTYPES = {name: getattr(torch, name) for name in FLOAT_DTYPES}
 _STORED_ERROR = 2.0**-10  # in its range, float16 rounds by 2^-11 at most
 
@@ -50,22 +52,56 @@ _PROJECTION_NAME = re.compile(r"^(?!encoder\.model\.)(.*\.attention)\.([qkv])_pr
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Convert a parsed `config.json` of either generation to generation 2's keyword names.
+    """Convert a parsed `config.json` of either generation to the codec's keyword arguments.
 
-    Raises a `UserError` if `<part>_name` or `<part>_config` of one of the five parts is missing.
+    Keys may be missing, as in the official package; if one is, all others must be known. Raises a
+    `UserError` for anything else than names and configurations of parts.
     """
     if not isinstance(config, dict):
         raise UserError(f"holds {type(config).__name__}, not names; is it a FocalCodec checkpoint?")
-    for part in PART_NAMES:
-        for key, kind in ((f"{part}_name", str), (f"{part}_config", dict)):
-            if not isinstance(config.get(key), kind):
-                value = reprlib.repr(config.get(key))
-                raise UserError(f"{key}={value}; is it a FocalCodec checkpoint?")
-    decoder = dict(config["decoder_config"])
+    for key, value in config.items():
+        if key in _KEYS and not isinstance(value, _KEYS[key]):
+            raise UserError(f"{key}={reprlib.repr(value)}; is it a FocalCodec checkpoint?")
+        if key not in _KEYS and not config.keys() >= _KEYS.keys():
+            known = ", ".join(_KEYS)
+            raise UserError(
+                f"{reprlib.repr(key)}: not one of {known}; is it a FocalCodec checkpoint?"
+            )
+    known_config = {key: config[key] for key in _KEYS if key in config}
+    decoder = dict(config.get("decoder_config") or {})
     if "input_channels" in decoder:
         decoder["input_dim"] = decoder.pop("input_channels")
         decoder.pop("padding", None)
-    return {**config, "decoder_config": decoder}
+        known_config["decoder_config"] = decoder
+    return known_config
+
+
+def override(config: dict[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Copy of a configuration with other values, by their paths, such as `encoder_config.dim`.
+
+    Raises a `UserError` for a path that does not begin with a key of `config.json`.
+
+    Example
+    -------
+    >>> override({"encoder_config": {"dim": 8}}, {"encoder_config.dim": 4})
+    {'encoder_config': {'dim': 4}}
+    """
+    config = copy.deepcopy(config)
+    for path, value in (overrides or {}).items():
+        *parents, last = str(path).split(".")
+        entry: Any = config
+        for key in parents:
+            entry[key] = {} if entry.get(key) is None else entry[key]
+            entry = entry[key]
+            if not isinstance(entry, dict):
+                break
+        if str(path).split(".")[0] not in _KEYS or not isinstance(entry, dict):
+            raise UserError(
+                f"overrides: no {reprlib.repr(path)} in a configuration; give a path such as"
+                " encoder_config.max_cached_steps"
+            )
+        entry[last] = value
+    return config
 
 
 def upgrade_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -124,18 +160,67 @@ def find_checkpoint(
     return folder
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration as in the file, and tensors in generation 2's layout, on the CPU.
+class CheckpointFiles(NamedTuple):
+    """A configuration, and the weights beside it if they were wanted."""
 
-    Raises a `UserError` if a file is not JSON, not safetensors, or truncated, or as `check_values`.
+    config: Path
+    weights: Path | None
+
+
+def find_files(
+    source: str | os.PathLike[str], weights: bool = True, **options: Any
+) -> CheckpointFiles:
+    """Files by a name that `find_checkpoint` takes, or by that of a JSON file.
+
+    `x.json`, or `x` where there is such a file, has its weights in `x.safetensors` or `x.pt`;
+    `owner/repo/x.json` is a file of a repository on the hub. `options` are those of `hub_folder`.
+    Raises a `UserError` as `find_checkpoint`.
     """
-    config, path = read_json(folder / CONFIG_NAME), folder / WEIGHTS_NAME
+    path = named_folder(source)
+    beside = path if path.suffix == ".json" else path.with_name(f"{path.name}.json")
+    if beside.is_file() and not is_shipped(source) and not (path / CONFIG_NAME).is_file():
+        return CheckpointFiles(beside, _weights(beside.parent, beside.stem) if weights else None)
+    in_hub = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:/([^/]+)\.json)?", str(source))
+    if is_shipped(source) or path.exists() or not in_hub:
+        pinned = {key: options.get(key) for key in ("revision", "token", "cache_dir")}
+        folder = find_checkpoint(source, **pinned)
+        return CheckpointFiles(folder / CONFIG_NAME, folder / WEIGHTS_NAME if weights else None)
+    repository, stem = in_hub[1], in_hub[2]
+    name = CONFIG_NAME if stem is None else f"{stem}.json"
+    stem = Path(WEIGHTS_NAME).stem if stem is None else stem
+    files = [name, f"{stem}.safetensors"] if weights else [name]
+    folder = hub_folder(repository, files, **options)
+    if not (folder / name).is_file():
+        raise UserError(f"{folder}: no {name} there; give a folder with an exported codec")
+    if weights and not (folder / f"{stem}.safetensors").is_file():
+        folder = hub_folder(repository, [name, f"{stem}.pt"], **options)
+    return CheckpointFiles(folder / name, _weights(folder, stem) if weights else None)
+
+
+def _weights(folder: Path, stem: str) -> Path:
+    """File of the weights, `stem` with one of the two suffixes."""
+    for suffix in (".safetensors", ".pt"):
+        if (folder / f"{stem}{suffix}").is_file():
+            return folder / f"{stem}{suffix}"
+    raise UserError(f"{folder}: no {stem}.safetensors or {stem}.pt there; copy it there")
+
+
+def _config_of(weights: Path) -> str:
+    """Name of the configuration beside a file of weights."""
+    return CONFIG_NAME if weights.name == WEIGHTS_NAME else f"{weights.stem}.json"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a checkpoint in generation 2's layout, on the CPU.
+
+    Raises a `UserError` as `read_tensors`.
+    """
     tensors = read_tensors(path)
     try:
-        return config, upgrade_tensors(tensors)
+        return upgrade_tensors(tensors)
     except RuntimeError as error:  # query, key and value that can't be joined
         raise UserError(
-            f"{path}: does not fit {CONFIG_NAME} beside it ({error}); copy both again"
+            f"{path}: does not fit {_config_of(path)} beside it ({error}); copy both again"
         ) from error
 
 
@@ -161,7 +246,7 @@ def check_tensors(
                 break
     if problem:
         raise UserError(
-            f"{weights}: does not fit {CONFIG_NAME} beside it ({problem}); copy both again"
+            f"{weights}: does not fit {_config_of(weights)} beside it ({problem}); copy both again"
         )
 
 
@@ -199,17 +284,29 @@ def write_checkpoint(
     in generation 2's layout; `dtype` is that of `stored_tensors`. Raises a `UserError` for another
     `dtype`, or if `folder` is a file.
     """
-    folder, stored = Path(folder), stored_tensors(tensors, dtype)
+    write_files(Path(folder) / CONFIG_NAME, config, Path(folder) / WEIGHTS_NAME, tensors, dtype)
+    return Path(folder)
+
+
+def write_files(
+    config_path: Path,
+    config: dict[str, Any],
+    weights_path: Path | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+    dtype: str | None = None,
+) -> None:
+    """Write a configuration, and the weights beside it, as `write_checkpoint` does."""
+    folder, stored = config_path.parent, stored_tensors(tensors or {}, dtype)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{folder}: a file has this name; choose another folder") from error
     with tempfile.TemporaryDirectory(dir=folder) as staging:
-        config_path, weights_path = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
-        config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(stored, weights_path, metadata={"format": "pt"})
-        # safetensors makes files that only the owner can read
-        shutil.copymode(config_path, weights_path)
-        os.replace(weights_path, folder / WEIGHTS_NAME)
-        os.replace(config_path, folder / CONFIG_NAME)
-    return folder
+        new_config, new_weights = Path(staging) / CONFIG_NAME, Path(staging) / WEIGHTS_NAME
+        new_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if weights_path is not None:
+            save_file(stored, new_weights, metadata={"format": "pt"})
+            # safetensors makes files that only the owner can read
+            shutil.copymode(new_config, new_weights)
+            os.replace(new_weights, weights_path)
+        os.replace(new_config, config_path)

@@ -27,16 +27,30 @@ _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, on the CPU; their values are finite floats.
+    """Tensors of a safetensors file, or of a `.pt` file, on the CPU; values are finite floats.
 
-    Raises a `UserError` if the file is truncated or not safetensors, and as `check_values`.
+    Of a `.pt` file only tensors are read, no code. Raises a `UserError` if the file is truncated or
+    of another format, and as `check_values`.
     """
+    path = Path(path)
     try:
-        tensors = load_file(path)
+        tensors = _read_pickle(path) if path.suffix == ".pt" else load_file(path)
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     check_values(path, tensors)
     return tensors
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    # what a damaged file, or one with other things than tensors, raises depends on the damage
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: truncated, or not tensors ({reason}); copy it again") from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise UserError(f"{path}: not tensors by their names; give a file of a state_dict")
+    return dict(tensors)
 
 
 def check_values(source: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
@@ -150,7 +164,7 @@ _MOST |= {"focal_level": 100, "n_mels": 1024, "num_mel_bins": 1024, "n_fft": 819
 _MOST |= {"sample_rate": 384_000}
 _MOST_OTHERS = 2**24
 _LEAST = dict.fromkeys(("num_layers", "layer", "focal_level", "focal_factor", "lookahead_size"), 0)
-_LEAST |= {"pad_token_id": 0}
+_LEAST |= {"pad_token_id": 0, "max_cached_steps": 0}
 _MOST_ENTRIES = 100
 
 

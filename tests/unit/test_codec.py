@@ -47,7 +47,15 @@ def test_golden_composed(name):
     close(codec.sig_to_qfeats(expected["sig"]), expected["qfeats"])
     close(codec.toks_to_qfeats(expected["toks"]), expected["qfeats"])
     close(codec.toks_to_sig(expected["toks"]), expected["rec_sig"])
-    rec_sig, lengths = codec(expected["sig"])
+    toks, codes, rec_sig = codec(expected["sig"])
+    assert torch.equal(toks, expected["toks"])
+    close(codes, expected["codes"])
+    samples = expected["sig"].shape[1] * codec.sample_rate_output // codec.sample_rate_input
+    assert rec_sig.shape[1] == samples
+    both = min(samples, expected["rec_sig"].shape[1])
+    close(rec_sig[:, :both], expected["rec_sig"][:, :both])
+    sig_lengths = torch.tensor([expected["sig"].shape[1]])
+    rec_sig, lengths = codec(expected["sig"], lengths=sig_lengths)
     close(rec_sig, expected["rec_sig"])
     assert lengths.tolist() == [expected["rec_sig"].shape[1]]
 

@@ -103,9 +103,15 @@ def test_one_step_names_what_it_needs(codec, sig):
                 function(array)
     for function in (codec.sig_to_feats, codec.sig_to_toks, codec):
         with pytest.raises(UserError, match="lengths: list; give a tensor"):
-            function(sig, num)
+            function(sig, lengths=num)
+        # the second argument by position is a state
+        for lengths in (num, torch.tensor(num)):
+            with pytest.raises(UserError, match="encoder_state: .* go by name: lengths="):
+                function(sig, lengths)
     with pytest.raises(UserError, match="lengths: list; give a tensor"):
-        codec.toks_to_sig(toks, [toks.shape[1]])
+        codec.toks_to_sig(toks, lengths=[toks.shape[1]])
+    with pytest.raises(UserError, match="decompressor_state: .* go by name: lengths="):
+        codec.toks_to_sig(toks, torch.tensor([toks.shape[1]]))
     with pytest.raises(UserError, match="toks: ndarray; give a tensor"):
         list(decode_blocks(codec, toks[0].numpy()))
 

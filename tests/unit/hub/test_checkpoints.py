@@ -207,7 +207,7 @@ def test_config_that_is_not_json(folder, text):
     refused("config.json: not JSON .*copy it again", folder)
 
 
-@pytest.mark.parametrize("config", [[], 1, None, {}, {"encoder_name": "WavLM"}])
+@pytest.mark.parametrize("config", [[], 1, None, {"model_type": "bert"}, {"encodr_name": "WavLM"}])
 def test_config_of_something_else(folder, config):
     (folder / "config.json").write_text(json.dumps(config))
     refused("config.json: .*is it a FocalCodec checkpoint", folder)
@@ -219,7 +219,7 @@ def test_config_of_something_else(folder, config):
         ({"encoder_name": "Hubert"}, "encoder_name='Hubert': give LogMel or MelEncoder"),
         ({"decoder_name": "WavLM"}, "decoder_name='WavLM': give Vocos or WaveNeXt"),
         ({"encoder_name": ["WavLM"]}, "encoder_name="),
-        ({"encoder_config": None}, "encoder_config=None"),
+        ({"encoder_config": 3}, "encoder_config=3"),
         ({"encoder_config": {"width": 3}}, "encoder_config: not one of WavLM .*width"),
         ({"encoder_config": {"dim": "wide"}}, "encoder_config: dim='wide'; give an integer"),
         ({"encoder_config": {"dim": -4, "num_heads": 1}}, "encoder_config: dim=-4; give"),

@@ -137,7 +137,7 @@ def test_names_of_tensors_stay_one_line(folder):
         ("quantizer", "codebook_size", 8192.0),
         ("decompressor", "lookahead_size", -1),
         ("decoder", "n_fft", 10**7),
-        ("encoder", "max_cached_steps", 0),
+        ("encoder", "max_cached_steps", -1),
         ("decoder", "layerscale_init", float("inf")),
     ],
 )

@@ -1,0 +1,205 @@
+"""Five parts behind each other: their steps, and what they say about the codec.
+
+Parts may be missing: a program that only decodes can remove encoder and compressor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders import Encoder
+from focalcodec.errors import UserError
+from focalcodec.nn.layers import project_to_sphere
+from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.parts import Decoder, RateChanger
+from focalcodec.version import VERSION
+
+State = Sequence[Any]  # of a part: what its call returned after the output, `()` at the start
+_FACTS = ("sample_rate", "hop", "chunk_size", "causal", "factor")
+
+
+class CodecBase(nn.Module):
+    """Steps and properties of a codec with five parts; of those that were removed, the others.
+
+    Parameters
+    ----------
+    parts : dict
+        Parts by their names, in order.
+    given : dict
+        `<part>_name` and `<part>_config` of each, which become attributes.
+    """
+
+    __version__ = VERSION
+
+    encoder: Encoder
+    compressor: RateChanger
+    quantizer: BinarySphericalQuantizer
+    decompressor: RateChanger
+    decoder: Decoder
+    encoder_name: str
+    encoder_config: dict[str, Any]
+    compressor_name: str
+    compressor_config: dict[str, Any]
+    quantizer_name: str
+    quantizer_config: dict[str, Any]
+    decompressor_name: str
+    decompressor_config: dict[str, Any]
+    decoder_name: str
+    decoder_config: dict[str, Any]
+
+    def __init__(self, parts: dict[str, Any], given: dict[str, Any]) -> None:
+        super().__init__()
+        self.model_id: str | None = None  # what from_pretrained or from_config was given
+        for name, value in (given | parts).items():
+            setattr(self, name, value)
+        self._facts = {
+            (part, fact): getattr(module, fact)
+            for part, module in parts.items()
+            for fact in _FACTS
+            if hasattr(module, fact)
+        }
+
+    def _fact(self, part: str, fact: str, default: Any = None) -> Any:
+        """Attribute of a part; the first one's where the part is scripted or was removed."""
+        known = self._facts.get((part, fact), default)
+        return getattr(getattr(self, part, None), fact, known)
+
+    # -- properties ------------------------------------------------------------------------------
+
+    @property
+    def sample_rate_input(self) -> int:
+        """Sample rate of the encoder's input, Hz."""
+        return self._fact("encoder", "sample_rate")
+
+    @property
+    def sample_rate_output(self) -> int:
+        """Sample rate of the decoder's output, Hz: one decoder hop for each frame of feats."""
+        hop = self._fact("encoder", "hop")
+        return self._fact("decoder", "hop") * self.sample_rate_input // hop
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of input and output, Hz; a RuntimeError if they differ."""
+        rates = self.sample_rate_input, self.sample_rate_output
+        if rates[0] != rates[1]:
+            raise RuntimeError(
+                f"sample_rate: input and output have {rates[0]} and {rates[1]} Hz; take"
+                " sample_rate_input or sample_rate_output"
+            )
+        return rates[0]
+
+    @property
+    def causal(self) -> bool:
+        """Whether no part uses more of the future than the rest of a chunk."""
+        parts = ("encoder", "compressor", "decompressor", "decoder")
+        return all(bool(self._fact(part, "causal", False)) for part in parts)
+
+    @property
+    def chunk_size(self) -> int:
+        """Samples of a chunk, at `sample_rate_input`."""
+        return self._fact("encoder", "chunk_size", self._fact("encoder", "hop"))
+
+    @property
+    def latency(self) -> float | None:
+        """Duration of a chunk, ms; None if the codec is not causal."""
+        return 1000.0 * self.chunk_size / self.sample_rate_input if self.causal else None
+
+    @property
+    def codebook(self) -> Tensor:
+        """All codes, (2^L, L), in the order of their toks, on the codec's device."""
+        return self.quantizer.codebook.to(self._weight)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        """Any weight: it has the device and the dtype."""
+        for part in ("compressor", "decompressor", "decoder", "encoder"):
+            for weight in getattr(getattr(self, part, None), "parameters", list)():
+                return weight
+        return torch.zeros(())
+
+    def info(self) -> dict[str, Any]:
+        """Name, version, rates, chunk and number of parameters."""
+        return {
+            "model_id": self.model_id,
+            "version": self.__version__,
+            "sample_rate_input": self.sample_rate_input,
+            "sample_rate_output": self.sample_rate_output,
+            "causal": self.causal,
+            "chunk_size": self.chunk_size,
+            "latency": self.latency,
+            "num_total_params": sum(tensor.numel() for tensor in self.state_dict().values()),
+        }
+
+    def _part(self, part: str) -> Any:
+        """A part by its name; a `UserError` if it was removed."""
+        module = getattr(self, part, None)
+        if module is None:
+            raise UserError(f"{part}: was removed from this codec; load the codec again")
+        return module
+
+    # -- one part --------------------------------------------------------------------------------
+
+    def _step(
+        self, part: str, x: Tensor, state: State = (), lengths: Tensor | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """Output of a part, its valid frames if `lengths` are given, and the state after it."""
+        if isinstance(state, Tensor) or any(isinstance(entry, (int, float)) for entry in state):
+            raise UserError(f"{part}_state: numbers; valid lengths go by name: lengths=...")
+        module = self._part(part)
+        if lengths is None:
+            options = {key: value for key, value in options.items() if value is not None}
+            x, *state = module(x, *state, **options)
+            return project_to_sphere(x) if part == "compressor" else x, None, state
+        if len(state) > 0 or any(value is not None for value in options.values()):
+            raise UserError("lengths: not together with states or length; give one of them")
+        x, lengths = module(x, lengths=lengths)
+        return x, lengths, ()
+
+    def _steps(
+        self, x: Tensor, states: Mapping[str, State], lengths: Tensor | None, length: Any = None
+    ) -> tuple[Tensor, Tensor | None, list[State]]:
+        """Apply the parts of `states`, in order, with the quantizer before the decompressor.
+
+        `length` is for the encoder.
+        """
+        after = []
+        for part, state in states.items():
+            if part == "decompressor" and "compressor" in states:
+                x = self.lats_to_codes(x, lengths=lengths)
+            options = {"length": length} if part == "encoder" else {}
+            x, lengths, state = self._step(part, x, state, lengths, **options)
+            after.append(state)
+        return x, lengths, after
+
+    # -- the quantizer ---------------------------------------------------------------------------
+
+    def lats_to_codes(self, lats: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Quantize. lats (B, N', L) -> codes (B, N', L) of +-1/sqrt(L)."""
+        return _zero(self.quantizer.lats_to_codes(lats), lengths)
+
+    def lats_to_toks(self, lats: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Quantize. lats (B, N', L) -> toks (B, N') int64."""
+        return _zero(self.quantizer.lats_to_toks(lats), lengths)
+
+    def codes_to_toks(self, codes: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Index codes. codes (B, N', L) -> toks (B, N') int64."""
+        return _zero(self.quantizer.codes_to_toks(codes), lengths)
+
+    def toks_to_codes(self, toks: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Look up codes. toks (B, N') integers in [0, 2^L) -> codes (B, N', L)."""
+        codes = self.quantizer.toks_to_codes(_zero(toks, lengths)).to(self._weight.dtype)
+        return _zero(codes, lengths)
+
+
+def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:
+    return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))
