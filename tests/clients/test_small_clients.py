@@ -141,7 +141,7 @@ SEQUENCES = {
     "tuning step by step": stepwise,
     "copied": copied,
 }
-NOT_YET = dict.fromkeys(SEQUENCES, "no constructor by names and configurations")
+NOT_YET = dict.fromkeys(SEQUENCES, "parts do not take all official arguments")
 
 
 @pytest.mark.parametrize(("name", "run"), params(SEQUENCES, NOT_YET))
