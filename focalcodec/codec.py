@@ -377,16 +377,14 @@ class FocalCodec(OfficialCodec):
     def to_config(self, config: str | os.PathLike[str], pretrained: bool = False) -> None:
         """Write the configuration that this codec was made of to a `.json` file.
 
-        The suffix may be left out. `pretrained` also writes the weights, with `.safetensors`.
+        `pretrained` also writes the weights, with `.safetensors`.
         """
         path = Path(config)
         path = path if path.suffix == ".json" else path.with_name(f"{path.name}.json")
         keys = [f"{part}_{kind}" for part in PART_NAMES for kind in ("name", "config")]
         given = {key: getattr(self, key) for key in keys}
-        if pretrained:
-            write_files(path, given, path.with_suffix(".safetensors"), self.state_dict())
-        else:
-            write_files(path, given)
+        weights = path.with_suffix(".safetensors") if pretrained else None
+        write_files(path, given, weights, self.state_dict() if pretrained else {})
 
     def to_pretrained(self, config: str | os.PathLike[str]) -> None:
         """Write configuration and weights, as `to_config`."""
