@@ -1,4 +1,4 @@
-"""The exception for all errors that a user can correct."""
+"""The exception for all errors that a user can correct, and errors of others in one line."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ class UserError(ValueError):
 
 class WriteError(UserError):
     """A file can't be written: the disk is full, or the folder is read-only."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

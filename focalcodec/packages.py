@@ -12,7 +12,7 @@ from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 from focalcodec.files import file_sha256
 
 
@@ -197,7 +197,7 @@ def ensure_torchaudio() -> None:
     second_error = _import_error()
     if second_error is not None:
         raise UserError(
-            f"torchaudio: can't be imported ({_first_line(second_error)});"
+            f"torchaudio: can't be imported ({one_line(second_error)});"
             " install the build of torchaudio that goes with your torch"
         )
 
@@ -226,7 +226,7 @@ def _import_error() -> Exception | None:
 
 def _without_extension(cause: Exception) -> types.ModuleType:
     """Replacement for `torchaudio._extension`, with the names that torchaudio 2.11 imports."""
-    message = f"torchaudio's compiled library could not be loaded: {_first_line(cause)}"
+    message = f"torchaudio's compiled library could not be loaded: {one_line(cause)}"
 
     def unavailable(*args: object, **kwargs: object) -> None:
         raise RuntimeError(message)
@@ -243,7 +243,3 @@ def _without_extension(cause: Exception) -> types.ModuleType:
     for name, value in names.items():
         setattr(module, name, value)
     return module
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

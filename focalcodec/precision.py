@@ -11,7 +11,7 @@ from torch import nn
 
 from focalcodec.choices import PRECISIONS, exact_precision
 from focalcodec.codec import FocalCodec
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -94,7 +94,7 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()  # of the meta device there is no value
     # of any kind: backends that are not installed raise ImportError or AttributeError
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+        reason = one_line(error).split(". ")[0]
         raise UserError(f"--device {name!r}: not available ({reason}); give cpu") from error
     return device
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from focalcodec.coders.coder import ClipCoder
-from focalcodec.encoders.model_config import one_line, read_config, weight_files
-from focalcodec.errors import UserError
+from focalcodec.encoders.model_config import read_config, weight_files
+from focalcodec.errors import UserError, one_line
 from focalcodec.files import file_sha256
 from focalcodec.hub import hub_folder
 from focalcodec.hub.weights import AtMost, check_arguments, check_values

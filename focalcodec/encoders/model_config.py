@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 from focalcodec.files import read_json
 from focalcodec.hub.weights import AtMost, check_arguments, check_types, check_values
 
@@ -171,8 +171,3 @@ def read_model(transformers: Any, folder: Path) -> tuple[Any, dict[str, Any], se
         ) from error
     check_values(folder, model.state_dict())
     return model, stored, set(report["missing_keys"]), normalize
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error, or its kind if it has no text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

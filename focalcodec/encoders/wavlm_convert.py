@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from focalcodec.encoders.model_config import checked_config, one_line, read_config, weight_files
-from focalcodec.errors import UserError
+from focalcodec.encoders.model_config import checked_config, read_config, weight_files
+from focalcodec.errors import UserError, one_line
 from focalcodec.hub import hub_folder
 from focalcodec.hub.weights import AtMost, check_values
 from focalcodec.packages import need_beside_torchaudio

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from focalcodec import __version__
+from focalcodec.choices import RESAMPLES, WINDOW_SECONDS
 from focalcodec.coders import CodecSpec
 from focalcodec.errors import UserError
-from focalcodec.evaluation.intervals import RESAMPLES
 from focalcodec.evaluation.sets import ClipSet, EvalClip
 from focalcodec.files import append_line, atomic_path
 from focalcodec.locks import FolderLock
-from focalcodec.long_audio.coding import WINDOW_SECONDS
 from focalcodec.processes import Shard
 from focalcodec.tokenize.parts import plan_batches
 
@@ -45,7 +44,7 @@ class EvaluationPlan:
     sets: tuple[ClipSet, ...]
     """From `sets.read_sets`."""
     codecs: tuple[CodecSpec, ...]
-    """From `coders.spec.parse_specs`."""
+    """From `coders.parse_specs`."""
     out: Path
     """Folder of the run."""
     task: str = "resynthesis"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 
 # -- the codec of the package ----------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ def hub_problem(name: str, seconds: float = 5.0) -> str:
 
 def _reason(error: Exception) -> str:
     # the first sentence is the problem; the rest is advice on settings of huggingface_hub
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+    return one_line(error).split(". ")[0]
 
 
 def _refusal(name: str, revision: str | None, error: Exception) -> UserError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from focalcodec.audio_files.sound import AudioSource
 from focalcodec.data.corpus import path_ids, walk_files
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, refuse_segments
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 from focalcodec.files import AUDIO_SUFFIXES, read_text, split_lines
 
 if TYPE_CHECKING:
@@ -263,10 +263,9 @@ def open_dataset(source: str, split: str | None = None) -> DatasetSource:
             name, _, configuration = source.partition(":")
             found = datasets.load_dataset(name, configuration or None)
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{source}: no such file or folder, and not an available dataset ({reason}); check"
-            " name and network"
+            f"{source}: no such file or folder, and not an available dataset ({one_line(error)});"
+            " check name and network"
         ) from error
     return DatasetSource(_pick_split(found, source, split), source)
 

@@ -245,7 +245,7 @@ def read_file(path: Path) -> Any:
     for count, node in enumerate(nodes_of(tree)):
         if count == MOST_NODES:
             raise UserError(f"{path}: its aliases (&, *) make it too large")
-        _rename_old_discriminators(node)
+        _rename_class(node)
         tag = tag_of(node)
         if tag.startswith("!applyref:"):
             raise UserError(f"{path}: {tag} runs code whenever the file is read; use !apply:")
@@ -259,17 +259,23 @@ def read_file(path: Path) -> Any:
     return tree
 
 
-def _rename_old_discriminators(node: Any) -> None:
+def current_class(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Discriminators with `windows` in early runs are those of spectrograms in recipes/Demo."""
-    if (
-        tag_of(node) == "!new:focalcodec.training.discriminators.Discriminators"
-        and "windows" in node
-    ):
-        windows = node.pop("windows")
-        if windows and not node.get("periods"):
+    if name == "focalcodec.training.discriminators.Discriminators" and "windows" in arguments:
+        windows = arguments.pop("windows")
+        if windows and not arguments.get("periods"):
+            return "discriminators.SpectrogramDiscriminators", {"windows": windows}
+    return name, arguments
+
+
+def _rename_class(node: Any) -> None:
+    kind, _, name = tag_of(node).partition(":")
+    if kind == "!new" and isinstance(node, dict):
+        now, arguments = current_class(name, node)
+        if now != name:
             node.clear()
-            node["windows"] = windows
-            node.yaml_set_ctag(Tag(suffix="!new:discriminators.SpectrogramDiscriminators"))
+            node.update(arguments)
+            node.yaml_set_ctag(Tag(suffix=f"!new:{now}"))
 
 
 class _Merge:

@@ -34,6 +34,7 @@ from focalcodec.training.run.logs import LOG_NAME, describe_environment, quiet_l
 from focalcodec.training.run.start import Start
 from focalcodec.training.run.stop import explain
 from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME
+from focalcodec.training.run.tree import tag_of
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ def knobs_of(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     >>> dict(knobs_of({"lr": 0.1, "model": {"dims": [1, 2]}}))
     {'lr': 0.1, 'model.dims': [1, 2]}
     """
-    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
+    tag = tag_of(tree)
     if tag.startswith("!"):
         # Two classes with the same arguments are not the same.
         yield prefix, " ".join([tag, str(getattr(tree, "value", ""))]).strip()

@@ -25,8 +25,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import CollectionNode
 from torch import nn, optim
 
-from focalcodec.errors import UserError
-from focalcodec.training.run.config import current_names
+from focalcodec.errors import UserError, one_line
+from focalcodec.training.run.config import current_class, current_names
 from focalcodec.training.run.tree import MOST_NODES
 
 _LARGEST_BYTES = 1_000_000
@@ -46,6 +46,11 @@ _MAKERS = {
     "focalcodec.training.run.trained.load_student": {"source"},
 }
 _READ_PACKAGES = ("focalcodec", "torch.nn", "torch.optim", "speechbrain")
+# of a constructor, for an unknown argument or a value of a wrong type or size
+_MAKING_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
+    *(RuntimeError, TypeError, ValueError),
+)
 _SEED = "speechbrain.utils.seed_everything"  # each recipe's YAML calls it
 
 
@@ -89,12 +94,11 @@ class Named:
             return made(*args, **kwargs)
         except UserError:
             raise
-        # errors of a constructor for an unknown argument, or a value of a wrong type or size
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-        except (AssertionError, RuntimeError, MemoryError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{self.where}: {self.name} can't be made ({reason}); correct its values")
+        except _MAKING_ERRORS as error:
+            reason = one_line(error)
+            raise UserError(
+                f"{self.where}: {self.name} can't be made ({reason}); correct its values"
+            ) from error
 
     def _found(self, trust: Collection[str]) -> Any:
         trusted = _is_inside(self.name, trust)
@@ -202,7 +206,7 @@ def _reader(path: Path, trust: Collection[str]) -> YAML:
             raise _refusal(where, f"{tag}:{name}")
         if node.id == "mapping":
             arguments = reader.construct_mapping(node, deep=True)
-            return Named(tag, *_with_current_class(name, arguments), where)
+            return Named(tag, *current_class(name, arguments), where)
         return Named(tag, name, _items(reader, node), where)
 
     for tag in ("!new", "!name", "!apply", "!module"):
@@ -256,15 +260,6 @@ def _is_of_a_recipe(name: str) -> bool:
     places = [*(spec.submodule_search_locations or []), spec.origin or ""]
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     return not any(place.startswith(folder) for place in places for folder in installed)
-
-
-def _with_current_class(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Discriminators with `windows` in early runs are those of spectrograms in recipes/Demo."""
-    if name == "focalcodec.training.discriminators.Discriminators" and "windows" in arguments:
-        windows = arguments.pop("windows")
-        if windows and not arguments.get("periods"):
-            return "discriminators.SpectrogramDiscriminators", {"windows": windows}
-    return name, arguments
 
 
 def _refuse_huge(root: Any, path: Path) -> None:

@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from focalcodec.codec import FocalCodec
@@ -24,6 +23,7 @@ from focalcodec.hub import named_folder
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder, is_described
+from focalcodec.hub.weights import check_values
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
 from focalcodec.training.run.stored import built, read_stored
 
@@ -258,13 +258,13 @@ class TrainedParts:
         self.name, self.parts, self.trained_on = name, dict(parts), trained_on
         self._make_encoder = make_encoder
         for part, module in self.parts.items():
-            _refuse_nonfinite(name, part, module)
+            _check_weights(name, part, module)
 
     @cached_property
     def encoder(self) -> Any:
         """The encoder that the parts were trained on."""
         encoder = self._make_encoder()
-        _refuse_nonfinite(self.name, "encoder", encoder)
+        _check_weights(self.name, "encoder", encoder)
         if self.trained_on is not None and not is_described(encoder, self.trained_on):
             refuse_other_encoder(self.name, self.trained_on, describe_encoder(encoder))
         return encoder
@@ -343,10 +343,5 @@ def _load_trained_run(
     return TrainedParts(str(folder), before.parts | modules, make_encoder, trained_on)
 
 
-def _refuse_nonfinite(source: str, part: str, module: nn.Module) -> None:
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(
-                f"{source}: {part}.{name} holds NaN or infinity; its training went wrong: take an"
-                " earlier checkpoint or another codec"
-            )
+def _check_weights(source: str, part: str, module: nn.Module) -> None:
+    check_values(source, {f"{part}.{name}": value for name, value in module.state_dict().items()})
