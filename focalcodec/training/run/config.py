@@ -270,7 +270,7 @@ def current_class(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, 
 
 def _rename_class(node: Any) -> None:
     kind, _, name = tag_of(node).partition(":")
-    if kind == "!new" and isinstance(node, dict):
+    if kind == "!new" and isinstance(node, CommentedMap):
         now, arguments = current_class(name, node)
         if now != name:
             node.clear()
