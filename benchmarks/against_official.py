@@ -32,6 +32,8 @@ DIFFERENCES: dict[str, str] = {
     "*/toks out of range": "refused here; the official code takes them modulo the codebook",
     "*/short end": "the official code differs from its own stream; ours follows the stream",
     "*hz/decoder trace": "a traced official Vocos works at the traced length only",
+    "50hz/decoder_config without hop_length": "a hop above the window: no samples in the official"
+    " code, refused here",
     "*/from_pretrained mode": "eval mode here, training mode in the official code",
 }
 

@@ -6,6 +6,7 @@ Source: Siuzdak, "Vocos", arXiv 2306.00814, sections 3.1 and 3.2.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -13,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.convnext import ConvNeXt, ConvNeXtDecoder
+from focalcodec.nn.convnext import ConvNeXtBlock as ConvNeXtBlock
 from focalcodec.nn.layers import AtLeastFloat32
-from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import zero_padding
 
 
-class Vocos(nn.Module):
+class Vocos(ConvNeXtDecoder):
     """Decoder: feats (B, N, input_dim) to rec_sig (B, N * hop_length).
 
     Parameters
@@ -28,16 +30,18 @@ class Vocos(nn.Module):
     num_layers, dim, ffn_dim, kernel_size, layerscale_init
         See `ConvNeXt`.
     n_fft, hop_length : int
-        Window and hop of the inverse STFT, in samples; see `ISTFTHead`.
+        Window and hop of the inverse STFT, in samples; see `ISTFT`.
     causal : bool
-        Only False, else a `UserError`: the inverse STFT uses samples ahead.
+        Use no frames ahead, and samples of one frame each, so that `step` can decode a stream.
     sample_rate : int
         Hz of rec_sig.
+    others
+        Ignored with a warning, but `input_channels`, the old name of `input_dim`.
 
     Example
     -------
     >>> decoder = Vocos(8, num_layers=1, dim=4, ffn_dim=6, n_fft=64, hop_length=20)
-    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), lengths=torch.tensor([5, 3]))
+    >>> rec_sig, lengths = decoder.run(torch.randn(2, 5, 8), torch.tensor([5, 3]))
     >>> rec_sig.shape, lengths.tolist()
     (torch.Size([2, 100]), [100, 60])
     """
@@ -49,102 +53,152 @@ class Vocos(nn.Module):
         dim: int = 512,
         ffn_dim: int = 1536,
         kernel_size: int = 7,
+        layerscale_init: float | None = None,
         n_fft: int = 1024,
         hop_length: int = 320,
+        causal: bool = False,
+        *,
+        sample_rate: int = 16000,
+        **others: Any,
+    ) -> None:
+        input_dim = others.pop("input_channels", None) or input_dim
+        others.pop("padding", None)  # of old configurations; it follows from `causal`
+        if others:
+            warnings.warn(f"Vocos: {', '.join(others)} ignored, no such arguments", stacklevel=2)
+        super().__init__(
+            {
+                "input_dim": input_dim,
+                "num_layers": num_layers,
+                "dim": dim,
+                "ffn_dim": ffn_dim,
+                "kernel_size": kernel_size,
+                "n_fft": n_fft,
+                "hop_length": hop_length,
+                "layerscale_init": layerscale_init,
+                "causal": causal,
+                "sample_rate": sample_rate,
+            }
+        )
+        self.backbone = VocosBackbone(
+            input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
+        )
+        self.head = ISTFTHead(dim, n_fft, hop_length, causal)
+
+
+class VocosBackbone(ConvNeXt):
+    """`ConvNeXt` with copies of the first frame before it if causal."""
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        num_layers: int = 8,
+        dim: int = 512,
+        ffn_dim: int = 1536,
+        kernel_size: int = 7,
         layerscale_init: float | None = None,
         causal: bool = False,
-        sample_rate: int = 16000,
     ) -> None:
-        super().__init__()
-        if causal:
-            raise UserError(
-                "Vocos: causal=True, but the inverse STFT uses samples ahead; use WaveNeXt"
-            )
-        self.config: dict[str, Any] = {
-            "input_dim": input_dim,
-            "num_layers": num_layers,
-            "dim": dim,
-            "ffn_dim": ffn_dim,
-            "kernel_size": kernel_size,
-            "n_fft": n_fft,
-            "hop_length": hop_length,
-            "layerscale_init": layerscale_init,
-            "causal": causal,
-            "sample_rate": sample_rate,
-        }
-        self.hop = hop_length
-        self.sample_rate = sample_rate
-        self.backbone = ConvNeXt(input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init)
-        self.head = ISTFTHead(dim, n_fft, hop_length)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Decode feats, x (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
-
-        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero.
-        """
-        lengths = full_lengths(x) if lengths is None else lengths
-        mask = valid_mask(lengths, x.shape[1])
-        x = self.backbone(x, mask)  # (B, N, dim)
-        return self.head(x, mask), self.output_lengths(lengths)
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Valid samples for `lengths` valid frames, int64."""
-        return lengths * self.hop
+        super().__init__(
+            *(input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal),
+            causal_padding="replicate",
+        )
 
 
 class ISTFTHead(AtLeastFloat32):
-    """Magnitude and phase of each frame, then the inverse STFT as one real matrix.
+    """Magnitude and phase of each frame, then the inverse STFT; arguments as those of `ISTFT`."""
 
-    A real basis instead of a complex FFT keeps the decoder exportable and in float32. `n_fft` and
-    `hop_length` must be even, with the hop in 2..n_fft / 2, else a `UserError`.
+    def __init__(
+        self, dim: int = 512, n_fft: int = 1024, hop_length: int = 320, causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, n_fft + 2)
+        nn.init.trunc_normal_(self.proj.weight, std=0.02)
+        nn.init.zeros_(self.proj.bias)
+        self.istft = ISTFT(n_fft, hop_length, n_fft, causal)
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (B, N, dim) to (B, N * hop_length), zeros on padded samples; `mask` (B, N) bool."""
+        # exp and the phase need float32, and so does the sum of 1026 products for each sample.
+        with torch.autocast(input.device.type, enabled=False):
+            # (B, N, n_fft / 2 + 1) each
+            log_magnitude, phase = self.proj(input.to(self.proj.weight.dtype)).chunk(2, dim=-1)
+            magnitude = log_magnitude.exp().clamp(max=100.0)
+            # real and imaginary parts, (B, N, n_fft + 2)
+            spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=-1)
+            return self.istft(spectrum, mask)
+
+
+class ISTFT(AtLeastFloat32):
+    """Inverse STFT as one real matrix: it is exact in float32 and can be exported.
+
+    Frames of `n_fft` samples, with a Hann window, are added a hop apart and divided by the sum of
+    the squared windows. If causal, a frame gives the last `hop_length` samples of its inverse FFT,
+    without window. A `UserError` if `n_fft` is odd or another number than `win_length`, or the hop
+    is too long for a sum without gaps.
     """
 
     basis: Tensor
     squared_window: Tensor
 
-    def __init__(self, dim: int, n_fft: int, hop_length: int) -> None:
+    def __init__(
+        self,
+        n_fft: int = 1024,
+        hop_length: int = 320,
+        win_length: int = 1024,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
-        if n_fft % 2 or hop_length % 2 or not 1 <= hop_length <= n_fft // 2:
+        longest = n_fft if causal else n_fft - 2
+        if n_fft % 2 or not 1 <= hop_length <= longest:
             raise UserError(
-                f"n_fft={n_fft}, hop_length={hop_length}: both must be even, "
-                "with hop_length from 2 to n_fft / 2"
+                f"n_fft={n_fft}, hop_length={hop_length}: n_fft must be even, hop_length from 1 to"
+                f" {longest}"
             )
+        if win_length != n_fft:
+            raise UserError(f"win_length={win_length}: give n_fft, which is {n_fft}")
         self.n_fft = n_fft
-        self.hop = hop_length
-        self.proj = nn.Linear(dim, n_fft + 2)
-        nn.init.trunc_normal_(self.proj.weight, std=0.02)
-        nn.init.zeros_(self.proj.bias)
+        self.hop_length = hop_length
+        self.win_length = win_length
+        self.causal = causal
         window = torch.hann_window(n_fft, dtype=torch.float64)
-        self.register_buffer("basis", _inverse_basis(window).float(), persistent=False)
+        basis = _inverse_basis(torch.ones_like(window) if causal else window)
+        basis = basis[:, -hop_length:] if causal else basis
+        self.register_buffer("basis", basis.float().contiguous(), persistent=False)
         self.register_buffer("squared_window", window.square().float(), persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map x (B, N, dim) to (B, N * hop_length), zeros on padded samples.
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map a spectrum to samples (B, N * hop_length), zeros on padded ones.
 
-        `mask` (B, N) bool is True on valid frames.
+        `input` is complex (B, N, n_fft / 2 + 1), or its real, then its imaginary parts,
+        (B, N, n_fft + 2). `mask` (B, N) bool is True on valid frames, None is all. With an odd hop
+        the sum of frames has one sample more.
         """
-        # exp and the phase need float32, and so does the sum of 1026 products for each sample.
-        with torch.autocast(x.device.type, enabled=False):
-            # (B, N, n_fft / 2 + 1) each
-            log_magnitude, phase = self.proj(x.to(self.proj.weight.dtype)).chunk(2, dim=-1)
-            magnitude = log_magnitude.exp().clamp(max=100.0)
-            # real and imaginary parts, (B, N, n_fft + 2)
-            spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=-1)
-            frames = zero_padding(spectrum @ self.basis, mask)  # (B, N, n_fft), windowed
-            # The envelope of each item's own frames: its last samples must not depend on
-            # whether padding follows.
-            envelope = self._overlap_add(mask[..., None] * self.squared_window)  # (B, N * hop)
-            samples = mask.repeat_interleave(self.hop, dim=1)  # (B, N * hop)
-            envelope = envelope.masked_fill(~samples, 1.0)
-            return zero_padding(self._overlap_add(frames) / envelope, samples)
+        if input.is_complex():
+            input = torch.cat([input.real, input.imag], dim=-1)
+        frames = input @ self.basis  # (B, N, n_fft), windowed; causal: (B, N, hop)
+        if mask is not None:
+            frames = zero_padding(frames, mask)
+        if self.causal:
+            return frames.flatten(1)
+        if mask is None:
+            return self._overlap_add(frames) / self._overlap_add(
+                self.squared_window.expand(1, frames.shape[1], -1)
+            )
+        # The envelope of each item's own frames: its last samples must not depend on
+        # whether padding follows.
+        envelope = self._overlap_add(mask[..., None] * self.squared_window)
+        samples = mask.repeat_interleave(self.hop_length, dim=1)  # (B, N * hop)
+        envelope = envelope[:, : samples.shape[1]].masked_fill(~samples, 1.0)
+        return zero_padding(self._overlap_add(frames)[:, : samples.shape[1]] / envelope, samples)
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """Map frames (B, N, n_fft), a hop apart, to their sum (B, N * hop), edges cut."""
-        num_frames = frames.shape[1]
-        total = (num_frames - 1) * self.hop + self.n_fft
-        summed = F.fold(frames.transpose(1, 2), (1, total), (1, self.n_fft), stride=(1, self.hop))
-        trim = (self.n_fft - self.hop) // 2
-        return summed[:, 0, 0, trim : trim + num_frames * self.hop]
+        total = (frames.shape[1] - 1) * self.hop_length + self.n_fft
+        summed = F.fold(
+            frames.transpose(1, 2), (1, total), (1, self.n_fft), stride=(1, self.hop_length)
+        )
+        trim = (self.n_fft - self.hop_length) // 2
+        return summed[:, 0, 0, trim : total - trim]
 
 
 def _inverse_basis(window: Tensor) -> Tensor:

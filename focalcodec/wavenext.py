@@ -5,28 +5,30 @@ Source: Okamoto et al., "WaveNeXt" (ASRU 2023); causal form from arXiv 2509.1619
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from focalcodec.nn.convnext import ConvNeXt
+from focalcodec.nn.convnext import ConvNeXt, ConvNeXtDecoder
 from focalcodec.nn.layers import AtLeastFloat32
-from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import zero_padding
 
 
-class WaveNeXt(nn.Module):
+class WaveNeXt(ConvNeXtDecoder):
     """Decoder: feats (B, N, input_dim) to rec_sig (B, N * hop_length), within +-1.
 
     The parameters are those of `ConvNeXt`, `hop_length`, the samples of each frame, and
-    `sample_rate`, Hz of rec_sig.
+    `sample_rate`, Hz of rec_sig. `run` decodes padded batches, `step` the next frames of a stream.
 
     Example
     -------
     >>> import torch
-    >>> decoder = WaveNeXt(8, num_layers=1, dim=4, ffn_dim=6, hop_length=480)
-    >>> rec_sig, lengths = decoder(torch.randn(2, 5, 8), lengths=torch.tensor([5, 3]))
+    >>> decoder = WaveNeXt(8, num_layers=1, dim=4, ffn_dim=6, causal=True)
+    >>> rec_sig, lengths = decoder.run(torch.randn(2, 5, 8), torch.tensor([5, 3]))
     >>> rec_sig.shape, lengths.tolist()
     (torch.Size([2, 2400]), [2400, 1440])
+    >>> first, state = decoder.step(torch.randn(2, 4, 8))
+    >>> second, state = decoder.step(torch.randn(2, 4, 8), state)
+    >>> second.shape
+    torch.Size([2, 1920])
     """
 
     def __init__(
@@ -36,53 +38,60 @@ class WaveNeXt(nn.Module):
         dim: int = 1024,
         ffn_dim: int = 2048,
         kernel_size: int = 7,
-        hop_length: int = 480,
         layerscale_init: float | None = None,
-        causal: bool = True,
+        hop_length: int = 480,
+        causal: bool = False,
+        *,
         sample_rate: int = 24000,
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {
-            "input_dim": input_dim,
-            "num_layers": num_layers,
-            "dim": dim,
-            "ffn_dim": ffn_dim,
-            "kernel_size": kernel_size,
-            "hop_length": hop_length,
-            "layerscale_init": layerscale_init,
-            "causal": causal,
-            "sample_rate": sample_rate,
-        }
-        self.hop = hop_length
+        super().__init__(
+            {
+                "input_dim": input_dim,
+                "num_layers": num_layers,
+                "dim": dim,
+                "ffn_dim": ffn_dim,
+                "kernel_size": kernel_size,
+                "hop_length": hop_length,
+                "layerscale_init": layerscale_init,
+                "causal": causal,
+                # the official package loads only configurations without it
+                **({} if sample_rate == 24000 else {"sample_rate": sample_rate}),
+            }
+        )
         self.sample_rate = sample_rate
-        self.backbone = ConvNeXt(
+        self.backbone = WaveNeXtBackbone(
             input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
         )
-        self.head = LinearHead(dim, hop_length)
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Decode feats, x (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
-
-        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero.
-        """
-        lengths = full_lengths(x) if lengths is None else lengths
-        mask = valid_mask(lengths, x.shape[1])
-        x = self.backbone(x, mask)  # (B, N, dim)
-        frames = zero_padding(self.head(x), mask)  # (B, N, hop)
-        return frames.flatten(1), self.output_lengths(lengths)
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Valid samples for `lengths` valid frames, int64."""
-        return lengths * self.hop
+        self.head = WaveNeXtHead(dim, hop_length)
 
 
-class LinearHead(AtLeastFloat32):
+class WaveNeXtBackbone(ConvNeXt):
+    """`ConvNeXt` with zeros before the first frame if causal."""
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        num_layers: int = 8,
+        dim: int = 1024,
+        ffn_dim: int = 2048,
+        kernel_size: int = 7,
+        layerscale_init: float | None = None,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(
+            *(input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal),
+            causal_padding="constant",
+        )
+
+
+class WaveNeXtHead(AtLeastFloat32):
     """Linear map from each frame to its samples, within +-1."""
 
-    def __init__(self, dim: int, hop_length: int) -> None:
+    def __init__(self, dim: int = 1024, hop_length: int = 480) -> None:
         super().__init__()
         self.proj = nn.Linear(dim, hop_length)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, N, dim) to (B, N, hop_length)."""
-        return self.proj(x.to(self.proj.weight.dtype)).clamp(-1.0, 1.0)
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (B, N, dim) to (B, N * hop_length), zeros on padded samples; `mask` (B, N) bool."""
+        frames = self.proj(input.to(self.proj.weight.dtype)).clamp(-1.0, 1.0)  # (B, N, hop)
+        return (frames if mask is None else zero_padding(frames, mask)).flatten(1)

@@ -307,5 +307,5 @@ class MelEncoder(nn.Module):
         spectra = nn.functional.pad(spectra, (0, 0, 0, spectra.shape[1] % _STACKED))
         x = spectra.unflatten(1, (-1, _STACKED)).flatten(2)  # (B, N, 2 * n_mels)
         mask = valid_mask(frames, x.shape[1])
-        feats = self.head(self.backbone(x, mask))  # (B, N, output_dim)
+        feats = self.head(self.backbone(x, mask=mask)[0])  # (B, N, output_dim)
         return zero_padding(feats, mask), frames

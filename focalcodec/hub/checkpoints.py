@@ -73,6 +73,10 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
         decoder["input_dim"] = decoder.pop("input_channels")
         decoder.pop("padding", None)
         known_config["decoder_config"] = decoder
+    if config.get("decoder_name") == "WaveNeXt" and decoder.get("sample_rate") == 24000:
+        # early files had it, and the official package does not load them
+        del decoder["sample_rate"]
+        known_config["decoder_config"] = decoder
     return known_config
 
 

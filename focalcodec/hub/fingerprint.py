@@ -41,7 +41,11 @@ def weights_sha256(codec: Model) -> str:
     `save_pretrained` have the same hash. Take it before a change of precision, which changes
     weights.
     """
-    return tensors_sha256(codec.config, codec.state_dict())
+    config = dict(codec.config)
+    if config.get("decoder_name") == "WaveNeXt":
+        # it was always there when the first hashes were stored
+        config["decoder_config"] = {"sample_rate": 24000, **config["decoder_config"]}
+    return tensors_sha256(config, codec.state_dict())
 
 
 def encoder_sha256(encoder: Model, dtype: torch.dtype | None = None) -> str:

@@ -137,7 +137,8 @@ def _decompressor(part: FocalDecoder) -> Context:
 
 @part_context.register
 def _vocos(part: Vocos) -> Context:
-    window = math.ceil((part.config["n_fft"] - part.hop) / 2 / part.hop)
+    reach = 0 if part.causal else (part.config["n_fft"] - part.hop) / 2
+    window = math.ceil(reach / part.hop)
     return _convnext_context(part.config) + Context(window, window)
 
 

@@ -1,15 +1,59 @@
-"""ConvNeXt over time: the backbone of both decoders.
+"""ConvNeXt over time: the backbone of both decoders, and how they are called.
 
 Source: Vocos, arXiv 2306.00814, section 3.2; ConvNeXt from Liu et al., arXiv 2201.03545.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focalcodec.errors import UserError
 from focalcodec.nn.layers import MaskedConv1d
+from focalcodec.nn.masking import full_lengths, valid_mask
+from focalcodec.nn.official import DecoderView, refuse_lengths, scripted
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depth-wise convolution, norm, two linear maps with a GELU, LayerScale, residual.
+
+    `layerscale_init` None is no LayerScale. Before the first frame, a causal block has copies of it
+    ("replicate") or zeros ("constant").
+    """
+
+    def __init__(
+        self,
+        dim: int = 512,
+        ffn_dim: int = 1536,
+        kernel_size: int = 7,
+        layerscale_init: float | None = None,
+        causal: bool = False,
+        *,
+        causal_padding: str = "replicate",
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.dwconv = MaskedConv1d(
+            dim, dim, kernel_size, groups=dim, causal=causal, causal_padding=causal_padding
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1 = nn.Linear(dim, ffn_dim)
+        self.pwconv2 = nn.Linear(ffn_dim, dim)
+        scale = None if layerscale_init is None else torch.full((dim,), layerscale_init)
+        self.gamma = None if scale is None else nn.Parameter(scale)
+
+    def forward(
+        self, input: Tensor, left_context: Tensor | None = None, *, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map (B, N, dim) to (B, N, dim) and, if causal, to the context of the next frames."""
+        y, left_context = _convolve_next(self.dwconv, self.causal, input, left_context, mask)
+        y = F.gelu(self.pwconv1(self.norm(y)))  # (B, N, ffn_dim): each frame over its channels
+        y = self.pwconv2(y)
+        return input + (y if self.gamma is None else self.gamma * y), left_context
 
 
 class ConvNeXt(nn.Module):
@@ -29,15 +73,19 @@ class ConvNeXt(nn.Module):
         kernel_size: int = 7,
         layerscale_init: float | None = None,
         causal: bool = False,
+        *,
+        causal_padding: str = "replicate",
     ) -> None:
         super().__init__()
+        self.causal = causal
         scale = 1.0 / max(num_layers, 1) if layerscale_init is None else layerscale_init
         self.embedding = MaskedConv1d(
-            input_dim, dim, kernel_size, causal=causal, causal_padding="constant"
+            input_dim, dim, kernel_size, causal=causal, causal_padding=causal_padding
         )
         self.input_norm = nn.LayerNorm(dim, eps=1e-6)
         self.layers = nn.ModuleList(
-            _Block(dim, ffn_dim, kernel_size, scale, causal) for _ in range(num_layers)
+            ConvNeXtBlock(dim, ffn_dim, kernel_size, scale, causal, causal_padding=causal_padding)
+            for _ in range(num_layers)
         )
         self.output_norm = nn.LayerNorm(dim, eps=1e-6)
         for module in self.modules():
@@ -46,33 +94,112 @@ class ConvNeXt(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map x (B, N, input_dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames.
+    def forward(
+        self,
+        input: Tensor,
+        left_contexts: Sequence[Tensor | None] | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Map (B, N, input_dim) to (B, N, dim) and contexts: of the embedding and of each layer.
 
-        Padded frames of the result have arbitrary values.
+        A causal backbone without `mask` takes the contexts of the frames before, None at the start,
+        and gives those of the next frames; else they are None. `mask` (B, N) bool is True on valid
+        frames, None is all; padded frames of the result have arbitrary values.
         """
-        x = self.input_norm(self.embedding(x.to(self.embedding.weight.dtype), mask))  # (B, N, dim)
-        for layer in self.layers:
-            x = layer(x, mask)  # (B, N, dim)
-        return self.output_norm(x)
+        number = 1 + len(self.layers)
+        before = list(left_contexts or [None] * number)
+        if len(before) != number:
+            raise UserError(
+                f"left_contexts: {len(before)}; give {number}, for the embedding and for each layer"
+            )
+        x = input.to(self.embedding.weight.dtype)
+        x, context = _convolve_next(self.embedding, self.causal, x, before[0], mask)
+        x, contexts = self.input_norm(x), [context]  # (B, N, dim)
+        for layer, context in zip(self.layers, before[1:], strict=True):
+            x, context = layer(x, context, mask=mask)  # (B, N, dim)
+            contexts.append(context)
+        return self.output_norm(x), contexts
 
 
-class _Block(nn.Module):
-    """Depth-wise convolution, norm, two linear maps with a GELU, LayerScale, residual."""
+def _convolve_next(
+    conv: MaskedConv1d, causal: bool, x: Tensor, context: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Convolve x (B, N, C), as a step of a stream if causal and without mask."""
+    return conv.step(x, context) if causal and mask is None else (conv(x, mask), None)
 
-    def __init__(
-        self, dim: int, ffn_dim: int, kernel_size: int, scale: float, causal: bool
-    ) -> None:
+
+class DecoderState(NamedTuple):
+    """State of a causal decoder between two steps: what its convolutions need of the past.
+
+    Streams that started at different times can be rows of one state.
+    """
+
+    contexts: tuple[Tensor, ...]  # (B, kernel_size - 1, channels) of each convolution
+
+
+class ConvNeXtDecoder(nn.Module):
+    """What both decoders share: a backbone, and a head that maps each frame to `hop` samples.
+
+    The arguments of a decoder, `config`, are its attributes too.
+    """
+
+    input_dim: int
+    num_layers: int
+    hop_length: int
+    causal: bool
+    sample_rate: int
+    backbone: ConvNeXt
+    head: nn.Module  # (B, N, dim) and a mask (B, N) or None to (B, N * hop), zero in the padding
+
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        self.dwconv = MaskedConv1d(
-            dim, dim, kernel_size, groups=dim, causal=causal, causal_padding="constant"
-        )
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pwconv1 = nn.Linear(dim, ffn_dim)
-        self.pwconv2 = nn.Linear(ffn_dim, dim)
-        self.gamma = nn.Parameter(torch.full((dim,), scale))
+        self.config = config
+        for name, value in config.items():
+            setattr(self, name, value)
+        self.layerscale_init = config["layerscale_init"] or 1.0 / max(self.num_layers, 1)
+        self.hop = self.upsample_factor = self.hop_length
+        self.chunk_size = 1  # frames of a step
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = self.norm(self.dwconv(x, mask))  # (B, N, dim): each channel over time
-        y = F.gelu(self.pwconv1(y))  # (B, N, ffn_dim): each frame over its channels
-        return x + self.gamma * self.pwconv2(y)
+    def run(self, feats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Decode feats (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
+
+        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero.
+        """
+        mask = None if lengths is None else valid_mask(lengths, feats.shape[1])
+        x, _ = self.backbone(feats, mask=mask)  # (B, N, dim)
+        rec_sig = self.head(x, mask)[:, : x.shape[1] * self.hop]
+        return rec_sig, self.output_lengths(full_lengths(x) if lengths is None else lengths)
+
+    def step(self, feats: Tensor, state: DecoderState | None = None) -> tuple[Tensor, DecoderState]:
+        """Decode the next frames of a stream, feats (B, n, input_dim): rec_sig (B, n * hop).
+
+        `state` is that of the step before, None at the start; it is not changed. Raises a
+        `UserError` if the decoder is not causal.
+        """
+        if not self.causal:
+            raise UserError(f"{type(self).__name__}: not causal, so it can't decode in steps")
+        x, contexts = self.backbone(feats, None if state is None else state.contexts)
+        return self.head(x), DecoderState(tuple(contexts))
+
+    def forward(
+        self,
+        input: Tensor,
+        left_contexts: Sequence[Tensor | None] | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """With `lengths`, `run`; else the official call: rec_sig, and contexts for the next one."""
+        refuse_lengths(left_contexts)
+        if lengths is not None:
+            return self.run(input, lengths)
+        x, contexts = self.backbone(input, left_contexts)
+        return self.head(x), contexts
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Valid samples for `lengths` valid frames, int64."""
+        return lengths * self.hop
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        example = next(self.parameters()).new_zeros(2, 8, self.input_dim)
+        return scripted(self, example, DecoderView)

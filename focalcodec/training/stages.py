@@ -250,7 +250,8 @@ class Stage2Brain(CodecBrain):
         self.monitor.write_mixtures(rate, epoch)
         for batch in self.monitor.sample_batches:
             batch = batch.to(self.device)
-            rec_sig, _ = self.modules.decoder(*self.encode(batch))  # (1, T)
+            feats, frames = self.encode(batch)
+            rec_sig, _ = self.modules.decoder(feats, lengths=frames)  # (1, T)
             name = f"{batch.id[0]}_vocoder"
             self.monitor.write_sample(name, batch, rec_sig[0].cpu(), rate, epoch)
 

@@ -113,7 +113,7 @@ class SpeakerEncoder(nn.Module):
             # Subtract the level of the recording, which does not depend on the voice.
             level = masked_mean(spectra, mask).mean(dim=2, keepdim=True)
             spectra = zero_padding(spectra - level, mask)
-        x = zero_padding(self.backbone(spectra, mask), mask)  # (B, N, dim)
+        x = zero_padding(self.backbone(spectra, mask=mask)[0], mask)  # (B, N, dim)
         with torch.autocast(sig.device.type, enabled=False):
             return self.head(pool_statistics(x.float(), frames))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ def test_golden() -> None:
     expected = load_file(GOLDEN / "expected.safetensors")
     decoder = WaveNeXt(**config).eval()
     decoder.load_state_dict({k[8:]: x for k, x in state.items() if k.startswith("decoder.")})
-    rec_sig, lengths = decoder(expected["qfeats"])
+    rec_sig, lengths = decoder.run(expected["qfeats"])
     torch.testing.assert_close(rec_sig, expected["rec_sig"], atol=1e-5, rtol=0)
     assert lengths.tolist() == [24320]
 
@@ -43,14 +44,14 @@ def test_alone_equals_padded(lengths: list[int], causal: bool, train: bool) -> N
         row[: len(item)] = item
     rec_sig, samples = decoder(batch, lengths=torch.tensor(lengths))
     for i, item in enumerate(items):
-        alone, alone_samples = decoder(item[None])
+        alone, alone_samples = decoder.run(item[None])
         assert alone_samples.tolist() == [samples[i]] == [alone.shape[1]]
         torch.testing.assert_close(rec_sig[i, : samples[i]], alone[0], atol=1e-5, rtol=1e-5)
         assert (rec_sig[i, samples[i] :] == 0).all()
 
 
 def test_causal_output_does_not_depend_on_the_future() -> None:
-    decoder = WaveNeXt(**TINY)
+    decoder = WaveNeXt(**TINY, causal=True)
     feats = torch.randn(1, 12, 6)
     changed = feats.clone()
     changed[:, 7:] = 0.0
@@ -64,8 +65,16 @@ def test_output_stays_in_range() -> None:
     assert rec_sig.abs().max() <= 1
 
 
-def test_config() -> None:
-    decoder = WaveNeXt(**TINY)
+@pytest.mark.parametrize("rate", [24000, 12000])
+def test_config(rate: int) -> None:
+    decoder = WaveNeXt(**TINY, sample_rate=rate)
     assert json.loads(json.dumps(decoder.config)) == decoder.config
-    WaveNeXt(**decoder.config).load_state_dict(decoder.state_dict())
-    assert (decoder.hop, decoder.sample_rate) == (10, 24000)
+    again = WaveNeXt(**decoder.config)
+    again.load_state_dict(decoder.state_dict())
+    assert (again.hop, again.sample_rate, again.config) == (10, rate, decoder.config)
+    # the official class has no such argument
+    assert ("sample_rate" in decoder.config) == (rate != 24000)
+
+
+def test_is_causal_only_if_the_configuration_says_so() -> None:
+    assert not WaveNeXt(**TINY).causal and not WaveNeXt(**TINY).config["causal"]

@@ -201,8 +201,10 @@ def _refuse_other_shape(source: TrainedParts, pairs: Mapping[str, tuple[Any, Any
             _refuse_other_tensors(source, name, theirs, ours)
             continue
         old, new = _arguments(theirs), _arguments(ours)
-        changed = {key: old[key] for key in old if old[key] != new[key]}
-        differences += [f"{name}.{key} {value}, here {new[key]}" for key, value in changed.items()]
+        changed = {key: old[key] for key in old if old[key] != new.get(key)}
+        differences += [
+            f"{name}.{key} {value}, here {new.get(key)}" for key, value in changed.items()
+        ]
         if changed:
             values = ", ".join(f"{key}: {json.dumps(value)}" for key, value in changed.items())
             options.append(f"{name}: {{{values}}}")

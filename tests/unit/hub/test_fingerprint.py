@@ -97,3 +97,18 @@ def test_two_low_precisions_cannot_be_compared() -> None:
     identity = encoder_identity(wavlm(0).half())
     with pytest.raises(UserError, match="made in float16, but the codec is in bfloat16"):
         check_same_encoder(identity, wavlm(0).bfloat16())
+
+
+def test_the_hash_of_a_codec_with_wavenext_is_the_early_one(tmp_path: Path) -> None:
+    """It had a sample rate in its configuration, which the official package does not load."""
+    codec = golden_codec("tiny_50hz_causal")
+    assert weights_sha256(codec).startswith("2fe59aa9036a9dd0e70154056c4059688dad60cf")
+    codec.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    assert "sample_rate" not in config["decoder_config"]
+    config["decoder_config"]["sample_rate"] = 24000
+    path.write_text(json.dumps(config), encoding="utf-8")
+    old = FocalCodec.from_pretrained(tmp_path)
+    assert weights_sha256(old) == weights_sha256(codec)
+    assert old.config == codec.config == old.config | {"decoder_config": old.decoder_config}

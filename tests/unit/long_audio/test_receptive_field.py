@@ -114,9 +114,12 @@ def test_decoders() -> None:
     vocos = Vocos(4, num_layers=3, dim=4, ffn_dim=4)
     context = part_context(vocos)
     assert reach(vocos, torch.randn(1, 100, 4), 50, 1, hop=320) == (context.left, context.right)
-    wavenext = WaveNeXt(4, num_layers=3, dim=4, ffn_dim=4)
-    assert reach(wavenext, torch.randn(1, 100, 4), 50, 1, hop=480) == (24, 0)
-    assert part_context(wavenext) == Context(24, 0)
+    for decoder in (
+        WaveNeXt(4, num_layers=3, dim=4, ffn_dim=4, causal=True),
+        Vocos(4, num_layers=3, dim=4, ffn_dim=4, causal=True, hop_length=480),
+    ):
+        assert reach(decoder, torch.randn(1, 100, 4), 50, 1, hop=480) == (24, 0)
+        assert part_context(decoder) == Context(24, 0)
 
 
 def test_an_unknown_part_is_refused() -> None:

@@ -89,7 +89,7 @@ def test_decoder_has_a_share_of_mixtures_as_input_of_crops(data, tmp_path, share
     hook.remove()
     with torch.no_grad():
         whole = brain.compute_forward(batch, sb.Stage.VALID)
-        rec_sig, _ = decoder(clean, brain.encode(batch)[1])
+        rec_sig, _ = decoder(clean, lengths=brain.encode(batch)[1])
     assert torch.equal(whole.rec_sig, rec_sig[:, : whole.rec_sig.shape[1]])
 
 
@@ -144,7 +144,7 @@ def test_mixture_is_in_the_samples(data, tmp_path, monkeypatch, stage) -> None:
         "qfeats",
         "qfeats - feats of the clean clip",
     ]
-    brain.decoder = lambda feats, frames: (feats.new_zeros(1, 9600), frames)
+    brain.decoder = lambda feats, lengths: (feats.new_zeros(1, 9600), lengths)
     brain.write_samples(None)
     assert (tmp_path / "samples" / "1-2-0000_codec.wav").is_file()
     assert pictures["1-2-0000_codec"][0] == "mixture"
