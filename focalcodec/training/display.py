@@ -218,7 +218,7 @@ def best_epoch(
     -------
     >>> history = [{"epoch": 1, "valid": {"loss": 0.5}}]
     >>> print(*best_epoch(history, {"loss": 0.25}, Figures()), sep="\n")
-    tested and exported: epoch 1 of 1, valid loss 0.500, the best
+    tested: epoch 1 of 1, valid loss 0.500, the best
     worse than before fine-tuning: valid loss 0.250; the weights before it are still in init_from
     """
     if not history:
@@ -231,7 +231,7 @@ def best_epoch(
     if chosen is not best:
         also = f"the best is epoch {best['epoch']}, {figures.value(name, best['valid'][name])}"
     yield (
-        f"tested and exported: epoch {chosen['epoch']} of {len(history)},"
+        f"tested: epoch {chosen['epoch']} of {len(history)},"
         f" {title} {figures.value(name, value)}, {also}"
     )
     if name in before and value > before[name]:

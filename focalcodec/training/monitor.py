@@ -139,15 +139,16 @@ class Monitor:
         self.board().add_figure(name, figure, epoch, close=False)
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
-        """Write `results.json` and print the table of results, with one row for each test set."""
+        """Write `results.json`; print the table of results, and where the files of the run are."""
         if process_rank() != 0:
             return
         with atomic_path(self.output_folder / "results.json") as path:
             path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        if not results:
-            print(f"{self.output_folder}: trained; there is no test set", flush=True)
-            return
-        lines = [results_table(results, self.figures), *worse_than_before(results, self.figures)]
+        lines = ["there is no test set"]
+        if results:
+            table = results_table(results, self.figures)
+            lines = [table, *worse_than_before(results, self.figures)]
+        lines += [f"{self.output_folder}: trained; results.json, curves.png, checkpoints in save/"]
         print(printable("\n".join(lines)), flush=True)
 
     def close(self) -> None:

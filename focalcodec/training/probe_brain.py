@@ -43,8 +43,8 @@ LABELS_NAME = "labels.json"
 
 WER = Column("wer", "WER", "%", "lower")
 CER = Column("cer", "CER", "%", "lower")
-ERROR_RATE = Column("error_rate", "Error rate", "%", "lower")
-TOKEN_ERROR_RATE = Column("token_error_rate", "Token error rate", "%", "lower")
+ERROR_RATE = Column("error_rate", "error rate", "%", "lower")
+TOKEN_ERROR_RATE = Column("token_error_rate", "token error rate", "%", "lower")
 
 Scores = Sequence["tuple[float, float] | None"]
 """Figure and weight (such as words) of each clip of a batch; None if there is no figure."""

@@ -1,4 +1,4 @@
-"""Make a corpus like the one that the demo codec was trained on; the YAML has the options.
+r"""Make a corpus like the one that the demo codec was trained on; the YAML has the options.
 
 python demo_corpus.py hparams/demo_corpus.yaml --output_folder /data/demo \
     --asterisk_folder /data/asterisk --kokoro_voices /data/package/voices \

@@ -1,4 +1,4 @@
-"""Write mixtures of LibriSpeech and noise, in LibriMix's tree; the YAML names speech and noise.
+r"""Write mixtures of LibriSpeech and noise, in LibriMix's tree; the YAML names speech and noise.
 
 python generate.py hparams/generate.yaml --data_folder /data/LibriSpeech \
     --noise_folder /data/wham_noise --num_speakers 2 --output_folder /data/LibriMix

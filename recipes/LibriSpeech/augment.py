@@ -1,4 +1,4 @@
-"""Write augmented copies of splits, as more splits in LibriSpeech's tree; options: see the YAML.
+r"""Write augmented copies of splits, as more splits in LibriSpeech's tree; options: see the YAML.
 
 python augment.py hparams/augment.yaml --data_folder /data/LibriSpeech \
     --copies "{train-clean-100: 2}" --jobs 8

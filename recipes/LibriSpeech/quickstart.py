@@ -9,6 +9,7 @@ resumes an interrupted run.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -99,7 +100,10 @@ def train_both(runs: dict[str, Path], out: Path) -> None:
 
 def main() -> None:
     """Train both stages, export, evaluate."""
-    out = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else RESULTS
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("out", nargs="?", type=Path, default=RESULTS, metavar="OUT", help="folder")
+    out = parser.parse_args().out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     runs = {stage: out / stage for stage in YAMLS}
     train_both(runs, out)

@@ -57,3 +57,12 @@ def test_a_failed_stage_stops_the_other_one(quickstart, monkeypatch, tmp_path, c
         train_both(quickstart, monkeypatch, tmp_path, quantizer=WAIT, vocoder=FAIL)
     assert stopped.value.code == 2
     assert "vocoder  : error: no space left\n" in capfd.readouterr().out
+
+
+def test_help_trains_nothing(quickstart, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quickstart.sys, "argv", ["quickstart.py", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        quickstart.main()
+    assert stopped.value.code == 0 and not list(tmp_path.iterdir())
+    assert "python recipes/LibriSpeech/quickstart.py [OUT]" in capsys.readouterr().out

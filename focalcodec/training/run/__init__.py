@@ -27,7 +27,14 @@ from focalcodec.training import schedules
 from focalcodec.training.distributed import leave_together, process_rank
 from focalcodec.training.run import folder as run_folder
 from focalcodec.training.run import loaders, start
-from focalcodec.training.run.command import HELP, RUN_OPTIONS, read_command, run_options, usage
+from focalcodec.training.run.command import (
+    HELP,
+    RUN_OPTIONS,
+    read_command,
+    refuse_other_script,
+    run_options,
+    usage,
+)
 from focalcodec.training.run.config import (
     load_config,
     problems_of,
@@ -179,10 +186,12 @@ def script(main: Callable[[list[str]], None]) -> None:
         Takes the command line without the script's name.
     """
     try:
-        if {*sys.argv[1:]} & {*HELP}:
-            about = sys.modules["__main__"].__doc__ or ""
-            print(usage(sys.argv[1:], Path(sys.argv[0]), about))
+        about = sys.modules["__main__"].__doc__ or ""
+        asks = bool({*sys.argv[1:]} & {*HELP})
+        if asks and (text := usage(sys.argv[1:], Path(sys.argv[0]), about)):
+            print(text)
             return
+        refuse_other_script(sys.argv[1:], Path(sys.argv[0]))
         with stop_signals(), quiet_threads():
             for argv in command_lines(sys.argv[1:]):
                 main(argv)

@@ -213,7 +213,7 @@ HELP = ("--help", "-h")
 
 
 def usage(argv: Sequence[str], script: Path, description: str) -> str:
-    """Help of a script for a command line that asks for it.
+    """Help of a script for a command line that asks for it; empty if no YAML is for this script.
 
     Parameters
     ----------
@@ -232,7 +232,10 @@ def usage(argv: Sequence[str], script: Path, description: str) -> str:
     file = next((word for word in argv if word.endswith((".yaml", ".yml"))), None)
     lines = [description.strip(), ""]
     if file is None:
-        lines += ["YAMLs:", *_yamls(script), ""]
+        yamls = list(_yamls(script))
+        if not yamls:
+            return ""
+        lines += ["YAMLs:", *yamls, ""]
         lines += [f"python {script.name} YAML --help lists the keys of a YAML. Each is an option."]
         return "\n".join(lines)
     tree = read_tree(file)
@@ -246,10 +249,36 @@ def usage(argv: Sequence[str], script: Path, description: str) -> str:
 def _yamls(script: Path) -> Iterator[str]:
     """Names and titles of the YAMLs whose first lines have a command with this script."""
     for path in sorted((script.parent / "hparams").rglob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
-        if f"python {script.name} " in text.partition("\nname:")[0]:
-            title = re.split(r"\.(?:\s|$)|;", text.partition("\n")[0].lstrip("# "))[0]
+        head = _head(path)
+        if script.name in _scripts_in(head):
+            title = re.split(r"\.(?:\s|$)|;", " ".join(head.partition("\n\n")[0].split()))[0]
             yield f"  {path.relative_to(script.parent).as_posix():<44} {title}"
+
+
+def refuse_other_script(argv: Sequence[str], script: Path) -> None:
+    """Raise if the first lines of a YAML have commands, but none with this script.
+
+    Raises
+    ------
+    UserError
+        The YAML is for another script, which the message names.
+    """
+    file = Path(argv[0]) if argv else Path()
+    if file.suffix in (".yaml", ".yml") and file.is_file():
+        known = _scripts_in(_head(file))
+        if known and script.name not in known:
+            raise UserError(f"{file}: for {' or '.join(known)}, not for {script.name}")
+
+
+def _head(path: Path) -> str:
+    """The comment in the first lines of a YAML."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    head = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line.lstrip("# ") for line in head)
+
+
+def _scripts_in(head: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\bpython (\w+\.py) ", head)))
 
 
 def _keys(text: str) -> Iterator[str]:
@@ -270,5 +299,5 @@ def _run_options(known: set[str]) -> Iterator[str]:
         value = "" if defaults[name] in (False, None) else f" {defaults[name]}"
         about = HELP_TEXTS.get(name, "Names in modules")
         if "deprecated" not in about:
-            first = re.split(r"\. (?=[A-Z'])", about)[0].rstrip(".")
+            first = re.split(r"(?<!e\.g)\. (?=[A-Z'])", about)[0].rstrip(".")
             yield f"  {f'--{name}{value}':<42} # {first}"

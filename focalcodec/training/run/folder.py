@@ -189,7 +189,7 @@ class RunFolder:
         run_on_main(_write, args=[self.path / ENCODER_NAME, about.encode()])
 
     def write_results(self, results: Mapping[str, Mapping[str, float]]) -> None:
-        """Write `results.json` and print the table of results, with one row for each test set."""
+        """Write `results.json`, print the table of results, and where the files of the run are."""
         self.monitor.write_results(results)
 
     def write_codec(self, start: Start) -> None:

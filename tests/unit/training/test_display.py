@@ -89,7 +89,7 @@ def test_a_file_gets_lines_of_the_whole_run(data, tmp_path, monkeypatch, caplog)
     assert re.search(
         r"valid codes used [\d.]+ %, lr 0\.001, [\d,]+ frames/s, 00:00 left$", epochs[1]
     )
-    assert epochs[2].startswith("tested and exported: epoch ")
+    assert epochs[2].startswith("tested: epoch ")
 
 
 def test_stage_2_names_what_its_losses_are(data, tmp_path, monkeypatch, caplog) -> None:

@@ -61,7 +61,7 @@ def test_arrows_where_standard_output_has_none(monkeypatch: pytest.MonkeyPatch) 
 def test_epoch_that_is_tested_and_exported() -> None:
     history = [{"epoch": k, "valid": {"loss": loss}} for k, loss in ((1, 0.5), (2, 0.25), (3, 0.4))]
     (line,) = best_epoch(history, {"loss": 0.3}, Figures())
-    assert line == "tested and exported: epoch 2 of 3, valid loss 0.250, the best"
+    assert line == "tested: epoch 2 of 3, valid loss 0.250, the best"
     # Stage 2 takes its last epoch.
     figures = Figures(valid_loss="mel_loss", tests_last=True)
     line, worse = best_epoch(history, {"loss": 0.3}, figures)

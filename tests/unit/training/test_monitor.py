@@ -54,6 +54,8 @@ def test_sounds_and_results(tmp_path: Path, capsys) -> None:
     assert read_audio(wav, 16000).shape == (1600,)
     table = capsys.readouterr().out
     assert "test-real" in table and "0.250" in table and "loss" in table
+    last = table.splitlines()[-1]
+    assert last == f"{tmp_path}: trained; results.json, curves.png, checkpoints in save/"
     results = next(tmp_path.glob("*.json"))
     assert "test-real" in json.dumps(json.loads(results.read_text()))
 

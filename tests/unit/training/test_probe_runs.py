@@ -150,7 +150,7 @@ def test_seeds_share_a_cell_of_the_table(sets: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
     assert probe_runs.card(folder / "2")["seed"] == 2
     table = probe_table(read_cards(folder))
-    assert "n=3" in table and "Error rate" in table and "tiny_50hz" in table
+    assert "n=3" in table and "error rate" in table and "tiny_50hz" in table
 
 
 def test_more_workers_change_nothing(sets: Path, tmp_path: Path) -> None:
