@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors", "choices", "version"), "need nothing: the one exception; values of options"),
-    (("processes", "progress", "locks"), "what files and work need"),
+    (("processes", "progress"), "what files and work need"),
     (("files", "nn"), "files on disk, layers"),
     (("hub",), "checkpoints as files: no model, no audio"),
     (("packages",), "optional packages"),

@@ -225,10 +225,9 @@ def run_tokenize(args: argparse.Namespace) -> int:
     from focalcodec.precision import set_process_device
     from focalcodec.processes import Shard
     from focalcodec.tokenize.plan import ModelIdentity, TokenizePlan
-    from focalcodec.tokenize.run import tokenize_corpus
+    from focalcodec.tokenize.run import FAILED_NAME, PLAN_NAME, tokenize_corpus
     from focalcodec.tokenize.sources import open_corpus
     from focalcodec.tokenize.vocabulary import TokenVocabulary
-    from focalcodec.tokenize.workspace import FAILED_NAME, PLAN_NAME
 
     shard = Shard.parse(args.shard) if args.shard else Shard.from_environment(os.environ)
     formats = TOKEN_FORMATS if args.format == "both" else (args.format,)

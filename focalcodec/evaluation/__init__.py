@@ -26,8 +26,7 @@ from focalcodec.coders import CodecSpec
 from focalcodec.errors import UserError
 from focalcodec.evaluation.sets import ClipSet, EvalClip
 from focalcodec.files import append_line, atomic_path
-from focalcodec.locks import FolderLock
-from focalcodec.processes import Shard
+from focalcodec.processes import FolderLock, Shard
 from focalcodec.tokenize.parts import plan_batches
 
 

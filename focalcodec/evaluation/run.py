@@ -38,9 +38,8 @@ from focalcodec.evaluation.card import finish_card
 from focalcodec.evaluation.sets import ClipSet, EvalClip, describe_clips
 from focalcodec.evaluation.summary import card_tables
 from focalcodec.files import safe_file_name
-from focalcodec.locks import FolderLock
 from focalcodec.metrics.judge import Judge, JudgedClip, Verdict
-from focalcodec.processes import Progress, Shard, in_processes
+from focalcodec.processes import FolderLock, Progress, Shard, in_processes
 from focalcodec.progress import ProgressBar
 
 SAMPLE_RATE = 16000  # of stored references and of judges' input, Hz

@@ -18,13 +18,16 @@ from focalcodec.errors import UserError
 from focalcodec.fct.binary import (
     BLOCK_TOKENS,
     CRC_BYTES,
+    ID_BYTES,
     ByteReader,
+    TokenTable,
+    decode_toks,
+    encode_toks,
     pack_block,
     packed_bytes,
     toks_array,
     unpack_block,
 )
-from focalcodec.fct.entropy import ID_BYTES, TokenTable, decode_toks, encode_toks
 from focalcodec.fct.header import TokenHeader, check_model, header_bytes, header_for, read_header
 from focalcodec.files import atomic_path
 

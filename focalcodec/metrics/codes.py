@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.fct.binary import toks_array
-from focalcodec.fct.entropy import TokenTable, encode_toks
+from focalcodec.fct.binary import TokenTable, encode_toks, toks_array
 
 
 @dataclass(frozen=True)

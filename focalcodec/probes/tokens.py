@@ -27,12 +27,11 @@ from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
 from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
-from focalcodec.tokenize.run import tokenize_corpus
+from focalcodec.tokenize.run import FAILED_NAME, tokenize_corpus
 from focalcodec.tokenize.sources import CorpusClip
 from focalcodec.tokenize.store import META_NAME, TokenStore
 from focalcodec.tokenize.tokenizer import as_tokenizer
 from focalcodec.tokenize.vocabulary import TokenVocabulary
-from focalcodec.tokenize.workspace import FAILED_NAME
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from ravdess import ravdess_source
 from toy_emotions import toy_sets
 
 from focalcodec.data.corpus import PrepareOptions, SetSource, check_data_folder
+from focalcodec.data.own_folder import ShareOptions, share_out
 from focalcodec.data.prepare import Row, prepare_sets, prepare_shares
-from focalcodec.data.shares import ShareOptions, share_out
 from focalcodec.errors import UserError
 
 CORPORA = ("iemocap", "crema-d", "ravdess")

@@ -24,7 +24,7 @@ from focalcodec.files import atomic_path, read_json, write_errors
 from focalcodec.hub import is_shipped
 from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.fingerprint import describe_encoder
-from focalcodec.locks import FolderLock
+from focalcodec.processes import FolderLock
 from focalcodec.training.distributed import process_rank
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer

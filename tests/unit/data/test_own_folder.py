@@ -17,8 +17,14 @@ from focalcodec.data.corpus import PrepareOptions, walk_files
 from focalcodec.data.dataset import AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache, batch_feats
 from focalcodec.data.manifest import SETS_NAME, prepared_how, prepared_root, read_prepared
-from focalcodec.data.own_folder import OWN_OPTIONS, find_clips, prepare_own
-from focalcodec.data.shares import SETS, ShareOptions, first_copies
+from focalcodec.data.own_folder import (
+    OWN_OPTIONS,
+    SETS,
+    ShareOptions,
+    find_clips,
+    first_copies,
+    prepare_own,
+)
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from focalcodec.data.shares import ShareOptions, share_out
+from focalcodec.data.own_folder import ShareOptions, share_out
 from focalcodec.errors import UserError
 
 

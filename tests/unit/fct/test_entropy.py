@@ -18,7 +18,7 @@ from torch import Tensor
 
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenReader, TokenTable, read_toks, write_toks
-from focalcodec.fct.entropy import decode_toks, encode_toks
+from focalcodec.fct.binary import decode_toks, encode_toks
 from focalcodec.fct.header import header_bytes
 from tests.unit.fct.reference import EXAMPLE, decode, parse
 

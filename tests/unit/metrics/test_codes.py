@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from focalcodec.errors import UserError
-from focalcodec.fct.entropy import TokenTable
+from focalcodec.fct.binary import TokenTable
 from focalcodec.metrics.codes import (
     code_usage,
     coded_bits,

@@ -17,7 +17,7 @@ import torch
 from focalcodec.audio import read_audio
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
-from focalcodec.tokenize import TokenStore, TokenVocabulary, workspace
+from focalcodec.tokenize import TokenStore, TokenVocabulary, run
 from focalcodec.tokenize.parts import EncodedClip, PartEncoder
 from focalcodec.tokenize.plan import TokenizePlan
 from focalcodec.tokenize.run import HoursBar, tokenize_corpus
@@ -132,7 +132,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("place", ["write_csv", "write_memmap", "write_parquet"])
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_while_joining(corpus, whole, tmp_path, monkeypatch, place, after):
-    write = getattr(workspace, place)
+    write = getattr(run, place)
 
     def cut(*arguments):
         if after:
@@ -140,7 +140,7 @@ def test_killed_while_joining(corpus, whole, tmp_path, monkeypatch, place, after
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(workspace, place, cut)
+        patch.setattr(run, place, cut)
         tokenize_corpus(CODEC, plan_of(corpus), tmp_path)
     with pytest.raises(UserError, match="no such file; run focalcodec tokenize to its end"):
         TokenStore(tmp_path)
