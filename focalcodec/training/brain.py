@@ -101,6 +101,7 @@ class CodecBrain(TurnsBrain):
         self.history: list[dict[str, Any]] = []
         self.before: dict[str, float] = {}  # validation before fine-tuning
         self._stage = sb.Stage.TRAIN
+        self._num_read = 0  # batches of this stage with at least one clip
         self._tests_as_is = False  # a test takes the weights that the modules have
         self._fine_tunes = False
         self.monitor.figures = Figures(
@@ -289,6 +290,7 @@ class CodecBrain(TurnsBrain):
     def fit_batch(self, batch: Any) -> Tensor:
         """Train on a batch, and show it."""
         loss, done = super().fit_batch(batch), self.optimizer_step
+        self._num_read += batch is not None
         last = self.step == self.steps_in_epoch
         if self._accumulation()[1] and (done % STEP_INTERVAL == 0 or last):
             self.monitor.write_steps(self.meters.since(self._written) | self._rates(), done)
@@ -301,6 +303,7 @@ class CodecBrain(TurnsBrain):
     def evaluate_batch(self, batch: Any, stage: sb.Stage) -> Tensor:
         """Evaluate a batch, and show it."""
         loss = super().evaluate_batch(batch, stage)
+        self._num_read += batch is not None
         if stage == sb.Stage.TEST and self._test_bar is not None:
             self._test_bar.update()
         elif stage == sb.Stage.VALID and self._display is not None:
@@ -316,10 +319,11 @@ class CodecBrain(TurnsBrain):
         if stage != sb.Stage.TRAIN or self.step == 0:
             self.meters.reset()
         self.nonfinite_count, self._written = 0, self.meters.state_dict()
+        self._num_read = 0
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
         """Report figures; after validation also step schedules, write a checkpoint, maybe stop."""
-        if not (self.meters.averages() or self.nonfinite_count):
+        if not (self._num_read or self.meters.averages()):
             raise UserError(
                 f"{self.folder.path / 'skipped.csv'}: none of the {stage.name.lower()} clips could"
                 " be read; look at their paths, or mount their disk again"

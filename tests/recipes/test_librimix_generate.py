@@ -75,7 +75,7 @@ def test_training_reads_the_mixtures(made: Path, tmp_path: Path, stage: str) -> 
     data = [f"--data_folder={made}", "--num_speakers=2", "--mode=max", *splits]
     done = run("train.py", f"{stage}.yaml", f"--output_folder={tmp_path}", *data, *options)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "| test" in done.stdout and "nan" not in (tmp_path / "train_log.txt").read_text()
+    assert " test |" in done.stdout and "nan" not in (tmp_path / "train_log.txt").read_text()
 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:

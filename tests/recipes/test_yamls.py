@@ -154,7 +154,7 @@ def test_trains_as_a_user_runs_it(yaml: Path, wavlm: Path, source: Path, tmp_pat
     log = (folder / "train_log.txt").read_text().splitlines()
     assert len(log) == 1
     assert "nan" not in "".join(log)
-    assert "| test" in done.stdout and "loss" in done.stdout
+    assert " test |" in done.stdout and "loss" in done.stdout
     assert {"hyperparams.yaml", "log.txt", "results.json", "brains.py", yaml.name} <= {
         path.name for path in folder.iterdir()
     }
