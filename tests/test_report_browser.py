@@ -268,6 +268,19 @@ def test_page_is_short_until_it_is_unfolded(open_page: OpenPage) -> None:
         page.wait_for_function("() => document.querySelector('#how').open")
 
 
+def test_a_table_with_more_rows_below_has_a_shadow(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 1400, "height": 900})
+    frame = page.locator("#answer .frame")
+    shadow = "(each) => getComputedStyle(each, '::after').opacity"
+    assert frame.evaluate(shadow) == "0", "all rows are in sight"
+    frame.evaluate("(each) => { each.style.maxHeight = '150px'; }")
+    page.wait_for_timeout(100)
+    assert frame.evaluate(shadow) == "1"
+    frame.evaluate("(each) => each.scrollTo(0, each.scrollHeight)")
+    page.wait_for_timeout(100)
+    assert float(frame.evaluate(shadow)) < 0.1
+
+
 def test_phone(open_page: OpenPage) -> None:
     page = open_page(**PHONE)
     page.evaluate("() => document.querySelectorAll('details').forEach((each) => each.open = true)")
