@@ -113,7 +113,14 @@ class RunCheckpointer(Checkpointer):
         for name in self.recoverables:
             if name not in checkpoint.paramfiles and not self.optional_recoverables[name]:
                 raise UserError(f"{checkpoint.path}: no {name} in it; {_OTHER_RUN}")
-        super().load_checkpoint(checkpoint)
+        try:
+            super().load_checkpoint(checkpoint)
+        except UserError:
+            raise
+        # the counter and the history of a checkpoint that another program wrote
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise UserError(f"{checkpoint.path}: was not written by a run ({reason})") from error
 
     def save_and_keep_only(
         self,
@@ -247,7 +254,10 @@ def _load_state(obj: Any, path: Path, end_of_epoch: bool) -> None:
         obj.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except UserError:
         raise
-    except (RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+    except UnpicklingError as error:
+        problem = "holds objects, which may run code, or is damaged; only numbers are read"
+        raise UserError(f"{path}: {problem}") from error
+    except (RuntimeError, ValueError, KeyError) as error:
         raise _not_fitting(path, obj, error) from error
 
 

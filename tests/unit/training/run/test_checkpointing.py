@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.epoch_loop import EpochCounter
 from torch import nn
 
 from focalcodec.errors import UserError
@@ -27,6 +29,19 @@ class Counter:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.count = state["count"]
+
+
+@register_checkpoint_hooks
+class Position:
+    """An object whose state is JSON, as that of a Brain."""
+
+    @mark_as_saver
+    def save(self, path: str) -> None:
+        Path(path).write_text("{}")
+
+    @mark_as_loader
+    def load(self, path: str, end_of_epoch: bool) -> None:
+        json.loads(Path(path).read_text(encoding="utf-8"))["step"]
 
 
 def fresh(folder: Path) -> tuple[RunCheckpointer, nn.Linear, Counter]:
@@ -146,13 +161,32 @@ def _no_power(*_: object) -> None:
 
 def test_pickled_code_is_not_run(tmp_path: Path, two: list[Path]) -> None:
     torch.save(Path("x"), two[1] / "counter.ckpt")
-    mark = two[1] / MARK_NAME
-    hashes = json.loads(mark.read_text()) | {"counter.ckpt": file_sha256(two[1] / "counter.ckpt")}
-    mark.write_text(json.dumps(hashes))
+    mark_again(two[1], "counter.ckpt")
     checkpointer, _, counter = fresh(tmp_path)
-    with pytest.raises(UserError, match=r"counter\.ckpt"):
+    with pytest.raises(UserError, match=r"counter\.ckpt: holds objects, which may run code"):
         checkpointer.recover_if_possible()
     assert counter.count == 0
+
+
+def mark_again(checkpoint: Path, name: str) -> None:
+    """Store the hash of a file that another program changed."""
+    mark = checkpoint / MARK_NAME
+    hashes = json.loads(mark.read_text()) | {name: file_sha256(checkpoint / name)}
+    mark.write_text(json.dumps(hashes))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04", b"!!python/object/apply:os.system [reboot]", b"[" * 10**5]
+)
+@pytest.mark.parametrize("name", ["epoch_counter", "brain"])
+def test_position_that_no_run_wrote_is_one_line(tmp_path: Path, content: bytes, name: str) -> None:
+    position = EpochCounter(limit=3) if name == "epoch_counter" else Position()
+    folder = RunCheckpointer(tmp_path, {name: position}).save_checkpoint().path
+    (folder / f"{name}.ckpt").write_bytes(content)
+    mark_again(folder, f"{name}.ckpt")
+    with pytest.raises(UserError, match="CKPT.*: was not written by a run") as caught:
+        RunCheckpointer(tmp_path, {name: position}).recover_if_possible()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("other", [nn.Linear(3, 2), nn.Bilinear(2, 2, 2), nn.PReLU()])
