@@ -330,16 +330,15 @@ class FocalCodec(OfficialCodec):
                 raise UserError("config: a dict has no weights; give a name, or pretrained=False")
             return cls(**upgrade_config(override(upgrade_config(config), overrides)))
         path, weights = find_files(config, weights=pretrained, **hub)
+        parsed, tensors = read_json(path), {} if weights is None else read_weights(weights)
         try:
             with nullcontext() if weights is None else AtMost([weights]):
-                parsed = upgrade_config(override(upgrade_config(read_json(path)), overrides))
-                codec = cls(**parsed)
+                codec = cls(**upgrade_config(override(upgrade_config(parsed), overrides)))
         except UserError as error:
             raise error if str(path) in str(error) else UserError(f"{path}: {error}") from error
         codec.model_id = str(config)
         if weights is None:
             return codec
-        tensors = read_weights(weights)
         check_tensors(weights, tensors, codec.state_dict())
         codec.load_state_dict(tensors)
         # where the default dtype of torch is another
