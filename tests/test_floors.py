@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("errors", "choices", "version"), "need nothing: the one exception; values of options"),
-    (("processes", "progress"), "what files and work need"),
+    (("processes", "progress"), "work in several processes, and how far it is"),
     (("files", "nn"), "files on disk, layers"),
-    (("hub",), "checkpoints as files: no model, no audio"),
+    (("hub",), "models as files, and where they are: no model, no audio"),
     (("packages",), "optional packages"),
     (("audio_files",), "samples in files of any format"),
     (("audio",), "signals and audio files; masks come from nn"),
@@ -32,7 +32,10 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("official_codec",), "the official methods, from these steps"),
     (("codec",), "composes the parts"),
     (("focalcodec",), "the public names of the package"),
-    (("precision", "long_audio", "fct"), "a codec in other formats, on long audio, in token files"),
+    (
+        ("precision", "long_audio", "fct"),
+        "a codec's number format and device, long audio, token files",
+    ),
     (("conversion",), "recordings of a speaker, of any length"),
     (("coders",), "our codec and others behind one interface"),
     (("data",), "manifests, batches, features of clips"),

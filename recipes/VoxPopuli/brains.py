@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.nn.masking import full_lengths
-from focalcodec.probes.ctc import ctc_losses, decode_with_beam
-from focalcodec.probes.targets import decode_greedily
+from focalcodec.probes.targets import ctc_losses, decode_greedily, decode_with_beam
 from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.training.losses import (
     feature_matching_loss,

@@ -1,4 +1,4 @@
-"""The pool of workers: results, errors, processes that end by themselves; and shards."""
+"""The pool of workers: results, errors, processes that end by themselves; shards; locks."""
 
 from __future__ import annotations
 

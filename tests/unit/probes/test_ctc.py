@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from focalcodec.probes.ctc import ctc_losses, frames_needed
+from focalcodec.probes.targets import ctc_losses, frames_needed
 
 
 def test_ctc_loss_is_pytorchs_clip_by_clip() -> None:
