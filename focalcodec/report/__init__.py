@@ -19,18 +19,17 @@ from focalcodec.evaluation.card import usage_figure
 from focalcodec.files import atomic_path
 from focalcodec.progress import ProgressBar
 from focalcodec.report.answer import answer_notes, main_columns, make_answer
-from focalcodec.report.listening import (
+from focalcodec.report.listening import Choice, Listening, choose_clips, listening, token_bits
+from focalcodec.report.pictures import (
     DYNAMIC_RANGE,
-    Choice,
-    Listening,
     Picture,
-    choose_clips,
-    listening,
-    token_bits,
+    Scale,
+    code_map,
+    code_scale,
+    loudness_scale,
 )
 from focalcodec.report.plots import Plot, Point, axis_title, rank_plot, rate_plot
 from focalcodec.report.run_folder import CodecRun, SetRun, read_run
-from focalcodec.report.scales import Scale, code_map, code_scale, loudness_scale
 from focalcodec.report.tables import (
     ARROWS,
     WORDS,

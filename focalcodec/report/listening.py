@@ -1,38 +1,25 @@
-"""Clips on the page: their choice, audio, spectrograms, tokens and transcripts.
-
-Pictures are small and grey, embedded as data addresses. Dark means high and light means low values,
-as in phonetics; a dark page inverts them.
-"""
+"""Clips on the page: their choice, audio, spectrograms, tokens and transcripts."""
 
 from __future__ import annotations
 
-import base64
 import difflib
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from PIL import Image
 
-from focalcodec.audio import read_audio
-from focalcodec.encoders.logmel import mel_bands, mel_power
 from focalcodec.errors import UserError
+from focalcodec.report.pictures import (
+    Picture,
+    data_uri,
+    mel_spectrogram,
+    spectrogram,
+    token_raster,
+)
 from focalcodec.report.run_folder import ClipEntry, CodecRun, Ints, SetRun
 from focalcodec.report.tables import Heading
-
-SAMPLE_RATE = 16000  # spectrograms end at 8 kHz, whatever the output rate of a codec
-MELS = 80
-WINDOW, TRANSFORM = 400, 1024  # samples: 25 and 64 ms
-MOST_COLUMNS = 900
-DYNAMIC_RANGE = 70.0  # dB
-QUALITY = 62
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -228,79 +215,3 @@ def compare_words(text: str, transcript: str) -> tuple[Word, ...]:
 
 def _plain(words: list[str]) -> list[str]:
     return [re.sub(r"[^\w']", "", word).casefold() for word in words]
-
-
-# -- pictures --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as a data address, with its size in pixels and a description."""
-
-    src: str
-    width: int
-    height: int
-    alt: str
-
-
-def data_uri(content: bytes, mime: str) -> str:
-    """Return content as a data address, which needs no file.
-
-    Example
-    -------
-    >>> data_uri(b"a", "text/plain")
-    'data:text/plain;base64,YQ=='
-    """
-    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def mel_spectrogram(path: Path, seconds: float) -> Floats:
-    """Return a log-mel power spectrogram (80, columns) float32 in dB, low bands first.
-
-    The columns span `seconds` (a shorter file is padded with silence), one for every 10 ms, fewer
-    for long clips.
-    """
-    sig = read_audio(path, SAMPLE_RATE, channels="mix")
-    num_samples = max(WINDOW, round(seconds * SAMPLE_RATE))
-    sig = torch.nn.functional.pad(sig, (0, num_samples - len(sig)))
-    hop = max(SAMPLE_RATE // 100, -(-num_samples // MOST_COLUMNS))
-    bands = mel_bands(SAMPLE_RATE, TRANSFORM, MELS, 0.0, SAMPLE_RATE / 2)
-    power = mel_power(sig, bands, torch.hann_window(WINDOW), TRANSFORM, hop)  # (bands, columns)
-    return 10 * power.clamp(min=1e-10).log10().numpy()
-
-
-def spectrogram(mel: Floats, top: float, alt: str) -> Picture:
-    """Draw mel (bands, columns) in dB as lossy WebP: `top` dB is black, `DYNAMIC_RANGE` less white.
-
-    Pictures that are compared need the same `top`.
-    """
-    loudness = np.clip((mel - top) / DYNAMIC_RANGE + 1, 0, 1)
-    grey = np.round(255 * (1 - loudness[::-1])).astype(np.uint8)
-    return picture(Image.fromarray(grey), "WEBP", alt)
-
-
-def token_raster(toks: Ints, bits: int, alt: str) -> Picture:
-    """Draw the bits of toks (N,) as PNG, one pixel for each: time to the right, 1 is black.
-
-    The first bit is at the top.
-
-    Example
-    -------
-    >>> raster = token_raster(np.array([5, 2]), 3, "two tokens")
-    >>> raster.width, raster.height
-    (2, 3)
-    """
-    places = np.arange(bits - 1, -1, -1)
-    ones = (toks[None, :] >> places[:, None]) & 1
-    return picture(Image.fromarray((255 * (1 - ones)).astype(np.uint8)).convert("1"), "PNG", alt)
-
-
-def picture(image: Image.Image, kind: str, alt: str) -> Picture:
-    """Encode an image as WEBP (lossy) or PNG."""
-    buffer = io.BytesIO()
-    if kind == "WEBP":
-        image.save(buffer, kind, quality=QUALITY, method=6)
-    else:
-        image.save(buffer, kind, optimize=True)
-    src = data_uri(buffer.getvalue(), f"image/{kind.lower()}")
-    return Picture(src, image.width, image.height, alt)
