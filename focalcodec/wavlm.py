@@ -8,15 +8,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
-from focalcodec.nn.wavlm_attention import Transformer
-from focalcodec.nn.wavlm_extractor import FeatureExtractor, conv_lengths
+from focalcodec.nn.official import EncoderView, given_states, refuse_lengths, scripted
+from focalcodec.nn.wavlm_attention import MultiHeadAttention
+from focalcodec.nn.wavlm_extractor import ConvBlock, FeatureExtractor, conv_lengths
+from focalcodec.nn.wavlm_transformer import (
+    ConvPositionalEmbedding,
+    TransformerEncoder,
+    TransformerLayer,
+    TransformerState,
+)
+
+# programs for the official package take these from here
+__all__ = [
+    "ConvBlock",
+    "ConvPositionalEmbedding",
+    "FeatureExtractor",
+    "MultiHeadAttention",
+    "TransformerEncoder",
+    "TransformerLayer",
+    "WavLM",
+    "WavLMState",
+]
+
+
+class WavLMState(NamedTuple):
+    """What a causal encoder keeps of a stream, for each row of a batch."""
+
+    contexts: list[Tensor | None]  # of each convolution: its last inputs (B, kernel - 1, C)
+    transformer: TransformerState  # with the position of each row
 
 
 class WavLM(nn.Module):
@@ -40,7 +66,11 @@ class WavLM(nn.Module):
     window_size, lookahead_size : int
         If causal: frames of attention, and frames of a chunk besides the first.
     max_cached_steps : int
-        If causal: frames that a stream remembers; `forward` does not use it.
+        No effect: in the official package, frames whose position biases are kept.
+    dropout : float
+        Dropout of convolutions, attention and feed-forward while training.
+    use_flex_attention : bool
+        No effect: attention here never has the whole matrix of biases.
     layer_norm_first : bool
         Norms before attention and feed-forward (large) or after (base, base-plus).
     extractor_norm : {"layer", "group"}
@@ -56,6 +86,9 @@ class WavLM(nn.Module):
 
     max_seconds: float | None = None
     teacher: dict[str, Any] | None = None
+    kernel_sizes: Sequence[int]
+    strides: Sequence[int]
+    causal: bool
 
     def __init__(
         self,
@@ -68,12 +101,15 @@ class WavLM(nn.Module):
         num_heads: int = 16,
         num_buckets: int = 320,
         max_distance: int = 800,
+        max_cached_steps: int = 2048,
+        dropout: float = 0.0,
         conv_pos: int = 128,
         conv_pos_groups: int = 16,
         causal: bool = False,
         window_size: int = 512,
         lookahead_size: int = 3,
-        max_cached_steps: int = 2048,
+        use_flex_attention: bool = False,
+        *,
         layer_norm_first: bool = True,
         extractor_norm: str = "layer",
     ) -> None:
@@ -82,28 +118,33 @@ class WavLM(nn.Module):
         _check_shapes(hidden_dims, kernel_sizes, strides, dim, num_heads, extractor_norm)
         _check_buckets(num_buckets, max_distance)
         self.config = _published_config(arguments)
-        self._convs = list(zip(kernel_sizes, strides, strict=True))
-        self._causal = causal
+        for name, value in arguments.items():
+            if name not in ("self", "dropout", "__class__"):
+                setattr(self, name, value)
         self.sample_rate = 16000
-        self.hop = math.prod(strides)
-        self.dim = dim
+        self.hop = self.downsample_factor = math.prod(strides)
+        self.chunk_size = self.hop * (1 + lookahead_size)
         self.feature_extractor = FeatureExtractor(
-            hidden_dims, kernel_sizes, strides, extractor_norm, causal
+            hidden_dims, kernel_sizes, strides, extractor_norm, causal, dropout
         )
         self.norm = nn.LayerNorm(hidden_dims[-1])
         self.feature_proj = nn.Linear(hidden_dims[-1], dim)
-        self.encoder = Transformer(
+        self.dropout = nn.Dropout(dropout)
+        self.encoder = TransformerEncoder(
+            num_layers,
             dim,
             ffn_dim,
             num_heads,
-            num_layers,
             num_buckets,
             max_distance,
+            max_cached_steps,
+            dropout,
             conv_pos,
             conv_pos_groups,
+            causal,
+            window_size,
+            lookahead_size,
             norm_first=layer_norm_first,
-            chunk_size=1 + lookahead_size if causal else None,
-            window_size=window_size if causal else None,
         )
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
@@ -112,11 +153,43 @@ class WavLM(nn.Module):
         Exactly those of the strided convolutions, and one frame for clips shorter than their
         receptive field (400 samples).
         """
-        for kernel_size, stride in self._convs:
-            lengths = conv_lengths(lengths, kernel_size, stride, self._causal)
+        for kernel_size, stride in zip(self.kernel_sizes, self.strides, strict=True):
+            lengths = conv_lengths(lengths, kernel_size, stride, self.causal)
         return lengths
 
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        input: Tensor,
+        curr_pos: Tensor | None = None,
+        left_contexts: Sequence[Tensor | None] | None = None,
+        kv_caches: Sequence[Tensor | None] | None = None,
+        length: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> tuple[Any, ...]:
+        """Encode sig (B, T): with `lengths` as `run`, else as the official package.
+
+        Without `lengths` it returns feats, and the position and the two lists of states that the
+        next call of a stream takes. `length` (B,) are the valid parts of each item, 0 to 1: see
+        docs/migration.md.
+        """
+        refuse_lengths(curr_pos)
+        if lengths is not None:
+            return self.run(input, lengths)
+        check_sig(input)
+        number = len(self.kernel_sizes)
+        states = given_states("left_contexts", left_contexts, number + 1)
+        *contexts, context = states or [None] * (number + 1)
+        if self.causal:
+            x, contexts = self.feature_extractor.step(self._cast(input), contexts)
+        else:
+            x, _ = self.feature_extractor(self._cast(input))
+        x, position, context, caches = self.encoder(
+            self._project(x), curr_pos, context, kv_caches, length
+        )
+        return x, position, [*contexts, context], caches
+
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T) float, 16 kHz, about [-1, 1]: feats (B, N, dim), lengths (B,) int64.
 
         `lengths` (B,) int64 are the valid samples of each item, 1 to T; None is all valid. Values
@@ -126,12 +199,38 @@ class WavLM(nn.Module):
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))  # (B, T)
         # (B, N, hidden_dims[-1]): a frame for each 320 samples
-        x, frames = self.feature_extractor(sig.to(self.feature_proj.weight.dtype), lengths)
-        x = self.feature_proj(self.norm(x))  # (B, N, dim)
+        x, frames = self.feature_extractor(self._cast(sig), lengths)
+        x = self._project(x)  # (B, N, dim)
         if frames is None:  # no padding, so no masks
-            return self.encoder(x), full_lengths(x)
+            return self.encoder.run(x), full_lengths(x)
         mask = valid_mask(frames, x.shape[1])  # (B, N)
-        return self.encoder(zero_padding(x, mask), mask), frames
+        return zero_padding(self.encoder.run(zero_padding(x, mask), mask), mask), frames
+
+    def step(self, sig: Tensor, state: WavLMState | None = None) -> tuple[Tensor, WavLMState]:
+        """Encode the next samples (B, T) of streams: feats (B, N, dim), and the state after them.
+
+        `state` is that after the samples before, None at the start; it is not changed. With steps
+        of whole chunks (`chunk_size` samples) the feats are those of `run`. A `UserError` if the
+        encoder is not causal.
+        """
+        if not self.causal:
+            raise UserError("causal: False; only a causal encoder works in steps")
+        check_sig(sig)
+        contexts, transformer = (None, None) if state is None else state
+        x, contexts = self.feature_extractor.step(self._cast(sig), contexts)
+        x, transformer = self.encoder.step(self._project(x), transformer)
+        return x, WavLMState(contexts, transformer)
+
+    def _cast(self, sig: Tensor) -> Tensor:
+        return sig.to(self.feature_proj.weight.dtype)
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.dropout(self.feature_proj(self.norm(x)))
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles."""
+        weight = self.feature_proj.weight
+        return scripted(self, weight.new_zeros(2, 3 * self.chunk_size), EncoderView)
 
 
 _PUBLISHED = (
@@ -148,17 +247,22 @@ _PUBLISHED = (
     "conv_pos_groups",
 )
 _CAUSAL = ("causal", "window_size", "lookahead_size", "max_cached_steps")
-_OURS = {"layer_norm_first": True, "extractor_norm": "layer"}
+_NEW = {
+    "dropout": 0.0,
+    "use_flex_attention": False,
+    "layer_norm_first": True,
+    "extractor_norm": "layer",
+}
 
 
 def _published_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's arguments as in config.json.
 
-    Offline models have no causal keys there, and keys that only this package has appear only if
+    Offline models have no causal keys there, and keys that it did not always have appear only if
     they are not the default, so a published configuration does not change.
     """
     keys = [*_PUBLISHED, *(_CAUSAL if arguments["causal"] else ())]
-    keys += [key for key, default in _OURS.items() if arguments[key] != default]
+    keys += [key for key, default in _NEW.items() if arguments[key] != default]
     values = {key: arguments[key] for key in keys}
     lists = {key: list(values[key]) for key in _PUBLISHED[:3]}
     return values | lists

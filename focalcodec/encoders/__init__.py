@@ -35,11 +35,17 @@ class Encoder(Protocol):
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Number of frames for a number of samples, int64 of any shape."""
 
-    def __call__(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T) to feats (B, N, D), padding zero, and their lengths (B,) int64.
 
         `lengths` (B,) int64 are the samples of each clip, None is all of them. Values in the
         padding have no influence.
+        """
+
+    def __call__(self, sig: Tensor, *, lengths: Tensor | None = None) -> Any:
+        """Call `run` with these lengths; None has the arguments and results of WavLM's `forward`.
+
+        `focalcodec.nn.official.OfflineEncoder` gives your class this.
         """
 
     training: bool

@@ -17,6 +17,7 @@ from focalcodec.errors import UserError
 from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.official import OfflineEncoder
 
 # Slaney's mel scale: linear up to 1 kHz, then logarithmic.
 _LINEAR = 200.0 / 3  # Hz per mel
@@ -116,7 +117,7 @@ def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) 
     return bands @ spectrum.abs().square()
 
 
-class LogMel(AtLeastFloat32):
+class LogMel(AtLeastFloat32, OfflineEncoder):
     """Log-mel spectrogram, shifted and scaled to about zero mean and unit variance.
 
     The frames are those of `log_mel`, which equal those of the "same"-padded inverse STFT of Vocos
@@ -209,7 +210,7 @@ class LogMel(AtLeastFloat32):
         """Frames for this many samples, int64 of any shape: one for every started hop."""
         return (lengths + self.hop - 1) // self.hop
 
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T), float at `sample_rate`, about [-1, 1].
 
         Return feats (B, N, n_mels), zero in the padding, and their lengths (B,) int64; see
@@ -227,7 +228,7 @@ class LogMel(AtLeastFloat32):
         return zero_padding(feats, valid_mask(frames, feats.shape[1])), frames
 
 
-class MelEncoder(nn.Module):
+class MelEncoder(OfflineEncoder):
     """Log-mel bands through ConvNeXt, 50 frames per second: one for every started 320 samples.
 
     It is trained to predict the feats of a large encoder, its teacher:
@@ -291,7 +292,7 @@ class MelEncoder(nn.Module):
         """Frames for this many samples, int64 of any shape."""
         return (lengths + self.hop - 1) // self.hop
 
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T), float at 16 kHz, about [-1, 1].
 
         Return feats (B, N, output_dim), zero in the padding, and their lengths (B,) int64; see
@@ -301,7 +302,7 @@ class MelEncoder(nn.Module):
         lengths = full_lengths(sig) if lengths is None else lengths
         # A spectrum in half precision does not exist on the CPU and overflows on a GPU.
         with torch.autocast(sig.device.type, enabled=False):
-            spectra, _ = self.spectrogram(sig.to(self.spectrogram.window.dtype), lengths)
+            spectra, _ = self.spectrogram.run(sig.to(self.spectrogram.window.dtype), lengths)
         frames = self.output_lengths(lengths)
         # an odd number of spectra gets one of zeros
         spectra = nn.functional.pad(spectra, (0, 0, 0, spectra.shape[1] % _STACKED))

@@ -21,6 +21,7 @@ from focalcodec.errors import UserError
 from focalcodec.hub import hub_folder
 from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths
+from focalcodec.nn.official import OfflineEncoder
 from focalcodec.packages import need_beside_torchaudio
 
 _PATTERNS = ("config.json", PREPROCESSOR, "*.safetensors", "*.safetensors.index.json")
@@ -87,7 +88,7 @@ class LayerMix(AtLeastFloat32):
         return ((x - self.mean) / self.scale).mean(dim=-2)
 
 
-class SpeechEncoder(nn.Module):
+class SpeechEncoder(OfflineEncoder):
     """A model of `transformers`: waveform to the hidden states of one layer, 50 per second.
 
     The feats are the output of the layer itself, before any norm that closes the model. The model
@@ -252,7 +253,7 @@ class SpeechEncoder(nn.Module):
         return self.model._get_feat_extract_output_lengths(samples)
 
     @torch.no_grad()
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T), float at 16 kHz, about [-1, 1], without gradients.
 
         Return feats (B, N, D), zero in the padding, and their lengths (B,) int64; see `Encoder`.

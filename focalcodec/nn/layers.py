@@ -45,10 +45,27 @@ def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Te
     return F.pad(x, (0, 0, left, right))
 
 
+def after_context(x: Tensor, context: Tensor | None, left: int) -> Tensor:
+    """Put x (B, N, C) after its context (B, left, C), or if None after copies of its first frame.
+
+    Example
+    -------
+    >>> after_context(torch.tensor([[[2.0], [3.0]]]), torch.tensor([[[1.0]]]), left=1).flatten()
+    tensor([1., 2., 3.])
+    """
+    if context is None:
+        return pad_frames(x, left, repeat=True)
+    return torch.cat([context.to(x.dtype), x], dim=1)
+
+
+def is_traced() -> bool:
+    """Whether a program for any number of frames is made from this call."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def blocks_allowed() -> bool:
     """Whether to work in blocks: not if autograd stores all of them, or in a traced program."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not torch.is_grad_enabled() and not traced
+    return not torch.is_grad_enabled() and not is_traced()
 
 
 def by_frames(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

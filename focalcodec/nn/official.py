@@ -8,6 +8,7 @@ what it needs for that is here: the relative `length`, positions and lists of st
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from focalcodec.errors import UserError
+from focalcodec.nn.layers import is_traced
 
 
 def refuse_lengths(state: Any) -> None:
@@ -41,12 +43,84 @@ def relative_mask(length: Tensor, num_frames: int) -> Tensor:
 
 def one_position(position: Tensor) -> Tensor:
     """The position () that all rows of a stream (B,) share; a `UserError` if they differ."""
-    if not torch.jit.is_tracing() and bool((position != position[:1]).any()):
+    if not is_traced() and bool((position != position[:1]).any()):
         raise UserError(
             f"position: {position.tolist()}; official states have one for all rows: give rows"
             " that started together"
         )
     return position[0]
+
+
+def given_states(name: str, states: Sequence[Any] | None, number: int) -> list[Any] | None:
+    """States that a program gives back, None at the start; a `UserError` if not `number` of them.
+
+    The official package starts with None, an empty list, or a list of None.
+    """
+    if not states or all(state is None for state in states):
+        return None
+    if len(states) != number:
+        raise UserError(f"{name}: {len(states)} states; give the {number} of the call before")
+    return list(states)
+
+
+def newest_last(cache: Tensor, position: Tensor, size: int) -> Tensor:
+    """Put the first `position` () frames of an official cache (B, S, ...) last in one of `size`."""
+    index = torch.arange(size, device=cache.device) - size + position.clamp(max=size)
+    return cache.index_select(1, index.clamp(0, cache.shape[1] - 1))
+
+
+def newest_at(cache: Tensor, position: Tensor, size: int) -> Tensor:
+    """Put the last `position` () frames of a cache (B, P, ...) first in an official one of `size`.
+
+    Example
+    -------
+    >>> newest_at(torch.tensor([[0.0, 0.0, 1.0, 2.0]]), torch.tensor(2), 5)
+    tensor([[1., 2., 0., 0., 0.]])
+    """
+    num_frames = cache.shape[1]
+    padded = torch.cat([cache, cache.new_zeros(len(cache), 1, *cache.shape[2:])], dim=1)
+    index = torch.arange(size, device=cache.device) + num_frames - position
+    return padded.index_select(1, index.clamp(max=num_frames))
+
+
+class OfflineEncoder(nn.Module):
+    """Base of encoders without states: the official call around their `run`."""
+
+    causal = False
+    hop: int
+
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode, see `focalcodec.encoders.Encoder`."""
+        raise NotImplementedError
+
+    @property
+    def chunk_size(self) -> int:
+        """Samples of a frame."""
+        return self.hop
+
+    downsample_factor = chunk_size
+
+    def forward(
+        self,
+        input: Tensor,
+        curr_pos: Tensor | None = None,
+        left_contexts: Sequence[Tensor | None] | None = None,
+        kv_caches: Sequence[Tensor | None] | None = None,
+        length: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> tuple[Any, ...]:
+        """Encode sig (B, T): with `lengths` as `run`, else feats, and states that hold nothing.
+
+        `length` (B,) are the valid parts of each item, 0 to 1.
+        """
+        refuse_lengths(curr_pos)
+        if lengths is not None:
+            return self.run(input, lengths)
+        if length is not None:
+            lengths = (length * input.shape[1]).ceil().long().clamp(1, input.shape[1])
+        feats, _ = self.run(input, lengths)
+        return feats, feats.new_zeros((), dtype=torch.int64), [], []
 
 
 # -- TorchScript -----------------------------------------------------------------------------------

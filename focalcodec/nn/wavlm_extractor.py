@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.nn.layers import blocks_allowed, convolve, pad_frames
+from focalcodec.errors import UserError
+from focalcodec.nn.layers import after_context, blocks_allowed, convolve, pad_frames
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
 
 # Bytes of samples of the whole batch in one block. On a CPU the first layer's frames, which have a
@@ -49,8 +50,8 @@ class TimeNorm(nn.Module):
         return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
 
 
-class ConvLayer(nn.Module):
-    """Strided convolution without bias, normalisation, GELU.
+class ConvBlock(nn.Module):
+    """Strided convolution, dropout, normalisation, GELU.
 
     `norm` is "layer" (LayerNorm over channels), "time" (`TimeNorm`) or None; `causal` pads on the
     left only, with copies of the first frame.
@@ -58,49 +59,69 @@ class ConvLayer(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int,
-        norm: str | None,
+        input_dim: int = 512,
+        output_dim: int = 512,
+        kernel_size: int = 10,
+        stride: int = 5,
+        bias: bool = False,
+        dropout: float = 0.0,
         causal: bool = False,
+        *,
+        norm: str | None = "layer",
     ) -> None:
         super().__init__()
         self.causal = causal
-        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride, bias=False)
+        self.conv = nn.Conv1d(input_dim, output_dim, kernel_size, stride, bias=bias)
+        self.dropout = nn.Dropout(dropout)
         self.norm: nn.Module | None = None
         if norm is not None:
-            self.norm = nn.LayerNorm(out_channels) if norm == "layer" else TimeNorm(out_channels)
+            self.norm = nn.LayerNorm(output_dim) if norm == "layer" else TimeNorm(output_dim)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, input: Tensor, left_context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map input (B, N, C) to (B, N', C'); if causal, also to its last frames (B, K - 1, C).
+
+        They are the `left_context` of what follows; at the start of a clip it is None.
+        """
+        x, past = self._padded(input, left_context), self.conv.kernel_size[0] - 1
+        # a copy, so that it does not keep the other frames
+        context = x[:, x.shape[1] - past :].clone() if self.causal else None
+        return self._normalised(self._convolve(x), None), context
+
+    def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map x (B, N, C), zeros on padded frames, to (B, N', C') likewise, and its lengths.
 
         `lengths` (B,) int64 are the valid frames; None is all valid.
         """
-        y = self._convolve(x)  # (B, N', C')
-        mask = None
-        if lengths is not None:
-            lengths = self.output_lengths(lengths)
-            mask = valid_mask(lengths, y.shape[1])
-        if isinstance(self.norm, TimeNorm):
-            y = self.norm(y, mask)
-        elif self.norm is not None:
-            y = self.norm(y)
-        y = F.gelu(y)
-        return (y if mask is None else zero_padding(y, mask)), lengths
+        y = self._convolve(self._padded(x, None))  # (B, N', C')
+        if lengths is None:
+            return self._normalised(y, None), None
+        lengths = self.output_lengths(lengths)
+        mask = valid_mask(lengths, y.shape[1])
+        return zero_padding(self._normalised(y, mask), mask), lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Frames for inputs of `lengths` frames, int64 of any shape."""
         kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
         return conv_lengths(lengths, kernel_size, stride, self.causal)
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
+    def _padded(self, x: Tensor, left_context: Tensor | None) -> Tensor:
+        kernel_size = self.conv.kernel_size[0]
         if self.causal:
-            x = pad_frames(x, kernel_size - 1, repeat=True)
-        elif x.shape[1] < kernel_size:
-            x = pad_frames(x, 0, kernel_size - x.shape[1])
-        return convolve(x, self.conv.weight, stride=stride)
+            return after_context(x, left_context, kernel_size - 1)
+        return x if x.shape[1] >= kernel_size else pad_frames(x, 0, kernel_size - x.shape[1])
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        return self.dropout(convolve(x, conv.weight, conv.bias, stride=conv.stride[0]))
+
+    def _normalised(self, y: Tensor, mask: Tensor | None) -> Tensor:
+        if isinstance(self.norm, TimeNorm):
+            y = self.norm(y, mask)
+        elif self.norm is not None:
+            y = self.norm(y)
+        return F.gelu(y)
 
 
 class FeatureExtractor(nn.Module):
@@ -108,7 +129,8 @@ class FeatureExtractor(nn.Module):
 
     Without gradients it runs in blocks of time: a long clip takes the memory of a short one, and
     each layer's input is still in the cache. `norm` is "layer", a LayerNorm in every layer (large),
-    or "group", a group norm over time in the first only (base); `causal` is that of `ConvLayer`.
+    or "group", a group norm over time in the first only (base); `causal` and `dropout` are those of
+    `ConvBlock`.
     """
 
     def __init__(
@@ -118,6 +140,7 @@ class FeatureExtractor(nn.Module):
         strides: Sequence[int],
         norm: str = "layer",
         causal: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.causal = causal
@@ -128,8 +151,10 @@ class FeatureExtractor(nn.Module):
             norms = ["time"] + [None] * (len(hidden_dims) - 1)
         in_dims = [1, *hidden_dims[:-1]]
         self.layers = nn.ModuleList(
-            ConvLayer(*layer, causal=causal)
-            for layer in zip(in_dims, hidden_dims, kernel_sizes, strides, norms, strict=True)
+            ConvBlock(*sizes, dropout=dropout, causal=causal, norm=norm)
+            for sizes, norm in zip(
+                zip(in_dims, hidden_dims, kernel_sizes, strides, strict=True), norms, strict=True
+            )
         )
         self.hop = math.prod(strides)
         reach = [(k - 1) * math.prod(strides[:i]) for i, k in enumerate(kernel_sizes)]
@@ -137,8 +162,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map sig (B, T), zeros on padded samples, to (B, N, C) and its lengths."""
-        block = _BLOCK_BYTES.get(sig.device.type, _BLOCK_BYTES["other"])
-        block //= sig.shape[0] * sig.element_size()
+        block = _block_samples(sig)
         if not self.frame_by_frame or not blocks_allowed() or sig.shape[1] <= block:
             return self._convolve(sig, lengths)
         blocks = self._blocks(sig, lengths, max(1, block // self.hop))
@@ -148,6 +172,30 @@ class FeatureExtractor(nn.Module):
         lengths = self.output_lengths(lengths)
         return zero_padding(x, valid_mask(lengths, x.shape[1])), lengths
 
+    def step(
+        self, sig: Tensor, contexts: Sequence[Tensor | None] | None = None
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Map the next samples of a stream (B, T) to (B, N, C), and the `contexts` for its next.
+
+        `contexts`, one of each layer, are what this returned for the samples before; None at the
+        start. Without gradients it runs in blocks too.
+        """
+        if not self.frame_by_frame:
+            raise UserError(
+                "extractor_norm: 'group' is over the whole clip; a stream needs 'layer'"
+            )
+        pieces: Sequence[Tensor] = [sig]
+        if blocks_allowed():
+            pieces = sig.split(max(1, _block_samples(sig) // self.hop) * self.hop, dim=1)
+        blocks = []
+        kept = list(contexts or [None] * len(self.layers))
+        for piece in pieces:
+            x = piece[:, :, None]  # (B, T, 1)
+            for i, layer in enumerate(self._convs):
+                x, kept[i] = layer(x, kept[i])  # fewer frames, C channels
+            blocks.append(x)
+        return torch.cat(blocks, dim=1), kept
+
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Frames for clips of `lengths` samples, int64 of any shape."""
         for layer in self._convs:
@@ -155,8 +203,8 @@ class FeatureExtractor(nn.Module):
         return lengths
 
     @property
-    def _convs(self) -> list[ConvLayer]:
-        return cast(list[ConvLayer], list(self.layers))
+    def _convs(self) -> list[ConvBlock]:
+        return cast(list[ConvBlock], list(self.layers))
 
     def _blocks(self, sig: Tensor, lengths: Tensor | None, size: int) -> Iterator[Tensor]:
         """Frames in blocks of `size`, each from exactly the samples that they depend on."""
@@ -175,6 +223,12 @@ class FeatureExtractor(nn.Module):
 
     def _convolve(self, sig: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         x = sig[:, :, None]  # (B, T, 1)
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)  # fewer frames, C channels
+        for layer in self._convs:
+            x, lengths = layer.run(x, lengths)  # fewer frames, C channels
         return x, lengths
+
+
+def _block_samples(sig: Tensor) -> int:
+    """Samples of each item of sig (B, T) in one block."""
+    size = _BLOCK_BYTES.get(sig.device.type, _BLOCK_BYTES["other"])
+    return size // (sig.shape[0] * sig.element_size())

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalcodec.encoders import Encoder
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.nn.official import OfflineEncoder
 from focalcodec.training.run.trained import load_trained
 
 
-class QuantizedFeats(nn.Module):
+class QuantizedFeats(OfflineEncoder):
     """Encoder, compressor, quantizer and decompressor as one frozen encoder: sig to qfeats.
 
     Parameters
@@ -35,7 +36,7 @@ class QuantizedFeats(nn.Module):
     >>> from focalcodec.encoders.logmel import LogMel
     >>> inner = FocalEncoder(8, 4, [4], [1]), FocalDecoder(4, 8, [4], [1])
     >>> encoder = QuantizedFeats(LogMel(n_mels=8), inner[0], BinarySphericalQuantizer(16), inner[1])
-    >>> qfeats, lengths = encoder(torch.zeros(1, 1600))
+    >>> qfeats, lengths = encoder.run(torch.zeros(1, 1600))
     >>> qfeats.shape, lengths
     (torch.Size([1, 5, 8]), tensor([5]))
     """
@@ -59,9 +60,9 @@ class QuantizedFeats(nn.Module):
         return self.clean.output_lengths(lengths)
 
     @torch.no_grad()
-    def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pass sig (B, T), lengths (B,) through the codec -> qfeats (B, N, D), lengths (B,)."""
-        feats, frames = self.clean(sig, lengths)  # (B, N, D), (B,)
+        feats, frames = self.clean.run(sig, lengths)  # (B, N, D), (B,)
         lats, lat_frames = self.compressor(feats, lengths=frames)  # (B, N', L), (B,)
         codes = self.quantizer.lats_to_codes(lats)  # (B, N', L)
         codes = zero_padding(codes, valid_mask(lat_frames, codes.shape[1]))

@@ -129,8 +129,6 @@ SEQUENCES = {
     "SpeechBrain stream joint": joint,
 }
 NOT_YET = {
-    "SpeechBrain stream posemb": "no dropout; no ConvPositionalEmbedding; hooks get tensors",
-    "SpeechBrain stream encoder": "no dropout; hooks get tensors, not tuples",
     "SpeechBrain stream joint": "no dropout, tanhscale_init; no relative `length`",
 }
 

@@ -57,7 +57,7 @@ def test_golden_features(name):
     )
     expected = load_file(GOLDEN / name / "expected.safetensors")
     with torch.no_grad():
-        feats, lengths = encoder(expected["sig"])
+        feats, lengths = encoder.run(expected["sig"])
     assert lengths.tolist() == [expected["feats"].shape[1]]
     torch.testing.assert_close(feats, expected["feats"], atol=1e-4, rtol=0)
 
@@ -90,7 +90,7 @@ def test_an_encoder_from_its_config_is_the_same(variant):
 @pytest.mark.parametrize("samples", [1, 9, 10, 300, 399, 400, 401, 719, 720, 5000])
 def test_output_lengths(variant, samples):
     encoder = tiny(variant).eval()
-    feats, lengths = encoder(torch.randn(1, samples))
+    feats, lengths = encoder.run(torch.randn(1, samples))
     causal = variant == "causal"
     expected = math.ceil(samples / 320) if causal else max(samples - 400, 0) // 320 + 1
     assert feats.shape == (1, expected, 16)
@@ -120,7 +120,7 @@ def test_clip_alone_equals_clip_in_batch(variant, train):
         with torch.no_grad():
             feats, lengths = encoder(batch, lengths=torch.tensor(samples))
             for row, length, clip in zip(feats, lengths.tolist(), clips, strict=True):
-                alone = encoder(clip[None])[0][0]
+                alone = encoder.run(clip[None])[0][0]
                 assert alone.shape[0] == length
                 torch.testing.assert_close(row[:length], alone, atol=1e-4, rtol=1e-4)
                 assert not row[length:].any()
@@ -142,11 +142,11 @@ def test_bias_changes_with_its_table():
     encoder = tiny("large").eval()
     sig = torch.randn(1, 3000)
     with torch.no_grad():
-        before = encoder(sig)[0]
+        before = encoder.run(sig)[0]
         encoder.encoder.relative_embedding.weight.add_(
             torch.randn_like(encoder.encoder.relative_embedding.weight)
         )
-        after = encoder(sig)[0]
+        after = encoder.run(sig)[0]
     assert not torch.allclose(before, after)
 
 
@@ -157,7 +157,7 @@ def test_causal_frames_do_not_depend_on_later_chunks():
     # chunks have 2 frames, and 320 i is the last sample of frame i: frame 9 does not change
     changed[:, 320 * 9 + 1 :] += 1.0
     with torch.no_grad():
-        before, after = encoder(sig)[0], encoder(changed)[0]
+        before, after = encoder.run(sig)[0], encoder.run(changed)[0]
     torch.testing.assert_close(before[:, :10], after[:, :10])
     assert not torch.allclose(before[:, 10:], after[:, 10:])
 
@@ -206,14 +206,14 @@ def test_bad_arguments(arguments, name):
 )
 def test_bad_input(sig, lengths, name):
     with pytest.raises(UserError, match=name):
-        tiny("large")(sig, lengths)
+        tiny("large").run(sig, lengths)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exports_with_any_length(variant):
     encoder = tiny(variant).eval()
-    shapes = {"sig": {1: torch.export.Dim.DYNAMIC}}
+    shapes = {"input": {1: torch.export.Dim.DYNAMIC}}
     program = torch.export.export(encoder, (torch.randn(1, 8000),), dynamic_shapes=shapes)
     sig = torch.randn(1, 5001)
     with torch.no_grad():
-        torch.testing.assert_close(program.module()(sig)[0], encoder(sig)[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(program.module()(sig)[0], encoder.run(sig)[0], atol=1e-5, rtol=0)

@@ -78,8 +78,8 @@ def test_the_input_is_noisy_and_the_target_is_clean(data, tmp_path, stage) -> No
     total, count = 0.0, 0
     for own, target, samples in zip(noisy, clean, batch.lengths, strict=True):
         with torch.no_grad():
-            ours, _ = student(own[None, :samples])
-            theirs, _ = teacher(target[None, :samples])
+            ours, _ = student.run(own[None, :samples])
+            theirs, _ = teacher.run(target[None, :samples])
         errors = (ours - theirs).square().mean(dim=-1)
         total, count = total + float(errors.sum()), count + errors.numel()
     assert float(loss) == pytest.approx(total / count, rel=1e-5)
@@ -93,8 +93,8 @@ def test_frames_that_one_of_both_lacks_are_left_out(data, tmp_path) -> None:
     class Fewer(LogMel):
         """A teacher with one frame less, as with strided convolutions."""
 
-        def forward(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            feats, frames = super().forward(sig, lengths)
+        def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            feats, frames = super().run(sig, lengths)
             return feats[:, :-1], frames - 1
 
     brain, *_ = small.make_brain("distill", tmp_path, data)

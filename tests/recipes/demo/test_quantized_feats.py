@@ -49,7 +49,7 @@ def test_output_equals_the_input_of_the_codecs_decoder(
     with torch.no_grad():
         expected = codec.sig_to_qfeats(sig, lengths=lengths)
     for source in (runs["quantizer"], tmp_path / "codec"):
-        qfeats, frames = quantized_feats(source)(sig, lengths)
+        qfeats, frames = quantized_feats(source).run(sig, lengths)
         torch.testing.assert_close(qfeats, expected)
         assert frames.tolist() == codec.encoder.output_lengths(lengths).tolist()
 

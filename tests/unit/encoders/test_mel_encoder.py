@@ -13,8 +13,8 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.long_audio import Context, part_context
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks
+from focalcodec.long_audio.receptive_field import Context, part_context
 from focalcodec.precision import set_precision
 from focalcodec.vocos import Vocos
 
@@ -65,7 +65,7 @@ def test_a_clip_is_the_same_alone_and_in_a_batch(training: bool, sig: Tensor) ->
     feats, frames = encoder(padded, lengths=lengths)
     assert frames.tolist() == [29, 28, 14, 1, 1] and feats.shape == (5, 29, 8)
     for row, clip, samples, length in zip(feats, clips, lengths, frames, strict=True):
-        alone, one = encoder(clip[None, :samples])
+        alone, one = encoder.run(clip[None, :samples])
         assert one.tolist() == [alone.shape[1]] == [length]
         torch.testing.assert_close(row[:length], alone[0], atol=1e-6, rtol=1e-5)
         assert not row[length:].any()
@@ -77,13 +77,13 @@ def test_lengths_are_exact() -> None:
     expected = encoder.output_lengths(lengths)
     assert torch.equal(expected, torch.ceil(lengths / 320).long())
     for samples in (1, 159, 160, 161, 319, 320, 321, 480, 481, 640, 641, 1999, 2000):
-        feats, frames = encoder(torch.zeros(1, samples))
+        feats, frames = encoder.run(torch.zeros(1, samples))
         assert feats.shape[1] == int(frames) == int(expected[samples - 1])
         assert torch.isfinite(feats).all()
     with pytest.raises(UserError, match=r"sig: \(9,\) torch.float32; give floats of shape"):
-        encoder(torch.zeros(9))
+        encoder.run(torch.zeros(9))
     with pytest.raises(UserError, match="torch.int16; give floats of shape"):
-        encoder(torch.zeros(1, 9, dtype=torch.int16))
+        encoder.run(torch.zeros(1, 9, dtype=torch.int16))
 
 
 @pytest.mark.parametrize("sizes", [{}, {"n_fft": 1024}, {"n_fft": 400, "kernel_size": 4}])
@@ -91,16 +91,16 @@ def test_reach_equals_that_of_a_perturbation(sizes: dict[str, int], sig: Tensor)
     encoder, frame = encoder_of(**sizes).double(), 50
     context = part_context(encoder)
     x = sig[:, :32000].double().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(encoder(x)[0][0, frame].sum(), x)
+    (gradient,) = torch.autograd.grad(encoder.run(x)[0][0, frame].sum(), x)
     seen = gradient[0].abs().nonzero().flatten() // 320
     left, right = frame - int(seen[0]), int(seen[-1]) - frame
     assert context == Context(left, right)
     with torch.no_grad():
-        before = encoder(x)[0]
+        before = encoder.run(x)[0]
         for first, last in ((frame - left, frame), (frame - left - 1, frame - left)):
             changed = x.detach().clone()
             changed[:, first * 320 : last * 320] += 1.0
-            same = torch.equal(encoder(changed)[0][0, frame], before[0, frame])
+            same = torch.equal(encoder.run(changed)[0][0, frame], before[0, frame])
             assert same is (last == frame - left)
 
 
@@ -143,7 +143,7 @@ def test_number_formats(codec: FocalCodec, sig: Tensor) -> None:
 def test_gradients_reach_every_weight(sig: Tensor) -> None:
     encoder = encoder_of().train()
     lengths = torch.tensor([9000, 4321])
-    feats, _ = encoder(sig[0, :18000].view(2, 9000), lengths)
+    feats, _ = encoder.run(sig[0, :18000].view(2, 9000), lengths)
     feats.square().sum().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name

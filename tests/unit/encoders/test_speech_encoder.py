@@ -44,7 +44,7 @@ def test_every_layer_equals_transformers(case, folders, sig) -> None:
     states = [*model(sig, output_hidden_states=True).hidden_states[:3], *taken]
     for layer in range(4):
         encoder = SpeechEncoder.from_pretrained(folders[case], layer)
-        feats, lengths = encoder(sig)
+        feats, lengths = encoder.run(sig)
         assert lengths.tolist() == [feats.shape[1]] * 3 and encoder.dim == feats.shape[2]
         assert torch.equal(feats, states[layer])
         assert len(encoder.model.encoder.layers) == max(1, layer), "no more than is needed"
@@ -58,11 +58,11 @@ def test_whisper_on_thirty_seconds_equals_transformers(folders) -> None:
     mel = extract(sig[0].numpy(), sampling_rate=16000, return_tensors="pt")["input_features"]
     whole = model.encoder(mel, output_hidden_states=True)
     for layer in (1, 2, 3):
-        feats, lengths = SpeechEncoder.from_pretrained(folders["whisper", ""], layer)(sig)
+        feats, lengths = SpeechEncoder.from_pretrained(folders["whisper", ""], layer).run(sig)
         assert lengths.tolist() == [1500]
         if layer < 3:
             assert torch.equal(feats, whole.hidden_states[layer])
-    first, _ = SpeechEncoder.from_pretrained(folders["whisper", ""], 0)(sig)
+    first, _ = SpeechEncoder.from_pretrained(folders["whisper", ""], 0).run(sig)
     before = whole.hidden_states[0] - model.encoder.embed_positions.weight
     torch.testing.assert_close(first, before, atol=1e-5, rtol=0)  # without positions
     # its last hidden state has the closing norm, ours never
@@ -76,7 +76,7 @@ def test_whisper_gets_the_clip_without_padding(folders, sig) -> None:
     model, encoder = model_of("whisper"), SpeechEncoder.from_pretrained(folders["whisper", ""], 1)
     extract = transformers().WhisperFeatureExtractor()
     padded = extract(sig[0].numpy(), sampling_rate=16000, return_tensors="pt")["input_features"]
-    feats, _ = encoder(sig[:1])
+    feats, _ = encoder.run(sig[:1])
     beside = model.encoder(padded, output_hidden_states=True).hidden_states[1]
     assert feats.shape[1] == 28 < beside.shape[1] == 1500
     assert (feats - beside[:, :28]).abs().max() > 1e-3
@@ -96,8 +96,8 @@ def test_wavlm_equals_our_own(folders, sig) -> None:
         theirs = SpeechEncoder.from_pretrained(folders["wavlm", norm], 2)
         assert (ours.sample_rate, ours.hop, ours.dim) == (16000, 320, 16)
         assert (theirs.sample_rate, theirs.hop, theirs.dim) == (16000, 320, 16)
-        expected, frames = ours(sig, lengths)
-        feats, theirs_frames = theirs(sig, lengths)
+        expected, frames = ours.run(sig, lengths)
+        feats, theirs_frames = theirs.run(sig, lengths)
         assert torch.equal(frames, theirs_frames)
         torch.testing.assert_close(feats, expected, atol=1e-4, rtol=0)
 
@@ -111,10 +111,10 @@ def test_normalize_follows_the_preprocessor(folders, sig, tmp_path) -> None:
         encoder = SpeechEncoder.from_pretrained(tmp_path, 2)
         assert encoder.normalize is norm
         inputs = extractor(sig[0].numpy(), sampling_rate=16000, return_tensors="pt")
-        expected, _ = SpeechEncoder.from_pretrained(folder, 2)(inputs["input_values"])
-        torch.testing.assert_close(encoder(sig[:1])[0], expected, atol=1e-4, rtol=0)
-        quiet, _ = encoder(0.1 * sig[:1])
-        assert torch.allclose(quiet, encoder(sig[:1])[0], atol=1e-3) is norm
+        expected, _ = SpeechEncoder.from_pretrained(folder, 2).run(inputs["input_values"])
+        torch.testing.assert_close(encoder.run(sig[:1])[0], expected, atol=1e-4, rtol=0)
+        quiet, _ = encoder.run(0.1 * sig[:1])
+        assert torch.allclose(quiet, encoder.run(sig[:1])[0], atol=1e-3) is norm
 
 
 # -- lengths and padding ---------------------------------------------------------------------------
@@ -132,13 +132,13 @@ def test_a_clip_is_the_same_alone_and_in_a_batch(case, folders, sig) -> None:
     feats, frames = encoder(padded, lengths=lengths)
     assert frames.dtype == torch.int64 and feats.shape == (3, int(frames[0]), 4)
     for row, clip, samples, length in zip(feats, sig, lengths, frames, strict=True):
-        alone, _ = encoder(clip[None, :samples])
+        alone, _ = encoder.run(clip[None, :samples])
         assert alone.shape[1] == length
         assert_close_to_scale(row[:length], alone[0], share=1e-6)
         assert not row[length:].any()
-    one, _ = encoder(sig)
+    one, _ = encoder.run(sig)
     for row, clip in zip(one, sig, strict=True):
-        assert_close_to_scale(row, encoder(clip[None])[0][0])
+        assert_close_to_scale(row, encoder.run(clip[None])[0][0])
 
 
 @pytest.mark.parametrize("case", [("hubert", "base"), ("whisper", "")], ids="-".join)
@@ -151,7 +151,7 @@ def test_lengths_are_exact(case, folders) -> None:
     edges = (expected.diff() != 0).nonzero().flatten().tolist()
     for samples in sorted({*range(1, 2001, 97), *edges, *(n + 1 for n in edges), 399, 400, 2000}):
         if samples:
-            feats, frames = encoder(silence[:, :samples])
+            feats, frames = encoder.run(silence[:, :samples])
             assert feats.shape[1] == int(frames) == int(expected[samples - 1]), samples
             assert torch.isfinite(feats).all()
     assert encoder.output_lengths(lengths.view(2, -1)).shape == (2, 1000)
@@ -160,10 +160,10 @@ def test_lengths_are_exact(case, folders) -> None:
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_training_mode_changes_nothing(case, folders, sig) -> None:
     encoder = SpeechEncoder.from_pretrained(folders[case], 2)
-    before, _ = encoder(sig)
+    before, _ = encoder.run(sig)
     encoder.train()
     assert not any(module.training for module in encoder.modules())
-    assert torch.equal(encoder(sig)[0], before) and not before.requires_grad
+    assert torch.equal(encoder.run(sig)[0], before) and not before.requires_grad
 
 
 # -- errors ----------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_errors_of_the_constructor(folders) -> None:
 
 def test_adapters_behind_the_model_are_left_out(sig, tmp_path) -> None:
     model_of("wav2vec2", "large", add_adapter=True).save_pretrained(tmp_path)
-    feats, lengths = SpeechEncoder.from_pretrained(tmp_path, 3)(sig)
+    feats, lengths = SpeechEncoder.from_pretrained(tmp_path, 3).run(sig)
     assert lengths.tolist() == [27] * 3 == [feats.shape[1]] * 3
 
 
@@ -210,6 +210,6 @@ def test_errors_of_signals(folders) -> None:
     encoder = SpeechEncoder.from_pretrained(folders["whisper", ""], 1)
     for sig in (torch.zeros(16000), torch.zeros(1, 0), torch.zeros(1, 16000, dtype=torch.int16)):
         with pytest.raises(UserError, match="give floats of shape"):
-            encoder(sig)
+            encoder.run(sig)
     with pytest.raises(UserError, match="Whisper takes 30 s at most"):
         SpeechEncoder.from_pretrained(folders["whisper", ""], [1]).fit_mix([torch.zeros(490000)])

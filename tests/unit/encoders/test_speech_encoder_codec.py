@@ -16,10 +16,10 @@ from focalcodec.coders.focal import FocalCoder, VocoderCoder
 from focalcodec.encoders.speech_encoder import LayerMix, SpeechEncoder
 from focalcodec.encoders.wavlm_convert import wavlm_from_transformers
 from focalcodec.errors import UserError
-from focalcodec.long_audio import part_context
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks
+from focalcodec.long_audio.receptive_field import part_context
 from focalcodec.precision import set_precision
-from focalcodec.tokenize.parts import FocalTokenizer
+from focalcodec.tokenize.tokenizer import FocalTokenizer
 from tests.unit.small_encoders import CASES, codec_of, model_of
 
 
@@ -59,7 +59,7 @@ def test_in_a_codec_folder(case, folders, sig, tmp_path) -> None:
 def test_copies_and_pickles(case, folders, sig) -> None:
     encoder = SpeechEncoder.from_pretrained(folders[case], [1, 2], components=8)
     encoder.fit_mix(iter(sig))
-    expected, _ = encoder(sig)
+    expected, _ = encoder.run(sig)
     others = [copy.deepcopy(encoder)]
     if case[0] == "whisper":  # torch pickles no weight norm
         others.append(pickle.loads(pickle.dumps(encoder)))
@@ -68,8 +68,8 @@ def test_copies_and_pickles(case, folders, sig) -> None:
         for parameter in other.parameters():
             parameter.data.zero_()
         assert not torch.equal(other(sig)[0], expected)
-        assert torch.equal(encoder(sig)[0], expected), "nothing is shared"
-    doubled, _ = copy.deepcopy(encoder).double()(sig.double())
+        assert torch.equal(encoder.run(sig)[0], expected), "nothing is shared"
+    doubled, _ = copy.deepcopy(encoder).double().run(sig.double())
     assert doubled.dtype == torch.float64
     torch.testing.assert_close(doubled.float(), expected, atol=1e-4, rtol=1e-4)
 
@@ -101,7 +101,7 @@ def test_a_model_saved_in_half_precision_is_float32(sig, tmp_path) -> None:
         encoder = SpeechEncoder.from_pretrained(tmp_path, 1)
         assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
         json.dumps(encoder.config)
-        feats, _ = encoder(sig.half())
+        feats, _ = encoder.run(sig.half())
         assert feats.dtype == torch.float32
 
 
@@ -110,7 +110,7 @@ def test_compiled(case, folders, sig) -> None:
     """The graph breaks at the hooks and the spectrogram; the numbers stay."""
     encoder = SpeechEncoder.from_pretrained(folders[case], 2)
     compiled = torch.compile(encoder, backend="eager")
-    torch.testing.assert_close(compiled(sig)[0], encoder(sig)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(compiled(sig)[0], encoder.run(sig)[0], atol=1e-5, rtol=0)
 
 
 # -- mixes of layers -------------------------------------------------------------------------------
@@ -121,9 +121,9 @@ def test_one_layer_in_a_list_is_a_mix_and_a_number_is_none(folders, sig) -> None
     with pytest.raises(UserError, match="layer=2: one layer is not mixed; give several"):
         plain.fit_mix([sig[0]])
     listed = SpeechEncoder.from_pretrained(folders["whisper", ""], [2])
-    assert listed.dim == 16 and torch.equal(listed(sig)[0], plain(sig)[0]), "not fitted yet"
+    assert listed.dim == 16 and torch.equal(listed.run(sig)[0], plain(sig)[0]), "not fitted yet"
     listed.fit_mix([*sig, sig[0, :200]])
-    feats, _ = listed(sig)
+    feats, _ = listed.run(sig)
     assert feats.square().mean() == pytest.approx(1, abs=0.1)
 
 
@@ -133,7 +133,7 @@ def test_order_of_layers(folders, sig) -> None:
     assert encoder.mix is not None
     encoder.mix.mean[0] = 1.0
     expected = (three(sig)[0] - 1 + one(sig)[0]) / 2
-    torch.testing.assert_close(encoder(sig)[0], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.run(sig)[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_mix_is_the_principal_components_of_the_standardised_mean() -> None:
@@ -175,7 +175,7 @@ def test_long_recordings_for_whisper_in_windows(folders) -> None:
     assert len(toks) == int(encoder.output_lengths(torch.tensor(len(sig))))
     feats = torch.cat([*feats_blocks(codec, [sig])])
     context = part_context(encoder)
-    first, _ = encoder(sig[None, :480000])
+    first, _ = encoder.run(sig[None, :480000])
     kept = 1500 - context.right
     assert torch.equal(feats[:kept], first[0, :kept])
     short = sig[: 30 * 16000]

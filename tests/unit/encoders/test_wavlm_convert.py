@@ -57,7 +57,7 @@ def test_every_layer_equals_transformers(structure, tmp_path):
         for layer in (1, 2, 3):
             encoder = wavlm_from_transformers(tmp_path, layer=layer)
             assert not encoder.training
-            feats, lengths = encoder(sig)
+            feats, lengths = encoder.run(sig)
             assert lengths.tolist() == [feats.shape[1]] * 2
             torch.testing.assert_close(feats, expected[layer], atol=1e-4, rtol=0)
 
@@ -87,7 +87,7 @@ def test_real_widths_equal_transformers(structure, width, heads, tmp_path):
     sig = torch.randn(1, 32000) * 0.1
     with torch.no_grad():
         expected = model(sig, output_hidden_states=True).hidden_states[1]
-        torch.testing.assert_close(encoder(sig)[0], expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(encoder.run(sig)[0], expected, atol=1e-4, rtol=0)
 
 
 def test_both_layouts_of_weight_norm_and_none():

@@ -102,7 +102,7 @@ def test_a_file_in_pieces_gives_the_encoder(model, tmp_path, dtype, cuts) -> Non
     for layer in (1, 3, [1, 2]):
         encoder = encoder_of_ctranslate2(parts, layer)
         expected = SpeechEncoder.from_pretrained(tmp_path, layer)
-        assert torch.equal(encoder(sig)[0], expected(sig)[0])
+        assert torch.equal(encoder.run(sig)[0], expected(sig)[0])
         assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
         known = encoder.config["model"]
         keys = ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim")
@@ -171,7 +171,7 @@ def test_whisper_base_equals_ctranslate2() -> None:
         sig.numpy(), sampling_rate=16000, return_tensors="np"
     )["input_features"]
     expected = torch.from_numpy(np.array(whisper.encode(ctranslate2.StorageView.from_array(mel))))
-    feats, lengths = whisper_base(6)(sig[None])
+    feats, lengths = whisper_base(6).run(sig[None])
     assert lengths.tolist() == [1500] and feats.shape == (1, 1500, 512)
     halves = [
         package_folder(file.package, "") / file.path
@@ -190,13 +190,13 @@ def test_whisper_base_equals_ctranslate2() -> None:
 def test_the_mix_of_the_package() -> None:
     encoder = whisper_base_mix()
     sig = speech()[None, :80000]
-    feats, lengths = encoder(sig)
+    feats, lengths = encoder.run(sig)
     assert feats.shape == (1, 250, 256) and lengths.tolist() == [250]
     assert 0.5 < float(feats.square().mean()) < 2.0, "standardised, on speech it was not fitted to"
     assert encoder.max_seconds == 30.0
     # positions are a thousand times as large as some channels of layer 0: they must not be in it
     encoder.model.to(torch.bfloat16)  # as set_precision, which keeps the mix in float32
-    rounded, _ = encoder(sig)
+    rounded, _ = encoder.run(sig)
     assert (rounded - feats).norm() < 0.05 * feats.norm()
 
 
