@@ -55,7 +55,7 @@ def test_a_library_that_finds_the_disk_full(error, tmp_path, monkeypatch) -> Non
             raise error
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="platform without /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="platform: no /dev/full")
 def test_writers_of_this_package_on_a_full_disk(tmp_path, monkeypatch) -> None:
     """The real libraries' errors: their temporary file is a device without space."""
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: Usage(9**9, 9**9, 4096))

@@ -80,7 +80,7 @@ def test_hidden_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(ProgressBar([1, 2], "eval")) == [1, 2]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="platform without /dev/full")
+@pytest.mark.skipif(sys.platform != "linux", reason="platform: no /dev/full")
 def test_a_full_disk_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INTERVAL, "0")
     full = open("/dev/full", "w", buffering=1, encoding="utf-8")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from focalcodec.errors import UserError
 from focalcodec.fct import TokenHeader, write_toks
 
 ROOT = Path(__file__).parents[3]
-posix_only = pytest.mark.skipif(os.name != "posix", reason="platform without POSIX shell")
+posix_only = pytest.mark.skipif(os.name != "posix", reason="platform: no POSIX shell")
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +137,7 @@ def test_output_that_nobody_reads(line: str) -> None:
     assert done.stderr.strip() in ("0", "1")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="platform without /dev/full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="platform: no /dev/full")
 def test_full_streams() -> None:
     done = shell("fc info a.fct >/dev/full")
     assert done.returncode == 2
@@ -147,7 +148,16 @@ def test_full_streams() -> None:
 # -- signals ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A shell starts background jobs, such as these tests, with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @posix_only
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     "number, code, word",
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
@@ -165,6 +175,7 @@ def test_a_signal_is_one_line(number, code, word, monkeypatch, capsys) -> None:
 
 
 @posix_only
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_an_import_ends_at_once(number: int, code: int, tmp_path: Path) -> None:
     text = f"""import atexit, os

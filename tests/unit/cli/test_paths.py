@@ -154,7 +154,7 @@ def linked() -> set[str]:
     return {"a.wav", "b/a.FLAC", "b/c/d.mp3", "d/e.wav", "again/s.wav", "x.wav"}
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="platform without links and pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="platform: no links and pipes")
 def test_links_are_followed_and_each_file_comes_once(linked: set[str]) -> None:
     for source in ("in", "in/**", "in/**/*.*", "i*/**"):
         found = find_sources([source])
@@ -167,7 +167,7 @@ def test_links_are_followed_and_each_file_comes_once(linked: set[str]) -> None:
     assert find_sources(["in/x.wav*"]) == [(Path("in/x.wav"), Path("x.wav"))]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="platform without pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="platform: no pipes")
 def test_a_pipe_has_a_way_out() -> None:
     os.mkfifo("pipe.wav")
     with pytest.raises(UserError, match="^pipe.wav: a pipe or device; .* give -$"):
