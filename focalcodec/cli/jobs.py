@@ -100,7 +100,9 @@ def run_jobs(
     if not args.quiet and (len(jobs) > 1 or not failed):
         each = " in each process" if args.jobs > 1 else ""
         counts = f"{len(todo) - failed} done, {len(existing)} skipped, {failed} failed"
-        made = [counts] * (len(jobs) > 1) + [f"{_totals(attempts)}{each}"] * (failed < len(todo))
+        made = [counts] if len(jobs) > 1 else []
+        if failed < len(todo):
+            made.append(f"{_totals(attempts)}{each}")
         say(f"{_place(args, jobs)}: {'; '.join(made)}")
     return SOME_FAILED if failed else DONE
 

@@ -102,8 +102,11 @@ def main() -> None:
     """Train both stages, export, evaluate."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("out", nargs="?", type=Path, default=RESULTS, metavar="OUT", help="folder")
-    out = parser.parse_args().out.resolve()
+    parser.add_argument("out", nargs="?", default=RESULTS, metavar="OUT", help="folder")
+    given = parser.parse_args().out
+    if not given:
+        parser.error("OUT is empty; give a folder, or check the shell's variable")
+    out = Path(given).resolve()
     out.mkdir(parents=True, exist_ok=True)
     runs = {stage: out / stage for stage in YAMLS}
     train_both(runs, out)

@@ -59,10 +59,15 @@ def test_a_failed_stage_stops_the_other_one(quickstart, monkeypatch, tmp_path, c
     assert "vocoder  : error: no space left\n" in capfd.readouterr().out
 
 
-def test_help_trains_nothing(quickstart, monkeypatch, tmp_path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("word", "code", "told"), [("--help", 0, "[OUT]"), ("", 2, "OUT is empty")]
+)
+def test_help_or_an_empty_name_trains_nothing(
+    quickstart, monkeypatch, tmp_path, capsys, word: str, code: int, told: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quickstart.sys, "argv", ["quickstart.py", "--help"])
+    monkeypatch.setattr(quickstart.sys, "argv", ["quickstart.py", word])
     with pytest.raises(SystemExit) as stopped:
         quickstart.main()
-    assert stopped.value.code == 0 and not list(tmp_path.iterdir())
-    assert "python recipes/LibriSpeech/quickstart.py [OUT]" in capsys.readouterr().out
+    assert stopped.value.code == code and not list(tmp_path.iterdir())
+    assert told in "".join(capsys.readouterr())

@@ -76,6 +76,15 @@ def test_the_last_line_says_what_was_made(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == ""
 
 
+def test_all_files_fail(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def refuse(namespace: argparse.Namespace, job: Job, progress: Progress) -> Made:
+        raise UserError("broken")
+
+    assert run_jobs(args(out="x/"), jobs(tmp_path, "ab"), setup, refuse) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "focalcodec: x/: 0 done, 0 skipped, 2 failed"
+
+
 # -- one process -----------------------------------------------------------------------------------
 
 
