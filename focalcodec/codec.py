@@ -30,19 +30,10 @@ from focalcodec.hub.checkpoints import (
 from focalcodec.hub.weights import AtMost
 from focalcodec.knn import ReferenceFrames, as_frames, check_k, convert_feats
 from focalcodec.nn.masking import as_tensor, fit_lengths, full_lengths
-from focalcodec.official_codec import OfficialCodec
+from focalcodec.official_codec import DEFAULT_CONFIGS, OfficialCodec
 from focalcodec.parts import REGISTRY, Decoder, RateChanger, build_part, check_fit
 
 __all__ = ["DEFAULT_CONFIGS", "REGISTRY", "FocalCodec"]
-
-DEFAULT_CONFIGS = [
-    "lucadellalib/focalcodec_50hz",
-    "lucadellalib/focalcodec_50hz_65k_causal",
-    "lucadellalib/focalcodec_50hz_4k_causal",
-    "lucadellalib/focalcodec_50hz_2k_causal",
-    "lucadellalib/focalcodec_25hz",
-    "lucadellalib/focalcodec_12_5hz",
-]
 
 
 class FocalCodec(OfficialCodec):
@@ -374,7 +365,7 @@ class FocalCodec(OfficialCodec):
         write_checkpoint(folder, self.config, self.state_dict(), dtype)
 
     def to_config(self, config: str | os.PathLike[str], pretrained: bool = False) -> None:
-        """Write the configuration that this codec was made of to a `.json` file.
+        """Write the configuration that this codec was made of to a `.json` file, as it was given.
 
         `pretrained` also writes the weights, with `.safetensors`.
         """
@@ -382,8 +373,13 @@ class FocalCodec(OfficialCodec):
         path = path if path.suffix == ".json" else path.with_name(f"{path.name}.json")
         keys = [f"{part}_{kind}" for part in PART_NAMES for kind in ("name", "config")]
         given = {key: getattr(self, key) for key in keys}
+        for part in PART_NAMES:
+            module, first = getattr(self, part, None), self._facts.get((part, "config"))
+            if getattr(module, "config", first) != first:  # it took the place of the first
+                given |= _config_of({part: module})
         weights = path.with_suffix(".safetensors") if pretrained else None
-        write_files(path, given, weights, self.state_dict() if pretrained else {})
+        tensors = self.state_dict() if pretrained and self.config else {}
+        write_files(path, given, weights, tensors)
 
     def to_pretrained(self, config: str | os.PathLike[str]) -> None:
         """Write configuration and weights, as `to_config`."""

@@ -20,7 +20,7 @@ from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.parts import Decoder, RateChanger
 
 State = Sequence[Any]  # of a part: what its call returned after the output, `()` at the start
-_FACTS = ("sample_rate", "hop", "chunk_size", "causal", "factor")
+_FACTS = ("sample_rate", "hop", "chunk_size", "causal", "factor", "config")
 
 
 class CodecBase(nn.Module):
@@ -150,9 +150,15 @@ class CodecBase(nn.Module):
     # -- one part --------------------------------------------------------------------------------
 
     def _step(
-        self, part: str, x: Tensor, state: State = (), lengths: Tensor | None = None, **options: Any
+        self,
+        part: str,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor | None = None,
+        **options: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
         """Output of a part, its valid frames if `lengths` are given, and the state after it."""
+        state = () if state is None else state
         if isinstance(state, Tensor) or any(isinstance(entry, (int, float)) for entry in state):
             raise UserError(f"{part}_state: numbers; valid lengths go by name: lengths=...")
         module = self._part(part)

@@ -19,6 +19,15 @@ from focalcodec.codec_base import CodecBase, State
 from focalcodec.errors import UserError
 from focalcodec.knn import nearest_frames, take_frames
 
+DEFAULT_CONFIGS = [
+    "lucadellalib/focalcodec_50hz",
+    "lucadellalib/focalcodec_50hz_65k_causal",
+    "lucadellalib/focalcodec_50hz_4k_causal",
+    "lucadellalib/focalcodec_50hz_2k_causal",
+    "lucadellalib/focalcodec_25hz",
+    "lucadellalib/focalcodec_12_5hz",
+]
+
 
 class OfficialCodec(CodecBase):
     """All conversions of `CodecBase`'s parts, with the official names and arguments."""

@@ -185,6 +185,8 @@ def find_files(
     if beside.is_file() and not is_shipped(source) and not (path / CONFIG_NAME).is_file():
         return CheckpointFiles(beside, _weights(beside.parent, beside.stem) if weights else None)
     in_hub = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)(?:/([^/]+)\.json)?", str(source))
+    if path.suffix == ".json" and not path.exists() and not (in_hub and in_hub[2]):
+        raise UserError(f"{source}: no such file; check the path")
     if is_shipped(source) or path.exists() or not in_hub:
         pinned = {key: options.get(key) for key in ("revision", "token", "cache_dir")}
         folder = find_checkpoint(source, **pinned)

@@ -169,6 +169,25 @@ def test_to_config_writes_what_was_given(codec: FocalCodec, tmp_path: Path) -> N
     assert same(FocalCodec.from_pretrained(tmp_path / "new" / "a"), made)
 
 
+def test_to_config_after_a_part_was_replaced(codec: FocalCodec, tmp_path: Path) -> None:
+    arguments = codec.decoder.config | {"layerscale_init": 0.5}
+    codec.decoder = Vocos(**arguments)
+    codec.to_pretrained(tmp_path / "x")
+    loaded = FocalCodec.from_pretrained(tmp_path / "x")
+    assert same(loaded, codec) and loaded.decoder.config == codec.decoder.config
+    codec.encoder = None  # type: ignore[assignment]
+    codec.to_config(tmp_path / "y")
+    with pytest.raises(UserError, match="encoder: was removed"):
+        codec.to_pretrained(tmp_path / "z")
+    assert not (tmp_path / "z.json").exists()
+
+
+@pytest.mark.parametrize("name", ["no.json", "no/such.json", "no/such/folder/x.json"])
+def test_no_such_json_file(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}: no such file"):
+        FocalCodec.from_pretrained(name)
+
+
 def test_overrides(codec: FocalCodec, files: Path) -> None:
     changes = {"encoder_config.num_layers": 0, "decoder_config.layerscale_init": 0.5}
     made = FocalCodec.from_config(files, overrides=changes)
