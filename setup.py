@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 RECIPES_FOLDER = ROOT / "recipes"
-VERSION = re.findall('VERSION = "(.+)"', (ROOT / "focalcodec/choices.py").read_text())[0]
+VERSION = re.findall('VERSION = "(.+)"', (ROOT / "focalcodec/version.py").read_text())[0]
 
 RECIPES = [
     "hyperpyyaml>=1.2.3",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from focalcodec.choices import VERSION as __version__
 from focalcodec.errors import UserError
+from focalcodec.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec

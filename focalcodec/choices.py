@@ -1,10 +1,8 @@
-"""Values that options offer and their defaults, and the version; without torch, for --help."""
+"""Values that options offer and their defaults; without torch, for --help."""
 
 from __future__ import annotations
 
 from typing import Literal
-
-VERSION = "0.1.0"
 
 Channels = Literal["error", "mix", "first"]
 CHANNELS = ("error", "mix", "first")

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.choices import VERSION
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import project_to_sphere
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.parts import Decoder, RateChanger
+from focalcodec.version import VERSION
 
 State = Sequence[Any]  # of a part: what its call returned after the output, `()` at the start
 _FACTS = ("sample_rate", "hop", "chunk_size", "causal", "factor", "config")

@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[1] / "focalcodec"
 # From the lowest to the highest: names of modules and packages, and why they are on this floor.
 # A floor imports lower floors only; names on one floor do not import each other.
 FLOORS: list[tuple[tuple[str, ...], str]] = [
-    (("errors", "choices"), "need nothing: the one exception; values of options; the version"),
+    (
+        ("errors", "choices", "version"),
+        "need nothing: the one exception; values of options; the version",
+    ),
     (("processes", "progress"), "work in several processes, and how far it is"),
     (("files", "nn"), "files on disk, layers"),
     (("hub",), "models as files, and where they are: no model, no audio"),

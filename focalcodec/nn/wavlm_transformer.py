@@ -97,7 +97,7 @@ class TransformerEncoder(nn.Module):
         if left_context is not None and caches is not None:
             start = (input.new_zeros(()) if curr_pos is None else curr_pos).long()
             caches = [newest_last(cache, start, self._past) for cache in caches]
-            state = TransformerState(start.expand(len(input)), left_context, caches)
+            state = TransformerState(start.expand(input.shape[0]), left_context, caches)
         x, state = self.step(input, state)
         position = one_position(state.position).clamp(max=self._past)
         kept = [newest_at(cache, position, self.window_size) for cache in state.caches]
@@ -119,7 +119,7 @@ class TransformerEncoder(nn.Module):
         from the first frame of x.
         """
         size, past = x.shape[1], self._past
-        nothing = x.new_zeros(len(x), past, *self._frame_shape)
+        nothing = x.new_zeros(x.shape[0], past, *self._frame_shape)
         if state is None:
             position = torch.zeros_like(x[:, 0, 0], dtype=torch.int64)
             around = self._surroundings(size)

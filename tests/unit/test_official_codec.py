@@ -284,6 +284,19 @@ def test_knn_is_the_exact_search(codec: FocalCodec) -> None:
     assert codec.knn(frames[0], voice[:2]).shape == (7, 2, 16)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@torch.no_grad()
+def test_a_scripted_encoder_takes_any_number_of_rows(rows: int) -> None:
+    """The trace behind it has two rows."""
+    encoder = golden_codec("tiny_50hz_causal").encoder
+    script, states, expected_states = torch.jit.script(encoder), [], []
+    for samples in (1280, 2560):
+        sig = torch.randn(rows, samples)
+        feats, *states = script(sig, *states)
+        expected, *expected_states = encoder(sig, *expected_states)
+        torch.testing.assert_close(feats, expected)
+
+
 def test_jit_leaves_what_can_not_be_scripted(codec: FocalCodec) -> None:
     class Odd(nn.Module):
         factor = 1
