@@ -207,7 +207,7 @@ def _fixed_part(pattern: Path) -> Path:
 def _matching(pattern: Path, suffixes: Sequence[str]) -> list[SourceFile]:
     parts = pattern.parts
     place = parts.index("**") if "**" in parts else len(parts)
-    after = parts[place:]  # the walk of folders, which knows links, finds these
+    after = parts[place:]  # `walk_files` finds these: it follows links, each folder once
     fixed, found = _fixed_part(pattern), dict[Path, None]()
     for name in glob.glob(str(Path(*parts[:place]))):
         if after and os.path.isdir(name):
