@@ -88,6 +88,7 @@ def test_only_a_causal_decoder_has_steps(kind: str) -> None:
         make(kind).step(torch.randn(1, 4, 6))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # about constants, such as sizes
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_trace_holds_at_other_lengths(kind: str, causal: bool) -> None:
     decoder = make(kind, causal=causal)
