@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import MaskedConv1d
 from focalcodec.nn.masking import full_lengths, valid_mask
-from focalcodec.nn.official import DecoderView, refuse_lengths, scripted
+from focalcodec.nn.official import DecoderView, given_states, refuse_lengths, scripted
 
 
 class ConvNeXtBlock(nn.Module):
@@ -108,11 +108,7 @@ class ConvNeXt(nn.Module):
         frames, None is all; padded frames of the result have arbitrary values.
         """
         number = 1 + len(self.layers)
-        before = list(left_contexts or [None] * number)
-        if len(before) != number:
-            raise UserError(
-                f"left_contexts: {len(before)}; give {number}, for the embedding and for each layer"
-            )
+        before = given_states("left_contexts", left_contexts, number) or [None] * number
         x = input.to(self.embedding.weight.dtype)
         x, context = _convolve_next(self.embedding, self.causal, x, before[0], mask)
         x, contexts = self.input_norm(x), [context]  # (B, N, dim)

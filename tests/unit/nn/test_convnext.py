@@ -68,7 +68,7 @@ def test_official_contexts(kind: str) -> None:
     assert [tuple(context.shape) for context in contexts] == [(2, 6, 6), (2, 6, 8), (2, 6, 8)]
     assert decoder(feats, [])[0].equal(rec_sig)
     assert decoder(feats, [None, None, None])[0].equal(rec_sig)
-    with pytest.raises(UserError, match="left_contexts: 2; give 3"):
+    with pytest.raises(UserError, match="left_contexts: 2 states; give the 3"):
         decoder(feats, contexts[:2])
     not_causal = make(kind)
     assert not_causal(feats)[1] == [None, None, None]
