@@ -22,8 +22,13 @@ from torch.utils.data import DataLoader
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.probes import SequenceProbe, TokenEmbedding
 from focalcodec.probes.token_dataset import TokenDataset, collate_tokens
-from focalcodec.tokenize.store import META_NAME, TokenizedClip, TokenStore, write_memmap
-from focalcodec.tokenize.vocabulary import TokenVocabulary
+from focalcodec.tokenize.store import (
+    META_NAME,
+    TokenizedClip,
+    TokenStore,
+    TokenVocabulary,
+    write_memmap,
+)
 
 CODEBOOK_SIZE, SYMBOLS, TOKEN_RATE = 8192, 1001, 50
 

@@ -227,7 +227,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     from focalcodec.tokenize.plan import ModelIdentity, TokenizePlan
     from focalcodec.tokenize.run import FAILED_NAME, PLAN_NAME, tokenize_corpus
     from focalcodec.tokenize.sources import open_corpus
-    from focalcodec.tokenize.vocabulary import TokenVocabulary
+    from focalcodec.tokenize.store import TokenVocabulary
 
     shard = Shard.parse(args.shard) if args.shard else Shard.from_environment(os.environ)
     formats = TOKEN_FORMATS if args.format == "both" else (args.format,)

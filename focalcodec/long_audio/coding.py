@@ -1,7 +1,7 @@
 """Audio of any length through a codec in bounded memory.
 
 Each part processes a recording in overlapping windows. A frame of a window is kept only if its
-whole context is in the window (see `receptive_field`), so the decoder's waveform equals that of
+whole context is in the window (see `long_audio`), so the decoder's waveform equals that of
 the whole recording, without seams. The compressor's and decompressor's mean over time, and the
 encoder's attention, use the window instead of the whole recording. docs/long_audio.md has
 measurements.
@@ -25,7 +25,7 @@ from focalcodec.bsq import check_toks
 from focalcodec.choices import WINDOW_SECONDS
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.long_audio.receptive_field import Context, part_context
+from focalcodec.long_audio import Context, part_context
 
 _FADE_SECONDS = 0.5
 

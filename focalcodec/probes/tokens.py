@@ -26,12 +26,11 @@ from focalcodec.coders.hub import HubCoder
 from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
+from focalcodec.tokenize.parts import as_tokenizer
 from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import FAILED_NAME, tokenize_corpus
 from focalcodec.tokenize.sources import CorpusClip
-from focalcodec.tokenize.store import META_NAME, TokenStore
-from focalcodec.tokenize.tokenizer import as_tokenizer
-from focalcodec.tokenize.vocabulary import TokenVocabulary
+from focalcodec.tokenize.store import META_NAME, TokenStore, TokenVocabulary
 
 logger = logging.getLogger(__name__)
 

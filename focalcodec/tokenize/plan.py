@@ -15,7 +15,7 @@ from focalcodec.errors import UserError
 if TYPE_CHECKING:  # these import torch, and the parser of the command needs the options only
     from focalcodec.processes import Shard
     from focalcodec.tokenize.sources import CorpusClip, CorpusSource
-    from focalcodec.tokenize.vocabulary import TokenVocabulary
+    from focalcodec.tokenize.store import TokenVocabulary
 
 PART_BYTES = 1 << 27  # of audio files: a part of hour-long recordings must not take days
 _VERSION = 1  # version of the plan: increase it if the same key would give another output
@@ -76,7 +76,7 @@ class TokenizePlan:
     -------
     >>> from focalcodec.processes import Shard
     >>> from focalcodec.tokenize.sources import CorpusClip, FileSource
-    >>> from focalcodec.tokenize.vocabulary import TokenVocabulary
+    >>> from focalcodec.tokenize.store import TokenVocabulary
     >>> source = FileSource([CorpusClip(name, name) for name in "abcde"], "")
     >>> options = TokenizeOptions(part_clips=2)
     >>> plan = TokenizePlan(source, ModelIdentity("m", "00"), options, TokenVocabulary(8))

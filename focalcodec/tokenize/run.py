@@ -26,7 +26,14 @@ from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.processes import FolderLock, Shard
 from focalcodec.progress import ProgressBar
-from focalcodec.tokenize.parts import EncodedClip, PartEncoder, read_part, write_part
+from focalcodec.tokenize.parts import (
+    EncodedClip,
+    PartEncoder,
+    Tokenizer,
+    as_tokenizer,
+    read_part,
+    write_part,
+)
 from focalcodec.tokenize.plan import TokenizePlan
 from focalcodec.tokenize.sources import CorpusClip
 from focalcodec.tokenize.store import (
@@ -38,7 +45,6 @@ from focalcodec.tokenize.store import (
     write_memmap,
     write_parquet,
 )
-from focalcodec.tokenize.tokenizer import Tokenizer, as_tokenizer
 
 _WHOLE = Shard()
 

@@ -13,8 +13,8 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.long_audio import Context, part_context
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks
-from focalcodec.long_audio.receptive_field import Context, part_context
 from focalcodec.precision import set_precision
 from focalcodec.vocos import Vocos
 

@@ -16,10 +16,10 @@ from focalcodec.coders.focal import FocalCoder, VocoderCoder
 from focalcodec.encoders.speech_encoder import LayerMix, SpeechEncoder
 from focalcodec.encoders.wavlm_convert import wavlm_from_transformers
 from focalcodec.errors import UserError
+from focalcodec.long_audio import part_context
 from focalcodec.long_audio.coding import encode_blocks, feats_blocks
-from focalcodec.long_audio.receptive_field import part_context
 from focalcodec.precision import set_precision
-from focalcodec.tokenize.tokenizer import FocalTokenizer
+from focalcodec.tokenize.parts import FocalTokenizer
 from tests.unit.small_encoders import CASES, codec_of, model_of
 
 

@@ -14,6 +14,7 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.long_audio import Context, part_context
 from focalcodec.long_audio.coding import (
     WindowPlan,
     cut_windows,
@@ -23,7 +24,6 @@ from focalcodec.long_audio.coding import (
     plan_windows,
     vocode_blocks,
 )
-from focalcodec.long_audio.receptive_field import Context, part_context
 from focalcodec.vocos import Vocos
 from tests.unit.small_codecs import OFFLINE, golden_codec
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from focalcodec import UserError
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.long_audio.receptive_field import Context, part_context
+from focalcodec.long_audio import Context, part_context
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM

@@ -13,8 +13,13 @@ from torch.utils.data import DataLoader
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.probes.token_dataset import TokenDataset, collate_tokens
-from focalcodec.tokenize.store import META_NAME, TokenizedClip, TokenStore, write_memmap
-from focalcodec.tokenize.vocabulary import TokenVocabulary
+from focalcodec.tokenize.store import (
+    META_NAME,
+    TokenizedClip,
+    TokenStore,
+    TokenVocabulary,
+    write_memmap,
+)
 
 FRAMES = [5, 3, 0, 8]
 

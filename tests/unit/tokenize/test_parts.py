@@ -13,16 +13,16 @@ from focalcodec.audio import read_audio
 from focalcodec.audio_stream import AudioStream
 from focalcodec.errors import UserError
 from focalcodec.long_audio.coding import encode_blocks
-from focalcodec.tokenize import parts, tokenizer
+from focalcodec.tokenize import parts
 from focalcodec.tokenize.parts import (
     EncodedClip,
+    FocalTokenizer,
     PartEncoder,
     encode_batch,
     plan_batches,
     read_part,
     write_part,
 )
-from focalcodec.tokenize.tokenizer import FocalTokenizer
 from tests.unit.small_codecs import logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, plan_for, write_corpus
 
@@ -39,7 +39,7 @@ def test_each_clip_has_the_same_tokens_as_alone(tmp_path, monkeypatch):
         return encode_blocks(codec, stream, window_seconds)
 
     monkeypatch.setattr(parts, "encode_batch", counted)
-    monkeypatch.setattr(tokenizer, "encode_blocks", in_windows)
+    monkeypatch.setattr(parts, "encode_blocks", in_windows)
     codec, plan = logmel_codec(), plan_for(logmel_codec(), write_corpus(tmp_path))
     reported = []
     with ThreadPoolExecutor(2) as pool:

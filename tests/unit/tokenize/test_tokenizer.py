@@ -11,10 +11,10 @@ from focalcodec.audio import read_audio
 from focalcodec.coders import load_coder, parse_spec
 from focalcodec.errors import UserError
 from focalcodec.tokenize import TokenStore, TokenVocabulary
+from focalcodec.tokenize.parts import FocalTokenizer, HubTokenizer, as_tokenizer
 from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import tokenize_corpus
 from focalcodec.tokenize.sources import open_corpus
-from focalcodec.tokenize.tokenizer import FocalTokenizer, HubTokenizer, as_tokenizer
 from tests.unit.small_codecs import logmel_codec
 from tests.unit.tokenize.corpora import BROKEN, SECONDS, write_corpus
 

@@ -16,7 +16,7 @@ from focalcodec.metrics.judge import Column, Judge, JudgedClip, Score, Verdict
 from focalcodec.probes.cards import probe_table, read_cards
 from focalcodec.probes.targets import Pieces
 from focalcodec.probes.tokens import ProbeCodec
-from focalcodec.tokenize.tokenizer import FocalTokenizer
+from focalcodec.tokenize.parts import FocalTokenizer
 from focalcodec.training.probe_brain import ProbeBrain
 from tests.unit.training import probe_runs
 
