@@ -78,7 +78,7 @@ def newest_at(cache: Tensor, position: Tensor, size: int) -> Tensor:
     tensor([[1., 2., 0., 0., 0.]])
     """
     num_frames = cache.shape[1]
-    padded = torch.cat([cache, torch.zeros_like(cache[:, :1])], dim=1)
+    padded = torch.cat([cache, cache.new_zeros(cache.shape[0], 1, *cache.shape[2:])], dim=1)
     index = torch.arange(size, device=cache.device) + num_frames - position
     return padded.index_select(1, index.clamp(max=num_frames))
 

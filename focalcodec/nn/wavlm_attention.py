@@ -61,7 +61,7 @@ class MultiHeadAttention(nn.Module):
             start = 0 if curr_pos is None else int(curr_pos)
             curr_pos = torch.tensor(start, device=input.device)
             if self.causal:
-                used = key.new_zeros(len(input), 512, self.num_heads, self.head_dim, 2)
+                used = key.new_zeros(input.shape[0], 512, self.num_heads, self.head_dim, 2)
                 used = used if kv_cache is None else kv_cache
                 key, value, kv_cache = _join(key, value, used[:, :start])
                 curr_pos = curr_pos + input.shape[1]

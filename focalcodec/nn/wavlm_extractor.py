@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +110,11 @@ class ConvBlock(nn.Module):
         kernel_size = self.conv.kernel_size[0]
         if self.causal:
             return after_context(x, left_context, kernel_size - 1)
-        return x if x.shape[1] >= kernel_size else pad_frames(x, 0, kernel_size - x.shape[1])
+        missing: Any = kernel_size - x.shape[1]
+        if torch.jit.is_tracing():  # sizes are tensors
+            missing = torch.as_tensor(missing).clamp(min=0)
+            return pad_frames(x, 0, missing)
+        return x if missing <= 0 else pad_frames(x, 0, missing)
 
     def _convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
