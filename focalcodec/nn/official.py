@@ -17,6 +17,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflat
 
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import is_traced
+from focalcodec.nn.masking import check_tensor
 
 
 def refuse_lengths(state: Any) -> None:
@@ -28,6 +29,13 @@ def refuse_lengths(state: Any) -> None:
         )
 
 
+def check_relative(length: Any) -> None:
+    """Raise a `UserError` if `length` is not a tensor of floats; its values are not read."""
+    check_tensor("length", length)
+    if not length.is_floating_point():
+        raise UserError(f"length: {length.dtype}; give 0.0 to 1.0 of the longest, or lengths=...")
+
+
 def relative_mask(length: Tensor, num_frames: int) -> Tensor:
     """Mask (B, N) bool of the first ceil(length * N) of N frames; `length` (B,) is 0 to 1.
 
@@ -37,6 +45,7 @@ def relative_mask(length: Tensor, num_frames: int) -> Tensor:
     tensor([[ True,  True,  True],
             [ True,  True, False]])
     """
+    check_relative(length)
     valid = (length * num_frames).ceil()  # in the type of `length`, as the official code
     return torch.arange(num_frames, device=length.device) < valid[:, None]
 
@@ -56,6 +65,8 @@ def given_states(name: str, states: Sequence[Any] | None, number: int) -> list[A
 
     The official package starts with None, an empty list, or a list of None.
     """
+    if isinstance(states, Tensor):
+        raise UserError(f"{name}: a tensor; give the list of the call before")
     if not states or all(state is None for state in states):
         return None
     if len(states) != number:
@@ -118,6 +129,7 @@ class OfflineEncoder(nn.Module):
         if lengths is not None:
             return self.run(input, lengths)
         if length is not None:
+            check_relative(length)
             lengths = (length * input.shape[1]).ceil().long().clamp(1, input.shape[1])
         feats, _ = self.run(input, lengths)
         return feats, feats.new_zeros((), dtype=torch.int64), [], []

@@ -116,9 +116,18 @@ def test_lengths_by_position_are_refused():
             encoder(torch.zeros(2, 1600), lengths)
 
 
+@pytest.mark.parametrize("length", [[1.0, 0.5], torch.tensor([1280, 640])])
+def test_length_is_relative(length):
+    for encoder in (tiny("large"), LogMel()):
+        with pytest.raises(UserError, match="length: "):
+            encoder(torch.zeros(2, 1280), length=length)
+
+
 def test_states_of_another_encoder_are_refused():
     encoder, sig = tiny("causal"), torch.zeros(1, CHUNK)
     _, position, contexts, caches = encoder(sig)
+    with pytest.raises(UserError, match="left_contexts: a tensor"):
+        encoder(sig, position, contexts[0])
     with pytest.raises(UserError, match="left_contexts: 7 states; give the 8"):
         encoder(sig, position, contexts[1:], caches)
     with pytest.raises(UserError, match="kv_caches: 1 states; give the 2"):
