@@ -43,8 +43,11 @@ SAMPLE_RATE = 16000
 def paper_codec() -> FocalCodec:
     """Make the 50 Hz codec of the paper, with random weights."""
     torch.manual_seed(0)
-    quantizer = BinarySphericalQuantizer()
-    return FocalCodec(WavLM(), FocalEncoder(), quantizer, FocalDecoder(), Vocos()).eval()
+    options = {"focal_window": 7, "focal_factor": 2}
+    compressor = FocalEncoder(output_dim=13, hidden_dims=(1024, 512, 256), **options)
+    decompressor = FocalDecoder(input_dim=13, hidden_dims=(256, 512, 1024), **options)
+    quantizer = BinarySphericalQuantizer(8192)
+    return FocalCodec(WavLM(), compressor, quantizer, decompressor, Vocos()).eval()
 
 
 def noise(seconds: float) -> Tensor:

@@ -22,6 +22,7 @@ from focalcodec.nn.masking import (
     valid_mask,
     zero_padding,
 )
+from focalcodec.nn.official import QuantizerView
 
 LOG_FLOOR = math.log(1e-5)
 
@@ -37,7 +38,8 @@ class EntropyTerms(NamedTuple):
 class BinarySphericalQuantizer(nn.Module):
     """Quantizer without weights: L = log2(codebook_size) bits, codes of +-1/sqrt(L).
 
-    `codebook_size` is a power of two, else a `UserError`; `dim` is L, the width of lats and codes.
+    `dim` is L, the width of lats and codes. It is rounded down where `codebook_size` is no power of
+    two, as in the official class: tokens above 2^L have the code of another one, and are not given.
 
     Example
     -------
@@ -47,15 +49,33 @@ class BinarySphericalQuantizer(nn.Module):
     (tensor([[2]]), tensor([[[ 0.7071, -0.7071]]]))
     """
 
-    def __init__(self, codebook_size: int = 8192) -> None:
+    codebook_value: Tensor
+    mask: Tensor
+
+    def __init__(self, codebook_size: int = 4096) -> None:
         super().__init__()
-        if codebook_size < 2 or codebook_size & (codebook_size - 1):
+        if codebook_size < 2:
             raise UserError(f"codebook_size={codebook_size}: give a power of two, such as 8192")
         self.config: dict[str, Any] = {"codebook_size": codebook_size}
         self.codebook_size = codebook_size
         self.dim = codebook_size.bit_length() - 1
+        # () 1 / sqrt(L), and (L,) values of the bits, most significant first
+        value = torch.tensor(1.0 / math.sqrt(self.dim))
+        self.register_buffer("codebook_value", value, persistent=False)
+        bits = 2 ** torch.arange(self.dim - 1, -1, -1)
+        self.register_buffer("mask", bits, persistent=False)
 
-    def forward(self, lats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, lats: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Quantize lats (..., L): toks (...) int64, codes (..., L); `run` if `lengths` are given.
+
+        Without lengths codes have no gradient, as in the official class.
+        """
+        if lengths is not None:
+            return self.run(lats, lengths)
+        toks = self.lats_to_toks(lats)
+        return toks, self.lats_to_codes(lats)
+
+    def run(self, lats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Quantize lats (B, N, L): toks (B, N) int64, codes (B, N, L), zero on padded frames.
 
         `lengths` (B,) int64 are the valid frames; None is all. In training mode gradients pass
@@ -64,7 +84,7 @@ class BinarySphericalQuantizer(nn.Module):
         mask = None if lengths is None else valid_mask(lengths, lats.shape[1])
         if mask is not None:
             lats = zero_padding(lats, mask)
-        codes = self.lats_to_codes(lats)  # (B, N, L): signs / sqrt(L)
+        codes = self.lats_to_codes(lats).to(lats.dtype)  # (B, N, L): signs / sqrt(L)
         toks = self.codes_to_toks(codes)  # (B, N): the signs as bits of an integer
         if self.training:
             unit = project_to_sphere(lats)  # (B, N, L): points on the unit sphere
@@ -75,7 +95,7 @@ class BinarySphericalQuantizer(nn.Module):
 
     def lats_to_codes(self, lats: Tensor) -> Tensor:
         """Round lats (..., L) to codes of +-1/sqrt(L); zero goes to -1/sqrt(L)."""
-        return self._bits_to_codes(lats > 0, lats.dtype)
+        return torch.where(lats > 0, self.codebook_value, -self.codebook_value)
 
     def lats_to_toks(self, lats: Tensor) -> Tensor:
         """Map lats (..., L) to toks (...) int64."""
@@ -88,20 +108,24 @@ class BinarySphericalQuantizer(nn.Module):
                 f"codes of width {codes.shape[-1]}: codebook_size={self.codebook_size} "
                 f"needs width {self.dim}"
             )
-        return ((codes > 0).long() << self._shifts(codes.device)).sum(dim=-1)
+        return ((codes > 0) * self.mask).sum(dim=-1)
 
     def toks_to_codes(self, toks: Tensor) -> Tensor:
         """Map toks (...) of any integer type to codes (..., L).
 
         Raises a `UserError` if toks are not integers in [0, codebook_size).
         """
-        bits = (self._checked(toks)[..., None] >> self._shifts(toks.device)) & 1
-        return self._bits_to_codes(bits.bool(), torch.get_default_dtype())
+        bits = self._checked(toks)[..., None] & self.mask
+        return torch.where(bits != 0, self.codebook_value, -self.codebook_value)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        toks = self.mask.new_zeros(2, 3)
+        return QuantizerView(self, self.toks_to_codes(toks), toks)
 
     @property
     def codebook(self) -> Tensor:
         """All codes, (2^L, L), in the order of their tokens."""
-        return self.toks_to_codes(torch.arange(self.codebook_size))
+        return self.toks_to_codes(torch.arange(self.codebook_size, device=self.mask.device))
 
     def entropy_loss(
         self,
@@ -170,19 +194,11 @@ class BinarySphericalQuantizer(nn.Module):
             )
             if all_reduce is not None:
                 sums = all_reduce(sums)
-            joint, sample, count = sums.split([self.codebook_size, 1, 1])
+            joint, sample, count = sums.split([2**self.dim, 1, 1])
             joint = joint / count.clamp(min=1.0)
             codebook = -(joint * joint.clamp(min=math.exp(LOG_FLOOR)).log()).sum()
+            joint = F.pad(joint, (0, self.codebook_size - 2**self.dim))  # codes that no token has
             return EntropyTerms(sample.squeeze() / count.squeeze().clamp(min=1.0), codebook, joint)
-
-    def _bits_to_codes(self, bits: Tensor, dtype: torch.dtype) -> Tensor:
-        value = 1.0 / math.sqrt(self.dim)
-        return torch.full(bits.shape, -value, dtype=dtype, device=bits.device).masked_fill(
-            bits, value
-        )
-
-    def _shifts(self, device: torch.device) -> Tensor:
-        return torch.arange(self.dim - 1, -1, -1, device=device)
 
     def _checked(self, toks: Tensor) -> Tensor:
         check_tensor("toks", toks)

@@ -10,13 +10,35 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.nn.focal_block import FocalBlock, FocalOptions
-from focalcodec.nn.layers import Snake1d, project_to_sphere
+from focalcodec.nn.focal_block import FocalModulation, FocalOptions
+from focalcodec.nn.focal_levels import (
+    ChunkFeedForward,
+    DownScale,
+    FocalDownScale,
+    FocalState,
+    FocalUpScale,
+    UpScale,
+    through_layers,
+)
+from focalcodec.nn.layers import DynamicTanh, Snake1d, project_to_sphere
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.official import CompressorView, refuse_lengths, scripted
+
+__all__ = [
+    "ChunkFeedForward",
+    "DownScale",
+    "DynamicTanh",
+    "FocalDecoder",
+    "FocalDownScale",
+    "FocalEncoder",
+    "FocalModulation",
+    "FocalUpScale",
+    "Snake1d",
+    "UpScale",
+]
 
 
 class FocalEncoder(nn.Module):
@@ -34,8 +56,8 @@ class FocalEncoder(nn.Module):
         Dropout inside the focal blocks.
     use_post_norm, use_layerscale, normalize_modulator : bool
         Variants of focal modulation, off in every published model.
-    layerscale_init : float
-        Initial value of LayerScale.
+    layerscale_init, tanhscale_init : float
+        Initial values of LayerScale, and of DynamicTanh, which a causal model has as norm.
     causal : bool
         Past frames only.
     window_size : int
@@ -53,16 +75,17 @@ class FocalEncoder(nn.Module):
     def __init__(
         self,
         input_dim: int = 1024,
-        output_dim: int = 13,
-        hidden_dims: Sequence[int] = (1024, 512, 256),
+        output_dim: int = 12,
+        hidden_dims: Sequence[int] = (1024, 1024, 1024),
         downscale_factors: Sequence[int] = (1, 1, 1),
-        focal_window: int = 7,
+        focal_window: int = 14,
         focal_level: int = 2,
-        focal_factor: int = 2,
+        focal_factor: int = 4,
         dropout: float = 0.0,
         use_post_norm: bool = False,
         use_layerscale: bool = False,
         layerscale_init: float = 1e-4,
+        tanhscale_init: float = 0.5,
         normalize_modulator: bool = False,
         causal: bool = False,
         window_size: int = 512,
@@ -70,50 +93,82 @@ class FocalEncoder(nn.Module):
         super().__init__()
         _check_levels("downscale_factors", downscale_factors, hidden_dims)
         options = FocalOptions(
-            focal_window=focal_window,
-            focal_level=focal_level,
-            focal_factor=focal_factor,
-            dropout=dropout,
-            use_post_norm=use_post_norm,
-            use_layerscale=use_layerscale,
-            layerscale_init=layerscale_init,
-            normalize_modulator=normalize_modulator,
-            causal=causal,
-            window_size=window_size,
+            *(focal_window, focal_level, focal_factor, dropout, use_post_norm, use_layerscale),
+            *(layerscale_init, tanhscale_init, normalize_modulator, causal, window_size),
         )
-        self.config: dict[str, Any] = {
-            "input_dim": input_dim,
-            "output_dim": output_dim,
-            "hidden_dims": list(hidden_dims),
-            "downscale_factors": list(downscale_factors),
-            **options.to_dict(),
-        }
-        self.factor = math.prod(downscale_factors)
+        self.config = _set_arguments(
+            self,
+            {
+                "input_dim": input_dim,
+                "output_dim": output_dim,
+                "hidden_dims": list(hidden_dims),
+                "downscale_factors": list(downscale_factors),
+            },
+            options,
+        )
+        self.causal = causal
+        self.factor = self.downsample_factor = self.chunk_size = math.prod(downscale_factors)
         widths = [input_dim, *hidden_dims]
         self.layers = nn.ModuleList(
-            _DownLevel(width, hidden, factor, options)
+            FocalDownScale(width, hidden, factor, *options)
             for width, hidden, factor in zip(
                 widths[:-1], hidden_dims, downscale_factors, strict=True
             )
         )
+        self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(widths[-1], output_dim)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        input: Tensor,
+        left_contexts: FocalState | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """`run` if `lengths` are given; else what the official class gives.
+
+        That is lats whose norm is not 1, of the frames after `left_contexts`, and the contexts of
+        the next frames.
+        """
+        if lengths is not None:
+            return self.run(input, lengths)
+        refuse_lengths(left_contexts)
+        return self._compress(input, left_contexts)
+
+    def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compress feats, x (B, N, input_dim): lats, zero on padded frames, and their lengths.
 
         `lengths` (B,) int64 are the valid frames of x; None is all.
         """
-        lengths = full_lengths(x) if lengths is None else lengths
-        x = x.to(self.out_proj.weight.dtype)
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)  # (B, ceil(N / factors so far), hidden_dim)
-        lats = project_to_sphere(self.out_proj(x))  # (B, N', output_dim), of norm 1
-        return zero_padding(lats, valid_mask(lengths, x.shape[1])), lengths
+        lats = project_to_sphere(self._compress(x, lengths=lengths)[0])  # (B, N', output_dim)
+        if lengths is None:
+            return lats, full_lengths(lats)
+        lengths = self.output_lengths(lengths)
+        return zero_padding(lats, valid_mask(lengths, lats.shape[1])), lengths
+
+    def step(self, x: Tensor, state: FocalState | None = None) -> tuple[Tensor, FocalState]:
+        """Compress the next frames of a stream: their lats, and the state after them.
+
+        x (B, N, input_dim) has a multiple of `factor` frames; `state` is None at the start. The
+        compressor must be causal.
+        """
+        lats, state = self._compress(x, state)
+        return project_to_sphere(lats), state
+
+    def _compress(
+        self, x: Tensor, state: FocalState | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, FocalState]:
+        x, state = through_layers(self.layers, x.to(self.out_proj.weight.dtype), state, lengths)
+        return self.out_proj(self.dropout(x)), state
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        example = self.out_proj.weight.new_zeros(2, 8 * self.chunk_size, self.config["input_dim"])
+        return scripted(self, example, CompressorView)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Valid lats frames for `lengths` valid feats frames, int64."""
         for factor in self.config["downscale_factors"]:
-            lengths = _ceil_divide(lengths, factor)
+            lengths = (lengths + factor - 1) // factor
         return lengths
 
 
@@ -131,7 +186,7 @@ class FocalDecoder(nn.Module):
     last_window_size : int, optional
         `window_size` of the last level; `window_size` when None.
     lookahead_size : int
-        Frames that the refiner of a causal decompressor waits for.
+        Frames that the refiner of a causal decompressor waits for; 0 for no refiner.
 
     Example
     -------
@@ -144,159 +199,119 @@ class FocalDecoder(nn.Module):
 
     def __init__(
         self,
-        input_dim: int = 13,
+        input_dim: int = 12,
         output_dim: int = 1024,
-        hidden_dims: Sequence[int] = (256, 512, 1024),
+        hidden_dims: Sequence[int] = (1024, 1024, 1024),
         upscale_factors: Sequence[int] = (1, 1, 1),
-        focal_window: int = 7,
+        focal_window: int = 14,
         focal_level: int = 2,
-        focal_factor: int = 2,
+        focal_factor: int = 4,
         dropout: float = 0.0,
         use_post_norm: bool = False,
         use_layerscale: bool = False,
         layerscale_init: float = 1e-4,
+        tanhscale_init: float = 0.5,
         normalize_modulator: bool = False,
         causal: bool = False,
         window_size: int = 512,
-        last_window_size: int | None = None,
+        last_window_size: int | None = 512,
         lookahead_size: int = 3,
     ) -> None:
         super().__init__()
         _check_levels("upscale_factors", upscale_factors, hidden_dims)
         options = FocalOptions(
-            focal_window=focal_window,
-            focal_level=focal_level,
-            focal_factor=focal_factor,
-            dropout=dropout,
-            use_post_norm=use_post_norm,
-            use_layerscale=use_layerscale,
-            layerscale_init=layerscale_init,
-            normalize_modulator=normalize_modulator,
-            causal=causal,
-            window_size=window_size,
+            *(focal_window, focal_level, focal_factor, dropout, use_post_norm, use_layerscale),
+            *(layerscale_init, tanhscale_init, normalize_modulator, causal, window_size),
         )
-        self.config: dict[str, Any] = {
-            "input_dim": input_dim,
-            "output_dim": output_dim,
-            "hidden_dims": list(hidden_dims),
-            "upscale_factors": list(upscale_factors),
-            **options.to_dict(),
-            "last_window_size": last_window_size,
-            "lookahead_size": lookahead_size,
-        }
-        self.factor = math.prod(upscale_factors)
+        self.config = _set_arguments(
+            self,
+            {
+                "input_dim": input_dim,
+                "output_dim": output_dim,
+                "hidden_dims": list(hidden_dims),
+                "upscale_factors": list(upscale_factors),
+            },
+            options,
+            last_window_size=last_window_size,
+            lookahead_size=lookahead_size,
+        )
+        self.factor = self.upsample_factor = math.prod(upscale_factors)
+        self.chunk_size = 1 + lookahead_size
         self.in_proj = nn.Linear(input_dim, hidden_dims[0])
-        last = options.with_window(last_window_size or window_size)
+        self.dropout = nn.Dropout(dropout)
+        last = options._replace(window_size=last_window_size or window_size)
         level_options = [options] * (len(hidden_dims) - 1) + [last]
         widths = [*hidden_dims[1:], output_dim]
         self.layers = nn.ModuleList(
-            _UpLevel(hidden, width, factor, level)
+            FocalUpScale(hidden, width, factor, *level)
             for hidden, width, factor, level in zip(
                 hidden_dims, widths, upscale_factors, level_options, strict=True
             )
         )
-        self.refiner = _Refiner(output_dim, 1 + lookahead_size) if causal else None
+        self.refiner: nn.Module = nn.Identity()
+        if causal and lookahead_size > 0:
+            size = self.chunk_size
+            self.refiner = ChunkFeedForward(size, output_dim, size * output_dim, dropout)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        input: Tensor,
+        left_contexts: FocalState | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Any]:
+        """`run` if `lengths` are given; else `step`, as the official class, causal or not."""
+        if lengths is not None:
+            return self.run(input, lengths)
+        refuse_lengths(left_contexts)
+        return self.step(input, left_contexts)
+
+    def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Decompress codes, x (B, N, input_dim): qfeats, zero on padded frames, and their lengths.
 
         `lengths` (B,) int64 are the valid frames of x; None is all.
         """
-        lengths = full_lengths(x) if lengths is None else lengths
-        x = x.to(self.in_proj.weight.dtype)
-        x = self.in_proj(zero_padding(x, valid_mask(lengths, x.shape[1])))  # (B, N, hidden_dims[0])
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)  # (B, N * factors so far, width of the next level)
+        if lengths is None:
+            qfeats, _ = self.step(x)
+            return qfeats, full_lengths(qfeats)
+        x = self._project(zero_padding(x, valid_mask(lengths, x.shape[1])))
+        x, _ = through_layers(self.layers, x, None, lengths)  # (B, N'', output_dim)
+        lengths = self.output_lengths(lengths)
         mask = valid_mask(lengths, x.shape[1])
-        x = zero_padding(x, mask)  # (B, N'', output_dim)
-        if self.refiner is not None:
-            x = zero_padding(self.refiner(x), mask)
-        return x, lengths
+        return zero_padding(self.refiner(zero_padding(x, mask)), mask), lengths
+
+    def step(self, x: Tensor, state: FocalState | None = None) -> tuple[Tensor, FocalState]:
+        """Decompress the next frames of a stream: their qfeats, and the state after them.
+
+        x (B, N, input_dim) is a whole number of chunks, and `state` is None at the start. The
+        decompressor must be causal.
+        """
+        x, state = through_layers(self.layers, self._project(x), state)
+        return self.refiner(x), state
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.dropout(self.in_proj(x.to(self.in_proj.weight.dtype)))
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        example = self.in_proj.weight.new_zeros(2, 2 * self.chunk_size, self.config["input_dim"])
+        return scripted(self, example, CompressorView)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Valid qfeats frames for `lengths` valid codes frames, int64."""
         return lengths * self.factor
 
 
-class _Downscale(nn.Module):
-    """Merge each `factor` frames into one; the last group is padded with zeros."""
-
-    def __init__(self, input_dim: int, output_dim: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.downscale = nn.Conv1d(input_dim, output_dim, factor, stride=factor)
-        self.activation = Snake1d(output_dim)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = zero_padding(x, valid_mask(lengths, x.shape[1]))
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.factor))  # whole groups of frames
-        # Kernel equal to stride: one matrix product, faster than a convolution.
-        weight = self.downscale.weight.transpose(1, 2).flatten(1)
-        x = x.unflatten(1, (-1, self.factor)).flatten(2)  # (B, N / factor, factor * input_dim)
-        x = F.linear(x, weight, self.downscale.bias)  # (B, N / factor, output_dim)
-        return self.activation(x), _ceil_divide(lengths, self.factor)
-
-
-class _Upscale(nn.Module):
-    """Split each frame into `factor` frames."""
-
-    def __init__(self, input_dim: int, output_dim: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.activation = Snake1d(input_dim)
-        self.upscale = nn.ConvTranspose1d(input_dim, output_dim, factor, stride=factor)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        weight, bias = self.upscale.weight.permute(2, 1, 0).flatten(0, 1), self.upscale.bias
-        x = F.linear(self.activation(x), weight)  # (B, N, factor * output_dim)
-        x = x.unflatten(2, (self.factor, -1)) + bias  # (B, N, factor, output_dim)
-        return x.flatten(1, 2), lengths * self.factor
-
-
-class _DownLevel(nn.Module):
-    """Fewer frames, then focal modulation among them."""
-
-    def __init__(self, input_dim: int, dim: int, factor: int, options: FocalOptions) -> None:
-        super().__init__()
-        self.downscale = _Downscale(input_dim, dim, factor)
-        self.focal_block = FocalBlock(dim, options)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x, lengths = self.downscale(x, lengths)
-        return self.focal_block(x, valid_mask(lengths, x.shape[1])), lengths
-
-
-class _UpLevel(nn.Module):
-    """Focal modulation, then more frames."""
-
-    def __init__(self, dim: int, output_dim: int, factor: int, options: FocalOptions) -> None:
-        super().__init__()
-        self.focal_block = FocalBlock(dim, options)
-        self.upscale = _Upscale(dim, output_dim, factor)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.focal_block(x, valid_mask(lengths, x.shape[1]))
-        return self.upscale(x, lengths)
-
-
-class _Refiner(nn.Module):
-    """Residual network over the flattened C frames of a chunk; the last chunk is zero-padded."""
-
-    def __init__(self, dim: int, chunk_size: int) -> None:
-        super().__init__()
-        self.chunk_size = chunk_size
-        self.in_proj = nn.Linear(chunk_size * dim, chunk_size * dim)
-        self.out_proj = nn.Linear(chunk_size * dim, chunk_size * dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        chunks = F.pad(x, (0, 0, 0, -x.shape[1] % self.chunk_size))
-        chunks = chunks.reshape(x.shape[0], -1, self.chunk_size * x.shape[2])  # (B, chunks, C * D)
-        refined = self.out_proj(F.gelu(self.in_proj(chunks)))
-        return x + refined.reshape(x.shape[0], -1, x.shape[2])[:, : x.shape[1]]
-
-
-def _ceil_divide(lengths: Tensor, factor: int) -> Tensor:
-    return (lengths + factor - 1) // factor
+def _set_arguments(
+    part: nn.Module, sizes: dict[str, Any], options: FocalOptions, **more: Any
+) -> dict[str, Any]:
+    """Set the arguments of a constructor as attributes; the configuration, ready for JSON."""
+    config = sizes | options._asdict() | more
+    for name, value in config.items():
+        setattr(part, "dropout_" if name == "dropout" else name, value)
+    if options.tanhscale_init == FocalOptions().tanhscale_init:
+        # as before it was an argument: the hash of a codec depends on its configuration
+        del config["tanhscale_init"]
+    return config
 
 
 def _check_levels(name: str, factors: Sequence[int], hidden_dims: Sequence[int]) -> None:

@@ -46,6 +46,9 @@ class RateChanger(Part, Protocol):
 
     factor: int
 
+    def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map x (B, N, D) and its valid frames (B,) int64, None is all, to those of the output."""
+
 
 class Decoder(Part, Protocol):
     """feats (B, N, D) to rec_sig (B, N * hop)."""

@@ -6,8 +6,7 @@ one-dimensional and causal forms from FocalCodec, arXiv 2502.04465 and 2509.1619
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,32 +15,30 @@ from torch import Tensor, nn
 from focalcodec.nn.layers import DynamicTanh, MaskedConv1d, by_frames
 from focalcodec.nn.masking import masked_mean
 
+# Children of a modulation, as they were registered in the first version.
+FIRST_ORDER = ("layers", "in_proj", "context_proj", "norm", "out_proj")
 
-@dataclass(frozen=True)
-class FocalOptions:
+# Frames before a chunk that each convolution of a module needs, in order; None: start of a signal.
+Contexts = list[Tensor | None]
+
+
+class FocalOptions(NamedTuple):
     """Options of all focal blocks of a model; the names are those of `config.json`.
 
     `FocalEncoder` explains them.
     """
 
-    focal_window: int = 7
+    focal_window: int = 14
     focal_level: int = 2
-    focal_factor: int = 2
+    focal_factor: int = 4
     dropout: float = 0.0
     use_post_norm: bool = False
     use_layerscale: bool = False
     layerscale_init: float = 1e-4
+    tanhscale_init: float = 0.5
     normalize_modulator: bool = False
     causal: bool = False
     window_size: int = 512
-
-    def to_dict(self) -> dict[str, Any]:
-        """Keyword arguments, ready for JSON."""
-        return asdict(self)
-
-    def with_window(self, window_size: int) -> FocalOptions:
-        """The same options with another `window_size`."""
-        return replace(self, window_size=window_size)
 
 
 class FocalModulation(nn.Module):
@@ -51,58 +48,85 @@ class FocalModulation(nn.Module):
     whole signal.
     """
 
-    def __init__(self, dim: int, options: FocalOptions) -> None:
+    def __init__(
+        self,
+        dim: int = 1024,
+        focal_window: int = 14,
+        focal_level: int = 2,
+        focal_factor: int = 4,
+        dropout: float = 0.0,
+        use_post_norm: bool = False,
+        tanhscale_init: float = 0.5,
+        normalize_modulator: bool = False,
+        causal: bool = False,
+        window_size: int = 512,
+    ) -> None:
         super().__init__()
-        self.causal = options.causal
-        self.num_gates = options.focal_level + 1
-        self.scale = 1.0 / self.num_gates if options.normalize_modulator else 1.0
-        kernels = [
-            options.focal_window + options.focal_factor * level
-            for level in range(options.focal_level)
-        ]
-        if options.causal:
-            kernels.append(options.window_size)
+        self.causal = causal
+        self.num_gates = focal_level + 1
+        self.scale = 1.0 / self.num_gates if normalize_modulator else 1.0
+        kernels = [focal_window + focal_factor * level for level in range(focal_level)]
+        if causal:
+            kernels.append(window_size)
+        # Made in the order of the first version, so that a seed gives the same weights, and
+        # registered in the published order, that of stored optimizer states.
         # The published names are layers.<level>.0: each level was a sequence (conv, GELU).
-        self.layers = nn.ModuleList(
-            nn.ModuleList([MaskedConv1d(dim, dim, kernel, groups=dim, causal=options.causal)])
+        layers = nn.ModuleList(
+            nn.ModuleList([MaskedConv1d(dim, dim, kernel, groups=dim, causal=causal)])
             for kernel in kernels
         )
         self.in_proj = nn.Linear(dim, 2 * dim + self.num_gates)
+        self.layers = layers
         self.context_proj = nn.Conv1d(dim, dim, 1)
-        self.norm = _make_norm(dim, options) if options.use_post_norm else nn.Identity()
+        norm = _make_norm(dim, causal, tanhscale_init) if use_post_norm else nn.Identity()
         self.out_proj = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = norm
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map x (B, N, dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames.
+    def forward(
+        self, input: Tensor, left_contexts: Contexts | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Contexts]:
+        """Map (B, N, dim) to (B, N, dim), and give the contexts of the next frames, if causal.
 
-        Padded frames of the result have arbitrary values.
+        `mask` (B, N) bool is True on valid frames; None is all. With it there are no contexts, and
+        padded frames of the result have arbitrary values.
         """
-        dim = x.shape[-1]
+        dim = input.shape[-1]
         # query and context (B, N, dim), gates (B, N, levels + 1)
-        query, context, gates = self.in_proj(x).split([dim, dim, self.num_gates], dim=-1)
+        query, context, gates = self.in_proj(input).split([dim, dim, self.num_gates], dim=-1)
         total = torch.zeros_like(context)
+        contexts: Contexts = [None] * self.num_gates
         for level, layer in enumerate(self.layers):
             # equation 4: a level takes the context of the level before, so it reaches further
-            context = F.gelu(layer.get_submodule("0")(context, mask))  # (B, N, dim)
+            conv: MaskedConv1d = layer.get_submodule("0")  # type: ignore[assignment]
+            if self.causal and mask is None:
+                before = None if left_contexts is None else left_contexts[level]
+                context, contexts[level] = conv.step(context, before)
+            else:
+                context = conv(context, mask)
+            context = F.gelu(context)  # (B, N, dim)
             total = total + context * gates[..., level, None]  # equation 5: gated sum
         if not self.causal:
             # the last level: the mean over all valid frames, (B, 1, dim)
-            total = total + F.gelu(masked_mean(context, mask)) * gates[..., -1:]
+            if mask is None:
+                mean = context.sum(dim=1, keepdim=True) / context.shape[1]
+            else:
+                mean = masked_mean(context, mask)
+            total = total + F.gelu(mean) * gates[..., -1:]
         # The published layout has a convolution of one frame here: a linear map is faster.
         weight, bias = self.context_proj.weight.squeeze(2), self.context_proj.bias
         modulator = F.linear(total * self.scale, weight, bias)  # (B, N, dim)
         # equation 6: the query times the modulator
-        return self.dropout(self.out_proj(self.norm(query * modulator)))
+        return self.dropout(self.out_proj(self.norm(query * modulator))), contexts
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them, four times as wide inside."""
+    """Two linear maps with a GELU between them."""
 
-    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int = 1024, ffn_dim: int = 4096, dropout: float = 0.0) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(dim, 4 * dim)
-        self.out_proj = nn.Linear(4 * dim, dim)
+        self.in_proj = nn.Linear(dim, ffn_dim)
+        self.out_proj = nn.Linear(ffn_dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,35 +140,49 @@ class FeedForward(nn.Module):
 class FocalBlock(nn.Module):
     """Residual block: focal modulation over time, then a feed-forward network per frame.
 
+    `options` are those of `FocalOptions`, by name or in their order.
+
     Example
     -------
-    >>> block = FocalBlock(4, FocalOptions())
-    >>> block(torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)).shape
+    >>> block = FocalBlock(4, 16)
+    >>> block(torch.randn(2, 5, 4))[0].shape
     torch.Size([2, 5, 4])
     """
 
-    def __init__(self, dim: int, options: FocalOptions) -> None:
+    def __init__(
+        self, dim: int = 1024, ffn_dim: int = 4096, *options: Any, **named_options: Any
+    ) -> None:
         super().__init__()
-        self.use_post_norm = options.use_post_norm
-        self.modulation_norm = _make_norm(dim, options)
-        self.modulation = FocalModulation(dim, options)
-        self.feed_forward_norm = _make_norm(dim, options)
-        self.feed_forward = FeedForward(dim, options.dropout)
-        init = options.layerscale_init if options.use_layerscale else None
+        chosen = FocalOptions(*options, **named_options)
+        self.use_post_norm = chosen.use_post_norm
+        modulation = chosen._asdict()
+        gammas = modulation.pop("use_layerscale"), modulation.pop("layerscale_init")
+        init = gammas[1] if gammas[0] else None
+        self.modulation_norm = _make_norm(dim, chosen.causal, chosen.tanhscale_init)
+        self.modulation = FocalModulation(dim, **modulation)
+        self.feed_forward_norm = _make_norm(dim, chosen.causal, chosen.tanhscale_init)
+        self.feed_forward = FeedForward(dim, ffn_dim, chosen.dropout)
         self.modulation_gamma = None if init is None else nn.Parameter(torch.full((dim,), init))
         self.feed_forward_gamma = None if init is None else nn.Parameter(torch.full((dim,), init))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map x (B, N, dim) to (B, N, dim); `mask` (B, N) bool is True on valid frames."""
+    def forward(
+        self, input: Tensor, left_contexts: Contexts | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Contexts]:
+        """Map (B, N, dim) to (B, N, dim); contexts and mask as in `FocalModulation`."""
+        x = input
         if self.use_post_norm:
-            x = x + _scale(self.modulation_norm(self.modulation(x, mask)), self.modulation_gamma)
-            return x + _scale(self.feed_forward_norm(self.feed_forward(x)), self.feed_forward_gamma)
-        x = x + _scale(self.modulation(self.modulation_norm(x), mask), self.modulation_gamma)
-        return x + _scale(self.feed_forward(self.feed_forward_norm(x)), self.feed_forward_gamma)
+            y, contexts = self.modulation(x, left_contexts, mask)
+            x = x + _scale(self.modulation_norm(y), self.modulation_gamma)
+            y = self.feed_forward_norm(self.feed_forward(x))
+        else:
+            y, contexts = self.modulation(self.modulation_norm(x), left_contexts, mask)
+            x = x + _scale(y, self.modulation_gamma)
+            y = self.feed_forward(self.feed_forward_norm(x))
+        return x + _scale(y, self.feed_forward_gamma), contexts
 
 
-def _make_norm(dim: int, options: FocalOptions) -> nn.Module:
-    return DynamicTanh(dim) if options.causal else nn.LayerNorm(dim)
+def _make_norm(dim: int, causal: bool, tanhscale_init: float) -> nn.Module:
+    return DynamicTanh(dim, tanhscale_init) if causal else nn.LayerNorm(dim)
 
 
 def _scale(x: Tensor, gamma: Tensor | None) -> Tensor:

@@ -269,6 +269,44 @@ class DecoderView(_View):
         return x, _optional(states)
 
 
+class QuantizerView(nn.Module):
+    """View of a quantizer: its methods, traced with these lats and toks."""
+
+    def __init__(self, quantizer: Any, lats: Tensor, toks: Tensor) -> None:
+        super().__init__()
+        names = ("forward", "lats_to_codes", "lats_to_toks", "codes_to_toks")
+        calls = {**dict.fromkeys(names, lats), "toks_to_codes": toks}
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.traced: Any = torch.jit.trace_module(quantizer, calls, check_trace=False)
+        self.codebook_size, self.dim = quantizer.codebook_size, quantizer.dim
+        self.register_buffer("codebook", quantizer.codebook, persistent=False)
+
+    def forward(self, lats: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantize lats (..., L): toks (...) and codes (..., L)."""
+        return self.traced(lats)
+
+    @torch.jit.export
+    def lats_to_codes(self, lats: Tensor) -> Tensor:
+        """Round lats (..., L) to codes."""
+        return self.traced.lats_to_codes(lats)
+
+    @torch.jit.export
+    def lats_to_toks(self, lats: Tensor) -> Tensor:
+        """Map lats (..., L) to toks (...)."""
+        return self.traced.lats_to_toks(lats)
+
+    @torch.jit.export
+    def codes_to_toks(self, codes: Tensor) -> Tensor:
+        """Map codes (..., L) to toks (...)."""
+        return self.traced.codes_to_toks(codes)
+
+    @torch.jit.export
+    def toks_to_codes(self, toks: Tensor) -> Tensor:
+        """Map toks (...) to codes (..., L)."""
+        return self.traced.toks_to_codes(toks)
+
+
 # TorchScript has no conversion between lists of `Tensor` and of `Tensor | None`.
 def _given(states: list[Tensor | None]) -> list[Tensor]:
     given: list[Tensor] = []

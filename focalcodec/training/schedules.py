@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from focalcodec.errors import UserError
+from focalcodec.nn.focal_block import FIRST_ORDER, FocalModulation
 
 
 def warmup_linear(
@@ -77,8 +78,22 @@ def step_all(schedulers: Iterable[LRScheduler]) -> None:
 
 
 def trainable(modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:
-    """Parameters of modules that are not frozen, in their order."""
-    return [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+    """Parameters of modules that are not frozen, in the order of the first version.
+
+    That is the order of the states of optimisers in checkpoints, and of the sum in the norm of a
+    gradient.
+    """
+    ordered = [dict.fromkeys(_ordered(module)) for module in modules.values()]
+    return [p for parameters in ordered for p in parameters if p.requires_grad]
+
+
+def _ordered(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Parameters in the order of registration, but those of focal modulation as they once were."""
+    yield from module.parameters(recurse=False)
+    children = dict(module.named_children())
+    names = FIRST_ORDER if isinstance(module, FocalModulation) else children
+    for name in names:
+        yield from _ordered(children[name])
 
 
 def make_optimizer(

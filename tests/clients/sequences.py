@@ -28,17 +28,9 @@ def recorded() -> dict[str, dict[str, Any]]:
     return read(FOLDER)
 
 
-def params(sequences: Mapping[str, Sequence], not_yet: Mapping[str, str]) -> list[Any]:
-    """The sequences as parameters of a test; those of `not_yet` fail for the reason there."""
-    return [
-        pytest.param(
-            name,
-            run,
-            id=name.replace(" ", "_"),
-            marks=[pytest.mark.xfail(reason=not_yet[name], strict=True)] if name in not_yet else [],
-        )
-        for name, run in sequences.items()
-    ]
+def params(sequences: Mapping[str, Sequence]) -> list[Any]:
+    """The sequences as parameters of a test."""
+    return [pytest.param(name, run, id=name.replace(" ", "_")) for name, run in sequences.items()]
 
 
 def result(run: Sequence, package: Package) -> dict[str, Any]:

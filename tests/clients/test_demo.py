@@ -69,10 +69,9 @@ SEQUENCES = {
     "demo offline --jit": partial(demo, model="50hz", jit=True),
     "demo streaming --jit": partial(demo, model="50hz_4k_causal", streaming=True, jit=True),
 }
-NOT_YET = dict.fromkeys(SEQUENCES, "no states; parts do not take all official arguments")
 
 
-@pytest.mark.parametrize(("name", "run"), params(SEQUENCES, NOT_YET))
+@pytest.mark.parametrize(("name", "run"), params(SEQUENCES))
 def test_gives_what_it_gives_with_the_official_package(name: str, run: Any) -> None:
     result = outcome(name, run)
     assert result.ok, result.text

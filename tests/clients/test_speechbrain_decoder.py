@@ -59,7 +59,7 @@ SEQUENCES = {
 }
 
 
-@pytest.mark.parametrize(("name", "run"), params(SEQUENCES, {}))
+@pytest.mark.parametrize(("name", "run"), params(SEQUENCES))
 def test_gives_what_it_gives_with_the_official_package(name: str, run: Any) -> None:
     result = outcome(name, run)
     assert result.ok, result.text

@@ -128,12 +128,9 @@ SEQUENCES = {
     "SpeechBrain stream encoder": distil,
     "SpeechBrain stream joint": joint,
 }
-NOT_YET = {
-    "SpeechBrain stream joint": "no dropout, tanhscale_init; no relative `length`",
-}
 
 
-@pytest.mark.parametrize(("name", "run"), params(SEQUENCES, NOT_YET))
+@pytest.mark.parametrize(("name", "run"), params(SEQUENCES))
 def test_gives_what_it_gives_with_the_official_package(name: str, run: Any) -> None:
     result = outcome(name, run)
     assert result.ok, result.text

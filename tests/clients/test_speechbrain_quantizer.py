@@ -70,10 +70,9 @@ SEQUENCES = {
     "SpeechBrain quantizer, one clip": partial(quantizer, model="50hz", padded=False),
     "SpeechBrain stream quantizer": partial(quantizer, model="50hz_4k_causal"),
 }
-NOT_YET = dict.fromkeys(SEQUENCES, "no dropout, tanhscale_init; no relative `length`")
 
 
-@pytest.mark.parametrize(("name", "run"), params(SEQUENCES, NOT_YET))
+@pytest.mark.parametrize(("name", "run"), params(SEQUENCES))
 def test_gives_what_it_gives_with_the_official_package(name: str, run: Any) -> None:
     result = outcome(name, run)
     assert result.ok, result.text

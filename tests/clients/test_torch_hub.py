@@ -14,7 +14,6 @@ from benchmarks.official.models import CONFIGS, inputs, shared_codec
 from benchmarks.official.packages import ours
 
 ROOT = Path(__file__).parents[2]
-NOT_YET = pytest.mark.xfail(reason="parts do not take all official arguments", strict=True)
 
 
 def hub_load(**options: Any) -> Any:
@@ -28,7 +27,6 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-@NOT_YET
 def test_random_weights(config: Path) -> None:
     codec = hub_load(config=str(config), pretrained=False)
     assert (
@@ -36,7 +34,6 @@ def test_random_weights(config: Path) -> None:
     )
 
 
-@NOT_YET
 def test_pretrained_with_overrides(config: Path) -> None:
     codec = shared_codec(ours(), "50hz")
     torch.save(codec.state_dict(), config.with_suffix(".pt"))

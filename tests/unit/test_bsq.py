@@ -55,10 +55,33 @@ def test_zero_is_a_zero_bit_and_the_first_bit_is_the_most_significant() -> None:
     assert quantizer.lats_to_toks(torch.tensor([2.0, -1.0, 0.0])).item() == 4
 
 
-@pytest.mark.parametrize("size", [0, 1, 3, 1000, -8])
-def test_codebook_size_must_be_a_power_of_two(size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1, -8])
+def test_a_codebook_has_two_codes_or_more(size: int) -> None:
     with pytest.raises(UserError, match=f"codebook_size={size}"):
         BinarySphericalQuantizer(size)
+
+
+def test_a_size_between_powers_of_two_is_as_in_the_official_class() -> None:
+    quantizer = BinarySphericalQuantizer(6)
+    assert quantizer.dim == 2 and quantizer.codebook_size == 6
+    assert torch.equal(quantizer.codebook[4:], quantizer.codebook[:2])
+    toks = quantizer.lats_to_toks(torch.randn(50, 2))
+    assert toks.max() == 3
+    joint = quantizer.entropy_terms(torch.randn(50, 2)).joint
+    assert joint.shape == (6,) and joint.sum().item() == pytest.approx(1.0)
+
+
+def test_types_are_those_of_the_official_class() -> None:
+    quantizer = BinarySphericalQuantizer(8)
+    lats, toks = torch.randn(2, 3), torch.tensor([1, 7])
+    # Codes have the type of the module, whatever that of the lats.
+    assert quantizer.lats_to_codes(lats.half()).dtype == torch.float32
+    assert quantizer(lats.double())[1].dtype == torch.float32
+    half = BinarySphericalQuantizer(8).half()
+    assert half.lats_to_codes(lats).dtype == half.toks_to_codes(toks).dtype == torch.float16
+    assert half.codebook.dtype == torch.float16 and not half.state_dict()
+    # The core keeps the type of the lats, for training in mixed precision.
+    assert quantizer.run(lats[None].bfloat16())[1].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -72,12 +95,18 @@ def test_codebook_size_must_be_a_power_of_two(size: int) -> None:
 )
 def test_wrong_tokens_are_refused(toks: Tensor, words: list[str]) -> None:
     with pytest.raises(UserError, match=".*".join(words)):
-        BinarySphericalQuantizer().toks_to_codes(toks)
+        BinarySphericalQuantizer(8192).toks_to_codes(toks)
 
 
 def test_codes_of_another_width_are_refused() -> None:
     with pytest.raises(UserError, match="width 12"):
-        BinarySphericalQuantizer().codes_to_toks(torch.randn(1, 3, 12))
+        BinarySphericalQuantizer(8192).codes_to_toks(torch.randn(1, 3, 12))
+
+
+def test_the_official_call_has_no_gradient() -> None:
+    lats = torch.randn(2, 3, 4, requires_grad=True)
+    toks, codes = BinarySphericalQuantizer(16).train()(lats)
+    assert not codes.requires_grad and toks.shape == (2, 3)
 
 
 def test_straight_through_gradient() -> None:
@@ -85,7 +114,7 @@ def test_straight_through_gradient() -> None:
     quantizer = BinarySphericalQuantizer(16).train()
     lats = torch.randn(2, 3, 4, requires_grad=True)
     weight = torch.randn(2, 3, 4)
-    _, codes = quantizer(lats)
+    _, codes = quantizer.run(lats)
     torch.testing.assert_close(codes, quantizer.eval()(lats)[1])
     (grad,) = torch.autograd.grad((codes * weight).sum(), lats)
     unit = lats / lats.norm(dim=-1, keepdim=True)
@@ -103,7 +132,7 @@ def test_padding_is_zero(train: bool) -> None:
     lengths = torch.tensor([5, 2])
     toks, codes = quantizer(garbage, lengths=lengths)
     assert (toks[1, 2:] == 0).all() and (codes[1, 2:] == 0).all()
-    alone_toks, alone_codes = quantizer(lats[1:, :2])
+    alone_toks, alone_codes = quantizer.run(lats[1:, :2])
     assert torch.equal(toks[1:, :2], alone_toks)
     torch.testing.assert_close(codes[1:, :2], alone_codes)
     if train:

@@ -44,10 +44,10 @@ def assert_same_alone(part: nn.Module, lengths: list[int], dim: int, garbage: fl
     torch.manual_seed(sum(lengths))
     items = [torch.randn(length, dim) for length in lengths]
     batch, valid = padded_batch(items, garbage)
-    out, out_lengths = part(batch, valid)
+    out, out_lengths = part(batch, lengths=valid)
     assert torch.equal(out_lengths, part.output_lengths(valid))
     for i, item in enumerate(items):
-        alone, alone_lengths = part(item[None])
+        alone, alone_lengths = part.run(item[None])
         assert alone_lengths.dtype == torch.int64 and alone_lengths.tolist() == [alone.shape[1]]
         assert out_lengths[i] == alone.shape[1]
         torch.testing.assert_close(out[i, : out_lengths[i]], alone[0], atol=1e-5, rtol=1e-5)
@@ -58,11 +58,11 @@ def assert_same_alone(part: nn.Module, lengths: list[int], dim: int, garbage: fl
 @torch.no_grad()
 def test_golden(case: str) -> None:
     compressor, expected = golden_part(case, "compressor", FocalEncoder)
-    lats, lengths = compressor(expected["feats"])
+    lats, lengths = compressor.run(expected["feats"])
     torch.testing.assert_close(lats, expected["lats"], atol=1e-5, rtol=0)
     assert lengths.tolist() == [lats.shape[1]]
     decompressor, expected = golden_part(case, "decompressor", FocalDecoder)
-    qfeats, lengths = decompressor(expected["codes"])
+    qfeats, lengths = decompressor.run(expected["codes"])
     torch.testing.assert_close(qfeats, expected["qfeats"], atol=1e-5, rtol=0)
     assert lengths.tolist() == [qfeats.shape[1]]
 
@@ -76,8 +76,12 @@ def test_golden(case: str) -> None:
     ],
 )
 def test_published_sizes(down: tuple[int, ...], up: tuple[int, ...], parameters: int) -> None:
+    options = {"focal_window": 7, "focal_factor": 2}
     with torch.device("meta"):
-        parts = [FocalEncoder(downscale_factors=down), FocalDecoder(upscale_factors=up)]
+        parts = [
+            FocalEncoder(1024, 13, (1024, 512, 256), down, **options),
+            FocalDecoder(13, 1024, (256, 512, 1024), up, **options),
+        ]
     assert sum(p.numel() for part in parts for p in part.parameters()) == parameters
 
 
@@ -110,7 +114,7 @@ def test_gradients_ignore_padding(causal: bool) -> None:
     for part in parts:
         batch, lengths = padded_batch([torch.randn(9, 6), torch.randn(4, 6)], float("nan"))
         batch.requires_grad_()
-        out, _ = part(batch, lengths)
+        out, _ = part(batch, lengths=lengths)
         out.sin().sum().backward()
         assert (batch.grad[0, 9:] == 0).all() and (batch.grad[1, 4:] == 0).all()
         assert batch.grad[0, :9].isfinite().all() and (batch.grad[1, :4] != 0).any()
@@ -142,7 +146,7 @@ def test_options_and_config(part: type[nn.Module], causal: bool) -> None:
     twin = part(**model.config).eval()
     twin.load_state_dict(model.state_dict())
     x = torch.randn(1, 7, 6)
-    assert torch.equal(model(x)[0], twin(x)[0])
+    assert torch.equal(model.run(x)[0], twin.run(x)[0])
     assert_same_alone(model, [3, 7], 6, float("nan"))
 
 
@@ -154,7 +158,7 @@ def test_causal_output_does_not_depend_on_the_future() -> None:
     changed = x.clone()
     changed[:, 12:] = torch.randn(1, 12, 6)
     for part in (encoder, decoder):
-        before, after = part(x)[0], part(changed)[0]
+        before, after = part.run(x)[0], part.run(changed)[0]
         torch.testing.assert_close(before[:, :12], after[:, :12])
         assert not torch.allclose(before[:, 12:], after[:, 12:])
 

@@ -29,40 +29,6 @@ DIFFERS = {
     "*causal/encoder of window_size=6": "officially a call of several chunks shifts them if the"
     " window is not a whole number of chunks",
 }
-# What does not hold yet: patterns of names, and the reason
-STATES = "no states: positional arguments, return_state"
-NOT_YET = {
-    "*/constructor": "parts do not take all official arguments",
-    "*/signature of *compressor *": "names and order of arguments, official keywords",
-    "*/signature of quantizer *": "names and order of arguments, official keywords",
-    "*/property *compressor_config": "parts do not take all official arguments",
-    "50hz_4k_causal/property causal": "parts do not say that they are causal",
-    "50hz_4k_causal/property latency": "parts do not say that they are causal",
-    "50hz_4k_causal/info": "parts do not say that they are causal",
-    "*/jit": "parts are not scriptable",
-    "*/sig_to_[!f]* return_state": STATES,
-    "*/[!fs]* return_state": STATES,
-    "*/forward return_state": STATES,
-    "*/feats_to_[!s]* return_state": STATES,
-    "*/*compressor stream": STATES,
-    "*/sig_to_[!f]* stream*": STATES,
-    "*/[!fs]*_to_* stream*": STATES,
-    "*/feats_to_[!s]* stream*": STATES,
-    "*/forward stream*": STATES,
-    "*/short end stream": STATES,
-    "*/compressor": "returns (lats, lengths), not (lats, left_contexts); its lats have norm 1",
-    "*/decompressor": "returns (qfeats, lengths), not (qfeats, left_contexts)",
-    "*/*compressor attributes": "arguments are not attributes",
-    "*/*compressor order": "modulation registers layers before in_proj, norm before out_proj",
-    "*/*compressor script": "not scriptable",
-    "*/quantizer script": "not scriptable",
-    "*/compressor trace": "lats have norm 1",
-    "50hz/compressor of *": "no tanhscale_init; lats have norm 1",
-    "50hz/decompressor of *": "no tanhscale_init",
-    "50hz_4k_causal/compressor of *": "no states; no left padding before a factor",
-    "50hz_4k_causal/decompressor of *": "no states; a refiner where there is no lookahead",
-    "*/class focalnet.[!S]*": "no such class, or it returns a tensor, not a tuple",
-}
 
 
 @cache
@@ -77,14 +43,12 @@ def found(name: str, table: dict[str, str]) -> str | None:
 
 
 def cases() -> list[Any]:
-    """The recorded cases, those marked that do not hold yet."""
-    params = []
-    for case in recorded_cases():
-        reason = found(case.name, NOT_YET)
-        marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-        if not found(case.name, DIFFERS):
-            params.append(pytest.param(case, id=case.name.replace(" ", "_"), marks=marks))
-    return params
+    """The recorded cases but those that differ on purpose."""
+    return [
+        pytest.param(case, id=case.name.replace(" ", "_"))
+        for case in recorded_cases()
+        if not found(case.name, DIFFERS)
+    ]
 
 
 @pytest.mark.parametrize("case", cases())

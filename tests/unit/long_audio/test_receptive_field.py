@@ -75,9 +75,9 @@ def test_compressor(factors: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     compressor = without_mean(FocalEncoder(4, 3, [4, 4, 4], factors), causal=False)
     context = part_context(compressor)
-    total, frame = context.align, 40
+    total, frame = context.align, 60
     lefts, rights = zip(
-        *(reach(compressor, torch.randn(1, 400, 4), frame + n, per_frame=total) for n in range(2)),
+        *(reach(compressor, torch.randn(1, 600, 4), frame + n, per_frame=total) for n in range(2)),
         strict=True,
     )
     # windows are cut between tokens, so the reach is rounded up to whole ones

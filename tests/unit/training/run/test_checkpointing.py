@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from torch import nn
 
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
+from focalcodec.focalnet import FocalEncoder
 from focalcodec.training.run.checkpointing import MARK_NAME, NEWEST_NAME, RunCheckpointer
+from focalcodec.training.schedules import make_optimizer
 
 
 class Counter:
@@ -233,3 +236,40 @@ def test_repeated_saving_does_not_slow_down(tmp_path: Path) -> None:
         checkpointer.save_and_keep_only()
     assert calls == [1, 1, 1]
     assert len(list(tmp_path.glob("CKPT*"))) == 1
+
+
+# The order of the parameters of a focal modulation in the first version.
+FIRST_ORDER = (
+    *("layers.0.0.weight", "layers.0.0.bias", "layers.1.0.weight", "layers.1.0.bias"),
+    *("in_proj.weight", "in_proj.bias", "context_proj.weight", "context_proj.bias"),
+    *("norm.weight", "norm.bias", "out_proj.weight", "out_proj.bias"),
+)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_optimizer_states_of_the_first_version_fit(tmp_path: Path, frozen: bool) -> None:
+    """Today's modules register them in another order, that of the published package."""
+    compressor = FocalEncoder(4, 4, [4, 4], [1, 1], use_post_norm=True, focal_window=3)
+    named = dict(compressor.named_parameters())
+    if frozen:
+        compressor.layers[0].requires_grad_(False)
+        compressor.layers[1].focal_block.modulation.in_proj.requires_grad_(False)
+    # as named_parameters gave them: nothing but the modulation has changed
+    first = [name for name in named if ".modulation." not in name]
+    for level in (1, 0):
+        prefix = f"layers.{level}.focal_block.modulation."
+        at = first.index(f"layers.{level}.focal_block.modulation_norm.bias") + 1
+        first[at:at] = [prefix + name for name in FIRST_ORDER]
+    assert sorted(first) == sorted(named)
+    kept = [name for name in first if named[name].requires_grad]
+    old = torch.optim.AdamW([named[name] for name in kept])
+    for number, name in enumerate(kept):
+        named[name].grad = torch.full_like(named[name], number)
+    old.step()
+    RunCheckpointer(tmp_path, {"optimizer": old}).save_checkpoint()
+
+    hparams = SimpleNamespace(init_from=None, freeze=[])
+    new = make_optimizer(torch.optim.AdamW, {"compressor": compressor}, hparams)
+    RunCheckpointer(tmp_path, {"optimizer": new}).recover_if_possible()
+    for name in kept:
+        assert torch.equal(new.state[named[name]]["exp_avg"], old.state[named[name]]["exp_avg"])

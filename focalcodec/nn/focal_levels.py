@@ -1,0 +1,231 @@
+"""Levels of the compressor and decompressor: focal modulation and a change of the frame rate.
+
+Source: FocalCodec, arXiv 2502.04465, section 3 (offline models), and arXiv 2509.16195, section 2
+(causal models).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focalcodec.errors import UserError
+from focalcodec.nn.focal_block import Contexts, FocalBlock, FocalOptions
+from focalcodec.nn.layers import Snake1d, pad_frames
+from focalcodec.nn.masking import valid_mask, zero_padding
+
+# State of a stream: the contexts of each layer, in the published order.
+FocalState = list[Contexts]
+
+
+class DownScale(nn.Module):
+    """Merge each `stride` frames into one, which `kernel_size` must equal.
+
+    A group ends with its last frame if it is causal: the first one has copies of the first frame.
+    Otherwise the last group is padded with zeros.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        output_dim: int = 1024,
+        kernel_size: int = 1,
+        stride: int = 1,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_kernel(kernel_size, stride)
+        self.factor, self.causal = stride, causal
+        self.downscale = nn.Conv1d(input_dim, output_dim, kernel_size, stride)
+        self.activation = Snake1d(output_dim)
+
+    def forward(
+        self, input: Tensor, left_context: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map (B, N, input_dim) to (B, ceil(N / stride), output_dim), and give the next context.
+
+        `mask` (B, N) bool is True on valid frames; None is all.
+        """
+        x = input if mask is None else zero_padding(input, mask)
+        context = None
+        if self.causal:
+            x, context = _after(x, left_context, self.factor - 1)
+            x = x[:, : x.shape[1] // self.factor * self.factor]
+        else:
+            x = F.pad(x, (0, 0, 0, -x.shape[1] % self.factor))  # whole groups of frames
+        # Kernel equal to stride: one matrix product, faster than a convolution.
+        weight = self.downscale.weight.transpose(1, 2).flatten(1)
+        x = x.unflatten(1, (-1, self.factor)).flatten(2)  # (B, N / factor, factor * input_dim)
+        x = F.linear(x, weight, self.downscale.bias)  # (B, N / factor, output_dim)
+        return self.activation(x), context
+
+
+class UpScale(nn.Module):
+    """Split each frame into `stride` frames, which `kernel_size` must equal."""
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        output_dim: int = 1024,
+        kernel_size: int = 1,
+        stride: int = 1,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_kernel(kernel_size, stride)
+        self.factor, self.causal = stride, causal
+        self.activation = Snake1d(input_dim)
+        self.upscale = nn.ConvTranspose1d(input_dim, output_dim, kernel_size, stride)
+
+    def forward(
+        self, input: Tensor, left_context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Map (B, N, input_dim) to (B, N * stride, output_dim).
+
+        No frame needs a context. A causal one gives it nevertheless, as the official class.
+        """
+        context = _after(input, left_context, self.factor - 1)[1] if self.causal else None
+        weight, bias = self.upscale.weight.permute(2, 1, 0).flatten(0, 1), self.upscale.bias
+        x = F.linear(self.activation(input), weight)  # (B, N, factor * output_dim)
+        x = x.unflatten(2, (self.factor, -1)) + bias  # (B, N, factor, output_dim)
+        return x.flatten(1, 2), context
+
+
+class FocalDownScale(nn.Module):
+    """Fewer frames, then focal modulation among them.
+
+    `options` are those of `FocalOptions`, by name or in their order.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        output_dim: int = 1024,
+        downscale_factor: int = 1,
+        *options: Any,
+        **named_options: Any,
+    ) -> None:
+        super().__init__()
+        chosen = FocalOptions(*options, **named_options)
+        self.factor = downscale_factor
+        self.downscale = DownScale(
+            input_dim, output_dim, downscale_factor, downscale_factor, chosen.causal
+        )
+        self.focal_block = FocalBlock(output_dim, 4 * output_dim, *chosen)
+
+    def forward(
+        self,
+        input: Tensor,
+        left_contexts: Contexts | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Contexts]:
+        """Map (B, N, input_dim) to (B, ceil(N / factor), output_dim), and give the next contexts.
+
+        `lengths` (B,) int64 are the valid frames of the input, None is all.
+        """
+        first, rest = (left_contexts[0], left_contexts[1:]) if left_contexts else (None, None)
+        mask = None if lengths is None else valid_mask(lengths, input.shape[1])
+        x, context = self.downscale(input, first, mask)
+        if lengths is not None:
+            mask = valid_mask(self.output_lengths(lengths), x.shape[1])
+        x, contexts = self.focal_block(x, rest, mask)
+        return x, [context, *contexts]
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Valid frames of the output for `lengths` valid frames."""
+        return (lengths + self.factor - 1) // self.factor
+
+
+class FocalUpScale(nn.Module):
+    """Focal modulation, then more frames.
+
+    `options` are those of `FocalOptions`, by name or in their order.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        output_dim: int = 1024,
+        upscale_factor: int = 1,
+        *options: Any,
+        **named_options: Any,
+    ) -> None:
+        super().__init__()
+        chosen = FocalOptions(*options, **named_options)
+        self.factor = upscale_factor
+        self.focal_block = FocalBlock(input_dim, 4 * input_dim, *chosen)
+        self.upscale = UpScale(input_dim, output_dim, upscale_factor, upscale_factor, chosen.causal)
+
+    def forward(
+        self,
+        input: Tensor,
+        left_contexts: Contexts | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Contexts]:
+        """Map (B, N, input_dim) to (B, N * factor, output_dim), and give the next contexts.
+
+        `lengths` (B,) int64 are the valid frames of the input, None is all.
+        """
+        first, last = (left_contexts[:-1], left_contexts[-1]) if left_contexts else (None, None)
+        mask = None if lengths is None else valid_mask(lengths, input.shape[1])
+        x, contexts = self.focal_block(input, first, mask)
+        x, context = self.upscale(x, last)
+        return x, [*contexts, context]
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Valid frames of the output for `lengths` valid frames."""
+        return lengths * self.factor
+
+
+class ChunkFeedForward(nn.Module):
+    """Residual network over the flattened C frames of a chunk; the last chunk is zero-padded."""
+
+    def __init__(
+        self, chunk_size: int = 4, dim: int = 1024, ffn_dim: int = 4096, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.chunk_size = chunk_size
+        self.in_proj = nn.Linear(chunk_size * dim, ffn_dim)
+        self.out_proj = nn.Linear(ffn_dim, chunk_size * dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (..., N, dim) to (..., N, dim)."""
+        num_frames, dim = input.shape[-2:]
+        x = F.pad(input, (0, 0, 0, -num_frames % self.chunk_size))
+        x = x.flatten(-2).unflatten(-1, (-1, self.chunk_size * dim))  # (..., chunks, C * dim)
+        x = self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
+        return input + x.flatten(-2).unflatten(-1, (-1, dim))[..., :num_frames, :]
+
+
+def through_layers(
+    layers: Iterable[Any], x: Tensor, state: FocalState | None, lengths: Tensor | None = None
+) -> tuple[Tensor, FocalState]:
+    """Output of all layers, (B, N', D), and the state after it; without states if with lengths."""
+    states = []
+    for number, layer in enumerate(layers):
+        x, contexts = layer(x, state[number] if state else None, lengths)
+        if lengths is not None:
+            lengths = layer.output_lengths(lengths)
+        states.append(contexts)
+    return x, states
+
+
+def _after(x: Tensor, context: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    """Frames x (B, N, D) after the last `size` ones, and the context for the next call.
+
+    The official state of a layer that needs no context is one frame, which is ignored.
+    """
+    if size == 0:
+        return x, x[:, -1:].clone()
+    x = pad_frames(x, size, repeat=True) if context is None else torch.cat([context, x], dim=1)
+    return x, x[:, x.shape[1] - size :].clone()
+
+
+def _check_kernel(kernel_size: int, stride: int) -> None:
+    if kernel_size != stride:
+        raise UserError(f"kernel_size={kernel_size}, stride={stride}: give the same number")
