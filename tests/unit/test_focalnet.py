@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.focalnet import DownScale, FocalDecoder, FocalEncoder
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = ["tiny_50hz", "tiny_12_5hz", "tiny_50hz_causal"]
@@ -169,3 +170,53 @@ def test_wrong_factors_are_refused(factors: list[int]) -> None:
         FocalEncoder(6, 4, [8, 6], factors)
     with pytest.raises(UserError, match="upscale_factors"):
         FocalDecoder(6, 4, [8, 6], factors)
+
+
+@pytest.mark.parametrize("factors", [[1, 1], [2, 1]])
+@torch.no_grad()
+def test_steps_of_whole_chunks_give_what_run_gives(factors: list[int]) -> None:
+    torch.manual_seed(0)
+    options = {"causal": True, "window_size": 9, "use_post_norm": True}
+    encoder = FocalEncoder(6, 4, [8, 6], factors, **options)
+    decoder = FocalDecoder(4, 6, [6, 8], factors[::-1], **options, last_window_size=5)
+    for part, x in ((encoder, torch.randn(2, 24, 6)), (decoder, torch.randn(2, 24, 4))):
+        state, outputs = None, []
+        for chunk in x.split([8, 4, 12], dim=1):
+            before = copy.deepcopy(state)
+            out, after = part.step(chunk, state)
+            assert str(state) == str(before)  # a step does not change its arguments
+            state = after
+            outputs.append(out)
+        torch.testing.assert_close(torch.cat(outputs, dim=1), part.run(x)[0], atol=1e-5, rtol=0)
+
+
+def test_lengths_in_second_place_are_refused() -> None:
+    for part in (FocalEncoder(6, 4, [8], [1]), FocalDecoder(6, 4, [8], [1])):
+        with pytest.raises(UserError, match="lengths=") as refusal:
+            part(torch.randn(2, 5, 6), torch.tensor([5, 3]))
+        assert "\n" not in str(refusal.value)
+
+
+def test_lats_have_norm_1_except_in_the_official_call() -> None:
+    encoder, x = FocalEncoder(6, 4, [8], [1]), torch.randn(2, 5, 6)
+    norms = encoder.run(x)[0].norm(dim=-1)
+    torch.testing.assert_close(norms, torch.ones(2, 5))
+    official, _ = encoder(x)
+    assert (official.norm(dim=-1) - 1).abs().max() > 0.1
+    torch.testing.assert_close(torch.nn.functional.normalize(official, dim=-1), encoder.run(x)[0])
+
+
+def test_a_configuration_has_tanhscale_init_only_if_it_is_another() -> None:
+    """The hash of a codec depends on its configuration."""
+    for part in (FocalEncoder, FocalDecoder):
+        assert "tanhscale_init" not in part(6, 4, [8], [1]).config
+        model = part(6, 4, [8], [1], tanhscale_init=0.3, causal=True)
+        assert model.config["tanhscale_init"] == model.tanhscale_init == 0.3
+        alphas = [p for name, p in model.named_parameters() if "norm.alpha" in name]
+        assert alphas and all(p.item() == pytest.approx(0.3) for p in alphas)
+    assert FocalDecoder(6, 4, [8], [1], last_window_size=None).config["last_window_size"] is None
+
+
+def test_a_kernel_that_is_not_the_stride_is_refused() -> None:
+    with pytest.raises(UserError, match="kernel_size=3, stride=2"):
+        DownScale(4, 4, 3, 2)
