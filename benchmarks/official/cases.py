@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import codec_cases, part_cases
+from . import codec_cases, config_cases, part_cases
 from .compare import attempt
 from .models import CONFIGS
 from .packages import Package
@@ -43,8 +43,8 @@ def cases() -> list[Case]:
     return [
         Case(model, item, run)
         for model in CONFIGS
-        for table in (codec_cases.table(model), part_cases.table(model))
-        for item, run in table.items()
+        for cases_of in (codec_cases, part_cases, config_cases)
+        for item, run in cases_of.table(model).items()
     ]
 
 

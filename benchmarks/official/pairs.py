@@ -1,12 +1,9 @@
-"""Cases that need both packages: files of one in the other, and configurations without keys."""
+"""Cases that need both packages: files of one in the other."""
 
 from __future__ import annotations
 
-import copy
-import inspect
 import json
 import os
-import random
 import subprocess
 import sys
 import warnings
@@ -18,14 +15,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from .compare import Outcome, attempt, compare
-from .models import CONFIGS, PARTS, fill, inputs, known_keys, part_class, shared_codec, uniform
+from .models import CONFIGS, inputs, shared_codec
 from .packages import Package
 
-SMALL = 3_000_000  # parameters of a model that is run, not only built
-SUBSETS = 50
 HUB = "owner/model"
 
 
@@ -43,82 +37,9 @@ class Pair:
             return compare(*self.run(official, ours))
 
 
-# -- configurations without keys -------------------------------------------------------------------
-
-
-def _input_of(cls: type[Any], kwargs: dict[str, Any], part: str) -> Tensor:
-    """Input of the width that the part expects."""
-    if part == "encoder":
-        return uniform("sig", (1, 1280))
-    width = kwargs.get("input_dim", inspect.signature(cls).parameters.get("input_dim"))
-    width = getattr(width, "default", width)
-    return uniform(part, (1, 12, width or 12))
-
-
-def built_part(package: Package, like: Package, config: dict[str, Any], part: str) -> Any:
-    """Shapes of the states of a part of a configuration; its output too where it is small."""
-    cls, kwargs = part_class(package, config, part), config[f"{part}_config"]
-    with torch.device("meta"):
-        shapes = {k: tuple(v.shape) for k, v in cls(**kwargs).state_dict().items()}
-    if sum(torch.Size(shape).numel() for shape in shapes.values()) > SMALL:
-        return shapes
-    x = _input_of(part_class(like, config, part), kwargs, part)
-    return shapes, fill(cls(**kwargs))(x)[0]
-
-
-def omitted_part(
-    official: Package, ours: Package, config: dict[str, Any], part: str, keys: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A part without some of its keys."""
-    kept = {k: v for k, v in config[f"{part}_config"].items() if k not in keys}
-    less = config | {f"{part}_config": kept}
-    if not keys or len(keys) > 1:
-        return (
-            attempt(lambda: built_part(official, official, less, part)),
-            attempt(lambda: built_part(ours, official, less, part)),
-        )
-    # one key: those which this package lacks do not hide the default of this one
-    known = known_keys(ours, less)
-    return (
-        attempt(lambda: built_part(official, official, less, part)),
-        attempt(lambda: built_part(ours, official, known, part)),
-    )
-
-
-def _subset(model: str, seed: int) -> dict[str, Any]:
-    """A configuration without a random set of keys, names of parts included.
-
-    Widths stay, so that the parts still fit.
-    """
-    draw = random.Random(seed)
-    config = copy.deepcopy(CONFIGS[model])
-    fixed = ("dim", "input_dim", "output_dim", "hidden_dims", "codebook_size", "hop_length")
-    fixed += ("num_heads", "num_buckets", "conv_pos_groups", "strides")
-    for part in PARTS:
-        entries = config[f"{part}_config"]
-        for key in list(entries):
-            if key not in fixed and draw.random() < 0.5:
-                del entries[key]
-        if config[f"{part}_name"] != "Vocos" and draw.random() < 0.3:
-            del config[f"{part}_name"]
-    return config
-
-
-def from_config(package: Package, config: dict[str, Any], folder: Path) -> Any:
-    """States and outputs of the codec of a JSON file."""
-    path = folder / "some.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    codec = fill(package.codec.FocalCodec.from_config(str(path)))
-    shapes = {name: tuple(tensor.shape) for name, tensor in codec.state_dict().items()}
-    return shapes, codec(uniform("sig", (1, 1280)))
-
-
 def both(run: Callable[[Package], Any], official: Package, ours: Package) -> Any:
     """The same of both packages."""
     return attempt(lambda: run(official)), attempt(lambda: run(ours))
-
-
-# -- files -----------------------------------------------------------------------------------------
 
 
 def _forward(codec: Any, model: str) -> Any:
@@ -239,12 +160,3 @@ def pairs(folder: Path) -> Iterator[Pair]:
             "from_pretrained mode": partial(mode, folder=folder, model=model),
         }.items():
             yield Pair(f"{model}/{name}", partial(both, run))
-    for model in ("50hz", "50hz_4k_causal"):
-        for part in PARTS:
-            keys = tuple(CONFIGS[model][f"{part}_config"])
-            for name, chosen in {"all": keys, **{key: (key,) for key in keys}}.items():
-                run = partial(omitted_part, config=CONFIGS[model], part=part, keys=chosen)
-                yield Pair(f"{model}/{part}_config without {name}", run)
-        for seed in range(SUBSETS):
-            run = partial(from_config, config=_subset(model, seed), folder=folder)
-            yield Pair(f"{model}/config without random keys {seed}", partial(both, run))
