@@ -28,6 +28,7 @@ DIFFERS = {
     "*hz/decoder trace": "a traced official Vocos works at the traced length only",
     "*causal/encoder of window_size=6": "officially a call of several chunks shifts them if the"
     " window is not a whole number of chunks",
+    "50hz/decoder_config without hop_length": "a hop above the window, refused here",
 }
 
 
