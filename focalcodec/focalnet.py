@@ -235,6 +235,9 @@ class FocalDecoder(nn.Module):
             last_window_size=last_window_size,
             lookahead_size=lookahead_size,
         )
+        if not causal and last_window_size == 512:
+            # It is not used. The hash of a codec depends on its configuration, which had None here.
+            self.config["last_window_size"] = None
         self.factor = self.upsample_factor = math.prod(upscale_factors)
         self.chunk_size = 1 + lookahead_size
         self.in_proj = nn.Linear(input_dim, hidden_dims[0])

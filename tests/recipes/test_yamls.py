@@ -107,7 +107,7 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A codec with the sizes of `smaller`, for `init_from`."""
     torch.manual_seed(0)
-    narrow = {"hidden_dims": [8, 8, 8]}
+    narrow = {"hidden_dims": [8, 8, 8], "focal_window": 7, "focal_factor": 2}
     codec = FocalCodec(
         LogMel(n_mels=16),
         FocalEncoder(input_dim=16, output_dim=13, downscale_factors=[1, 1, 1], **narrow),

@@ -206,7 +206,7 @@ def test_lats_have_norm_1_except_in_the_official_call() -> None:
     torch.testing.assert_close(torch.nn.functional.normalize(official, dim=-1), encoder.run(x)[0])
 
 
-def test_a_configuration_has_tanhscale_init_only_if_it_is_another() -> None:
+def test_configurations_are_those_of_before_the_official_defaults() -> None:
     """The hash of a codec depends on its configuration."""
     for part in (FocalEncoder, FocalDecoder):
         assert "tanhscale_init" not in part(6, 4, [8], [1]).config
@@ -214,7 +214,10 @@ def test_a_configuration_has_tanhscale_init_only_if_it_is_another() -> None:
         assert model.config["tanhscale_init"] == model.tanhscale_init == 0.3
         alphas = [p for name, p in model.named_parameters() if "norm.alpha" in name]
         assert alphas and all(p.item() == pytest.approx(0.3) for p in alphas)
-    assert FocalDecoder(6, 4, [8], [1], last_window_size=None).config["last_window_size"] is None
+    # Published offline configurations do not have it.
+    offline, causal = (FocalDecoder(6, 4, [8], [1], causal=causal) for causal in (False, True))
+    assert offline.config["last_window_size"] is None and offline.last_window_size == 512
+    assert causal.config["last_window_size"] == 512
 
 
 def test_a_kernel_that_is_not_the_stride_is_refused() -> None:

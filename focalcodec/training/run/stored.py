@@ -45,7 +45,6 @@ _MAKERS = {
     "focalcodec.encoders.whisper_packages.whisper_base_mix": {"file"},
     "focalcodec.training.run.trained.load_student": {"source"},
 }
-_DECOMPRESSOR = "focalcodec.focalnet.FocalDecoder"
 _READ_PACKAGES = ("focalcodec", "torch.nn", "torch.optim", "speechbrain")
 # of a constructor, for an unknown argument or a value of a wrong type or size
 _MAKING_ERRORS = (
@@ -86,9 +85,6 @@ class Named:
         made = self._found(trust)
         values = built(self.arguments, trust)
         args, kwargs = ([], values) if isinstance(values, dict) else (values, {})
-        if self.name == _DECOMPRESSOR and not args and not kwargs.get("causal"):
-            # Older runs have no value, and the hash of a codec depends on its configuration.
-            kwargs.setdefault("last_window_size", None)
         if self.tag == "!name":
             return functools.partial(self._call, made, *args, **kwargs)
         return self._call(made, *args, **kwargs)

@@ -220,13 +220,3 @@ def test_a_wrong_description_of_the_encoder_is_one_line(text: str, run: Path, ca
     (run / "encoder.json").write_text(text)
     message = refusal_of_export(run, capsys)
     assert "encoder.json: not" in message or "encoder.json: JSON of" in message
-
-
-def test_a_decompressor_of_an_older_run_keeps_its_configuration(tmp_path: Path) -> None:
-    """The hash of its codec depends on it; older YAMLs have no last_window_size."""
-    (tmp_path / "old.yaml").write_text(
-        "part: !new:focalcodec.focalnet.FocalDecoder\n"
-        "    {input_dim: 3, output_dim: 4, hidden_dims: [4], upscale_factors: [1]}\n"
-    )
-    part = read_stored(tmp_path / "old.yaml")["part"].build()
-    assert part.config["last_window_size"] is None
