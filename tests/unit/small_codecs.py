@@ -38,9 +38,9 @@ def logmel_codec(down: tuple[int, ...] = (1, 1, 1)) -> FocalCodec:
     torch.manual_seed(0)
     codec = FocalCodec(
         LogMel(),
-        FocalEncoder(80, 13, [24, 16, 16], down),
+        FocalEncoder(80, 13, [24, 16, 16], down, focal_window=7, focal_factor=2),
         BinarySphericalQuantizer(8192),
-        FocalDecoder(13, 80, [16, 16, 24], down[::-1]),
+        FocalDecoder(13, 80, [16, 16, 24], down[::-1], focal_window=7, focal_factor=2),
         Vocos(80, num_layers=1, dim=16, ffn_dim=24),
     )
     for parameter in codec.parameters():

@@ -58,11 +58,11 @@ def test_codec_gives_what_the_runs_modules_give(data, runs, tmp_path, capsys) ->
     batch = tiny.batch_of(tiny.clips(data, "dev"))
     modules = hparams["modules"]
     with torch.no_grad():
-        feats, frames = hparams["encoder"]()(batch.sig, batch.lengths)
-        lats, lat_frames = modules["compressor"].eval()(feats, frames)
-        toks, codes = modules["quantizer"](lats, lat_frames)
-        qfeats, _ = modules["decompressor"].eval()(codes, lat_frames)
-        sig, _ = decoder(qfeats)
+        feats, frames = hparams["encoder"]()(batch.sig, lengths=batch.lengths)
+        lats, lat_frames = modules["compressor"].eval()(feats, lengths=frames)
+        toks, codes = modules["quantizer"](lats, lengths=lat_frames)
+        qfeats, _ = modules["decompressor"].eval()(codes, lengths=lat_frames)
+        sig, *_ = decoder(qfeats)
     assert torch.equal(codec.sig_to_toks(batch.sig, lengths=batch.lengths), toks)
     assert len(toks.unique()) > 1
     whole = torch.full((2,), qfeats.shape[1])
