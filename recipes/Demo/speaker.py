@@ -108,7 +108,7 @@ class SpeakerEncoder(nn.Module):
         lengths = full_lengths(sig) if lengths is None else lengths
         # A spectrum in half precision does not exist on the CPU and overflows on a GPU.
         with torch.autocast(sig.device.type, enabled=False):
-            spectra, frames = self.spectrogram(sig.float(), lengths)  # (B, N, bands), (B,)
+            spectra, frames = self.spectrogram(sig.float(), lengths=lengths)  # (B, N, bands), (B,)
             mask = valid_mask(frames, spectra.shape[1])
             # Subtract the level of the recording, which does not depend on the voice.
             level = masked_mean(spectra, mask).mean(dim=2, keepdim=True)

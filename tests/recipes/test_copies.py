@@ -78,9 +78,9 @@ from focalcodec.focalnet import FocalEncoder
 class MyCompressor(FocalEncoder):
     """A user's compressor."""
 
-    def forward(self, feats, lengths=None):
+    def forward(self, feats, *state, lengths=None):
         print("my compressor", flush=True)
-        return super().forward(feats, lengths)
+        return super().forward(feats, *state, lengths=lengths)
 '''
 BRAIN = '''
 from brains import QuantizerBrain
