@@ -60,7 +60,7 @@ def part_context(part: Part | Encoder) -> Context:
     -------
     >>> part_context(LogMel(n_fft=1024, hop_length=320))
     Context(left=2, right=2, align=1)
-    >>> part_context(FocalEncoder(8, 4, [8, 8], [2, 1]))
+    >>> part_context(FocalEncoder(8, 4, [8, 8], [2, 1], focal_window=7, focal_factor=2))
     Context(left=28, right=28, align=2)
     """
     raise UserError(

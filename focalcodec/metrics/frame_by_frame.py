@@ -146,7 +146,7 @@ class SpectralJudge(SignalJudge):
     def figures(self, clip: JudgedClip) -> dict[str, float]:
         """Both distances of one clip."""
         rec_sig, ref_sig = _pair(clip)
-        log_mels, _ = self._log_mel(torch.stack([rec_sig, ref_sig]))  # (2, N, 80)
+        log_mels = self._log_mel(torch.stack([rec_sig, ref_sig]))[0]  # (2, N, 80)
         return {
             "mel_distance": float((log_mels[0] - log_mels[1]).abs().mean()),
             "stft_distance": stft_distance(rec_sig, ref_sig),
