@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.codec_base import CodecBase, State
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 from focalcodec.knn import nearest_frames, take_frames
 
 DEFAULT_CONFIGS = [
@@ -361,8 +361,8 @@ def _script(name: str, module: nn.Module) -> Any:
         return torch.jit.script(module)
     # of any kind: the module then works as before, slower
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        warnings.warn(f"{name} ({type(module).__name__}) is not scripted: {reason}", stacklevel=3)
+        kind = type(module).__name__
+        warnings.warn(f"{name} ({kind}) is not scripted: {one_line(error)}", stacklevel=3)
         return module
 
 

@@ -12,7 +12,7 @@ from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.encoders import Encoder
 from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.hub.weights import check_arguments
 from focalcodec.vocos import Vocos
@@ -88,7 +88,7 @@ def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
         return classes[name](**kwargs)
     # errors of a constructor for an unknown key, or a value of the wrong type or size
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = one_line(error)
         raise UserError(f"{role}_config: not one of {name} ({reason}); correct it") from error
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from focalcodec.errors import UserError
+from focalcodec.errors import UserError, one_line
 
 LARGEST = 2.0**64  # the product of two such values is infinite in float32
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -46,7 +46,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     # what a damaged file, or one with other things than tensors, raises depends on the damage
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = one_line(error)
         raise UserError(f"{path}: truncated, or not tensors ({reason}); copy it again") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise UserError(f"{path}: not tensors by their names; give a file of a state_dict")
