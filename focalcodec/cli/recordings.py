@@ -158,14 +158,7 @@ def resynth_setup(args: argparse.Namespace) -> _ResynthState:
 
 def resynth(state: _ResynthState, job: Job, progress: Progress) -> Made:
     """Write the audio of the tokens of a recording."""
-    args, model = state
-
-    def half(seconds: float) -> None:
-        progress(seconds / 2)  # encoding and decoding are half of the work each
-
-    recording = encode_recording(model.codec, job.source, args, half)
-    decode_recording(model.codec, recording, job.target, args, half)
-    return recording.made(model.codec)
+    return _resynthesise(state.model.codec, job, state.args, progress)
 
 
 # -- convert ---------------------------------------------------------------------------------------
@@ -216,14 +209,8 @@ def _make_reference(args: argparse.Namespace) -> _ConvertState:
 
 def _convert(state: _ConvertState, job: Job, progress: Progress) -> Made:
     codec, reference, args = state
-
-    def half(seconds: float) -> None:
-        progress(seconds / 2)  # encoding and decoding are half of the work each
-
-    recording = encode_recording(codec, job.source, args, half)
     change = feats_changer(codec, reference, args.k, args.search)
-    decode_recording(codec, recording, job.target, args, half, change)
-    return recording.made(codec)
+    return _resynthesise(codec, job, args, progress, change)
 
 
 def _checked(codec: FocalCodec, reference: ReferenceSet, args: argparse.Namespace) -> _ConvertState:
@@ -236,6 +223,23 @@ def _checked(codec: FocalCodec, reference: ReferenceSet, args: argparse.Namespac
 
 
 # -- one recording ---------------------------------------------------------------------------------
+
+
+def _resynthesise(
+    codec: FocalCodec,
+    job: Job,
+    args: argparse.Namespace,
+    progress: Progress,
+    change_feats: Callable[[Tensor], Tensor] | None = None,
+) -> Made:
+    """Encode a recording, and write the audio of its tokens."""
+
+    def half(seconds: float) -> None:
+        progress(seconds / 2)  # encoding and decoding are half of the work each
+
+    recording = encode_recording(codec, job.source, args, half)
+    decode_recording(codec, recording, job.target, args, half, change_feats)
+    return recording.made(codec)
 
 
 def encode_recording(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.nn.layers import DynamicTanh, MaskedConv1d, by_frames
+from focalcodec.nn.layers import DynamicTanh, FeedForward, MaskedConv1d
 from focalcodec.nn.masking import masked_mean
 
 # Children of a modulation, as they were registered in the first version.
@@ -118,23 +118,6 @@ class FocalModulation(nn.Module):
         modulator = F.linear(total * self.scale, weight, bias)  # (B, N, dim)
         # equation 6: the query times the modulator
         return self.dropout(self.out_proj(self.norm(query * modulator))), contexts
-
-
-class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them."""
-
-    def __init__(self, dim: int = 1024, ffn_dim: int = 4096, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.in_proj = nn.Linear(dim, ffn_dim)
-        self.out_proj = nn.Linear(ffn_dim, dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, N, dim) to (B, N, dim), frame by frame."""
-        return by_frames(self._map, x)
-
-    def _map(self, x: Tensor) -> Tensor:
-        return self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
 
 
 class FocalBlock(nn.Module):

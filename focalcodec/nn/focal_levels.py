@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.focal_block import Contexts, FocalBlock, FocalOptions
-from focalcodec.nn.layers import Snake1d, pad_frames
+from focalcodec.nn.layers import Snake1d, after_context
 from focalcodec.nn.masking import valid_mask, zero_padding
 
 # State of a stream: the contexts of each layer, in the published order.
@@ -222,7 +221,7 @@ def _after(x: Tensor, context: Tensor | None, size: int) -> tuple[Tensor, Tensor
     """
     if size == 0:
         return x, x[:, -1:].clone()
-    x = pad_frames(x, size, repeat=True) if context is None else torch.cat([context, x], dim=1)
+    x = after_context(x, context, size)
     return x, x[:, x.shape[1] - size :].clone()
 
 

@@ -45,8 +45,10 @@ def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Te
     return F.pad(x, (0, 0, left, right))
 
 
-def after_context(x: Tensor, context: Tensor | None, left: int) -> Tensor:
-    """Put x (B, N, C) after its context (B, left, C), or if None after copies of its first frame.
+def after_context(x: Tensor, context: Tensor | None, left: int, repeat: bool = True) -> Tensor:
+    """Put x (B, N, C) after its context (B, left, C); if None, after copies of its first frame.
+
+    Without `repeat`, zeros stand for the copies.
 
     Example
     -------
@@ -54,7 +56,7 @@ def after_context(x: Tensor, context: Tensor | None, left: int) -> Tensor:
     tensor([1., 2., 3.])
     """
     if context is None:
-        return pad_frames(x, left, repeat=True)
+        return pad_frames(x, left, repeat=repeat)
     return torch.cat([context.to(x.dtype), x], dim=1)
 
 
@@ -77,6 +79,23 @@ def by_frames(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.device.type != "cpu" or not blocks_allowed() or x.shape[1] <= size:
         return function(x)
     return torch.cat([function(block) for block in x.split(size, dim=1)], dim=1)
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a GELU between them."""
+
+    def __init__(self, dim: int = 1024, ffn_dim: int = 4096, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, ffn_dim)
+        self.out_proj = nn.Linear(ffn_dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, N, dim) to (B, N, dim), frame by frame."""
+        return by_frames(self._map, x)
+
+    def _map(self, x: Tensor) -> Tensor:
+        return self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
 
 
 class MaskedConv1d(nn.Conv1d):
@@ -116,10 +135,7 @@ class MaskedConv1d(nn.Conv1d):
         `context` (B, kernel_size - 1, in_channels) are the frames before them, None at the start.
         The second result is the context of the next step.
         """
-        if context is None:
-            x = pad_frames(x, self.left, repeat=self.repeat)
-        else:
-            x = torch.cat([context.to(x.dtype), x], dim=1)
+        x = after_context(x, context, self.left, self.repeat)
         # a copy, so that it does not keep the other frames
         return self._convolve(x), x[:, x.shape[1] - self.left :].clone()
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.nn.layers import after_context, by_frames, convolve, pad_frames
+from focalcodec.nn.layers import FeedForward, after_context, convolve, pad_frames
 from focalcodec.nn.masking import zero_padding
 from focalcodec.nn.official import (
     given_states,
@@ -211,23 +211,6 @@ class TransformerLayer(nn.Module):
             x = self.attention_norm(x)
             x = self.feed_forward_norm(x + self.feed_forward(x))
         return x, curr_pos, kv_cache
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, dim: int = 1024, ffn_dim: int = 4096, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.in_proj = nn.Linear(dim, ffn_dim)
-        self.out_proj = nn.Linear(ffn_dim, dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, N, D) to (B, N, D), frame by frame."""
-        return by_frames(self._frames, x)
-
-    def _frames(self, x: Tensor) -> Tensor:
-        return self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
 
 
 class ConvPositionalEmbedding(nn.Module):
