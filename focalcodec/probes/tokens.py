@@ -24,6 +24,7 @@ from focalcodec.coders.coder import Sent
 from focalcodec.coders.focal import FocalCoder, VocoderCoder
 from focalcodec.coders.hub import HubCoder
 from focalcodec.data.clips import read_clip
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
 from focalcodec.tokenize.parts import as_tokenizer
@@ -34,7 +35,9 @@ from focalcodec.tokenize.store import META_NAME, TokenStore, TokenVocabulary
 
 logger = logging.getLogger(__name__)
 
-INPUTS = ("toks", "qfeats", "feats")
+INPUTS = ("toks", "qfeats", "feats", "logmel")
+FROM_AUDIO = ("feats", "logmel")
+_LOGMEL_RATE = 50  # frames a second
 _ALONE = Shard()
 _WAIT_SECONDS = 0.5
 
@@ -94,19 +97,23 @@ class ProbeCodec:
     def frozen_part(self, inputs: str) -> Any:
         """Return the frozen module that computes a probe's input during training.
 
-        It is `nn.Identity` for "toks", the codec for "qfeats" and its encoder for "feats".
-        UserError if `inputs` is not in `INPUTS`, or for features of a codec other than FocalCodec.
+        It is `nn.Identity` for "toks", the codec for "qfeats", its encoder for "feats", and 80
+        log-mel bands, which need no codec, for "logmel". UserError if `inputs` is not in `INPUTS`,
+        or for features of a codec other than FocalCodec.
         """
         if inputs not in INPUTS:
             raise UserError(f"inputs={inputs!r}: not one of {', '.join(INPUTS)}")
         if inputs == "toks":
             return nn.Identity()
+        if inputs == "logmel":
+            rate = self.tokenizer.sample_rate_input
+            return LogMel(rate, hop_length=rate // _LOGMEL_RATE)
         codec = self._focal_codec(f"inputs={inputs}")
         return codec if inputs == "qfeats" else codec.encoder
 
-    def feature_dim(self) -> int:
-        """Return the width of feats and qfeats."""
-        return int(self._focal_codec("feats").encoder.dim)
+    def feature_dim(self, inputs: str) -> int:
+        """Return the width of feats, qfeats or logmel."""
+        return int(self.frozen_part("feats" if inputs == "qfeats" else inputs).dim)
 
     @torch.no_grad()
     def decode(self, toks: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from focalcodec.probes.cards import make_card, write_card
 from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding
 from focalcodec.probes.targets import Labels, Pieces, learn_pieces
 from focalcodec.probes.token_dataset import TokenBatch, TokenDataset, collate_tokens
-from focalcodec.probes.tokens import ProbeCodec, cached_tokens
+from focalcodec.probes.tokens import FROM_AUDIO, ProbeCodec, cached_tokens
 from focalcodec.processes import Shard
 from focalcodec.tokenize.store import TokenStore
 from focalcodec.training.brain import CodecBrain
@@ -92,8 +92,8 @@ class TokenLoaders:
         self._report = folder.path / "skipped.csv"
         self.samples: list[Any] = []
         self.cache: FeatureCache | None = None
-        if hparams["inputs"] == "feats" and hparams["feature_cache"] is not None:
-            encoder = codec.frozen_part("feats")
+        if hparams["inputs"] in FROM_AUDIO and hparams["feature_cache"] is not None:
+            encoder = codec.frozen_part(hparams["inputs"])
             self.cache = FeatureCache(
                 hparams["feature_cache"], encoder, hparams["feature_cache_dtype"]
             )
@@ -142,7 +142,7 @@ class TokenLoaders:
             max_seconds=float("inf") if longest is None else longest,
             group_by=group_by,
             usable=hparams["brain"].usable,
-            audio=self._audio if hparams["inputs"] == "feats" else None,
+            audio=self._audio if hparams["inputs"] in FROM_AUDIO else None,
         )
 
     def _tokens(self, rows: Rows, column: str) -> TokenStore:
@@ -214,7 +214,7 @@ class ProbeBrain(CodecBrain):
             codes = codec.tokenizer.codes()
             inputs: nn.Module = TokenEmbedding(codec.codebook_size, codec.streams, dim, codes)
         else:
-            inputs = FeatureProjection(codec.feature_dim(), dim)
+            inputs = FeatureProjection(codec.feature_dim(hparams["inputs"]), dim)
         return {"inputs": inputs, "probe": hparams["probe"](**sizes)}
 
     def learn_pieces(self, hparams: Mapping[str, Any], rows: Rows) -> Pieces:

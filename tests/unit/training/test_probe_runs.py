@@ -115,7 +115,7 @@ def test_beam_search_is_for_the_test(sets: Path, tmp_path: Path) -> None:
     assert probe_runs.card(out)["figures"]["wer"]["count"] == 4
 
 
-@pytest.mark.parametrize("inputs", ["qfeats", "feats"])
+@pytest.mark.parametrize("inputs", ["qfeats", "feats", "logmel"])
 def test_inputs_can_be_features(sets: Path, tmp_path: Path, inputs: str) -> None:
     out = probe_runs.run("sid", sets, tmp_path / "run", inputs=inputs, number_of_epochs=1)
     assert probe_runs.card(out)["probe"]["inputs"] == inputs
