@@ -7,6 +7,7 @@ what it needs for that is here: the relative `length`, positions and lists of st
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -134,6 +135,11 @@ class OfflineEncoder(nn.Module):
         feats, _ = self.run(input, lengths)
         return feats, feats.new_zeros((), dtype=torch.int64), [], []
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles."""
+        weight = next(itertools.chain(self.parameters(), self.buffers()))
+        return scripted(self, weight.new_zeros(2, 8 * self.hop), EncoderView)
+
 
 # -- TorchScript -----------------------------------------------------------------------------------
 
@@ -147,7 +153,7 @@ def scripted(part: nn.Module, example: Tensor, view: type[_View]) -> nn.Module:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about sizes that are constants, such as those of weights
         states, spec = tree_flatten(part(example)[1:])
-        causal = all(isinstance(state, Tensor) for state in states)
+        causal = bool(part.causal)
         calls: dict[str, Any] = {"first": example, "later": (example, states)}
         if not causal:
             calls = {"alone": example}

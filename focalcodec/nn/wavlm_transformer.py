@@ -124,15 +124,18 @@ class TransformerEncoder(nn.Module):
             position = torch.zeros_like(x[:, 0, 0], dtype=torch.int64)
             around = self._surroundings(size)
             x, context, caches = self._layers(x, around, None, [nothing[:, :0]] * len(self.layers))
-            caches = [torch.cat([nothing, cache], dim=1) for cache in caches]
+            caches = [self._newest(torch.cat([nothing, cache], dim=1)) for cache in caches]
         else:
             position = state.position
             before = torch.arange(past, device=x.device) >= past - position[:, None]  # (B, past)
             mask = torch.cat([before, torch.ones_like(x[:, :, 0], dtype=torch.bool)], dim=1)
             around = self._surroundings(size, mask, past)
             x, context, caches = self._layers(x, around, state.context, state.caches)
-        caches = [cache[:, cache.shape[1] - past :] for cache in caches]
         return x, TransformerState(position + size, context, caches)
+
+    def _newest(self, cache: Tensor) -> Tensor:
+        """The frames of a cache that the next chunk attends to, without the memory of the others."""
+        return cache[:, -self._past :].clone() if self._past else cache[:, :0]
 
     @property
     def _past(self) -> int:
@@ -157,7 +160,7 @@ class TransformerEncoder(nn.Module):
         kept = []
         for layer, cache in zip(self.layers, caches or [None] * len(self.layers), strict=True):
             x, _, cache = layer(x, around, kv_cache=cache)  # (B, N, D)
-            kept.append(cache)
+            kept.append(None if cache is None else self._newest(cache))
         return x, context, kept
 
     def _bias(self, size: int, past: int) -> Tensor:

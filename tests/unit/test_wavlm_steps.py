@@ -53,6 +53,16 @@ def test_steps_give_the_frames_of_the_whole_signal(monkeypatch, sizes, blocks):
     assert state.transformer.position.tolist() == [whole.shape[1]] * 2
 
 
+@pytest.mark.parametrize("sizes", [[90 * CHUNK], [CHUNK] * 9])
+def test_a_state_has_the_memory_of_its_window(sizes):
+    """Not that of all frames of the call."""
+    encoder = tiny("causal").eval()
+    with torch.no_grad():
+        _, state = steps(encoder, torch.randn(1, sum(sizes)), sizes)
+    for cache in state.transformer.caches:
+        assert cache.untyped_storage().nbytes() == cache.numel() * cache.element_size()
+
+
 @pytest.mark.parametrize("arguments", [{"lookahead_size": 0}, {"window_size": 2}, {"conv_pos": 1}])
 def test_steps_of_other_shapes(arguments):
     torch.manual_seed(0)

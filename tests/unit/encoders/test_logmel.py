@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from focalcodec.encoders.logmel import LogMel, mel_bands, mel_frequencies, mel_power
+from focalcodec.encoders.logmel import LogMel, MelEncoder, mel_bands, mel_frequencies, mel_power
 from focalcodec.errors import UserError
 from tests.unit.closeness import assert_close_to_scale
 
@@ -126,3 +126,16 @@ def test_bad_arguments(arguments):
 def test_bad_signal(encoder, sig):
     with pytest.raises(UserError, match="sig"):
         encoder.run(sig)
+
+
+@pytest.mark.parametrize("make", [LogMel, lambda: MelEncoder(8, 1, 16, 32)])
+def test_script_holds_at_other_lengths(make):
+    encoder = make().eval()
+    script = torch.jit.script(encoder)
+    with torch.no_grad():
+        for samples in (7, 3333, 170007):
+            sig, length = torch.randn(2, samples), torch.tensor([1.0, 0.3])
+            for options in ({}, {"length": length}):
+                expected = encoder(sig, **options)[0]
+                torch.testing.assert_close(script(sig, **options)[0], expected, atol=1e-5, rtol=0)
+    assert (script.sample_rate, script.hop) == (encoder.sample_rate, encoder.hop)
