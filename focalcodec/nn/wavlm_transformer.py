@@ -134,7 +134,7 @@ class TransformerEncoder(nn.Module):
         return x, TransformerState(position + size, context, caches)
 
     def _newest(self, cache: Tensor) -> Tensor:
-        """The frames of a cache that the next chunk attends to, without the memory of the others."""
+        """The frames of a cache that the next chunk attends to; the others are freed."""
         return cache[:, -self._past :].clone() if self._past else cache[:, :0]
 
     @property
