@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
+from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.nn.layers import project_to_sphere
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.parts import Decoder, RateChanger
@@ -94,6 +95,17 @@ class CodecBase(nn.Module):
         return rates[0]
 
     @property
+    def token_rate(self) -> float:
+        """Tokens per second, Hz."""
+        hop, factor = self._fact("encoder", "hop"), self._fact("compressor", "factor")
+        return self.sample_rate_input / hop / factor
+
+    @property
+    def bitrate(self) -> float:
+        """Bits per second, without entropy coding."""
+        return self.token_rate * self.quantizer.dim
+
+    @property
     def causal(self) -> bool:
         """Whether no part uses more of the future than the rest of a chunk."""
         parts = ("encoder", "compressor", "decompressor", "decoder")
@@ -113,6 +125,11 @@ class CodecBase(nn.Module):
     def codebook(self) -> Tensor:
         """All codes, (2^L, L), in the order of their toks, on the codec's device."""
         return self.quantizer.codebook.to(self._weight)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The `config.json` of this codec."""
+        return config_of({part: self._part(part) for part in PART_NAMES})
 
     @property
     def device(self) -> torch.device:
@@ -209,3 +226,12 @@ class CodecBase(nn.Module):
 
 def _zero(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))
+
+
+def config_of(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Names and configurations of parts, by their roles, as in `config.json`."""
+    config: dict[str, Any] = {}
+    for part, module in parts.items():
+        config[f"{part}_name"] = type(module).__name__
+        config[f"{part}_config"] = dict(module.config)
+    return config

@@ -23,6 +23,7 @@ from focalcodec.audio import Channels, audio_info, resample, resampled_length, v
 from focalcodec.audio_stream import AudioStream
 from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.codec import FocalCodec
+from focalcodec.codec_base import CodecBase
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
@@ -172,7 +173,7 @@ class ReferenceSet(ReferenceFrames):
 
     # -- use -------------------------------------------------------------------------------------
 
-    def check_codec(self, codec: FocalCodec) -> None:
+    def check_codec(self, codec: CodecBase) -> None:
         """Raise a `UserError` if the codec's encoder did not make these frames.
 
         The encoder's weights are hashed once. If a set has no `encoder`, only the width of the

@@ -22,7 +22,7 @@ from focalcodec.nn.masking import as_tensor, full_lengths, valid_mask
 if TYPE_CHECKING:
     import numpy as np
 
-    from focalcodec.codec import FocalCodec
+    from focalcodec.codec_base import CodecBase
 
 # Candidates besides the k: float64 sorts candidates that are equal in float32.
 SPARE = 8
@@ -61,7 +61,7 @@ class ReferenceFrames:
         """Number of frames."""
         return len(self.feats)
 
-    def check_codec(self, codec: FocalCodec) -> None:
+    def check_codec(self, codec: CodecBase) -> None:
         """Raise a `UserError` if these frames can't come from the codec's encoder."""
         check_width(self.feats.shape[1], codec.encoder.dim)
 

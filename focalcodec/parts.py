@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from importlib import import_module
 from typing import Any, Protocol, get_type_hints
 
 from torch import Tensor, nn
@@ -73,13 +74,20 @@ REGISTRY: dict[str, type[nn.Module]] = {
 _OFFICIAL = frozenset(REGISTRY)
 
 
-def build_part(role: str, name: str, kwargs: dict[str, Any]) -> nn.Module:
+def build_part(
+    role: str, name: str, kwargs: dict[str, Any], trust: Collection[str] = ()
+) -> nn.Module:
     """Make the part `name`, one of the classes of `PARTS[role]`, with random weights.
+
+    It may be the path of a class, such as `my_parts.MyEncoder`, in one of the modules `trust`.
 
     Raises a `UserError` if there is no such class, or it does not take these arguments.
     """
     classes = {key: part for key, part in REGISTRY.items() if key not in _OFFICIAL}
     classes |= {part.__name__: part for part in PARTS[role]}
+    module, _, stem = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+    if module in trust and hasattr(import_module(module), stem):
+        classes[name] = getattr(import_module(module), stem)
     if not isinstance(name, str) or name not in classes:
         known = " or ".join(sorted(classes))
         raise UserError(f"{role}_name={reprlib.repr(name)}: give {known}")

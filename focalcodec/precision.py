@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from focalcodec.choices import PRECISIONS, exact_precision
-from focalcodec.codec import FocalCodec
+from focalcodec.codec_base import CodecBase
 from focalcodec.errors import UserError, one_line
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Codec = TypeVar("Codec", bound=CodecBase)
 
 
-def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
+def set_precision(codec: Codec, precision: str | torch.dtype) -> Codec:
     """Change the number format of a codec, in place, on the device where it will run; return it.
 
     Weights are rounded once, and all activations have the same format, the residual stream
@@ -24,10 +26,12 @@ def set_precision(codec: FocalCodec, precision: str) -> FocalCodec:
     int64 and waveforms float32 as before. Call `weights_sha256` and save before, not after: rounded
     weights can't be restored.
 
-    `precision` is one of `PRECISIONS`: auto is `exact_precision`; bf16 is fast on GPUs and on CPUs
-    with bfloat16 instructions, and where it is slow there is a warning with the measured ratio;
-    fp16 on a CPU is a `UserError`.
+    `precision` is one of `PRECISIONS`, or a data type such as `torch.bfloat16`: auto is
+    `exact_precision`; bf16 is fast on GPUs and on CPUs with bfloat16 instructions, and where it is
+    slow there is a warning with the measured ratio; fp16 on a CPU is a `UserError`.
     """
+    dtypes = {str(dtype).removeprefix("torch."): name for name, dtype in _DTYPES.items()}
+    precision = dtypes.get(str(precision).removeprefix("torch."), str(precision))
     if precision not in PRECISIONS:
         raise UserError(f"precision: {precision!r}; give one of {', '.join(PRECISIONS)}")
     precision = exact_precision(precision)
@@ -73,7 +77,7 @@ def _product_seconds(dtype: torch.dtype) -> float:
     return min(times)
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """Return the device of a name such as cpu or cuda:1; `auto` is a GPU if there is one.
 
     Raises
@@ -95,7 +99,7 @@ def pick_device(name: str) -> torch.device:
     # of any kind: backends that are not installed raise ImportError or AttributeError
     except Exception as error:
         reason = one_line(error).split(". ")[0]
-        raise UserError(f"--device {name!r}: not available ({reason}); give cpu") from error
+        raise UserError(f"device {str(name)!r}: not available ({reason}); give cpu") from error
     return device
 
 

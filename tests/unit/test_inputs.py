@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from focalcodec.audio import read_audio, write_audio
 from focalcodec.conversion import ReferenceSet
 from focalcodec.long_audio.coding import decode_blocks
 from focalcodec.nn.masking import as_tensor
-from tests.unit.small_codecs import golden_codec, golden_tensors
+from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,33 @@ def test_tensors_are_not_copied():
     array = np.ones(3)
     as_tensor("a", array).zero_()
     assert array.all()
+
+
+def test_device_and_dtype_of_a_loaded_codec(sig):
+    folder = GOLDEN["tiny_50hz"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bf16 is slow on some processors
+        for dtype in (torch.bfloat16, "bfloat16", "bf16"):
+            codec = FocalCodec.from_pretrained(folder, device="cpu", dtype=dtype)
+            assert next(codec.compressor.parameters()).dtype == torch.bfloat16
+            assert codec.encode(sig, 16000)[0].dtype == torch.int64 and not codec.training
+    assert FocalCodec.from_pretrained(folder, device=torch.device("cpu")).device.type == "cpu"
+    with pytest.raises(UserError, match="device 'cuda:99': not available"):
+        FocalCodec.from_pretrained(folder, device="cuda:99")
+    with pytest.raises(UserError, match="precision: 'int8'; give one of"):
+        FocalCodec.from_pretrained(folder, dtype="int8")
+
+
+def test_parts_of_others_need_trust(codec, tmp_path, monkeypatch):
+    """A class path in config.json is imported only where the caller names its module."""
+    (tmp_path / "my_quantizers.py").write_text(
+        "from focalcodec.bsq import BinarySphericalQuantizer\n"
+        "class Mine(BinarySphericalQuantizer):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = codec.config | {"quantizer_name": "my_quantizers.Mine"}
+    with pytest.raises(UserError, match="quantizer_name='my_quantizers.Mine'"):
+        FocalCodec.from_config(config)
+    assert "my_quantizers" not in sys.modules
+    quantizer = FocalCodec.from_config(config, trust=["my_quantizers"]).quantizer
+    assert type(quantizer).__name__ == "Mine"

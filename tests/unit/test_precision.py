@@ -209,7 +209,7 @@ def test_devices_of_every_machine():
     ],
 )
 def test_devices_that_are_not_there(name):
-    with pytest.raises(UserError, match="--device .*: not available .*give cpu") as error:
+    with pytest.raises(UserError, match="device .*: not available .*give cpu") as error:
         pick_device(name)
     assert "\n" not in str(error.value)
 
@@ -222,5 +222,5 @@ def test_a_torch_without_cuda(problem, monkeypatch):
         raise problem
 
     monkeypatch.setattr(torch, "zeros", fail)
-    with pytest.raises(UserError, match="--device 'cuda': not available"):
+    with pytest.raises(UserError, match="device 'cuda': not available"):
         pick_device("cuda")
