@@ -81,7 +81,7 @@ def main() -> None:
     weights = weights_sha256(codec)
     corpus = clips_of(codec, [args.audio / name for name in args.table_from], weights)
     clips = clips_of(codec, [args.audio / name for name in args.measure], weights)
-    table = TokenTable.from_toks((toks for _, toks in corpus), codec.quantizer.dim)
+    table = TokenTable.from_toks((toks for _, toks in corpus), codec.bits_per_token)
 
     print("| files | tokens each | packed | smallest, own | smallest, own or table |")
     print("|---|---|---|---|---|")

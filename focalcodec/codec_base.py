@@ -5,6 +5,7 @@ Parts may be missing: a program that only decodes can remove encoder and compres
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,10 @@ from focalcodec.parts import Decoder, RateChanger
 from focalcodec.version import VERSION
 
 State = Sequence[Any]  # of a part: what its call returned after the output, `()` at the start
-_FACTS = ("sample_rate", "hop", "chunk_size", "causal", "factor", "config")
+_FACTS = (
+    *("sample_rate", "hop", "chunk_size", "causal", "factor", "config"),
+    *("codebook_size", "num_codebooks"),
+)
 
 
 class CodecBase(nn.Module):
@@ -95,15 +99,44 @@ class CodecBase(nn.Module):
         return rates[0]
 
     @property
+    def hop_length(self) -> int:
+        """Samples of the input for each token, at `sample_rate_input`, as in EnCodec and DAC."""
+        return self._fact("encoder", "hop") * self._fact("compressor", "factor")
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames of tokens per second, Hz: `sample_rate_input` / `hop_length`."""
+        return self.sample_rate_input / self.hop_length
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes of a codebook: tokens are in [0, `codebook_size`)."""
+        return self._fact("quantizer", "codebook_size")
+
+    @property
+    def num_codebooks(self) -> int:
+        """Tokens of a frame; 1, unless the quantizer has this attribute."""
+        return self._fact("quantizer", "num_codebooks", 1)
+
+    @property
+    def vocab_size(self) -> int:
+        """Different tokens: the size of a language model's table, without special tokens."""
+        return self.codebook_size
+
+    @property
     def token_rate(self) -> float:
-        """Tokens per second, Hz."""
-        hop, factor = self._fact("encoder", "hop"), self._fact("compressor", "factor")
-        return self.sample_rate_input / hop / factor
+        """Tokens per second: `frame_rate`, where a frame has one token."""
+        return self.frame_rate * self.num_codebooks
+
+    @property
+    def bits_per_token(self) -> int:
+        """Bits of a packed token: log2(`codebook_size`), rounded up to whole bits."""
+        return (self.codebook_size - 1).bit_length()
 
     @property
     def bitrate(self) -> float:
-        """Bits per second, without entropy coding."""
-        return self.token_rate * self.quantizer.dim
+        """Bits per second without entropy coding: log2(`codebook_size`) for each token."""
+        return self.token_rate * math.log2(self.codebook_size)
 
     @property
     def causal(self) -> bool:
@@ -120,6 +153,19 @@ class CodecBase(nn.Module):
     def latency(self) -> float | None:
         """Duration of a chunk, ms; None if the codec is not causal."""
         return 1000.0 * self.chunk_size / self.sample_rate_input if self.causal else None
+
+    @property
+    def lookahead(self) -> float | None:
+        """Input after a token's own `hop_length` samples on which it may depend, at most, ms.
+
+        It is the rest of a chunk of the parts, for the token and its audio; None where that is all
+        of the signal, in models that are not causal.
+        """
+        if not self.causal:
+            return None
+        hop, frames = self._fact("encoder", "hop"), self._fact("decompressor", "chunk_size", 1)
+        chunk = math.lcm(self.chunk_size, self.hop_length, hop * frames)
+        return 1000.0 * (chunk - self.hop_length) / self.sample_rate_input
 
     @property
     def codebook(self) -> Tensor:

@@ -239,7 +239,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     set_process_device()
     codec, name, sha256 = load_model(args)
     model = ModelIdentity(name, sha256, args.precision)
-    vocabulary = TokenVocabulary(codec.quantizer.codebook_size, args.offset, special)
+    vocabulary = TokenVocabulary(codec.vocab_size, args.offset, special)
     plan = TokenizePlan(source, model, options, vocabulary)
     resumed, start = (Path(args.out) / PLAN_NAME).exists(), time.perf_counter()
     meta = tokenize_corpus(codec, plan, args.out, shard, args.read_threads, args.overwrite)
@@ -247,7 +247,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
         say(f"{args.out}: this share is done; the last process joins all")
         return DONE
     line = f"{args.out}: {meta['clips']} clips, {meta['tokens']} tokens of {name}"
-    seconds, bits = meta["seconds"], meta["tokens"] * codec.quantizer.dim
+    seconds, bits = meta["seconds"], meta["tokens"] * codec.bits_per_token
     if seconds:
         length = f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds:.2f} s"
         line += f", {length} of audio, {bits / seconds / 1000:.3g} kbit/s"

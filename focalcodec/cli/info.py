@@ -150,8 +150,8 @@ def _describe_model(codec: FocalCodec) -> dict[str, Any]:
         "sample_rate_input_hz": codec.sample_rate_input,
         "sample_rate_output_hz": codec.sample_rate_output,
         "token_rate_hz": codec.token_rate,
-        "bits_per_token": codec.quantizer.dim,
-        "vocabulary": 2**codec.quantizer.dim,
+        "bits_per_token": codec.bits_per_token,
+        "vocabulary": codec.vocab_size,
         "kbit_per_second": codec.bitrate / 1000,
         "parameters": sum(counts.values()),
         "parts": {

@@ -44,7 +44,7 @@ class Recording(NamedTuple):
 
     def made(self, codec: FocalCodec) -> Made:
         """What the last line of a command counts."""
-        return Made(self.num_samples / self.sample_rate, len(self.toks) * codec.quantizer.dim)
+        return Made(self.num_samples / self.sample_rate, len(self.toks) * codec.bits_per_token)
 
 
 # -- encode ----------------------------------------------------------------------------------------

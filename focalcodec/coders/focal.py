@@ -52,7 +52,7 @@ class FocalCoder(Coder):
         self.sample_rate_input = codec.sample_rate_input
         self.sample_rate_output = codec.sample_rate_output
         self.kbps, self.token_rate = codec.bitrate / 1000, codec.token_rate
-        self.bits, self.codebook_size = codec.quantizer.dim, codec.quantizer.codebook_size
+        self.bits, self.codebook_size = codec.bits_per_token, codec.codebook_size
         self.settings = {"window_seconds": window_seconds}
         self._voices: OrderedDict[tuple[int, ...], ReferenceSet] = OrderedDict()
 
@@ -63,7 +63,7 @@ class FocalCoder(Coder):
         else:
             padded, ends = self.codec.encode(sig, lengths=lengths)  # (B, N), (B,)
             clips = [clip[:n] for clip, n in zip(padded.cpu(), ends.tolist(), strict=True)]
-        bits = [len(clip) * self.codec.quantizer.dim for clip in clips]
+        bits = [len(clip) * self.codec.bits_per_token for clip in clips]
         return Sent(self._is_long(sig), bits, clips)
 
     def decode(self, sent: Sent) -> Tensor:

@@ -100,8 +100,8 @@ def header_for(
     return TokenHeader(
         model=model_name,
         weights_sha256=weights_sha256,
-        bits=codec.quantizer.dim,
-        samples_per_token=codec.encoder.hop * codec.compressor.factor,
+        bits=codec.bits_per_token,
+        samples_per_token=codec.hop_length,
         sample_rate_input=codec.sample_rate_input,
         sample_rate_output=codec.sample_rate_output,
         sample_rate=sample_rate,

@@ -174,9 +174,9 @@ def encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
 def _decompress_plan(codec: FocalCodec, window_seconds: float) -> tuple[WindowPlan, int]:
     """Windows, and the number of tokens over which two of them are cross-faded."""
     context = part_context(codec.decompressor)
-    fade = math.ceil(_FADE_SECONDS * codec.token_rate / context.align) * context.align
+    fade = math.ceil(_FADE_SECONDS * codec.frame_rate / context.align) * context.align
     context = replace(context, right=context.right + fade)
-    return plan_windows(context, codec.token_rate, window_seconds), fade
+    return plan_windows(context, codec.frame_rate, window_seconds), fade
 
 
 def _exactly(blocks: Iterable[Tensor], num_samples: int) -> Iterator[Tensor]:
