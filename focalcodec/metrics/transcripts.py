@@ -86,6 +86,27 @@ def character_errors(reference: str, hypothesis: str, language: str = "en") -> E
     return _errors("process_characters", reference, hypothesis, language)
 
 
+def alignment(reference: str, hypothesis: str, language: str = "en") -> str:
+    """Reference above hypothesis, word below word, with S, D and I below each error.
+
+    Both texts are normalised here. Raises `UserError` if jiwer or transformers is not installed.
+
+    Example
+    -------
+    >>> print(alignment("ONE CLIP, HERE", "one clips here now"))
+    REF: one  clip here ***
+    HYP: one clips here now
+                 S        I
+    """
+    jiwer = need("jiwer", INSTALL)
+    true, found = normalise_words(reference, language), normalise_words(hypothesis, language)
+    if not true:
+        return f"REF:\nHYP: {found}".rstrip()
+    aligned = jiwer.process_words([true], [found])
+    text = jiwer.visualize_alignment(aligned, show_measures=False, skip_correct=False)
+    return "\n".join(line.rstrip() for line in text.splitlines()[2:]).rstrip()
+
+
 def _errors(process: str, reference: str, hypothesis: str, language: str) -> Errors:
     true, found = normalise_words(reference, language), normalise_words(hypothesis, language)
     counts = getattr(need("jiwer", INSTALL), process)([true], [found])

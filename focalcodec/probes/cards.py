@@ -35,7 +35,8 @@ def make_card(
     ----------
     about : mapping
         `task`, `set` (name), `codec` (description), `probe` (description, JSON-ready), `seed`,
-        `bootstrap_samples`, `device`, `command`, and `group_by` (a column or None).
+        `bootstrap_samples`, `device`, `command`, `group_by` (a column or None), and optionally
+        `chance` (figures of a guess).
     clips : mapping
         Entry of each tested clip by its ID: id, scores, and `prediction` or judges' `transcripts`.
     rows : sequence of mapping
@@ -68,6 +69,7 @@ def make_card(
         "judges": {judge["name"]: judge["describe"] for judge in judges},
         "missing": list(missing),
         "figures": figures(results, seed, samples),
+        "chance": dict(about.get("chance", {})),
         "splits": _splits(tested, clips, about),
         "clips": results,
         "seed": seed,
@@ -144,18 +146,20 @@ def probe_table(cards: Sequence[Card]) -> str:
 
     Cards that differ only in their seed share a cell. A cell of one seed has the figure with its
     95 % interval over clips, a cell of several seeds their mean and range. Figures of a judge in
-    two versions have a line for each.
+    two versions have a line for each. The last column has the figures of a guess, if there are any.
     """
     cards = separate_judges(cards)
     names, sets = _codec_names(cards), _set_names(cards)
     codecs = list(dict.fromkeys(names))
     lines: dict[tuple[str, str, str], dict[str, dict[int, Mapping[str, float]]]] = {}
-    titles = {}
+    titles, chances = {}, {}  # of lines
     for card, codec, name in zip(cards, names, sets, strict=True):
         for part, known in _parts(card):
             for column in card["columns"]:
                 key, place = column["key"], (card["probe"]["name"], f"{name}{part}")
                 titles[key] = column_title(column)
+                if not part and key in card.get("chance", {}):  # an early card has none
+                    chances[place + (key,)] = number(card["chance"][key])
                 if key in known:
                     cells = lines.setdefault((*place, key), {})
                     cells.setdefault(codec, {})[card["seed"]] = known[key]
@@ -165,9 +169,14 @@ def probe_table(cards: Sequence[Card]) -> str:
         [f"{probe}, {where}: {titles[key]}", *(_cell(cells.get(codec)) for codec in codecs)]
         for (probe, where, key), cells in lines.items()
     ]
+    headers = ["", *codecs]
+    if chances:
+        headers.append("chance")
+        first.append("")
+        rows = [[*row, chances.get(line, "")] for row, line in zip(rows, lines, strict=True)]
     seeds = max(len(found) for cells in lines.values() for found in cells.values())
     note = "[95 % interval over clips]" + ("; (lowest to highest of n seeds)" if seeds > 1 else "")
-    return f"{markdown(['', *codecs], [first, *rows])}\n\n{note}"
+    return f"{markdown(headers, [first, *rows])}\n\n{note}"
 
 
 def _parts(card: Card) -> list[tuple[str, Mapping[str, Any]]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import sentencepiece
 import torch
 import torch.nn.functional as F
@@ -136,17 +139,18 @@ def decode_greedily(
 class Labels:
     """Classes of an utterance probe: the values of a manifest column, numbered in sorted order."""
 
-    def __init__(self, column: str, names: Sequence[str]) -> None:
-        self.column, self.names = column, list(names)
+    def __init__(self, column: str, names: Sequence[str], common: str = "") -> None:
+        self.column, self.names, self._common = column, list(names), common
         self._numbers = {name: number for number, name in enumerate(self.names)}
 
     @classmethod
     def of(cls, rows: Rows, column: str) -> Labels:
         """Return the labels of a training set; UserError if a clip has none, or all the same."""
-        names = sorted({_value(row, column) for row in rows})
+        counts = Counter(_value(row, column) for row in rows)
+        names = sorted(counts)
         if len(names) < 2:
             raise UserError(f"label={column}: all training clips have {names[0]!r}; two are needed")
-        return cls(column, names)
+        return cls(column, names, max(names, key=counts.__getitem__))
 
     def __len__(self) -> int:
         """Return the number of classes."""
@@ -167,6 +171,35 @@ class Labels:
             )
         return self._numbers[value]
 
+    def chance(self, rows: Rows) -> float:
+        """Error rate in % of a guess: a random label, or the one that most training clips have.
+
+        Of these two it is the lower rate on the rows.
+
+        Example
+        -------
+        >>> labels = Labels.of([{"mood": "sad"}, {"mood": "sad"}, {"mood": "angry"}], "mood")
+        >>> labels.chance([{"mood": "sad"}, {"mood": "angry"}, {"mood": "sad"}, {"mood": "sad"}])
+        25.0
+        """
+        wrong = sum(_value(row, self.column) != self._common for row in rows)
+        return min(100.0 - 100.0 / len(self), 100.0 * wrong / len(rows))
+
+    def confusion(self, rows: Rows, predicted: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Count the clips of each label by what was predicted: (labels, predictions), (K, K).
+
+        Example
+        -------
+        >>> labels = Labels("mood", ["angry", "sad"])
+        >>> labels.confusion([{"mood": "sad"}, {"mood": "sad"}], ["sad", "angry"])
+        array([[0, 0],
+               [1, 1]])
+        """
+        counts = np.zeros((len(self), len(self)), dtype=np.int64)
+        for row, name in zip(rows, predicted, strict=True):
+            counts[self.number(row), self._numbers[name]] += 1
+        return counts
+
     def check(self, name: str, rows: Rows) -> None:
         """Raise UserError if a set has labels that the training set does not have."""
         unknown = [row for row in rows if _value(row, self.column) not in self._numbers]
@@ -176,6 +209,21 @@ class Labels:
                 f" does not have, such as {self.column}={_value(unknown[0], self.column)!r} of clip"
                 f" {unknown[0]['ID']!r}; leave them out of the set, or train on such clips"
             )
+
+
+def unweighted_recall(confusion: npt.NDArray[np.int64]) -> float:
+    """Mean over the labels of the share of their clips that were recognised, in %.
+
+    A label without clips does not count; a guess has 100 % / number of labels.
+
+    Example
+    -------
+    >>> unweighted_recall(np.array([[8, 2], [1, 1]]))
+    65.0
+    """
+    clips = confusion.sum(axis=1)
+    recalls = 100.0 * confusion.diagonal()[clips > 0] / clips[clips > 0]
+    return float(recalls.mean())
 
 
 def _value(row: Mapping[str, Any], column: str) -> str:

@@ -123,9 +123,10 @@ class ProbeCodec:
         streams = toks.view(len(toks), self.streams).T.to(self.coder.device)  # (Q, N)
         return self.coder.decode_clip(streams).float().cpu()
 
-    def describe(self) -> dict[str, Any]:
-        """Return the card's description of the codec, JSON-ready."""
-        return {"name": self.name, **self.coder.describe(), "streams": self.streams}
+    def describe(self, inputs: str) -> dict[str, Any]:
+        """Return the card's description of the codec, JSON-ready; features have no bitrate."""
+        about = {"name": self.name, **self.coder.describe(), "streams": self.streams}
+        return about | dict.fromkeys(("kbps", "bits") if inputs in FROM_AUDIO else ())
 
     def _focal_codec(self, what: str) -> FocalCodec:
         if not isinstance(self.coder, FocalCoder):

@@ -30,12 +30,8 @@ from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.progress import ProgressBar
 from focalcodec.training.display import TrainingDisplay, best_epoch
-from focalcodec.training.distributed import (
-    average,
-    process_count,
-    process_rank,
-)
-from focalcodec.training.figures import BEFORE, LOSS_KEY, Figures
+from focalcodec.training.distributed import average, process_count, process_rank
+from focalcodec.training.figures import BEFORE, CHANCE, LOSS_KEY, Figures
 from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.monitor import STEP_INTERVAL
 from focalcodec.training.run.folder import RunFolder
@@ -103,13 +99,13 @@ class CodecBrain(TurnsBrain):
         self._stage = sb.Stage.TRAIN
         self._num_read = 0  # batches of this stage with at least one clip
         self._tests_as_is = False  # a test takes the weights that the modules have
+        self._tested: dict[str, int] = {}  # number of the epoch whose weights are tested
         self._fine_tunes = False
         self.monitor.figures = Figures(
             self.columns,
             self.watched,
             self.valid_loss,
             tests_last="min_key" not in self.hparams.best_checkpoint,
-            chance=self.chance(),
         )
         self._written: dict[str, list[float]] = {}  # meters at the last point of TensorBoard
         self._display: TrainingDisplay | None = None
@@ -131,8 +127,8 @@ class CodecBrain(TurnsBrain):
         """
         return self.meters.averages(group)
 
-    def chance(self) -> dict[str, float]:
-        """Figures of a guess, for the table of results."""
+    def chance(self, rows: Rows) -> dict[str, float]:
+        """Figures of a guess for the clips of a test set."""
         return {}
 
     def num_frames(self, batch: Any) -> int:
@@ -205,9 +201,11 @@ class CodecBrain(TurnsBrain):
             ) as self._test_bar:
                 self.evaluate(loader, **self.hparams.best_checkpoint, progressbar=False)
             self.on_set_end(name, rows)
-            results[name + label] = self.test_stats
+            results[name + label] = {**self.test_stats, **self._tested}
             for group, stats in self.test_group_stats.items():
                 results[f"{name}-{group}{label}"] = stats
+            if chance := self.chance(rows):
+                results[name + CHANCE] = chance
         if not self._tests_as_is:
             self.write_samples(None)
         return results
@@ -220,7 +218,7 @@ class CodecBrain(TurnsBrain):
             return {}
         known = [name for name in self.modules if name in start.trained.parts]
         initialise(self.modules, start.trained, known)
-        self._tests_as_is = True
+        self._tests_as_is, self._tested = True, {}
         return self.test(tests, BEFORE)
 
     # -- set-up ----------------------------------------------------------------------------------
@@ -276,6 +274,7 @@ class CodecBrain(TurnsBrain):
                 f"{self.checkpointer.checkpoints_dir}: no checkpoint of a finished epoch to test;"
                 " train first, without --test_only"
             )
+        self._tested = {"epoch": int(found.meta["epoch"])}
 
     # -- stages ----------------------------------------------------------------------------------
 

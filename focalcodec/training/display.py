@@ -13,7 +13,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from focalcodec.progress import ProgressBar
-from focalcodec.training.figures import BEFORE, Figures, Stats, significant
+from focalcodec.training.figures import BEFORE, CHANCE, Figures, Stats, significant
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _speed(frames: float) -> str:
 
 
 def results_table(results: Mapping[str, Stats], figures: Figures) -> str:
-    """Table of the test sets' figures; the figures before fine-tuning are beside those after it.
+    """Table of the test sets' figures; those before fine-tuning and of a guess are beside them.
 
     Example
     -------
@@ -193,12 +193,14 @@ def results_table(results: Mapping[str, Stats], figures: Figures) -> str:
     | loss ↓ |  0.250 |         0.500 |
     | tokens |  3,123 |               |
     """
-    order = [name.removesuffix(BEFORE) for name in results]
-    sets = sorted(results, key=lambda name: order.index(name.removesuffix(BEFORE)))
+    order = [_set_of(name) for name in results]
+    sets = sorted(results, key=lambda name: order.index(_set_of(name)))
     names = list(dict.fromkeys(name for stats in results.values() for name in stats))
     columns: dict[str, Stats] = {name: results[name] for name in sets}
-    if figures.chance:
-        columns["chance"] = figures.chance
+    chances = {name: stats for name, stats in columns.items() if name.endswith(CHANCE)}
+    if chances and all(stats == [*chances.values()][0] for stats in chances.values()):
+        columns = {name: stats for name, stats in columns.items() if name not in chances}
+        columns[CHANCE.strip()] = [*chances.values()][0]
     grid = [["", *columns]]
     for name in names:
         cells = (stats.get(name) for stats in columns.values())
@@ -207,6 +209,10 @@ def results_table(results: Mapping[str, Stats], figures: Figures) -> str:
         grid = [list(row) for row in zip(*grid, strict=True)]
     numbers = ("left", *["right"] * (len(grid[0]) - 1))
     return tabulate(grid[1:], grid[0], tablefmt="github", disable_numparse=True, colalign=numbers)
+
+
+def _set_of(name: str) -> str:
+    return name.removesuffix(BEFORE).removesuffix(CHANCE)
 
 
 def best_epoch(
@@ -224,7 +230,8 @@ def best_epoch(
     if not history:
         return
     name = figures.watched
-    best = min(history, key=lambda entry: entry["valid"][name])
+    # Of equal ones the last, as in the checkpointer.
+    best = min(reversed(history), key=lambda entry: entry["valid"][name])
     chosen = history[-1] if figures.tests_last else best
     value, title = chosen["valid"][name], f"valid {figures.column(name).title}"
     also = "the best"

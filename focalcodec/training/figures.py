@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -18,6 +18,8 @@ from focalcodec.metrics.judge import Column
 LOSS_KEY = "loss"
 BEFORE = " before"
 """Ending of a set's name in the results: its figures before fine-tuning."""
+CHANCE = " chance"
+"""Ending of a set's name in the results: the figures of a guess."""
 
 Stats: TypeAlias = Mapping[str, float]
 
@@ -33,6 +35,7 @@ _COLUMNS = (
     Column("adversarial_loss", "adversarial loss", "", "none"),
     Column("matching_loss", "feature matching loss", "", "lower"),
     Column("discriminator_loss", "loss of the discriminator", "", "none"),
+    Column("epoch", "epoch that was tested", "", "none"),
 )
 
 
@@ -55,8 +58,6 @@ class Figures:
     """Training figure that is the same quantity as the loss of validation and test."""
     tests_last: bool = False
     """Whether the last epoch is tested and exported, instead of the best one."""
-    chance: Mapping[str, float] = field(default_factory=dict)
-    """Figures of a guess."""
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -95,10 +96,10 @@ def significant(value: float) -> str:
 
     Example
     -------
-    >>> [significant(value) for value in (3123.0, 45.678, 0.25, -0.00012345, 0.0)]
-    ['3,123', '45.7', '0.250', '-0.000123', '0.00']
+    >>> [significant(value) for value in (3123.0, 45.678, 0.25, -0.00012345, 0.0, 7)]
+    ['3,123', '45.7', '0.250', '-0.000123', '0.00', '7']
     """
-    if abs(value) >= 999.5:
+    if abs(value) >= 999.5 or isinstance(value, int):
         return f"{value:,.0f}"
     return f"{value:#.3g}".removesuffix(".")
 

@@ -7,6 +7,7 @@ Each function returns a `matplotlib.figure.Figure` without pyplot, global state 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ PAPER = "#eef0f3"
 BLUE = "#2f6fde"
 ORANGE = "#e8710a"
 DYNAMIC_RANGE = 80.0  # range of a spectrogram, dB below the loudest point of the reference
+_MOST_WRITTEN = 30  # labels; more numbers in one picture can't be read
 MEL_TICKS = (100, 500, 1000, 2000, 4000, 8000, 12000)  # Hz
 
 # -- public ------------------------------------------------------------------------------------
@@ -196,6 +198,55 @@ def code_usage_figure(histogram: ArrayLike, title: str = "") -> Figure:
     grid, rank = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
     _code_grid(figure, grid, share)
     _code_ranks(rank, seen, size)
+    return figure
+
+
+def confusion_figure(
+    counts: ArrayLike, names: Sequence[str], label: str = "label", title: str = ""
+) -> Figure:
+    """How often each label was recognised as each other, and the share of it that was right.
+
+    A row has the clips of one label. Its colours are shares of the row, its numbers are clips.
+
+    Parameters
+    ----------
+    counts : array_like
+        (K, K) clips: labels x predictions.
+    names : sequence of str
+        The K labels.
+    label : str
+        What they are labels of.
+    title : str
+        Heading.
+
+    Example
+    -------
+    >>> figure = confusion_figure([[3, 1], [0, 4]], ["angry", "sad"], "emotion")
+    >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    ['angry, 3 of 4', 'sad, 4 of 4']
+    """
+    clips = np.asarray(counts, dtype=np.int64)
+    totals = clips.sum(axis=1)
+    shares = 100.0 * clips / np.maximum(totals, 1)[:, None]
+    size = max(4.2, 1.6 + 0.42 * len(names))
+    figure = new_figure(size + 2.6, size, title)
+    ax = figure.subplots()
+    image = ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=100.0)
+    right = zip(names, clips.diagonal(), totals, strict=True)
+    rows = [f"{name}, {correct} of {total}" for name, correct, total in right]
+    ax.set_yticks(range(len(names)), rows)
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_xlabel("predicted")
+    ax.set_ylabel(label)
+    ax.tick_params(colors=INK, labelsize=9)
+    if len(names) <= _MOST_WRITTEN:
+        for row, column in np.argwhere(clips > 0):
+            colour = "white" if shares[row, column] > 55.0 else INK
+            text = str(clips[row, column])
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=28)
+    bar.set_label("share of the clips of a row (%)", color=INK)
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -20,19 +20,22 @@ from torch.utils.data import DataLoader
 
 from focalcodec.data.dataset import AudioDataset
 from focalcodec.data.feature_cache import FeatureCache
+from focalcodec.data.manifest import write_csv
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
+from focalcodec.files import atomic_path
 from focalcodec.metrics.judge import Column
-from focalcodec.metrics.transcripts import character_errors, word_errors
+from focalcodec.metrics.transcripts import alignment, character_errors, word_errors
 from focalcodec.probes.cards import make_card, write_card
 from focalcodec.probes.inputs import FeatureProjection, TokenEmbedding
-from focalcodec.probes.targets import Labels, Pieces, learn_pieces
+from focalcodec.probes.targets import Labels, Pieces, learn_pieces, unweighted_recall
 from focalcodec.probes.token_dataset import TokenBatch, TokenDataset, collate_tokens
 from focalcodec.probes.tokens import FROM_AUDIO, ProbeCodec, cached_tokens
 from focalcodec.processes import Shard
 from focalcodec.tokenize.store import TokenStore
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum, process_count, process_rank
+from focalcodec.training.pictures import confusion_figure, save_png
 from focalcodec.training.run.folder import RunFolder
 from focalcodec.training.run.loaders import Rows, batch_loader
 from focalcodec.training.run.start import Start
@@ -238,10 +241,9 @@ class ProbeBrain(CodecBrain):
         self._labels = labels
         return labels
 
-    def chance(self) -> dict[str, float]:
+    def chance(self, rows: Rows) -> dict[str, float]:
         """Error rate of a guess, if the probe predicts one of some labels."""
-        labels = self._labels
-        return {} if labels is None else {ERROR_RATE.key: 100.0 - 100.0 / len(labels)}
+        return {} if self._labels is None else {ERROR_RATE.key: self._labels.chance(rows)}
 
     def num_frames(self, batch: Any) -> int:
         """Number of frames of a batch, of all processes."""
@@ -262,7 +264,7 @@ class ProbeBrain(CodecBrain):
                 codes = self.encoder.toks_to_codes(batch.toks, lengths=batch.lengths)  # (B, N, L)
                 feats, frames = self.encoder.decompressor(codes, lengths=batch.lengths)
         else:
-            assert batch.audio is not None, "read for inputs=feats"
+            assert batch.audio is not None, "read for features"
             feats, frames = self.encode(batch.audio)
         return self.modules.inputs(feats.float(), frames)
 
@@ -320,8 +322,10 @@ class ProbeBrain(CodecBrain):
         self.set_folder = self.folder.path / name
 
     def on_set_end(self, name: str, rows: Rows) -> None:
-        """Write the card of a test set."""
+        """Write the card of a test set, and its confusion matrix or the alignments of its texts."""
         run_on_main(self._write_card, args=[name, rows])
+        tested = [row for row in rows if row["ID"] in self.clips]
+        run_on_main(self._write_predictions, args=[name, tested])
 
     def judges(self) -> tuple[list[dict[str, Any]], list[str]]:
         """Descriptions of the judges that scored the clips, and a line for each missing judge."""
@@ -333,13 +337,15 @@ class ProbeBrain(CodecBrain):
         about = {
             "task": hparams.task,
             "set": name,
-            "codec": self.codec.describe(),
+            "codec": self.codec.describe(hparams.inputs),
             "probe": {
                 "name": hparams.name,
                 "inputs": hparams.inputs,
                 "parameters": sum(p.numel() for p in self.modules.parameters()),
                 "epochs": len(self.history),
+                "tested_epoch": self._tested["epoch"],
             },
+            "chance": self.chance([row for row in rows if row["ID"] in self.clips]),
             "seed": hparams.seed,
             "bootstrap_samples": hparams.bootstrap_samples,
             "group_by": hparams.group_by,
@@ -349,3 +355,25 @@ class ProbeBrain(CodecBrain):
         columns = [{**vars(column), "judge": "probe"} for column in self.columns]
         card = make_card(about, self.clips, rows, columns, judges, missing)
         write_card(self.set_folder, card)
+
+    def _write_predictions(self, name: str, rows: Rows) -> None:
+        """Write `wer_<set>.txt`, or `confusion_<set>.csv` and `.png`, for people."""
+        predicted = [self.clips[row["ID"]].get("prediction", "") for row in rows]
+        if self._labels is not None and rows:
+            self._write_confusion(name, self._labels, self._labels.confusion(rows, predicted))
+        if WER in self.columns:
+            text = f"WER {self.test_stats['wer']:.2f} %, CER {self.test_stats['cer']:.2f} %\n"
+            for row, found in zip(rows, predicted, strict=True):
+                language = row.get("language") or self.hparams.language
+                text += f"\n{row['ID']}\n{alignment(row['wrd'], found, language)}\n"
+            with atomic_path(self.folder.path / f"wer_{name}.txt") as path:
+                path.write_text(text, encoding="utf-8")
+
+    def _write_confusion(self, set_name: str, labels: Labels, counts: Any) -> None:
+        file, column = self.folder.path / f"confusion_{set_name}", labels.column
+        table = [dict(zip(labels.names, row, strict=True)) for row in counts.tolist()]
+        rows = [{column: name, **row} for name, row in zip(labels.names, table, strict=True)]
+        write_csv(f"{file}.csv", [column, *labels.names], rows)
+        recall, chance = unweighted_recall(counts), 100.0 / len(labels)
+        title = f"{set_name}: unweighted recall {recall:.1f} %, chance {chance:.1f} %"
+        save_png(confusion_figure(counts, labels.names, column, title), f"{file}.png")

@@ -60,6 +60,14 @@ def test_table_has_codecs_across_and_seeds_in_a_cell(tmp_path: Path) -> None:
     assert lines[4][1] == "asr, test, de: WER, % ↓"
 
 
+def test_chance_is_the_last_column() -> None:
+    cards = [card_of(), card_of("dac:4")]
+    cards[1]["chance"] = {"wer": 75.0}
+    lines = [line.split("|") for line in probe_table(cards).splitlines()]
+    assert lines[0][-2].strip() == "chance"
+    assert [line[-2].strip() for line in lines[2:5]] == ["", "75.0", ""]
+
+
 def test_codecs_of_one_name_are_distinguished() -> None:
     other = card_of()
     other["codec"]["weights_sha256"] = "bad"

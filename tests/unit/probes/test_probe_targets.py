@@ -6,9 +6,17 @@ from itertools import groupby
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from focalcodec.errors import UserError
-from focalcodec.probes.targets import Labels, Pieces, decode_greedily, learn_pieces
+from focalcodec.probes.targets import (
+    Labels,
+    Pieces,
+    decode_greedily,
+    learn_pieces,
+    unweighted_recall,
+)
 
 TEXTS = ["THE CAT SAT ON THE MAT", "THE DOG SAT ON THE CAT", "A DOG AND A CAT"]
 
@@ -32,6 +40,23 @@ def test_wrong_pieces_raise_an_error_of_one_line() -> None:
         with pytest.raises(UserError) as error:
             learn_pieces(texts, size, model_type)
         assert "\n" not in str(error.value)
+
+
+def test_a_guess_is_the_better_of_two() -> None:
+    rows = [{"mood": name} for name in ("angry", "sad", "sad", "calm")]
+    labels = Labels.of(rows, "mood")
+    assert labels.chance(rows) == 50.0, "always sad"
+    others = [{"mood": "calm"}, {"mood": "angry"}]
+    assert labels.chance(others) == pytest.approx(200 / 3), "at random"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1))
+def test_confusions_are_all_clips_and_recall_is_a_share(pairs: list[tuple[str, str]]) -> None:
+    labels, rows = Labels("mood", "abc"), [{"ID": "", "mood": true} for true, _ in pairs]
+    counts = labels.confusion(rows, [found for _, found in pairs])
+    assert counts.sum() == len(pairs)
+    assert counts.trace() == sum(true == found for true, found in pairs)
+    assert 0.0 <= unweighted_recall(counts) <= 100.0
 
 
 def test_labels_are_those_of_the_training_set() -> None:

@@ -40,9 +40,20 @@ def test_a_set_that_became_worse_is_named() -> None:
 
 def test_many_sets_are_rows_and_chance_is_beside_them() -> None:
     results = {f"test-{n}": {"error_rate": float(n)} for n in range(9)}
-    lines = results_table(results, Figures(chance={"error_rate": 75.0})).splitlines()
+    guess = {f"test-{n} chance": {"error_rate": 75.0} for n in range(9)}
+    lines = results_table(results | guess, Figures()).splitlines()
     assert lines[0].replace(" ", "") == "||errorrate|"
     assert len(lines) == 2 + 10 and lines[-1].replace(" ", "") == "|chance|75.0|"
+    # A guess is wrong more often in one set than in another.
+    guess["test-1 chance"] = {"error_rate": 60.0}
+    lines = results_table(results | guess, Figures()).splitlines()
+    names = [line.split("|")[1].strip() for line in lines[2:]]
+    assert names[:4] == ["test-0", "test-0 chance", "test-1", "test-1 chance"]
+
+
+def test_epoch_that_was_tested_is_a_whole_number() -> None:
+    table = results_table({"test": {"loss": 1.0, "epoch": 7}}, Figures())
+    assert table.splitlines()[-1].replace(" ", "") == "|epochthatwastested|7|"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +73,9 @@ def test_epoch_that_is_tested_and_exported() -> None:
     history = [{"epoch": k, "valid": {"loss": loss}} for k, loss in ((1, 0.5), (2, 0.25), (3, 0.4))]
     (line,) = best_epoch(history, {"loss": 0.3}, Figures())
     assert line == "tested: epoch 2 of 3, valid loss 0.250, the best"
+    # Of equal epochs the checkpointer takes the last.
+    equal = [*history, {"epoch": 4, "valid": {"loss": 0.25}}]
+    assert next(best_epoch(equal, {}, Figures())).startswith("tested: epoch 4 of 4,")
     # Stage 2 takes its last epoch.
     figures = Figures(valid_loss="mel_loss", tests_last=True)
     line, worse = best_epoch(history, {"loss": 0.3}, figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,11 @@ def test_writes_a_card_of_all_clips(probe: str, sets: Path, tmp_path: Path) -> N
 
 def test_texts_are_scored_by_language(sets: Path, tmp_path: Path) -> None:
     out = probe_runs.run("asr", sets, tmp_path / "run", group_by="language")
+    (first, *clips) = (out / "wer_test.txt").read_text().split("\n\n")
+    figures = probe_runs.card(out)["figures"]
+    assert first == f"WER {figures['wer']['value']:.2f} %, CER {figures['cer']['value']:.2f} %"
+    assert [clip.split("\n")[0] for clip in clips] == [f"test{n}" for n in range(4)]
+    assert clips[1].split("\n")[1:] == ["REF: 23", "HYP: **", "      D"], "normalised, as scored"
     results = json.loads((out / "results.json").read_text())
     assert {"test", "test-de", "test-en"} <= results.keys()
     assert set(probe_runs.card(out)["splits"]["language"]) == {"de", "en"}
@@ -57,6 +63,16 @@ def test_labels_are_stored_and_unknown_ones_refused(sets: Path, tmp_path: Path) 
     strange = probe_runs.write_sets_of(tmp_path / "strange")
     test = (strange / "test.csv").read_text()
     (strange / "test.csv").write_text(test.replace("speaker1", "nobody"))
+    table = list(csv.DictReader((out / "confusion_test.csv").open()))
+    assert [row["spk_id"] for row in table] == labels["names"]
+    counts = [[int(row[name]) for name in labels["names"]] for row in table]
+    assert [sum(row) for row in counts] == [2, 2]
+    card, results = probe_runs.card(out), json.loads((out / "results.json").read_text())
+    wrong = sum(clip["scores"]["error_rate"][0] for clip in card["clips"]) / 100
+    assert counts[0][1] + counts[1][0] == wrong
+    assert card["chance"] == results["test chance"] == {"error_rate": 50.0}
+    assert (out / "confusion_test.png").read_bytes().startswith(b"\x89PNG")
+    assert card["probe"]["tested_epoch"] == results["test"]["epoch"] in (1, 2)
     with pytest.raises(UserError, match="test: 2 of 4 clips .* such as spk_id='nobody'") as said:
         probe_runs.run("sid", strange, tmp_path / "other")
     assert "\n" not in str(said.value)
@@ -118,7 +134,9 @@ def test_beam_search_is_for_the_test(sets: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("inputs", ["qfeats", "feats", "logmel"])
 def test_inputs_can_be_features(sets: Path, tmp_path: Path, inputs: str) -> None:
     out = probe_runs.run("sid", sets, tmp_path / "run", inputs=inputs, number_of_epochs=1)
-    assert probe_runs.card(out)["probe"]["inputs"] == inputs
+    card = probe_runs.card(out)
+    assert card["probe"]["inputs"] == inputs
+    assert (card["codec"]["kbps"] is None) == (inputs != "qfeats"), "features have no bitrate"
 
 
 def test_cached_features_change_nothing(sets: Path, tmp_path: Path) -> None:
