@@ -60,6 +60,7 @@ DEV = [
     "pytest-xdist",
     "ruff",
     "setuptools>=77",  # a test builds the wheel
+    "twine",  # a test checks wheel and sdist
     "types-tabulate",
     "types-tqdm",
     "yamllint",

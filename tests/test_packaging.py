@@ -1,23 +1,31 @@
-"""The package for pip: its requirements, its version, and the files in a wheel."""
+"""The package for pip: its requirements, its version, sdist and wheel."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
+import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
+import twine.commands.check
 
 import focalcodec
 from focalcodec.cli.recipe import recipe_files
 
 ROOT = Path(__file__).parents[1]
+CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
 # Names on the package index, where they differ from the module's.
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -101,18 +109,33 @@ def test_version_is_written_once(options: dict[str, Any]) -> None:
     assert f"\nversion: {focalcodec.__version__}\n" in citation
 
 
-def test_wheel(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    tracked = [ROOT / name for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE")]
-    tracked += [path for name in ("focalcodec", "recipes") for path in (ROOT / name).rglob("*")]
-    for path in tracked:
-        if path.is_file() and "__pycache__" not in path.parts and "results" not in path.parts:
-            target = source / path.relative_to(ROOT)
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the sdist of a copy of the sources, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("distributions")
+    files = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "constraints.txt"]
+    sources = [ROOT / name for name in files]
+    sources += [path for name in ("focalcodec", "recipes") for path in (ROOT / name).rglob("*")]
+    for path in sources:
+        if path.is_file() and not {"__pycache__", "results"} & {*path.parts}:
+            target = folder / "source" / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(path)
-    script = f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})"
+            shutil.copyfile(path, target)
+    build("sdist", folder / "source", folder)
+    (sdist,) = folder.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    build("wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
+    return folder
+
+
+def build(kind: str, source: Path, target: Path) -> None:
+    script = f"from setuptools.build_meta import build_{kind}; build_{kind}({str(target)!r})"
     subprocess.run([sys.executable, "-c", script], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+
+
+def test_wheel(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
         info = f"focalcodec-{focalcodec.__version__}.dist-info"
@@ -125,3 +148,37 @@ def test_wheel(tmp_path: Path) -> None:
         prefix = f"focalcodec/recipes/{recipe.name}/"
         assert wanted == {name for name in packed if name.startswith(prefix)}
     assert not [name for name in packed if name.startswith(("tests", "corpus", "build"))]
+
+
+def test_twine_accepts_sdist_and_wheel(distributions: Path) -> None:
+    files = [*distributions.glob("*.tar.gz"), *distributions.glob("*.whl")]
+    assert len(files) == 2
+    assert twine.commands.check.check([str(file) for file in files], strict=True) is False
+
+
+def test_wheel_works_in_an_empty_environment(distributions: Path, tmp_path: Path) -> None:
+    """No checkout: an environment with the packages that setup.py requires, and the wheel."""
+    (wheel,) = distributions.glob("*.whl")
+    environment = tmp_path / "environment"
+    venv.create(environment)
+    paths = sysconfig.get_paths(vars={"base": str(environment), "platbase": str(environment)})
+    python = Path(paths["scripts"], Path(sys.executable).name)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q"]
+    subprocess.run([*pip, "--no-index", "--no-deps", str(wheel)], check=True)
+    # a path file in the folder that this adds is not read, so not that of an editable install
+    Path(paths["purelib"], "installed.pth").write_text(sysconfig.get_path("purelib"))
+
+    def run(*words: str) -> str:
+        clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(words, cwd=tmp_path, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = run(str(python), "-c", "import focalcodec; print(focalcodec.__file__)")
+    assert environment in Path(where.strip()).parents
+    shutil.copyfile(CLIP, tmp_path / "my.flac")
+    command = Path(paths["scripts"], "focalcodec")
+    run(str(command), "resynth", "my.flac", "out.wav", "--model", "demo")
+    assert soundfile.info(tmp_path / "out.wav").frames == soundfile.info(CLIP).frames
+    run(str(command), "recipe", "copy", "LibriSpeech", "mine")
+    assert (tmp_path / "mine" / "train.py").is_file()
