@@ -46,8 +46,9 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         metavar="FOLDER",
-        help="folder of audio with any tree; its first subfolder is the speaker, and CLIP.txt next"
-        " to a clip is its transcript",
+        help="folder of audio: LibriSpeech, LibriTTS, VoxPopuli, or any tree, in which the first"
+        " subfolder is the speaker, and CLIP.txt next to a clip its transcript; or a manifest"
+        " (.csv), or a folder of manifests with its sets.json",
     )
     parser.add_argument(
         "out", metavar="OUT", help="output folder for train.csv, valid.csv and test.csv"
@@ -56,8 +57,8 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "--split_by",
         choices=SPLIT_BY,
         default=_SHARES.split_by,
-        help="keep each speaker, or each file, in one set; auto takes speakers if there are enough,"
-        " else files (default: %(default)s)",
+        help="keep each speaker, or each file, in one set; auto keeps the sets of a corpus that has"
+        " all three, else takes speakers if there are enough, else files (default: %(default)s)",
     )
     for name, share in (("valid", _SHARES.valid_share), ("test", _SHARES.test_share)):
         parser.add_argument(
@@ -72,6 +73,9 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--language", default="", metavar="XX", help="language of all clips, such as de (optional)"
+    )
+    parser.add_argument(
+        "--data_folder", help="folder that replaces $data_root in a manifest (default: sets.json's)"
     )
     add_channels_option(parser)
     _add_clip_limits(parser)
@@ -117,7 +121,8 @@ def run_prepare(args: argparse.Namespace) -> int:
     broken = args.max_broken_share
     try:
         prepare_own(
-            args.folder, args.out, False, broken, options, shares, args.language, args.overwrite
+            *(args.folder, args.out, False, broken, options, shares),
+            *(args.language, args.overwrite, args.data_folder),
         )
     except EditedError as error:
         raise UserError(f"{error}, or give --overwrite") from error

@@ -31,7 +31,9 @@ class FoundClip:
     """A clip of the corpus before its audio file is opened; `wav` as `FoundFile.path`.
 
     `extra` has further columns of the manifest; paths in it begin with `DATA_ROOT`. A clip with a
-    `problem` counts as broken, and its file is not opened.
+    `problem` counts as broken, and its file is not opened. `span` is the first sample of a clip
+    that is part of a file, and the sample after its last; `own_set` is the corpus' own choice of
+    train, valid or test.
     """
 
     id: str
@@ -40,6 +42,8 @@ class FoundClip:
     wrd: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    span: tuple[int, int] | None = None
+    own_set: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ OWN_OPTIONS = PrepareOptions(channels="mix", segment_seconds=30.0)
 class ShareOptions:
     """How clips are split; `UserError` for a value out of range."""
 
-    # The unit that is never in two sets: "speaker" or "file". "auto" takes speakers if the smaller
-    # share has at least one speaker, else files.
+    # The unit that is never in two sets: "speaker" or "file". "auto" takes the corpus' own sets if
+    # it has all three, else speakers if the smaller share has at least one speaker, else files.
     split_by: str = "auto"
     valid_share: float = 0.1  # share of the seconds
     test_share: float = 0.1

@@ -43,6 +43,18 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
     `data_root` is the folder that holds the splits, `files` are the files of the splits. `wrd` is
     empty for clips without a transcript; `UserError` if a transcript can't be read.
     """
+    texts = clip_texts(data_root, files)
+    clips = []
+    for path in (PurePosixPath(file.path) for file in files):
+        if len(path.parts) != 4 or path.suffix.lower() not in AUDIO_SUFFIXES:
+            continue
+        words = texts.get(path.with_suffix(""), "")
+        clips.append(FoundClip(id=path.stem, wav=str(path), spk_id=path.parts[1], wrd=words))
+    return clips
+
+
+def clip_texts(data_root: Path, files: Sequence[FoundFile]) -> dict[PurePosixPath, str]:
+    """Transcripts of either tree, by the clips' paths without suffix."""
     paths = [PurePosixPath(file.path) for file in files]
     texts: dict[PurePosixPath, str] = {}
     for path in paths:
@@ -50,17 +62,16 @@ def find_clips(data_root: Path, files: list[FoundFile]) -> list[FoundClip]:
             for line in split_lines(read_text(data_root / path)):
                 clip_id, *rest = re.split(f"[{_SPACES}]+", line.strip(_SPACES), maxsplit=1)
                 texts[path.parent / clip_id] = "".join(rest)
-    known = set(paths)
-    clips = []
-    for path in paths:
-        if len(path.parts) != 4 or path.suffix.lower() not in AUDIO_SUFFIXES:
-            continue
-        words = texts.get(path.with_suffix(""), "")
-        beside = [p for s in _CLIP_TEXTS if (p := path.with_name(path.stem + s)) in known]
-        if not words and beside:
-            words = " ".join(read_text(data_root / beside[0]).split())
-        clips.append(FoundClip(id=path.stem, wav=str(path), spk_id=path.parts[1], wrd=words))
-    return clips
+    beside = {
+        path.with_name(path.name.removesuffix(suffix)): path
+        for suffix in reversed(_CLIP_TEXTS)  # the first one counts
+        for path in paths
+        if path.name.endswith(suffix)
+    }
+    for clip, path in beside.items():
+        if not texts.get(clip):
+            texts[clip] = " ".join(read_text(data_root / path).split())
+    return texts
 
 
 def with_noisy(data_root: Path, source: SetSource) -> SetSource:

@@ -189,6 +189,23 @@ def is_prepared(folder: str | Path) -> bool:
     return (Path(folder).expanduser() / SETS_NAME).is_file()
 
 
+def find_manifests(source: str | Path) -> dict[str, Path]:
+    """Manifests by set: those of a prepared folder, or the one that `source` is; else none."""
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return {path.stem: path}
+    if is_prepared(path):
+        return {name: path / f"{name}.csv" for name in prepared_names(path)}
+    return {}
+
+
+def root_of_manifest(manifest: Path, data_folder: str | Path | None = None) -> Path | None:
+    """Data root of a manifest: as given, or from the `sets.json` beside it; None without both."""
+    if data_folder is not None:
+        return Path(data_folder).expanduser()
+    return prepared_root(manifest.parent) if is_prepared(manifest.parent) else None
+
+
 def read_prepared(folder: str | Path) -> dict[str, list[dict[str, Any]]]:
     """Read the rows of each set of a prepared folder, as `read_manifest`, by name.
 

@@ -1,4 +1,4 @@
-"""Any folder of audio: its clips, split into sets for training, validation and test."""
+"""A folder of audio, or manifests of it, split into sets for training, validation and test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeAlias
@@ -21,41 +22,25 @@ from focalcodec.data.corpus import (
     SetSource,
     ShareOptions,
     check_data_folder,
-    path_ids,
 )
-from focalcodec.data.manifest import SETS_NAME, prepared_how, write_sets
+from focalcodec.data.manifest import (
+    COLUMNS,
+    DATA_ROOT,
+    SETS_NAME,
+    find_manifests,
+    prepared_how,
+    read_manifest,
+    root_of_manifest,
+    write_sets,
+)
 from focalcodec.data.prepare import Row, build_manifests, segment_row
 from focalcodec.data.randomness import stable_seed
+from focalcodec.data.trees import OWN_SETS, find_clips
 from focalcodec.errors import UserError
-from focalcodec.files import AUDIO_SUFFIXES, file_sha256, read_text
+from focalcodec.files import file_sha256
 
 REPORT_NAME = "skipped.csv"
 _logger = logging.getLogger(__name__)
-_LONGEST_TEXT = 100_000  # characters: the limit of the reader of CSV files is 131072
-
-
-def find_clips(data_root: Path, files: Sequence[FoundFile], language: str = "") -> list[FoundClip]:
-    """Find the clips of a folder: every audio file below it, in the files' order.
-
-    The speaker is the first folder below the root, "" for files in the root itself; the transcript
-    is the text of `<clip>.txt` beside the clip. If `language` (ISO 639-1, of all clips) is given,
-    it is written as a column. Raises `UserError` if there is no audio.
-    """
-    paths = [file.path for file in files if _is_audio(file.path)]
-    if not paths:
-        raise UserError(
-            f"{data_root}: no audio files ({', '.join(AUDIO_SUFFIXES)}); check the path"
-        )
-    known = {file.path for file in files}
-    extra = {"language": language} if language else {}
-    clips = []
-    for name, path in zip(path_ids(paths), paths, strict=True):
-        speaker, slash, _ = path.partition("/")
-        text = os.path.splitext(path)[0] + ".txt"
-        words = _read_text(data_root / text) if text in known else ""
-        clip_id, spk_id = _readable(name), _readable(speaker) if slash else ""
-        clips.append(FoundClip(clip_id, path, spk_id, words, extra))
-    return clips
 
 
 def prepare_own(
@@ -67,16 +52,19 @@ def prepare_own(
     shares: ShareOptions | None = None,
     language: str = "",
     overwrite: bool = False,
+    data_folder: str | Path | None = None,
 ) -> None:
     """Make `train.csv`, `valid.csv`, `test.csv` and `sets.json` for any folder of audio.
 
     Manifests that were made from the same files with the same options are kept. Broken files are
-    listed in `skipped.csv`.
+    listed in `skipped.csv`. The sets of LibriSpeech, LibriTTS, VoxPopuli and of manifests stay as
+    they are, if there are all three.
 
     Parameters
     ----------
     folder, save_folder : str or path
-        Any tree with audio files, which is only read; folder for the manifests.
+        Any tree with audio files, a manifest of them, or a folder of manifests with its
+        `sets.json`, which are only read; folder for the new manifests.
     skip_prep : bool
         Return at once: the manifests exist.
     max_broken_share : float
@@ -87,6 +75,8 @@ def prepare_own(
         ISO 639-1, of all clips; written as a column.
     overwrite : bool
         Make manifests again that a person changed.
+    data_folder : str or path, optional
+        Replaces `$data_root` in a manifest; default: the data root in the `sets.json` beside it.
 
     Raises
     ------
@@ -97,16 +87,26 @@ def prepare_own(
     if skip_prep:
         return
     shares = shares or ShareOptions()
-    root, save = _check_folders(folder, save_folder)
+    root, found = _open_source(folder, save_folder, language, data_folder)
+    save = Path(save_folder).expanduser()
     manifests = [save / f"{name}.csv" for name in SETS]
-    details = {**asdict(shares), "language": language}
-    source = SetSource([""], lambda root, files: find_clips(root, files, language), details)
+    own_sets: dict[str, str] = {}  # of each clip
+
+    def find(root: Path, files: list[FoundFile]) -> list[FoundClip]:
+        clips = found.find(root, files)
+        own_sets.update({clip.id: clip.own_set for clip in clips})
+        return clips
+
+    source = replace(found, find=find, details={**asdict(shares), **found.details})
     how = _how_before(save)
     remake = how is None
 
     def share(rows: list[Row]) -> dict[str, list[Row]]:
         nonlocal how
-        sets, how = share_out(rows, _find_copies(root, rows), shares, str(root))
+        if shares.split_by == "auto" and {own_sets[row["ID"]] for row in rows} >= set(SETS):
+            sets, how = _as_in_corpus(rows, own_sets), "as in the corpus"
+        else:
+            sets, how = share_out(rows, _find_copies(root, rows), shares, str(root))
         # If the preparation stops after this line, the folder counts as not prepared.
         (save / SETS_NAME).unlink(missing_ok=True)
         return sets
@@ -119,17 +119,77 @@ def prepare_own(
     write_sets(save, root, SETS, how or "")
 
 
-def _check_folders(folder: str | Path, save_folder: str | Path) -> tuple[Path, Path]:
-    """Both folders; the first absolute, because the manifests are used from other folders."""
-    root, save = Path(folder).expanduser().absolute(), Path(save_folder).expanduser()
-    if not root.is_dir():
-        raise UserError(f"{folder}: no such folder; give a folder of audio")
-    check_data_folder(folder, save_folder)
-    return root, save
+def _open_source(
+    folder: str | Path, save_folder: str | Path, language: str, data_folder: str | Path | None
+) -> tuple[Path, SetSource]:
+    """Data root, absolute because the manifests are used from other folders, and its clips."""
+    manifests = find_manifests(folder)
+    details = {"language": language}
+    if not manifests:
+        root = Path(folder).expanduser().absolute()
+        if not root.is_dir():
+            raise UserError(f"{folder}: no such folder or manifest; give a folder of audio")
+        check_data_folder(folder, save_folder)
+        find = partial(find_clips, language=language)
+        return root, SetSource([""], find, details)
+    for path in manifests.values():
+        if path.parent.resolve() == Path(save_folder).expanduser().resolve():
+            raise UserError(f"{path}: in the output folder {save_folder}; give another folder")
+    rows = {name: read_manifest(path, DATA_ROOT, False) for name, path in manifests.items()}
+    first = next(iter(manifests.values()))
+    every = [row for some in rows.values() for row in some]
+    root = _manifest_root(first, every, data_folder)
+    more = set(every[0]).intersection(*every) - {*COLUMNS, "start", "stop", "channels"}
+    columns = [name for name in every[0] if name in more]
+    clips = [_row_clip(root, name, row, columns) for name, some in rows.items() for row in some]
+    if language:
+        clips = [replace(clip, extra={**clip.extra, "language": language}) for clip in clips]
+    digest = hashlib.sha256(repr([(clip, _status(root / clip.wav)) for clip in clips]).encode())
+    return root, SetSource([], lambda *_: clips, {**details, "manifests": digest.hexdigest()})
+
+
+def _manifest_root(manifest: Path, rows: Sequence[Row], data_folder: str | Path | None) -> Path:
+    """Absolute data root of a manifest's rows."""
+    given = root_of_manifest(manifest, data_folder)
+    if given is not None:
+        return Path(given).absolute()
+    if any(row["wav"].startswith(DATA_ROOT) for row in rows):
+        raise UserError(
+            f"{manifest}: paths begin with {DATA_ROOT}, and there is no {SETS_NAME} beside it;"
+            " give --data_folder"
+        )
+    return Path(os.path.commonpath([Path(row["wav"]).absolute().parent for row in rows]))
+
+
+def _row_clip(root: Path, name: str, row: Row, columns: Sequence[str]) -> FoundClip:
+    """Clip of a manifest's row, in the set `name`, with these further columns."""
+    wav = row["wav"].removeprefix(f"{DATA_ROOT}/")
+    if wav == row["wav"]:
+        wav = os.path.relpath(Path(wav).absolute(), root)
+    span = (row["start"], row["stop"]) if "start" in row else None
+    own = name if name in SETS else OWN_SETS.get(name.split("-")[0], "")
+    extra = {name: row[name] for name in columns}
+    return FoundClip(row["ID"], wav, row["spk_id"], row["wrd"], extra, span=span, own_set=own)
+
+
+def _status(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _as_in_corpus(rows: Sequence[Row], own_sets: Mapping[str, str]) -> dict[str, list[Row]]:
+    """Rows of each set of the corpus; a clip without a set is for training."""
+    sets: dict[str, list[Row]] = {name: [] for name in SETS}
+    for row in rows:
+        sets[own_sets[row["ID"]] or "train"].append(row)
+    return sets
 
 
 def _find_copies(root: Path, rows: Sequence[Row]) -> dict[str, str]:
-    copies = first_copies(root, [row["wav"] for row in rows])
+    copies = first_copies(root, sorted({row["wav"] for row in rows}))
     for copy, first in list(copies.items())[:1]:
         _logger.warning(
             f"{root}: {len(copies)} files have the same bytes as another one, such as {copy} and"
@@ -144,25 +204,6 @@ def _how_before(save: Path) -> str | None:
         return prepared_how(save)
     except UserError:
         return None
-
-
-def _is_audio(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES
-
-
-def _readable(name: str) -> str:
-    """A name that pictures and tables can show even if it is not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _read_text(path: Path) -> str:
-    """Transcript in one line; "" if it can't be read or is too long."""
-    try:
-        text = " ".join(read_text(path).split())
-    except UserError as error:
-        _logger.warning(f"{error}; the transcript is left out")
-        return ""
-    return text if len(text) <= _LONGEST_TEXT else ""
 
 
 # -- sets ------------------------------------------------------------------------------------------
@@ -205,7 +246,7 @@ def share_out(
         return _by_time(rows, options, where), f"by time, since files are under 3: {count}"
     how = f"by speaker, {speakers} of them" if by_speaker else "by file"
     if speakers and options.split_by == "auto" and not by_speaker:
-        how += f", since speakers (first folders) are under {needed}: {speakers}"
+        how += f", since speakers are under {needed}: {speakers}"
     chosen = _choose(firsts, options, by_speaker)
     return _place(rows, copies, chosen, by_speaker, where), how
 
@@ -280,7 +321,8 @@ def _by_time(rows: Sequence[Row], options: ShareOptions, where: str) -> dict[str
     sets: dict[str, list[Row]] = {name: [] for name in SETS}
     for row in rows:
         total, end = row["num_samples"], 1 - options.test_share
-        edges = [0, *(round(total * x) for x in (end - options.valid_share, end)), total]
+        inside = [0, *(round(total * x) for x in (end - options.valid_share, end)), total]
+        edges = [row.get("start", 0) + edge for edge in inside]
         if row["duration"] * options.smallest < _SHORTEST_PART:
             sets["train"].append(row)
             continue

@@ -211,7 +211,8 @@ def _is_edited(manifest: Path) -> bool:
     sidecar = _read_sidecar(manifest)
     if sidecar is None:
         raise UserError(f"{manifest}: not made by a preparation; give another folder, or remove it")
-    return "sha256" in sidecar and sidecar["sha256"] != file_sha256(manifest)
+    # with a damaged sidecar it may have been changed; those of old versions have no hash
+    return not sidecar or sidecar.get("sha256", "") not in ("", file_sha256(manifest))
 
 
 def _check_found(clips: list[FoundClip], data_root: Path, folders: Sequence[str]) -> None:
@@ -253,9 +254,13 @@ def _check_clip(clip: FoundClip, data_root: Path, options: PrepareOptions) -> Ro
     try:
         info = audio_info(path)
         check_channels(path, info.channels, options.channels)
-        if info.seconds < options.min_seconds:
+        start, stop = clip.span or (0, info.num_samples)
+        seconds = (stop - start) / info.sample_rate
+        if not 0 <= start <= stop <= info.num_samples:
+            raise UserError(f"{path}: {start} to {stop} do not fit its {info.num_samples} samples")
+        if seconds < options.min_seconds:
             raise UserError(
-                f"{path}: {info.seconds:.3f} s, shorter than min_seconds={options.min_seconds}"
+                f"{path}: {seconds:.3f} s, shorter than min_seconds={options.min_seconds}"
             )
     except UserError as error:
         return str(error)
@@ -269,6 +274,8 @@ def _check_clip(clip: FoundClip, data_root: Path, options: PrepareOptions) -> Ro
         "num_samples": info.num_samples,
         **clip.extra,
     }
+    if clip.span:
+        row = segment_row(row, clip.id, start, stop) | {"wrd": clip.wrd}
     # Training accepts several channels only if the manifest states how to read them.
     return row if options.channels == "error" else {**row, "channels": options.channels}
 

@@ -17,9 +17,10 @@ from focalcodec.data.corpus import SetSource, check_data_folder
 from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache
 from focalcodec.data.manifest import is_prepared, prepared_root, read_manifest, read_prepared
-from focalcodec.data.own_folder import OWN_OPTIONS, find_clips, prepare_own
+from focalcodec.data.own_folder import OWN_OPTIONS, prepare_own
 from focalcodec.data.prepare import prepare_sets
 from focalcodec.data.sampler import EpochBatchSampler
+from focalcodec.data.trees import find_clips
 from focalcodec.errors import UserError
 from focalcodec.training.distributed import process_count, process_rank
 from focalcodec.training.run.folder import RunFolder

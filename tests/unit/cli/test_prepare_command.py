@@ -42,7 +42,7 @@ def test_table_and_next_command(talks: Path, capsys: pytest.CaptureFixture) -> N
         ["valid", "2", "2", "0.1"],
         ["test", "2", "1", "0.1"],
     ]
-    assert "split by file, since speakers (first folders) are under 10: 2" in out
+    assert "split by file, since speakers are under 10: 2" in out
     command = out.splitlines()[-2].split()
     assert command[:2] == ["python", "train.py"]
     assert command[-2:] == ["--own_data", str(talks.parent / "sets")]

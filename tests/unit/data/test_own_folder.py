@@ -21,10 +21,10 @@ from focalcodec.data.own_folder import (
     OWN_OPTIONS,
     SETS,
     ShareOptions,
-    find_clips,
     first_copies,
     prepare_own,
 )
+from focalcodec.data.trees import find_clips
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 

@@ -26,7 +26,7 @@ def shared(
     ("count", "options", "how"),
     [
         (10, ShareOptions(), "by speaker, 10 of them"),
-        (9, ShareOptions(), "by file, since speakers (first folders) are under 10: 9"),
+        (9, ShareOptions(), "by file, since speakers are under 10: 9"),
         (9, ShareOptions(valid_share=0.2, test_share=0.15), "by speaker, 9 of them"),
         (10, ShareOptions(split_by="file"), "by file"),
         (3, ShareOptions(split_by="speaker"), "by speaker, 3 of them"),
