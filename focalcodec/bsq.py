@@ -60,7 +60,7 @@ class BinarySphericalQuantizer(nn.Module):
         self.codebook_size = codebook_size
         self.dim = codebook_size.bit_length() - 1
         # () 1 / sqrt(L), and (L,) values of the bits, most significant first
-        value = torch.tensor(1.0 / math.sqrt(self.dim))
+        value = torch.tensor(1.0 / math.sqrt(self.dim), dtype=torch.float32)
         self.register_buffer("codebook_value", value, persistent=False)
         bits = 2 ** torch.arange(self.dim - 1, -1, -1)
         self.register_buffer("mask", bits, persistent=False)
@@ -206,6 +206,10 @@ class BinarySphericalQuantizer(nn.Module):
             raise UserError(f"toks of type {toks.dtype}: give integers, such as torch.int64")
         # In int64 first: 8192 itself overflows in the small types.
         toks = toks.long()
+        if torch.compiler.is_compiling():  # the program checks them when it runs
+            valid = (toks >= 0) & (toks < self.codebook_size)
+            torch._assert_async(valid.all(), f"toks: not all in [0, {self.codebook_size})")
+            return toks
         if toks.numel() == 0:
             return toks
         low, high = int(toks.min()), int(toks.max())

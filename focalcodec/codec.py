@@ -164,9 +164,9 @@ class FocalCodec(AudioCodec):
         if weights is None:
             return codec
         check_tensors(weights, tensors, codec.state_dict())
-        codec.load_state_dict(tensors)
-        # where the default dtype of torch is another
-        return codec.float().eval()
+        # before, so that another default dtype of torch does not round the weights
+        codec.float().load_state_dict(tensors)
+        return codec.eval()
 
     @classmethod
     def from_pretrained(

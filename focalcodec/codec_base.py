@@ -241,10 +241,10 @@ class CodecBase(nn.Module):
 
         `length` is for the encoder.
         """
-        after = []
+        after, given = [], x
         for part, state in states.items():
             if part == "decompressor" and "compressor" in states:
-                x = self.lats_to_codes(x, lengths=lengths)
+                x = self._codes(x, lengths, given)
             options = {"length": length} if part == "encoder" else {}
             x, lengths, state = self._step(part, x, state, lengths, **options)
             after.append(state)
@@ -253,8 +253,22 @@ class CodecBase(nn.Module):
     # -- the quantizer ---------------------------------------------------------------------------
 
     def lats_to_codes(self, lats: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Quantize. lats (B, N', L) -> codes (B, N', L) of +-1/sqrt(L)."""
-        return _zero(self.quantizer.lats_to_codes(lats), lengths)
+        """Quantize. lats (B, N', L) -> codes (B, N', L) of +-1/sqrt(L).
+
+        lats that require a gradient get that of the codes unchanged: straight-through.
+        """
+        return self._codes(lats, lengths, lats)
+
+    def _codes(self, lats: Tensor, lengths: Tensor | None, given: Tensor) -> Tensor:
+        """Codes of lats; straight-through if `given`, the input of the call, asks for a gradient.
+
+        So do all inputs in training mode. Otherwise codes have no gradient, as officially: weights
+        of a codec in eval mode may require one that nobody asked for.
+        """
+        codes = self.quantizer.lats_to_codes(lats)
+        if given.requires_grad or self.training:
+            codes = codes + (lats - lats.detach())  # plus zero: the values do not change
+        return _zero(codes, lengths)
 
     def lats_to_toks(self, lats: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Quantize. lats (B, N', L) -> toks (B, N') int64."""

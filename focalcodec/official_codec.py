@@ -90,7 +90,7 @@ class OfficialCodec(CodecBase):
         """Quantize. sig (B, T) -> codes (B, N', L) of +-1/sqrt(L); `lengths` in samples."""
         states = {"encoder": encoder_state, "compressor": compressor_state}
         lats, frames, after = self._steps(sig, states, lengths, length)
-        return _result(self.lats_to_codes(lats, lengths=frames), after, return_state)
+        return _result(self._codes(lats, frames, sig), after, return_state)
 
     def sig_to_qfeats(
         self,
@@ -149,12 +149,13 @@ class OfficialCodec(CodecBase):
         """Resynthesise sig (B, T): toks (B, N'), codes (B, N', L), rec_sig of the same duration.
 
         `return_state` appends the states of the four parts. With `lengths` (B,) int64 in samples it
-        returns rec_sig (B, N'' * hop) and its valid samples instead.
+        returns rec_sig (B, N'' * hop) and its valid samples instead. A `sig` that requires a
+        gradient gets one from codes and rec_sig, straight through the quantizer.
         """
         lats, frames, states = self._steps(
             sig, {"encoder": encoder_state, "compressor": compressor_state}, lengths, length
         )
-        codes = self.lats_to_codes(lats, lengths=frames)
+        codes = self._codes(lats, frames, sig)
         rec_sig, ends, more = self._steps(
             codes, {"decompressor": decompressor_state, "decoder": decoder_state}, frames
         )
@@ -202,7 +203,7 @@ class OfficialCodec(CodecBase):
     ) -> Any:
         """Quantize. feats (B, N, D) -> codes (B, N', L)."""
         lats, frames, after = self._steps(feats, {"compressor": compressor_state}, lengths)
-        return _result(self.lats_to_codes(lats, lengths=frames), after, return_state)
+        return _result(self._codes(lats, frames, feats), after, return_state)
 
     def feats_to_qfeats(
         self,

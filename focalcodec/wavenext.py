@@ -5,6 +5,7 @@ Source: Okamoto et al., "WaveNeXt" (ASRU 2023); causal form from arXiv 2509.1619
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from focalcodec.nn.convnext import ConvNeXt, ConvNeXtDecoder
@@ -20,7 +21,6 @@ class WaveNeXt(ConvNeXtDecoder):
 
     Example
     -------
-    >>> import torch
     >>> decoder = WaveNeXt(8, num_layers=1, dim=4, ffn_dim=6, causal=True)
     >>> rec_sig, lengths = decoder.run(torch.randn(2, 5, 8), torch.tensor([5, 3]))
     >>> rec_sig.shape, lengths.tolist()
@@ -93,5 +93,7 @@ class WaveNeXtHead(AtLeastFloat32):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map (B, N, dim) to (B, N * hop_length), zeros on padded samples; `mask` (B, N) bool."""
-        frames = self.proj(input.to(self.proj.weight.dtype)).clamp(-1.0, 1.0)  # (B, N, hop)
+        # samples of 8 bits of mantissa would be noisy
+        with torch.autocast(input.device.type, enabled=False):
+            frames = self.proj(input.to(self.proj.weight.dtype)).clamp(-1.0, 1.0)  # (B, N, hop)
         return (frames if mask is None else zero_padding(frames, mask)).flatten(1)

@@ -220,7 +220,9 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
         sig = sig.to(self.window.dtype)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
-        mel = log_mel(sig, self.bands, self.window, self.n_fft, self.hop, self.floor)
+        # a spectrum in half precision does not exist on the CPU and overflows on a GPU
+        with torch.autocast(sig.device.type, enabled=False):
+            mel = log_mel(sig, self.bands, self.window, self.n_fft, self.hop, self.floor)
         feats = (mel - self.offset) / self.scale
         if lengths is None:
             return feats, full_lengths(feats)
@@ -300,9 +302,7 @@ class MelEncoder(OfflineEncoder):
         """
         check_sig(sig, lengths)
         lengths = full_lengths(sig) if lengths is None else lengths
-        # A spectrum in half precision does not exist on the CPU and overflows on a GPU.
-        with torch.autocast(sig.device.type, enabled=False):
-            spectra, _ = self.spectrogram.run(sig.to(self.spectrogram.window.dtype), lengths)
+        spectra, _ = self.spectrogram.run(sig, lengths)
         frames = self.output_lengths(lengths)
         # an odd number of spectra gets one of zeros
         spectra = nn.functional.pad(spectra, (0, 0, 0, spectra.shape[1] % _STACKED))

@@ -103,16 +103,17 @@ def test_a_log_mel_encoder_is_exact_after_any_cast(dtype):
     assert torch.equal(codec.to("cpu").sig_to_feats(sig.double()), feats)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("source", [*CASES, "demo"])
-def test_another_default_dtype(source):
-    """Scientific scripts set float64; a loaded codec is the same."""
+def test_another_default_dtype(source, dtype):
+    """Scientific scripts set float64, language models bfloat16; a loaded codec is the same."""
     folder = GOLDEN.get(source, source)
     sig = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0)) / 9
     codec = FocalCodec.from_pretrained(folder)
     toks, _ = codec.encode(sig)
     rec_sig = codec.decode(toks)
     try:
-        torch.set_default_dtype(torch.float64)
+        torch.set_default_dtype(dtype)
         other = FocalCodec.from_pretrained(folder)
         assert torch.equal(other.encode(sig.double())[0], toks)
         assert torch.equal(other.sig_to_toks(sig), toks)
