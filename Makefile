@@ -1,6 +1,7 @@
 # make quickstart: train both stages of the mini configuration, export, evaluate
 # make test:       everything that CI checks
-# Both install into their own environment, .venv, the versions in constraints.txt.
+# make dist:       sdist and wheel in dist/
+# All install into their own environment, .venv, the versions in constraints.txt.
 
 PYTHON ?= python3
 # On Linux the default build of PyTorch has 5.9 GB of CUDA. Without an NVIDIA GPU the small build
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 JUDGES := whisper-base whisper-tiny distillmos dnsmos pesq stoi
 
-.PHONY: quickstart test lint venv clean
+.PHONY: quickstart test lint dist venv clean
 
 quickstart: venv
 	$(BIN)/python recipes/LibriSpeech/quickstart.py
@@ -36,6 +37,12 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/yamllint .
 	$(BIN)/pylint focalcodec recipes benchmarks
+
+# sdist and wheel of a release
+dist: venv
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 venv: $(VENV)/installed
 

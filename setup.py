@@ -51,6 +51,7 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 AV = ["av"]  # m4a, webm, video and others, where there is no ffmpeg program
 DEV = [
+    "build",  # make dist
     "hypothesis",
     "mypy",
     "playwright",  # the report in a browser; uses a Chromium that is installed

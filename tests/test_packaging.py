@@ -107,6 +107,8 @@ def test_version_is_written_once(options: dict[str, Any]) -> None:
     assert options["version"] == focalcodec.__version__
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {focalcodec.__version__}\n" in citation
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {focalcodec.__version__}" in changes
 
 
 @pytest.fixture(scope="module")

@@ -48,10 +48,10 @@ def _forward(codec: Any, model: str) -> Any:
     )
 
 
-def _hub_cache(folder: Path, codec: Any, config: dict[str, Any]) -> Path:
-    """A cache of huggingface_hub with one repository."""
+def hub_cache(folder: Path, name: str, codec: Any, config: dict[str, Any]) -> Path:
+    """Folder of a cache of huggingface_hub, in `folder`, with the repository `name`."""
     commit = "0" * 40
-    repo = folder / "hub" / f"models--{HUB.replace('/', '--')}"
+    repo = folder / "hub" / f"models--{name.replace('/', '--')}"
     snapshot = repo / "snapshots" / commit
     (repo / "refs").mkdir(parents=True, exist_ok=True)
     (repo / "refs" / "main").write_text(commit)
@@ -76,7 +76,7 @@ def loaded(
     name = str(path.with_suffix("")) if how == "without .json" else str(path)
     if how == "hub":
         os.environ["HF_HUB_OFFLINE"] = "1"
-        name, options = HUB, {"cache_dir": str(_hub_cache(folder, codec, config))}
+        name, options = HUB, {"cache_dir": str(hub_cache(folder, HUB, codec, config))}
     if how == "overrides":
         options = {"overrides": {"encoder_config.max_cached_steps": 0}}
 
