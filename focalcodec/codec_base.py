@@ -40,6 +40,7 @@ class CodecBase(nn.Module):
     """
 
     __version__ = VERSION
+    packed_sha256: str | None = None  # hash of the weights before `pack_weights`
 
     encoder: Encoder
     compressor: RateChanger

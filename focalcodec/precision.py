@@ -13,7 +13,11 @@ from torch import nn
 from focalcodec.choices import PRECISIONS, exact_precision
 from focalcodec.codec_base import CodecBase
 from focalcodec.errors import UserError, one_line
+from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.nn.layers import AtLeastFloat32
+from focalcodec.nn.packed import PACKED, AsLinear, PackedLinear
 
+_SMALLEST = 2**15  # weights of a linear map that is packed
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Codec = TypeVar("Codec", bound=CodecBase)
 
@@ -46,6 +50,32 @@ def set_precision(codec: Codec, precision: str | torch.dtype) -> Codec:
         if isinstance(module, nn.Conv1d) and module.weight.dtype != torch.float32:
             # stored in the order of `convolve`: oneDNN would copy the weights at every call
             module.weight.data = module.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+    return codec
+
+
+def pack_weights(codec: Codec, precision: str = "float32") -> Codec:
+    """Store the weights of all linear maps in the layout of the CPU's fastest product, in place.
+
+    Then a step of a stream reads them in a third of the time. `precision` is "float32", which
+    changes results by rounding only, "bfloat16" or "int8", which change some tokens; norms,
+    activations and the map to samples stay in float32. The codec can't be trained or saved any
+    more. Raises a `UserError` for another precision, and where the weights are not in float32 on a
+    CPU with oneDNN.
+    """
+    if precision not in PACKED:
+        raise UserError(f"precision: {precision!r}; give one of {', '.join(PACKED)}")
+    weights = {(weight.device.type, weight.dtype) for weight in codec.parameters()}
+    if weights - {("cpu", torch.float32)} or not torch.backends.mkldnn.is_available():
+        raise UserError("pack_weights: needs float32 weights on a CPU with oneDNN; leave it out")
+    codec.packed_sha256 = weights_sha256(codec)
+    for parent in list(codec.modules()):
+        # samples need more than 8 bits
+        here = "float32" if isinstance(parent, AtLeastFloat32) else precision
+        if isinstance(parent, AsLinear) and getattr(parent, "groups", 1) == 1:
+            parent.pack(here)
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear and child.in_features * child.out_features >= _SMALLEST:
+                setattr(parent, name, PackedLinear(child.weight, child.bias, here))
     return codec
 
 

@@ -16,6 +16,7 @@ from focalcodec.audio import check_sig
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.official import EncoderView, given_states, refuse_lengths, scripted
+from focalcodec.nn.past import LeftContext
 from focalcodec.nn.wavlm_attention import MultiHeadAttention
 from focalcodec.nn.wavlm_extractor import ConvBlock, FeatureExtractor, conv_lengths
 from focalcodec.nn.wavlm_transformer import (
@@ -41,7 +42,7 @@ __all__ = [
 class WavLMState(NamedTuple):
     """What a causal encoder keeps of a stream, for each row of a batch."""
 
-    contexts: list[Tensor | None]  # of each convolution: its last inputs (B, kernel - 1, C)
+    contexts: list[LeftContext | None]  # of each convolution: its last inputs (B, kernel - 1, C)
     transformer: TransformerState  # with the position of each row
 
 

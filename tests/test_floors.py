@@ -36,6 +36,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("precision", "audio_codec"), "its number format and device; audio of any rate in and out"),
     (("codec",), "composes the parts; checkpoints"),
     (("focalcodec",), "the public names of the package"),
+    (("streaming",), "streams, a chunk at a time"),
     (("long_audio", "fct"), "long audio, token files"),
     (("conversion",), "recordings of a speaker, of any length"),
     (("coders",), "our codec and others behind one interface"),

@@ -16,6 +16,7 @@ from focalcodec.errors import UserError
 from focalcodec.nn.layers import MaskedConv1d
 from focalcodec.nn.masking import full_lengths, valid_mask
 from focalcodec.nn.official import DecoderView, given_states, refuse_lengths, scripted
+from focalcodec.nn.past import LeftContext
 
 
 class ConvNeXtBlock(nn.Module):
@@ -47,8 +48,12 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = None if scale is None else nn.Parameter(scale)
 
     def forward(
-        self, input: Tensor, left_context: Tensor | None = None, *, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self,
+        input: Tensor,
+        left_context: LeftContext | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, LeftContext | None]:
         """Map (B, N, dim) to (B, N, dim) and, if causal, to the context of the next frames."""
         y, left_context = _convolve_next(self.dwconv, self.causal, input, left_context, mask)
         y = F.gelu(self.pwconv1(self.norm(y)))  # (B, N, ffn_dim): each frame over its channels
@@ -97,10 +102,10 @@ class ConvNeXt(nn.Module):
     def forward(
         self,
         input: Tensor,
-        left_contexts: Sequence[Tensor | None] | None = None,
+        left_contexts: Sequence[LeftContext | None] | None = None,
         *,
         mask: Tensor | None = None,
-    ) -> tuple[Tensor, list[Tensor | None]]:
+    ) -> tuple[Tensor, list[LeftContext | None]]:
         """Map (B, N, input_dim) to (B, N, dim) and contexts: of the embedding and of each layer.
 
         A causal backbone without `mask` takes the contexts of the frames before, None at the start,
@@ -119,8 +124,8 @@ class ConvNeXt(nn.Module):
 
 
 def _convolve_next(
-    conv: MaskedConv1d, causal: bool, x: Tensor, context: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+    conv: MaskedConv1d, causal: bool, x: Tensor, context: LeftContext | None, mask: Tensor | None
+) -> tuple[Tensor, LeftContext | None]:
     """Convolve x (B, N, C), as a step of a stream if causal and without mask."""
     return conv.step(x, context) if causal and mask is None else (conv(x, mask), None)
 
@@ -131,7 +136,7 @@ class DecoderState(NamedTuple):
     Streams that started at different times can be rows of one state.
     """
 
-    contexts: tuple[Tensor, ...]  # (B, kernel_size - 1, channels) of each convolution
+    contexts: tuple[LeftContext, ...]  # (B, kernel_size - 1, channels) of each convolution
 
 
 class ConvNeXtDecoder(nn.Module):

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.focal_block import Contexts, FocalBlock, FocalOptions
-from focalcodec.nn.layers import Snake1d, after_context
+from focalcodec.nn.layers import Snake1d
 from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.nn.packed import AsLinear
+from focalcodec.nn.past import LeftContext, after_context
 
 # State of a stream: the contexts of each layer, in the published order.
 FocalState = list[Contexts]
 
 
-class DownScale(nn.Module):
+class DownScale(AsLinear):
     """Merge each `stride` frames into one, which `kernel_size` must equal.
 
     A group ends with its last frame if it is causal: the first one has copies of the first frame.
@@ -43,8 +45,8 @@ class DownScale(nn.Module):
         self.activation = Snake1d(output_dim)
 
     def forward(
-        self, input: Tensor, left_context: Tensor | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, input: Tensor, left_context: LeftContext | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, LeftContext | None]:
         """Map (B, N, input_dim) to (B, ceil(N / stride), output_dim), and give the next context.
 
         `mask` (B, N) bool is True on valid frames; None is all.
@@ -56,14 +58,16 @@ class DownScale(nn.Module):
             x = x[:, : x.shape[1] // self.factor * self.factor]
         else:
             x = F.pad(x, (0, 0, 0, -x.shape[1] % self.factor))  # whole groups of frames
-        # Kernel equal to stride: one matrix product, faster than a convolution.
-        weight = self.downscale.weight.transpose(1, 2).flatten(1)
         x = x.unflatten(1, (-1, self.factor)).flatten(2)  # (B, N / factor, factor * input_dim)
-        x = F.linear(x, weight, self.downscale.bias)  # (B, N / factor, output_dim)
+        x = self.apply_matrix(x)  # (B, N / factor, output_dim)
         return self.activation(x), context
 
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Kernel equal to stride: one matrix product, faster than a convolution."""
+        return self.downscale.weight.transpose(1, 2).flatten(1), self.downscale.bias
 
-class UpScale(nn.Module):
+
+class UpScale(AsLinear):
     """Split each frame into `stride` frames, which `kernel_size` must equal."""
 
     def __init__(
@@ -81,17 +85,20 @@ class UpScale(nn.Module):
         self.upscale = nn.ConvTranspose1d(input_dim, output_dim, kernel_size, stride)
 
     def forward(
-        self, input: Tensor, left_context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, input: Tensor, left_context: LeftContext | None = None
+    ) -> tuple[Tensor, LeftContext | None]:
         """Map (B, N, input_dim) to (B, N * stride, output_dim).
 
         No frame needs a context. A causal one gives it nevertheless, as the official class.
         """
         context = _after(input, left_context, self.factor - 1)[1] if self.causal else None
-        weight, bias = self.upscale.weight.permute(2, 1, 0).flatten(0, 1), self.upscale.bias
-        x = F.linear(self.activation(input), weight)  # (B, N, factor * output_dim)
-        x = x.unflatten(2, (self.factor, -1)) + bias  # (B, N, factor, output_dim)
+        x = self.apply_matrix(self.activation(input))  # (B, N, factor * output_dim)
+        x = x.unflatten(2, (self.factor, -1)) + self.upscale.bias  # (B, N, factor, output_dim)
         return x.flatten(1, 2), context
+
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Kernel equal to stride; the bias, one for all frames of a group, is added later."""
+        return self.upscale.weight.permute(2, 1, 0).flatten(0, 1), None
 
 
 class FocalDownScale(nn.Module):
@@ -214,15 +221,14 @@ def through_layers(
     return x, states
 
 
-def _after(x: Tensor, context: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+def _after(x: Tensor, context: LeftContext | None, size: int) -> tuple[Tensor, LeftContext]:
     """Frames x (B, N, D) after the last `size` ones, and the context for the next call.
 
     The official state of a layer that needs no context is one frame, which is ignored.
     """
     if size == 0:
         return x, x[:, -1:].clone()
-    x = after_context(x, context, size)
-    return x, x[:, x.shape[1] - size :].clone()
+    return after_context(x, context, size)
 
 
 def _check_kernel(kernel_size: int, stride: int) -> None:

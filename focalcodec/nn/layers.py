@@ -9,21 +9,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.nn.masking import zero_padding
+from focalcodec.nn.packed import AsLinear
+from focalcodec.nn.past import LeftContext, after_context, pad_frames
 
 # Number of frames with 4096 hidden channels that fit into the cache of a CPU, and are below 32 MB:
 # for larger memory glibc asks the system for new pages every time.
 _CPU_FRAMES = 1024
+
+_FEW_ROWS = 64  # of a matrix product
 
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1
 ) -> Tensor:
     """`F.conv1d` without padding: x (B, N, C) to (B, N', D), weight (D, C / groups, K)."""
-    x = x.transpose(1, 2)
     depthwise = groups > 1 and weight.shape[1] == 1
-    # Measured on CPUs: conv2d trains long kernels up to three times slower, and does not return
-    # for long depth-wise kernels of 16 channels or fewer in bfloat16 (torch 2.13).
-    long = weight.shape[2] > 16 and (depthwise or torch.is_grad_enabled())
+    rows = x.shape[0] * (x.shape[1] - weight.shape[2] + 1)
+    if groups > 1 and not depthwise and _few(rows) and stride == 1 and x.device.type == "cpu":
+        return _convolve_groups(x, weight, bias, groups)
+    x = x.transpose(1, 2)
+    # Measured on CPUs: conv2d trains long kernels up to three times slower. Without gradients it
+    # takes half the time of conv1d, but does not return for long depth-wise kernels of 16 channels
+    # or fewer in bfloat16 (torch 2.13).
+    fast = x.dtype == torch.float32 and x.shape[1] > 16
+    long = weight.shape[2] > 16 and (torch.is_grad_enabled() or (depthwise and not fast))
     if long or x.device.type != "cpu":
         return F.conv1d(x, weight, bias, stride, groups=groups).transpose(1, 2)
     # (B, N, C) in memory is an image of height 1 in channels-last order: conv2d takes it without
@@ -32,32 +41,19 @@ def convolve(
     return y[:, :, 0].transpose(1, 2)
 
 
-def pad_frames(x: Tensor, left: int, right: int = 0, repeat: bool = False) -> Tensor:
-    """Add frames before and after x (B, N, C): zeros, or on the left copies of the first frame.
-
-    Example
-    -------
-    >>> pad_frames(torch.tensor([[[2.0], [3.0]]]), left=1, right=1, repeat=True).flatten().tolist()
-    [2.0, 2.0, 3.0, 0.0]
-    """
-    if repeat:
-        x, left = torch.cat([x[:, :1].expand(-1, left, -1), x], dim=1), 0
-    return F.pad(x, (0, 0, left, right))
+def _few(rows: int) -> bool:
+    """Whether a step of a stream has so few frames that reading the weights takes the time."""
+    return not torch.is_grad_enabled() and not torch.jit.is_tracing() and rows <= _FEW_ROWS
 
 
-def after_context(x: Tensor, context: Tensor | None, left: int, repeat: bool = True) -> Tensor:
-    """Put x (B, N, C) after its context (B, left, C); if None, after copies of its first frame.
-
-    Without `repeat`, zeros stand for the copies.
-
-    Example
-    -------
-    >>> after_context(torch.tensor([[[2.0], [3.0]]]), torch.tensor([[[1.0]]]), left=1).flatten()
-    tensor([1., 2., 3.])
-    """
-    if context is None:
-        return pad_frames(x, left, repeat=repeat)
-    return torch.cat([context.to(x.dtype), x], dim=1)
+def _convolve_groups(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """`convolve` as one matrix product a group: 25 times faster than conv2d for four frames."""
+    windows = x.unfold(1, weight.shape[2], 1)  # (B, N', C, K)
+    batch, frames = windows.shape[:2]
+    windows = windows.reshape(batch * frames, groups, -1).transpose(0, 1)  # (G, B * N', C / G * K)
+    matrices = weight.reshape(groups, -1, windows.shape[2])  # (G, D / G, C / G * K)
+    y = (windows @ matrices.mT).transpose(0, 1).reshape(batch, frames, -1)  # (B, N', D)
+    return y if bias is None else y + bias
 
 
 def is_traced() -> bool:
@@ -98,7 +94,7 @@ class FeedForward(nn.Module):
         return self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
 
 
-class MaskedConv1d(nn.Conv1d):
+class MaskedConv1d(nn.Conv1d, AsLinear):
     """Convolution over time that keeps the number of frames and ignores padded frames.
 
     An output frame has `kernel_size` input frames: half past and half future, or past ones only if
@@ -129,17 +125,22 @@ class MaskedConv1d(nn.Conv1d):
         x = x if mask is None else zero_padding(x, mask)
         return self._convolve(pad_frames(x, self.left, self.right, self.repeat))
 
-    def step(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, context: LeftContext | None = None) -> tuple[Tensor, LeftContext]:
         """Map the next frames of a stream, x (B, N, in_channels); it must be causal.
 
         `context` (B, kernel_size - 1, in_channels) are the frames before them, None at the start.
         The second result is the context of the next step.
         """
-        x = after_context(x, context, self.left, self.repeat)
-        # a copy, so that it does not keep the other frames
-        return self._convolve(x), x[:, x.shape[1] - self.left :].clone()
+        x, context = after_context(x, context, self.left, self.repeat)
+        return self._convolve(x), context
+
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Map of the input frames of one output frame, if there is one group."""
+        return self.weight.flatten(1), self.bias
 
     def _convolve(self, x: Tensor) -> Tensor:
+        if self.packed is not None:
+            return self.packed(x.unfold(1, self.kernel_size[0], 1).flatten(2))
         return convolve(x, self.weight, self.bias, groups=self.groups)
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.nn.layers import blocks_allowed, is_traced
+from focalcodec.nn.past import LeftContext
 
 # Number of logits in memory at a time. On a CPU they should stay in the cache during the four
 # passes over them; an accelerator needs large blocks.
@@ -45,39 +47,40 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         input: Tensor,
-        position_bias: Surroundings | Tensor,
+        position_bias: Surroundings | RingSurroundings | Tensor,
         mask: Tensor | None = None,
         curr_pos: Tensor | None = None,
-        kv_cache: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Map (B, N, D) to (B, N, D), and a cache (B, P, H, D / H, 2) to one of P + N frames.
+        kv_cache: LeftContext | None = None,
+    ) -> tuple[Tensor, Tensor | None, LeftContext | None]:
+        """Map (B, N, D) to (B, N, D), and a cache (B, P, 2, H, D / H) to one of P + N frames.
 
         Programs for the official package give a whole table (H, N, M) as `position_bias`, an added
-        `mask`, and a cache of which `curr_pos` () frames are used.
+        `mask`, and a cache (B, P, H, D / H, 2) of which `curr_pos` () frames are used.
         """
-        query, key, value = self._heads(input)
+        heads = self.qkv_proj(input).unflatten(2, (3, self.num_heads, self.head_dim))
+        query, new = heads[:, :, 0].transpose(1, 2), heads[:, :, 1:]  # new as in a cache
+        key, value = _both(new)
         gate, dropout = self._gate(input), self.dropout if self.training else 0.0
         if isinstance(position_bias, Tensor):
             start = 0 if curr_pos is None else int(curr_pos)
             curr_pos = torch.tensor(start, device=input.device)
             if self.causal:
-                used = key.new_zeros(input.shape[0], 512, self.num_heads, self.head_dim, 2)
-                used = used if kv_cache is None else kv_cache
-                key, value, kv_cache = _join(key, value, used[:, :start])
+                used = key.new_zeros(input.shape[0], 512, *new.shape[2:])
+                used = kv_cache.movedim(-1, 2) if isinstance(kv_cache, Tensor) else used
+                joined = torch.cat([used[:, :start].to(new.dtype), new], dim=1)
+                key, value = _both(joined)
                 curr_pos = curr_pos + input.shape[1]
-                kv_cache = torch.cat([kv_cache, used[:, kv_cache.shape[1] :]], dim=1)
+                kv_cache = torch.cat([joined, used[:, joined.shape[1] :]], dim=1).movedim(2, -1)
             bias = gate * position_bias if mask is None else gate * position_bias + mask
             y = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype), dropout)
+        elif isinstance(position_bias, RingSurroundings):
+            y = attend_ring(query, kv_cache, new, gate, position_bias)  # (B, H, N, D / H)
         else:
-            if kv_cache is not None:
-                key, value, kv_cache = _join(key, value, kv_cache)
+            if isinstance(kv_cache, Tensor):
+                kv_cache = torch.cat([kv_cache.to(new.dtype), new], dim=1)  # (B, P + N, ...)
+                key, value = _both(kv_cache)
             y = attend(query, key, value, gate, position_bias, dropout)  # (B, H, N, D / H)
         return self.out_proj(y.transpose(1, 2).flatten(2)), curr_pos, kv_cache
-
-    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Query, key and value, (B, H, N, D / H) each."""
-        heads = self.qkv_proj(x).unflatten(2, (3, self.num_heads, self.head_dim))
-        return heads.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _gate(self, x: Tensor) -> Tensor:
         """Gate of the bias of each query in each head, (B, H, N, 1)."""
@@ -90,12 +93,9 @@ class MultiHeadAttention(nn.Module):
         return update * (reset * self.gru_rel_pos_const - 1.0) + 2.0
 
 
-def _join(key: Tensor, value: Tensor, cache: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys and values (B, H, N, D / H) after those of a cache; and all of them as a cache."""
-    new = torch.stack([key, value], dim=-1).transpose(1, 2)  # (B, N, H, D / H, 2)
-    cache = torch.cat([cache.to(new.dtype), new], dim=1)  # (B, P + N, H, D / H, 2)
-    key, value = cache.transpose(1, 2).unbind(-1)
-    return key, value, cache
+def _both(cache: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, H, N, D / H) of a cache (B, N, 2, H, D / H)."""
+    return cache[:, :, 0].transpose(1, 2), cache[:, :, 1].transpose(1, 2)
 
 
 def relative_buckets(num_frames: int, num_buckets: int, max_distance: int) -> Tensor:
@@ -224,6 +224,32 @@ def attend(
             rows.append(_product(weights, value[:, heads, :, columns]))
         groups.append(torch.cat(rows, dim=2))
     return torch.cat(groups, dim=1)
+
+
+@dataclass(frozen=True)
+class RingSurroundings:
+    """`Surroundings` of one chunk of N frames, whose past is in rings of P frames."""
+
+    bias: Tensor  # (B, H, N, P + N), of each query and each key
+    valid: Tensor  # (B, 1, 1, P + N) bool
+
+
+def attend_ring(
+    query: Tensor, past: Any, new: Tensor, gate: Tensor, around: RingSurroundings
+) -> Tensor:
+    """Attention of a chunk to itself and to a `Past`, in the order of its ring; it takes `new`.
+
+    `query` is (B, H, N, D), `new` (B, N, 2, H, D), `gate` (B, H, N, 1).
+    """
+    past.new = new
+    (old_key, old_value), (key, value) = _both(past.ring.to(new.dtype)), _both(new)
+    query = query * query.shape[3] ** -0.5
+    logits = [query @ old_key.transpose(2, 3), query @ key.transpose(2, 3)]
+    # (B, H, N, P + N)
+    biased = torch.cat(logits, dim=3) + gate.to(query.dtype) * around.bias.to(query.dtype)
+    weights = torch.softmax(biased.masked_fill(~around.valid, float("-inf")), dim=3)
+    size = old_key.shape[2]
+    return weights[..., :size] @ old_value + weights[..., size:] @ value
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:

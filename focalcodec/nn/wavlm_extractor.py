@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
-from focalcodec.nn.layers import after_context, blocks_allowed, convolve, pad_frames
+from focalcodec.nn.layers import blocks_allowed, convolve
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
+from focalcodec.nn.packed import AsLinear
+from focalcodec.nn.past import LeftContext, Past, after_context, pad_frames
 
 # Bytes of samples of the whole batch in one block. On a CPU the first layer's frames, which have a
 # hundred times as many bytes, should stay in the cache and below 32 MB: for larger memory glibc
@@ -50,7 +52,7 @@ class TimeNorm(nn.Module):
         return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(AsLinear):
     """Strided convolution, dropout, normalisation, GELU.
 
     `norm` is "layer" (LayerNorm over channels), "time" (`TimeNorm`) or None; `causal` pads on the
@@ -78,15 +80,13 @@ class ConvBlock(nn.Module):
             self.norm = nn.LayerNorm(output_dim) if norm == "layer" else TimeNorm(output_dim)
 
     def forward(
-        self, input: Tensor, left_context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, input: Tensor, left_context: LeftContext | None = None
+    ) -> tuple[Tensor, LeftContext | None]:
         """Map input (B, N, C) to (B, N', C'); if causal, also to its last frames (B, K - 1, C).
 
         They are the `left_context` of what follows; at the start of a clip it is None.
         """
-        x, past = self._padded(input, left_context), self.conv.kernel_size[0] - 1
-        # a copy, so that it does not keep the other frames
-        context = x[:, x.shape[1] - past :].clone() if self.causal else None
+        x, context = self._padded(input, left_context)
         return self._normalised(self._convolve(x), None), context
 
     def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -94,7 +94,7 @@ class ConvBlock(nn.Module):
 
         `lengths` (B,) int64 are the valid frames; None is all valid.
         """
-        y = self._convolve(self._padded(x, None))  # (B, N', C')
+        y = self._convolve(self._padded(x)[0])  # (B, N', C')
         if lengths is None:
             return self._normalised(y, None), None
         lengths = self.output_lengths(lengths)
@@ -106,19 +106,25 @@ class ConvBlock(nn.Module):
         kernel_size, stride = self.conv.kernel_size[0], self.conv.stride[0]
         return conv_lengths(lengths, kernel_size, stride, self.causal)
 
-    def _padded(self, x: Tensor, left_context: Tensor | None) -> Tensor:
+    def _padded(self, x: Tensor, left_context: LeftContext | None = None) -> tuple[Tensor, Any]:
         kernel_size = self.conv.kernel_size[0]
         if self.causal:
             return after_context(x, left_context, kernel_size - 1)
         missing: Any = kernel_size - x.shape[1]
         if torch.jit.is_tracing():  # sizes are tensors
             missing = torch.as_tensor(missing).clamp(min=0)
-            return pad_frames(x, 0, missing)
-        return x if missing <= 0 else pad_frames(x, 0, missing)
+            return pad_frames(x, 0, missing), None
+        return (x if missing <= 0 else pad_frames(x, 0, missing)), None
 
     def _convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
+        if self.packed is not None:
+            return self.packed(x.unfold(1, conv.kernel_size[0], conv.stride[0]).flatten(2))
         return self.dropout(convolve(x, conv.weight, conv.bias, stride=conv.stride[0]))
+
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Map of the input frames of one output frame."""
+        return self.conv.weight.flatten(1), self.conv.bias
 
     def _normalised(self, y: Tensor, mask: Tensor | None) -> Tensor:
         if isinstance(self.norm, TimeNorm):
@@ -177,8 +183,8 @@ class FeatureExtractor(nn.Module):
         return zero_padding(x, valid_mask(lengths, x.shape[1])), lengths
 
     def step(
-        self, sig: Tensor, contexts: Sequence[Tensor | None] | None = None
-    ) -> tuple[Tensor, list[Tensor | None]]:
+        self, sig: Tensor, contexts: Sequence[LeftContext | None] | None = None
+    ) -> tuple[Tensor, list[LeftContext | None]]:
         """Map the next samples of a stream (B, T) to (B, N, C), and the `contexts` for its next.
 
         `contexts`, one of each layer, are what this returned for the samples before; None at the
@@ -189,7 +195,7 @@ class FeatureExtractor(nn.Module):
                 "extractor_norm: 'group' is over the whole clip; a stream needs 'layer'"
             )
         pieces: Sequence[Tensor] = [sig]
-        if blocks_allowed():
+        if blocks_allowed() and not (contexts and isinstance(contexts[0], Past)):
             pieces = sig.split(max(1, _block_samples(sig) // self.hop) * self.hop, dim=1)
         blocks = []
         kept = list(contexts or [None] * len(self.layers))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.nn.layers import FeedForward, after_context, convolve, pad_frames
+from focalcodec.nn.layers import FeedForward, convolve
 from focalcodec.nn.masking import zero_padding
 from focalcodec.nn.official import (
     given_states,
@@ -22,17 +22,23 @@ from focalcodec.nn.official import (
     one_position,
     relative_mask,
 )
-from focalcodec.nn.wavlm_attention import MultiHeadAttention, Surroundings, relative_buckets
+from focalcodec.nn.past import LeftContext, Past, after_context, pad_frames
+from focalcodec.nn.wavlm_attention import (
+    MultiHeadAttention,
+    RingSurroundings,
+    Surroundings,
+    relative_buckets,
+)
 
 
 class TransformerState(NamedTuple):
     """What a causal encoder keeps of the frames before, for each row of a batch."""
 
     position: Tensor  # (B,) int64, number of frames before
-    context: Tensor  # (B, conv_pos - 1, D), inputs of the positional embedding
-    # of each layer (B, P, H, D / H, 2): keys and values of the P frames before, zeros before the
+    context: LeftContext  # (B, conv_pos - 1, D), inputs of the positional embedding
+    # of each layer (B, P, 2, H, D / H): keys and values of the P frames before, zeros before the
     # first; P is the window without the chunk of the query
-    caches: list[Tensor]
+    caches: list[Any]  # LeftContext
 
 
 class TransformerEncoder(nn.Module):
@@ -69,7 +75,7 @@ class TransformerEncoder(nn.Module):
         self.causal = causal
         self.chunk_size = 1 + lookahead_size
         self.window_size = window_size
-        self._frame_shape = (num_heads, dim // num_heads, 2)  # keys and values in a cache
+        self._frame_shape = (2, num_heads, dim // num_heads)  # keys and values in a cache
         self.positional_embedding = ConvPositionalEmbedding(dim, conv_pos, conv_pos_groups, causal)
         self.relative_embedding = nn.Embedding(num_buckets, num_heads)
         self.layers = nn.ModuleList(
@@ -86,7 +92,7 @@ class TransformerEncoder(nn.Module):
         left_context: Tensor | None = None,
         kv_caches: Sequence[Tensor | None] | None = None,
         length: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor | None]]:
+    ) -> tuple[Tensor, Tensor, LeftContext | None, list[Tensor | None]]:
         """`step` with the official states if causal, else `run` with the official `length`."""
         if not self.causal:
             mask = None if length is None else relative_mask(length, input.shape[1])
@@ -96,12 +102,12 @@ class TransformerEncoder(nn.Module):
         caches = given_states("kv_caches", kv_caches, len(self.layers))
         if left_context is not None and caches is not None:
             start = (input.new_zeros(()) if curr_pos is None else curr_pos).long()
-            caches = [newest_last(cache, start, self._past) for cache in caches]
+            caches = [newest_last(cache, start, self._past).movedim(-1, 2) for cache in caches]
             state = TransformerState(start.expand(input.shape[0]), left_context, caches)
         x, state = self.step(input, state)
         position = one_position(state.position).clamp(max=self._past)
         kept = [newest_at(cache, position, self.window_size) for cache in state.caches]
-        return x, position, state.context, [*kept]
+        return x, position, state.context, [cache.movedim(2, -1) for cache in kept]
 
     def run(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map x (B, N, D), zeros on padded frames, to (B, N, D), arbitrary there.
@@ -119,6 +125,9 @@ class TransformerEncoder(nn.Module):
         from the first frame of x.
         """
         size, past = x.shape[1], self._past
+        if state is not None and isinstance(state.context, Past):
+            rings = self._ring_surroundings(size, state.context.position)
+            return self._layers(x, rings, state.context, state.caches)[0], state
         nothing = x.new_zeros(x.shape[0], past, *self._frame_shape)
         if state is None:
             position = torch.zeros_like(x[:, 0, 0], dtype=torch.int64)
@@ -148,19 +157,32 @@ class TransformerEncoder(nn.Module):
             return Surroundings(bias, mask)
         return Surroundings(bias, mask, self.chunk_size, self.window_size, past)
 
+    def _ring_surroundings(self, size: int, position: Tensor) -> RingSurroundings:
+        """Biases and mask for rings, and for the chunk after `position` (B,) frames."""
+        past = self._past
+        ring = Past(position.new_empty(len(position), past), position).frames()  # (B, P)
+        query = torch.arange(size, device=position.device)
+        key = torch.cat([ring - position[:, None], query.expand(len(position), -1)], dim=1)
+        bias = self._bias(size, past)  # (H, 2 size + past - 1), from size - 1 down
+        distance = key[:, None] - query[:, None]  # (B, size, P + size)
+        return RingSurroundings(
+            bias[:, size - 1 - distance].transpose(0, 1),  # (B, H, size, P + size)
+            F.pad(ring >= 0, (0, size), value=True)[:, None, None],
+        )
+
     def _layers(
         self,
         x: Tensor,
-        around: Surroundings,
-        context: Tensor | None = None,
-        caches: Sequence[Tensor | None] | None = None,
+        around: Surroundings | RingSurroundings,
+        context: LeftContext | None = None,
+        caches: Sequence[LeftContext | None] | None = None,
     ) -> tuple[Tensor, Any, list[Any]]:
         y, context = self.positional_embedding(x, context)
         x = self.dropout(self.norm(x + y))  # (B, N, D)
         kept = []
         for layer, cache in zip(self.layers, caches or [None] * len(self.layers), strict=True):
             x, _, cache = layer(x, around, kv_cache=cache)  # (B, N, D)
-            kept.append(None if cache is None else self._newest(cache))
+            kept.append(self._newest(cache) if isinstance(cache, Tensor) else cache)
         return x, context, kept
 
     def _bias(self, size: int, past: int) -> Tensor:
@@ -199,11 +221,11 @@ class TransformerLayer(nn.Module):
     def forward(
         self,
         input: Tensor,
-        position_bias: Surroundings | Tensor,
+        position_bias: Surroundings | RingSurroundings | Tensor,
         mask: Tensor | None = None,
         curr_pos: Tensor | None = None,
-        kv_cache: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        kv_cache: LeftContext | None = None,
+    ) -> tuple[Tensor, Tensor | None, LeftContext | None]:
         """Map (B, N, D) to (B, N, D); the rest is that of `MultiHeadAttention`."""
         x = self.attention_norm(input) if self.norm_first else input
         y, curr_pos, kv_cache = self.attention(x, position_bias, mask, curr_pos, kv_cache)
@@ -227,18 +249,19 @@ class ConvPositionalEmbedding(nn.Module):
         self.conv = nn.Conv1d(dim, dim, kernel_size, groups=groups)
 
     def forward(
-        self, input: Tensor, left_context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, input: Tensor, left_context: LeftContext | None = None
+    ) -> tuple[Tensor, LeftContext | None]:
         """Map input (B, N, D), zeros on padded frames, to (B, N, D).
 
         If causal, it also returns the last inputs (B, K - 1, D). They are the `left_context` of
         what follows; at the start of a clip it is None.
         """
         kernel_size = self.conv.kernel_size[0]
+        context = None
         if self.causal:
-            x = after_context(input, left_context, kernel_size - 1)  # (B, K - 1 + N, D)
+            x, context = after_context(input, left_context, kernel_size - 1)  # (B, K - 1 + N, D)
         else:
             # an even kernel covers one frame more of the past than of the future
             x = pad_frames(input, kernel_size // 2, (kernel_size - 1) // 2)
         y = F.gelu(convolve(x, self.conv.weight, self.conv.bias, groups=self.conv.groups))
-        return y, x[:, input.shape[1] :].clone() if self.causal else None
+        return y, context

@@ -1,0 +1,137 @@
+"""One chunk of a stream through the parts of a causal codec: pure functions of tensors.
+
+A step takes a chunk, the number of chunks before it in each row, and the rings of the state. It
+gives the output and the new frames of each ring; the caller writes them with `write_rings`. Nothing
+depends on values, so a step is one graph: `torch.compile` and `torch.export` take it. At the start
+of a row (no chunk before) each layer repeats the first frame of its input, WaveNeXt takes zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from focalcodec.codec import FocalCodec
+from focalcodec.nn.past import Past
+
+
+class PartStep(nn.Module):
+    """A causal part, whose state is a flat list of rings.
+
+    `chunk` (1, N, ...) is an input of one chunk, to find the shapes of the rings.
+    """
+
+    def __init__(self, part: Any, chunk: Tensor) -> None:
+        super().__init__()
+        self.part = part
+        contexts, self._spec = tree_flatten(part.step(chunk)[1])
+        pasts = [Past(torch.zeros_like(each), chunk.new_zeros(1).long()) for each in contexts]
+        self.output, _ = part.step(chunk, tree_unflatten(pasts, self._spec))
+        # new frames in a chunk, 0: not a ring
+        self._counts = [0 if past.new is None else past.new.shape[1] for past in pasts]
+        self.counts = [count for count in self._counts if count]
+        self.shapes = [past.ring.shape[1:] for past in pasts if past.new is not None]
+
+    def forward(
+        self, x: Tensor, chunks: Tensor, rings: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Output of the chunk x (B, N, ...) after `chunks` (B,) int64, and new frames of rings."""
+        given = iter(rings)
+        pasts = [Past(next(given), chunks * count) if count else None for count in self._counts]
+        y, _ = self.part.step(x, tree_unflatten(pasts, self._spec))
+        return y, [past.new for past in pasts if past is not None and past.new is not None]
+
+
+class EncoderStep(nn.Module):
+    """Chunks of audio to tokens: encoder, compressor and quantizer of a causal codec.
+
+    `chunk_samples` and `chunk_toks` are the samples and tokens of a chunk.
+    """
+
+    def __init__(self, codec: FocalCodec) -> None:
+        super().__init__()
+        encoder, factor = codec.encoder, codec.compressor.factor
+        self.chunk_samples = math.lcm(codec.chunk_size, encoder.hop * factor)
+        self.chunk_toks = self.chunk_samples // (encoder.hop * factor)
+        with torch.no_grad():
+            sig = codec._weight.new_zeros(1, self.chunk_samples)
+            self.encoder = PartStep(encoder, sig)
+            self.compressor = PartStep(codec.compressor, self.encoder.output)
+        self.quantizer = codec.quantizer
+        self.counts = self.encoder.counts + self.compressor.counts
+        self.shapes = self.encoder.shapes + self.compressor.shapes
+
+    def forward(
+        self, sig: Tensor, chunks: Tensor, rings: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Toks (B, N) of sig (B, T), and the new frames of each ring.
+
+        `chunks` (B,) int64 are the chunks of each row before this one. Only the last chunk of a row
+        may have fewer than `chunk_samples`.
+        """
+        split = len(self.encoder.counts)
+        feats, rows = self.encoder(sig, chunks, rings[:split])  # (B, n, D)
+        lats, more = self.compressor(feats, chunks, rings[split:])  # (B, N, L)
+        return self.quantizer.lats_to_toks(lats), rows + more
+
+
+class DecoderStep(nn.Module):
+    """Chunks of tokens to audio: quantizer, decompressor and decoder of a causal codec.
+
+    `chunk_toks` are the tokens of a chunk.
+    """
+
+    def __init__(self, codec: FocalCodec) -> None:
+        super().__init__()
+        factor = codec.decompressor.factor
+        chunk = getattr(codec.decompressor, "chunk_size", 1)
+        self.chunk_toks = math.lcm(chunk, factor) // factor
+        self.quantizer = codec.quantizer
+        with torch.no_grad():
+            codes = codec.toks_to_codes(torch.zeros(1, self.chunk_toks, dtype=torch.int64))
+            self.decompressor = PartStep(codec.decompressor, codes)
+            self.decoder = PartStep(codec.decoder, self.decompressor.output)
+        self.chunk_samples = self.decoder.output.shape[1]
+        self.counts = self.decompressor.counts + self.decoder.counts
+        self.shapes = self.decompressor.shapes + self.decoder.shapes
+
+    def forward(
+        self, toks: Tensor, chunks: Tensor, rings: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Samples rec_sig (B, T) of toks (B, N), and the new frames of each ring.
+
+        `chunks` (B,) int64 are the chunks of each row before this one. Only the last chunk of a row
+        may have fewer than `chunk_toks`.
+        """
+        split = len(self.decompressor.counts)
+        codes = self.quantizer.toks_to_codes(toks)  # (B, N, L)
+        qfeats, rows = self.decompressor(codes, chunks, rings[:split])  # (B, n, D)
+        rec_sig, more = self.decoder(qfeats, chunks, rings[split:])  # (B, n * hop)
+        return rec_sig, rows + more
+
+
+def write_rings(
+    rings: Sequence[Tensor],
+    new: Sequence[Tensor],
+    counts: Sequence[int],
+    chunks: Tensor,
+    rows: Tensor,
+) -> None:
+    """Write the new frames of a step into the rings (B, R, ...), in place.
+
+    `counts` are those of the step, `chunks` (B,) int64 the chunks before it, and `rows` (B,) bool
+    the rows to write.
+    """
+    row = torch.arange(len(rows), device=rows.device)[:, None]
+    for ring, frames, count in zip(rings, new, counts, strict=True):
+        size = ring.shape[1]
+        frames = frames[:, max(0, frames.shape[1] - size) :]  # (B, n, ...), n at most R
+        skipped = count - frames.shape[1]
+        place = torch.arange(skipped, count, device=rows.device) + chunks[:, None] * count
+        index = (place % size + row * size)[rows].flatten()
+        ring.flatten(0, 1).index_copy_(0, index, frames[rows].flatten(0, 1).to(ring.dtype))

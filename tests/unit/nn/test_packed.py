@@ -1,0 +1,69 @@
+"""Packed weights: the same codec, in the layout and the number format of fast products."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from focalcodec.errors import UserError
+from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.nn.packed import PACKED, PackedLinear
+from focalcodec.precision import pack_weights
+from focalcodec.streaming import EncoderSession
+from tests.unit.small_codecs import golden_codec
+from tests.unit.streaming.small_streams import causal_codec, speech
+
+LARGEST = {"float32": 1e-5, "bfloat16": 0.02, "int8": 0.03}  # relative to the output's deviation
+
+
+@pytest.mark.parametrize("precision", PACKED)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_map_is_the_map(precision, bias):
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(96, 70, bias=bias)
+    packed = PackedLinear(linear.weight, linear.bias, precision)
+    x = torch.randn(3, 5, 96)
+    with torch.no_grad():
+        expected, y = linear(x), packed(x)
+        alone = packed(x[1:2])
+    assert y.dtype == x.dtype and y.shape == expected.shape
+    error = (y - expected).square().mean().sqrt() / expected.std()
+    assert error < LARGEST[precision]
+    if precision == "int8":
+        assert error > 1e-4  # it is not float32
+        assert torch.equal(alone, y[1:2])
+
+
+@pytest.mark.parametrize("name", ["causal", "tiny_50hz"])
+@pytest.mark.parametrize(
+    ("precision", "bits"), [("float32", 1.0), ("bfloat16", 0.97), ("int8", 0.93)]
+)
+def test_a_packed_codec_keeps_its_tokens(monkeypatch, name, precision, bits):
+    monkeypatch.setattr("focalcodec.precision._SMALLEST", 200)
+    codec = causal_codec() if name == "causal" else golden_codec(name)
+    packed = pack_weights(copy.deepcopy(codec), precision)
+    sig = speech(2, 16000)
+    expected, toks = codec.encode(sig)[0], packed.encode(sig)[0]
+    same = (codec.toks_to_codes(expected) > 0) == (codec.toks_to_codes(toks) > 0)
+    assert same.float().mean() >= bits
+    rec_sig = packed.decode(expected)
+    assert (rec_sig - codec.decode(expected)).abs().max() < 10 * LARGEST[precision]
+    assert weights_sha256(packed) == weights_sha256(codec)
+    before = sum(parameter.numel() for parameter in codec.parameters())
+    assert sum(parameter.numel() for parameter in packed.parameters()) < 0.6 * before
+
+
+def test_a_packed_codec_streams():
+    codec, sig = causal_codec(), speech(1, 9000)
+    session = EncoderSession(pack_weights(copy.deepcopy(codec)))
+    assert torch.equal(torch.cat([session.push(sig), session.flush()], dim=1), codec.encode(sig)[0])
+
+
+def test_what_can_not_be_packed_is_refused():
+    codec = copy.deepcopy(causal_codec())
+    with pytest.raises(UserError, match="int4"):
+        pack_weights(codec, "int4")
+    with pytest.raises(UserError, match="float32 weights"):
+        pack_weights(codec.to(torch.bfloat16))
