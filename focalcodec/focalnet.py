@@ -187,6 +187,9 @@ class FocalDecoder(nn.Module):
         `window_size` of the last level; `window_size` when None.
     lookahead_size : int
         Frames that the refiner of a causal decompressor waits for; 0 for no refiner.
+    refiner_dim : int, optional
+        Hidden width of the refiner; None is that of the published models, the values of a chunk.
+        The official package loads only configurations without it.
 
     Example
     -------
@@ -216,6 +219,8 @@ class FocalDecoder(nn.Module):
         window_size: int = 512,
         last_window_size: int | None = 512,
         lookahead_size: int = 3,
+        *,
+        refiner_dim: int | None = None,
     ) -> None:
         super().__init__()
         _check_levels("upscale_factors", upscale_factors, hidden_dims)
@@ -234,6 +239,7 @@ class FocalDecoder(nn.Module):
             options,
             last_window_size=last_window_size,
             lookahead_size=lookahead_size,
+            **({} if refiner_dim is None else {"refiner_dim": refiner_dim}),
         )
         if not causal and last_window_size == 512:
             # It is not used. The hash of a codec depends on its configuration, which had None here.
@@ -245,16 +251,14 @@ class FocalDecoder(nn.Module):
         last = options._replace(window_size=last_window_size or window_size)
         level_options = [options] * (len(hidden_dims) - 1) + [last]
         widths = [*hidden_dims[1:], output_dim]
+        sizes = zip(hidden_dims, widths, upscale_factors, level_options, strict=True)
         self.layers = nn.ModuleList(
-            FocalUpScale(hidden, width, factor, *level)
-            for hidden, width, factor, level in zip(
-                hidden_dims, widths, upscale_factors, level_options, strict=True
-            )
+            FocalUpScale(hidden, width, factor, *level) for hidden, width, factor, level in sizes
         )
         self.refiner: nn.Module = nn.Identity()
         if causal and lookahead_size > 0:
-            size = self.chunk_size
-            self.refiner = ChunkFeedForward(size, output_dim, size * output_dim, dropout)
+            width = refiner_dim or self.chunk_size * output_dim
+            self.refiner = ChunkFeedForward(self.chunk_size, output_dim, width, dropout)
 
     def forward(
         self,

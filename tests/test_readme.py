@@ -159,6 +159,9 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
             check_train(recipe, rest[3:])
     elif rest and rest[0] in SCRIPTS:
         check_train(recipe, rest[1:])
+    elif rest and rest[0] == "demo_stream.py":
+        for yaml in (recipe / "hparams").glob("stream_*.yaml"):
+            check_train(recipe, [f"hparams/{yaml.name}", *rest[2:]])
     elif rest and rest[0] == "fit_mix.py":
         script = (recipe / rest[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in script for word in rest if word.startswith("--"))

@@ -5,7 +5,8 @@ They take WavLM's place, so that a codec can be trained and used without a large
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from focalcodec.errors import UserError
 from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
-from focalcodec.nn.official import OfflineEncoder
+from focalcodec.nn.official import OfflineEncoder, given_states, refuse_lengths
 
 # Slaney's mel scale: linear up to 1 kHz, then logarithmic.
 _LINEAR = 200.0 / 3  # Hz per mel
@@ -60,7 +61,13 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: fl
 
 
 def log_mel(
-    sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int, floor: float
+    sig: Tensor,
+    bands: Tensor,
+    window: Tensor,
+    n_fft: int,
+    hop: int,
+    floor: float,
+    after_past: bool = False,
 ) -> Tensor:
     """Log-mel spectrogram (B, N, n_mels) of sig (B, T): magnitudes, natural log.
 
@@ -79,19 +86,23 @@ def log_mel(
         Transform, and distance of frames, samples.
     floor : float
         Smallest magnitude of a band.
+    after_past : bool
+        sig starts with n_fft - hop samples of the past, and a window ends with its frame.
     """
     # With a contiguous second factor a frame's product does not depend on the number of frames: a
     # clip has the same feats alone and in any batch, to the last bit.
     filters = bands.mT.contiguous()  # (n_fft // 2 + 1, n_mels)
-    mel = magnitudes(sig, window, n_fft, hop).mT @ filters  # (B, N, n_mels)
+    mel = magnitudes(sig, window, n_fft, hop, after_past).mT @ filters  # (B, N, n_mels)
     return mel.clamp(min=floor).log()
 
 
-def magnitudes(sig: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
+def magnitudes(
+    sig: Tensor, window: Tensor, n_fft: int, hop: int, after_past: bool = False
+) -> Tensor:
     """Spectrogram (B, n_fft // 2 + 1, N) of sig (B, T), with the frames of `log_mel`."""
-    samples = sig.shape[1]
-    frames = (samples + hop - 1) // hop
-    before = (n_fft - hop) // 2
+    samples, past = sig.shape[1], n_fft - hop
+    frames = (samples - past * after_past + hop - 1) // hop
+    before = 0 if after_past else past // 2
     after = (frames - 1) * hop + n_fft - before - samples
     spectrum = torch.stft(
         nn.functional.pad(sig, (before, after)),
@@ -108,8 +119,7 @@ def magnitudes(sig: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
 def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
     """Mel powers (n_mels, 1 + T // hop) of sig (T,), as `librosa.feature.melspectrogram`.
 
-    Frame i is centred on sample i * hop. Use it for pictures, or with models that were trained on
-    librosa's spectrograms; encoders and losses use `log_mel`.
+    Frame i is centred on sample i * hop. Encoders and losses use `log_mel`.
     """
     spectrum = torch.stft(
         sig, n_fft, hop, len(window), window, pad_mode="constant", return_complex=True
@@ -138,10 +148,8 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
     floor : float
         Smallest magnitude, > 0; everything below it is silence.
     offset, scale : float
-        feats = (log-mel - offset) / scale, with scale > 0. Over all frames and bands of the
-        embedded corpus, mean and standard deviation were -4.98 and 2.28 in the 5 minutes of
-        synthetic speech for training, -5.22 and 2.22 in half a minute of real speech; hence -5
-        and 2.3.
+        feats = (log-mel - offset) / scale, with scale > 0. Mean and standard deviation over the
+        embedded corpus were -4.98 and 2.28 in synthetic speech, -5.22 and 2.22 in real speech.
 
     Raises
     ------
@@ -194,21 +202,12 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
             "offset": offset,
             "scale": scale,
         }
-        self.sample_rate = sample_rate
-        self.hop = hop_length
-        self.dim = n_mels
-        self.n_fft = n_fft
-        self.floor = floor
-        self.offset = offset
-        self.scale = scale
+        self.sample_rate, self.hop, self.dim = sample_rate, hop_length, n_mels
+        self.n_fft, self.floor = n_fft, floor
+        self.offset, self.scale = offset, scale
         bands = mel_bands(sample_rate, n_fft, n_mels, f_min, highest)
-        window = torch.hann_window(n_fft, dtype=torch.float32)
-        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32), False)
         self.register_buffer("bands", bands, persistent=False)
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames for this many samples, int64 of any shape: one for every started hop."""
-        return (lengths + self.hop - 1) // self.hop
 
     def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T), float at `sample_rate`, about [-1, 1].
@@ -220,14 +219,27 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
         sig = sig.to(self.window.dtype)
         if lengths is not None:
             sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
-        # a spectrum in half precision does not exist on the CPU and overflows on a GPU
-        with torch.autocast(sig.device.type, enabled=False):
-            mel = log_mel(sig, self.bands, self.window, self.n_fft, self.hop, self.floor)
-        feats = (mel - self.offset) / self.scale
+        feats = self.spectra(sig)
         if lengths is None:
             return feats, full_lengths(feats)
         frames = self.output_lengths(lengths)
         return zero_padding(feats, valid_mask(frames, feats.shape[1])), frames
+
+    def spectra(self, sig: Tensor, after_past: bool = False) -> Tensor:
+        """Feats (B, N, n_mels) of sig (B, T), all of it valid, with the frames of `log_mel`."""
+        # a spectrum in half precision does not exist on the CPU and overflows on a GPU
+        with torch.autocast(sig.device.type, enabled=False):
+            mel = log_mel(
+                sig, self.bands, self.window, self.n_fft, self.hop, self.floor, after_past
+            )
+        return (mel - self.offset) / self.scale
+
+
+class MelEncoderState(NamedTuple):
+    """What a causal encoder keeps of a stream, for each row of a batch."""
+
+    sig: Tensor  # (B, n_fft - 160), the samples before the next ones
+    contexts: tuple[Tensor, ...]  # (B, kernel_size - 1, channels) of each convolution
 
 
 class MelEncoder(OfflineEncoder):
@@ -251,6 +263,10 @@ class MelEncoder(OfflineEncoder):
         Bands; a `UserError` if they do not fit the window.
     n_fft : int
         Window of a spectrum, samples; there is one spectrum every 160 samples.
+    causal : bool
+        Past samples only, and the other frames of a chunk of 1 + lookahead_size frames.
+    lookahead_size : int
+        If causal: frames of a chunk besides the first.
 
     Example
     -------
@@ -272,6 +288,8 @@ class MelEncoder(OfflineEncoder):
         kernel_size: int = 7,
         n_mels: int = 80,
         n_fft: int = 512,
+        causal: bool = False,
+        lookahead_size: int = 3,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -282,17 +300,24 @@ class MelEncoder(OfflineEncoder):
             "kernel_size": kernel_size,
             "n_mels": n_mels,
             "n_fft": n_fft,
+            # as before it was an argument: the hash of a codec depends on its configuration
+            **({"causal": True, "lookahead_size": lookahead_size} if causal else {}),
         }
         self.spectrogram = LogMel(n_fft=n_fft, hop_length=160, n_mels=n_mels)
-        self.sample_rate = self.spectrogram.sample_rate
-        self.hop = _STACKED * self.spectrogram.hop
-        self.dim = output_dim
-        self.backbone = ConvNeXt(_STACKED * n_mels, num_layers, dim, ffn_dim, kernel_size)
+        self.sample_rate, self.dim = self.spectrogram.sample_rate, output_dim
+        self.hop, self.causal = _STACKED * self.spectrogram.hop, causal
+        self.frames_per_chunk = 1 + lookahead_size if causal else 1
+        self.backbone = ConvNeXt(
+            *(_STACKED * n_mels, num_layers, dim, ffn_dim, kernel_size),
+            causal=causal,
+            chunk_size=self.frames_per_chunk,
+        )
         self.head = nn.Linear(dim, output_dim)
 
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Frames for this many samples, int64 of any shape."""
-        return (lengths + self.hop - 1) // self.hop
+    @property
+    def chunk_size(self) -> int:
+        """Samples of a chunk."""
+        return self.frames_per_chunk * self.hop
 
     def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode sig (B, T), float at 16 kHz, about [-1, 1].
@@ -302,11 +327,65 @@ class MelEncoder(OfflineEncoder):
         """
         check_sig(sig, lengths)
         lengths = full_lengths(sig) if lengths is None else lengths
-        spectra, _ = self.spectrogram.run(sig, lengths)
+        if self.causal:
+            sig = zero_padding(sig, valid_mask(lengths, sig.shape[1]))
+            spectra, _ = self._next_spectra(sig, None)
+            ends = valid_mask(self.spectrogram.output_lengths(lengths), spectra.shape[1])
+            spectra = zero_padding(spectra, ends)
+        else:
+            spectra, _ = self.spectrogram.run(sig, lengths)
         frames = self.output_lengths(lengths)
-        # an odd number of spectra gets one of zeros
-        spectra = nn.functional.pad(spectra, (0, 0, 0, spectra.shape[1] % _STACKED))
-        x = spectra.unflatten(1, (-1, _STACKED)).flatten(2)  # (B, N, 2 * n_mels)
+        x = _stack(spectra)  # (B, N, 2 * n_mels)
         mask = valid_mask(frames, x.shape[1])
         feats = self.head(self.backbone(x, mask=mask)[0])  # (B, N, output_dim)
         return zero_padding(feats, mask), frames
+
+    def step(
+        self, sig: Tensor, state: MelEncoderState | None = None
+    ) -> tuple[Tensor, MelEncoderState]:
+        """Encode the next samples (B, T) of streams: feats (B, N, output_dim), and the state.
+
+        `state` is that after the samples before, None at the start; it is not changed. With steps
+        of whole chunks (`chunk_size` samples) the feats are those of `run`. A `UserError` if the
+        encoder is not causal.
+        """
+        if not self.causal:
+            raise UserError("causal: False; only a causal encoder works in steps")
+        check_sig(sig)
+        before, contexts = (None, None) if state is None else state
+        spectra, before = self._next_spectra(sig, before)
+        x, contexts = self.backbone(_stack(spectra), contexts)
+        return self.head(x), MelEncoderState(before, tuple(contexts))
+
+    def forward(
+        self,
+        input: Tensor,
+        curr_pos: Tensor | None = None,
+        left_contexts: Sequence[Tensor | None] | None = None,
+        kv_caches: Sequence[Tensor | None] | None = None,
+        length: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> tuple[Any, ...]:
+        """Call `run` if there are lengths; else, if causal, `step` with the official states."""
+        if not self.causal or lengths is not None or length is not None:
+            return super().forward(input, curr_pos, length=length, lengths=lengths)
+        refuse_lengths(curr_pos)
+        states = given_states("left_contexts", left_contexts, len(self.backbone.layers) + 2)
+        state = None if states is None else MelEncoderState(states[0], tuple(states[1:]))
+        feats, state = self.step(input, state)
+        return feats, feats.new_zeros((), dtype=torch.int64), [state.sig, *state.contexts], []
+
+    def _next_spectra(self, sig: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Spectra of sig (B, T), whose windows end with its hops, and samples for the next ones."""
+        inner = self.spectrogram
+        sig, past = sig.to(inner.window.dtype), inner.n_fft - inner.hop
+        before = sig.new_zeros(len(sig), past) if before is None else before.to(sig.dtype)
+        sig = torch.cat([before, sig], dim=1)
+        return inner.spectra(sig, after_past=True), sig[:, sig.shape[1] - past :].clone()
+
+
+def _stack(spectra: Tensor) -> Tensor:
+    """Join each two spectra; an odd number of them gets one of zeros."""
+    spectra = nn.functional.pad(spectra, (0, 0, 0, spectra.shape[1] % _STACKED))
+    return spectra.unflatten(1, (-1, _STACKED)).flatten(2)  # (B, N, 2 * n_mels)

@@ -92,11 +92,13 @@ def _wavlm(part: WavLM) -> Context:
 
 @part_context.register
 def _mel_encoder(part: MelEncoder) -> Context:
-    inner = part.spectrogram
-    before = (inner.n_fft - inner.hop) // 2
-    after = inner.n_fft - inner.hop - before
-    window = Context(math.ceil(before / part.hop), math.ceil(after / part.hop))
-    return window + _convnext_context({**part.config, "causal": False})
+    inner, chunk = part.spectrogram, part.frames_per_chunk
+    beyond = inner.n_fft - inner.hop
+    after = 0 if part.causal else beyond - beyond // 2
+    window = Context(math.ceil((beyond - after) / part.hop), math.ceil(after / part.hop), chunk)
+    # each block reaches to the start of a chunk
+    mixes = Context(part.config["num_layers"] * (chunk - 1), 0)
+    return window + mixes + _convnext_context({**part.config, "causal": part.causal})
 
 
 @part_context.register

@@ -14,16 +14,39 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import MaskedConv1d
-from focalcodec.nn.masking import full_lengths, valid_mask
+from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.official import DecoderView, given_states, refuse_lengths, scripted
 from focalcodec.nn.past import LeftContext
+
+
+class ChunkMix(nn.Module):
+    """To each frame of a chunk, add a weighted sum of the chunk's frames, for each channel alone.
+
+    A stream gets a whole chunk at once, so it can use the later frames of a chunk without delay.
+    Each pair of places in the chunk has its own weights, zeros at first. The last chunk is
+    zero-padded.
+    """
+
+    def __init__(self, dim: int, chunk_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(chunk_size, chunk_size, dim))  # from, to
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (B, N, dim) to (B, N, dim): the sums only; `mask` (B, N) is True on valid frames."""
+        num_frames, size = x.shape[1], len(self.weight)
+        x = x if mask is None else zero_padding(x, mask)
+        chunks = F.pad(x, (0, 0, 0, -num_frames % size)).unflatten(1, (-1, size))  # (B, K, C, dim)
+        total = chunks[:, :, :1] * self.weight[0]
+        for place in range(1, size):
+            total = torch.addcmul(total, chunks[:, :, place : place + 1], self.weight[place])
+        return total.flatten(1, 2)[:, :num_frames]
 
 
 class ConvNeXtBlock(nn.Module):
     """Depth-wise convolution, norm, two linear maps with a GELU, LayerScale, residual.
 
     `layerscale_init` None is no LayerScale. Before the first frame, a causal block has copies of it
-    ("replicate") or zeros ("constant").
+    ("replicate") or zeros ("constant"). With `chunk_size`, frames of a chunk are mixed too.
     """
 
     def __init__(
@@ -35,9 +58,11 @@ class ConvNeXtBlock(nn.Module):
         causal: bool = False,
         *,
         causal_padding: str = "replicate",
+        chunk_size: int = 1,
     ) -> None:
         super().__init__()
         self.causal = causal
+        self.chunk_mix = ChunkMix(dim, chunk_size) if chunk_size > 1 else None
         self.dwconv = MaskedConv1d(
             dim, dim, kernel_size, groups=dim, causal=causal, causal_padding=causal_padding
         )
@@ -56,6 +81,7 @@ class ConvNeXtBlock(nn.Module):
     ) -> tuple[Tensor, LeftContext | None]:
         """Map (B, N, dim) to (B, N, dim) and, if causal, to the context of the next frames."""
         y, left_context = _convolve_next(self.dwconv, self.causal, input, left_context, mask)
+        y = y if self.chunk_mix is None else y + self.chunk_mix(input, mask)
         y = F.gelu(self.pwconv1(self.norm(y)))  # (B, N, ffn_dim): each frame over its channels
         y = self.pwconv2(y)
         return input + (y if self.gamma is None else self.gamma * y), left_context
@@ -66,7 +92,8 @@ class ConvNeXt(nn.Module):
 
     `input_dim` is the width of the features, `dim` and `ffn_dim` the widths between and inside the
     blocks, `kernel_size` the frames of each convolution, past ones only if `causal`.
-    `layerscale_init` is the initial scale of each block's output, 1 / num_layers when None.
+    `layerscale_init` is the initial scale of each block's output, 1 / num_layers when None. Each
+    block mixes the frames of each chunk of `chunk_size`, too, if there are more than one.
     """
 
     def __init__(
@@ -80,6 +107,7 @@ class ConvNeXt(nn.Module):
         causal: bool = False,
         *,
         causal_padding: str = "replicate",
+        chunk_size: int = 1,
     ) -> None:
         super().__init__()
         self.causal = causal
@@ -89,7 +117,11 @@ class ConvNeXt(nn.Module):
         )
         self.input_norm = nn.LayerNorm(dim, eps=1e-6)
         self.layers = nn.ModuleList(
-            ConvNeXtBlock(dim, ffn_dim, kernel_size, scale, causal, causal_padding=causal_padding)
+            ConvNeXtBlock(
+                *(dim, ffn_dim, kernel_size, scale, causal),
+                causal_padding=causal_padding,
+                chunk_size=chunk_size,
+            )
             for _ in range(num_layers)
         )
         self.output_norm = nn.LayerNorm(dim, eps=1e-6)

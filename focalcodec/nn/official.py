@@ -112,6 +112,10 @@ class OfflineEncoder(nn.Module):
 
     downsample_factor = chunk_size
 
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames for this many samples, int64 of any shape: one for every started hop."""
+        return (lengths + self.hop - 1) // self.hop
+
     def forward(
         self,
         input: Tensor,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_prompts import VOICES, find_prompts, read_prompt
+from demo_readers import find_readers, read_reader, reader_names
 from demo_synthetic import Kokoro, read_voices
 from demo_texts import read_sentences
 from demo_tree import Maker, write_clips, write_speakers
@@ -40,8 +41,9 @@ def make_corpus(argv: Sequence[str]) -> None:
     """
     _, hparams, _ = load_command(argv, sys.modules[__name__])
     root = Path(hparams["output_folder"]).expanduser()
-    if not hparams["asterisk_folder"] and not hparams["kokoro_voices"]:
-        raise UserError("asterisk_folder, kokoro_voices: both are null; give one of them")
+    sources = ("asterisk_folder", "librispeech_folder", "kokoro_voices")
+    if not any(hparams[source] for source in sources):
+        raise UserError(f"{', '.join(sources)}: all are null; give one of them")
     how = {
         "suffix": hparams["suffix"],
         "jobs": hparams["jobs"],
@@ -49,6 +51,8 @@ def make_corpus(argv: Sequence[str]) -> None:
     }
     if hparams["asterisk_folder"]:
         write_real(root, hparams["asterisk_folder"], hparams["min_seconds"], how)
+    if hparams["librispeech_folder"]:
+        write_readers(root, hparams["librispeech_folder"], how)
     if hparams["kokoro_voices"]:
         write_synthetic(root, hparams, how)
     print(f"{root}: ready; train with --data_folder {root}", flush=True)
@@ -77,6 +81,18 @@ def write_real(root: Path, folder: str, min_seconds: float, how: Mapping[str, An
 
 def _prompt_reader() -> Maker:
     return read_prompt
+
+
+def write_readers(root: Path, folder: str, how: Mapping[str, Any]) -> None:
+    """Write the splits of LibriSpeech's readers; the arguments are those of `write_real`."""
+    clips = find_readers(folder)
+    write_clips(root, clips=clips, new_maker=_clip_reader, **how)
+    names = reader_names(folder)
+    write_speakers(root, {clip.speaker: names.get(clip.speaker, ("X", "")) for clip in clips})
+
+
+def _clip_reader() -> Maker:
+    return read_reader
 
 
 def write_synthetic(

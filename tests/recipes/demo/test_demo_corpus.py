@@ -34,7 +34,7 @@ HOW = {"suffix": ".flac", "jobs": 1, "max_broken_share": 0.05}
 def demo() -> Iterator[Any]:
     """The recipe's modules, imported from its folder as in a user's run."""
     sys.path.insert(0, str(RECIPE))
-    names = ("corpus", "texts", "tree", "synthetic", "prompts")
+    names = ("corpus", "texts", "tree", "synthetic", "prompts", "readers")
     try:
         yield SimpleNamespace(**{n: importlib.import_module(f"demo_{n}") for n in names})
     finally:
@@ -309,6 +309,36 @@ def test_no_packages(demo: Any, packages: Path, tmp_path: Path) -> None:
         demo.prompts.find_prompts(packages)
 
 
+def write_librispeech(root: Path) -> None:
+    for clip_id in ("19-9-0000", "19-10-0001", "19-10-0000", "8001-5-0000"):
+        reader, chapter, _ = clip_id.split("-")
+        folder = root / "train-clean-100" / reader / chapter
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{clip_id}.flac", np.full(1600, int(chapter) / 100), 16000)
+        with (folder / f"{reader}-{chapter}.trans.txt").open("a") as file:
+            file.write(f"{clip_id} WORDS OF {clip_id}\n")
+    (root / "SPEAKERS.TXT").write_text("; a comment\n19 | F | train-clean-100 | 25.19 | Kara\n")
+
+
+def test_first_clip_of_each_reader(demo: Any, tmp_path: Path) -> None:
+    write_librispeech(tmp_path / "LibriSpeech")
+    out = tmp_path / "demo"
+    demo.corpus.write_readers(out, str(tmp_path / "LibriSpeech"), HOW)
+    for split, clip_id in (("train-libri", "19-10-0000"), ("dev-libri", "8001-5-0000")):
+        (clip,) = find_clips(out, walk_files(out, split))
+        assert (clip.id, clip.wrd) == (clip_id, f"WORDS OF {clip_id}")
+        sig, rate = soundfile.read(out / clip.wav)
+        assert rate == 16000 and len(sig) == 1600
+        assert sig == pytest.approx(int(clip_id.split("-")[1]) / 100, abs=1e-4)
+    table = (out / "SPEAKERS.TXT").read_text()
+    assert "19 | F | train-libri | 0.0 | Kara" in table and "8001 | X | dev-libri" in table
+
+
+def test_no_readers(demo: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="librispeech_folder.*OpenSLR 12"):
+        demo.corpus.write_readers(tmp_path / "out", str(tmp_path), HOW)
+
+
 # -- the command -----------------------------------------------------------------------------------
 
 
@@ -338,7 +368,7 @@ def test_command(packages: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "both are null"),
+        ([], "all are null"),
         (["--kokoro_voices=voices"], "sentences: null"),
         (["--x=1"], "no key 'x'"),
     ],

@@ -83,6 +83,13 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     "demo_vocos_tuned": (STAGE_2, TUNED),
     "demo_vocos_periods": ([*STAGE_2, "--discriminator_divisor=32"], TUNED),
     "demo_vocos_speaker": (STAGE_2, {**TUNED, "speaker_source": "speaker_encoder"}),
+    "stream_encoder": (
+        [*TEACHER, "--modules={student: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
+        {},
+    ),
+    "stream_50hz": ([*stage_1(2), "--window_size=9"], {"distilled": "stream_encoder"}),
+    "stream_wavenext": (TEACHER + STAGE_2, {}),
+    "stream_wavenext_gan": (TEACHER + STAGE_2, {"init_from": "stream_wavenext"}),
     "speaker_encoder": (
         ["--embedding_dim=8", "--modules={speaker: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
         {},
@@ -132,6 +139,14 @@ def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path, decoder: s
     assert (codec.token_rate, round(codec.bitrate)) == (50.0, 650)
 
 
+def test_ends_in_a_streaming_codec(made: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, runs = tmp_path / "codec", (made("stream_50hz"), made("stream_wavenext_gan"))
+    assert main(["export", *map(str, runs), str(folder), "--dtype", "float16"]) == 0
+    codec = FocalCodec.from_pretrained(folder)
+    assert codec.causal and codec.latency == 80.0
+    assert (codec.token_rate, round(codec.bitrate), codec.sample_rate) == (50.0, 650, 16000)
+
+
 def parameters(name: str) -> dict[str, int]:
     """Parameters of each module of a YAML, in the full size."""
     yaml = yaml_of(name)
@@ -151,6 +166,12 @@ def test_the_codec_is_small() -> None:
     coder, decoder = parameters("demo_50hz_small"), parameters("demo_vocos")["decoder"]
     assert encoder <= 4_000_000
     assert encoder + sum(coder.values()) + decoder <= 6_000_000
+    streaming = [
+        *parameters("stream_encoder").values(),
+        *parameters("stream_50hz").values(),
+        parameters("stream_wavenext")["decoder"],
+    ]
+    assert sum(streaming) <= 6_000_000
     # what is built on these is of their sizes
     assert parameters("demo_50hz_wide") == coder
     assert parameters("demo_50hz_mel") == parameters("demo_50hz")
