@@ -7,22 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import project_to_sphere
-from focalcodec.nn.masking import (
-    check_lengths,
-    check_tensor,
-    full_lengths,
-    valid_mask,
-    zero_padding,
-)
-from focalcodec.nn.official import QuantizerView
+from focalcodec.nn.masking import check_lengths, check_tensor, full_lengths, zero_padding
+from focalcodec.nn.quantizer_base import QuantizerBase
 
 LOG_FLOOR = math.log(1e-5)
 
@@ -35,7 +29,7 @@ class EntropyTerms(NamedTuple):
     joint: Tensor  # (2^L,) that mean, in the order of the toks
 
 
-class BinarySphericalQuantizer(nn.Module):
+class BinarySphericalQuantizer(QuantizerBase):
     """Quantizer without weights: L = log2(codebook_size) bits, codes of +-1/sqrt(L).
 
     `dim` is L, the width of lats and codes. It is rounded down where `codebook_size` is no power of
@@ -56,7 +50,7 @@ class BinarySphericalQuantizer(nn.Module):
         super().__init__()
         if codebook_size < 2:
             raise UserError(f"codebook_size={codebook_size}: give a power of two, such as 8192")
-        self.config: dict[str, Any] = {"codebook_size": codebook_size}
+        self.config = {"codebook_size": codebook_size}
         self.codebook_size = codebook_size
         self.dim = codebook_size.bit_length() - 1
         # () 1 / sqrt(L), and (L,) values of the bits, most significant first
@@ -65,33 +59,9 @@ class BinarySphericalQuantizer(nn.Module):
         bits = 2 ** torch.arange(self.dim - 1, -1, -1)
         self.register_buffer("mask", bits, persistent=False)
 
-    def forward(self, lats: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Quantize lats (..., L): toks (...) int64, codes (..., L); `run` if `lengths` are given.
-
-        Without lengths codes have no gradient, as in the official class.
-        """
-        if lengths is not None:
-            return self.run(lats, lengths)
-        toks = self.lats_to_toks(lats)
-        return toks, self.lats_to_codes(lats)
-
-    def run(self, lats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Quantize lats (B, N, L): toks (B, N) int64, codes (B, N, L), zero on padded frames.
-
-        `lengths` (B,) int64 are the valid frames; None is all. In training mode gradients pass
-        straight through to lats / ||lats||.
-        """
-        mask = None if lengths is None else valid_mask(lengths, lats.shape[1])
-        if mask is not None:
-            lats = zero_padding(lats, mask)
-        codes = self.lats_to_codes(lats).to(lats.dtype)  # (B, N, L): signs / sqrt(L)
-        toks = self.codes_to_toks(codes)  # (B, N): the signs as bits of an integer
-        if self.training:
-            unit = project_to_sphere(lats)  # (B, N, L): points on the unit sphere
-            codes = unit + (codes - unit).detach()  # straight-through gradient
-        if mask is not None:
-            toks, codes = zero_padding(toks, mask), zero_padding(codes, mask)
-        return toks, codes
+    def project(self, lats: Tensor) -> Tensor:
+        """Points of lats (..., L) on the unit sphere."""
+        return project_to_sphere(lats)
 
     def lats_to_codes(self, lats: Tensor) -> Tensor:
         """Round lats (..., L) to codes of +-1/sqrt(L); zero goes to -1/sqrt(L)."""
@@ -115,17 +85,8 @@ class BinarySphericalQuantizer(nn.Module):
 
         Raises a `UserError` if toks are not integers in [0, codebook_size).
         """
-        bits = self._checked(toks)[..., None] & self.mask
+        bits = self.checked(toks)[..., None] & self.mask
         return torch.where(bits != 0, self.codebook_value, -self.codebook_value)
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        toks = self.mask.new_zeros(2, 3)
-        return QuantizerView(self, self.toks_to_codes(toks), toks)
-
-    @property
-    def codebook(self) -> Tensor:
-        """All codes, (2^L, L), in the order of their tokens."""
-        return self.toks_to_codes(torch.arange(self.codebook_size, device=self.mask.device))
 
     def entropy_loss(
         self,
@@ -199,26 +160,6 @@ class BinarySphericalQuantizer(nn.Module):
             codebook = -(joint * joint.clamp(min=math.exp(LOG_FLOOR)).log()).sum()
             joint = F.pad(joint, (0, self.codebook_size - 2**self.dim))  # codes that no token has
             return EntropyTerms(sample.squeeze() / count.squeeze().clamp(min=1.0), codebook, joint)
-
-    def _checked(self, toks: Tensor) -> Tensor:
-        check_tensor("toks", toks)
-        if toks.is_floating_point() or toks.is_complex() or toks.dtype == torch.bool:
-            raise UserError(f"toks of type {toks.dtype}: give integers, such as torch.int64")
-        # In int64 first: 8192 itself overflows in the small types.
-        toks = toks.long()
-        if torch.compiler.is_compiling():  # the program checks them when it runs
-            valid = (toks >= 0) & (toks < self.codebook_size)
-            torch._assert_async(valid.all(), f"toks: not all in [0, {self.codebook_size})")
-            return toks
-        if toks.numel() == 0:
-            return toks
-        low, high = int(toks.min()), int(toks.max())
-        if low < 0 or high >= self.codebook_size:
-            raise UserError(
-                f"token {low if low < 0 else high}: this codec's tokens are in "
-                f"[0, {self.codebook_size}); were they made by this codec?"
-            )
-        return toks
 
 
 def check_toks(toks: Tensor, lengths: Tensor | None = None) -> Tensor:

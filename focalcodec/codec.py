@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from focalcodec.audio_codec import AudioCodec
-from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.codec_base import config_of
+from focalcodec.contracts import Decoder, Quantizer, RateChanger
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.files import read_json
@@ -29,7 +29,14 @@ from focalcodec.hub.checkpoints import (
 )
 from focalcodec.hub.weights import AtMost
 from focalcodec.official_codec import DEFAULT_CONFIGS
-from focalcodec.parts import REGISTRY, Decoder, RateChanger, build_part, check_fit
+from focalcodec.parts import (
+    REGISTRY,
+    build_part,
+    check_parts,
+    check_stored,
+    copy_modules,
+    trusted_code,
+)
 from focalcodec.precision import pick_device, set_precision
 
 __all__ = ["DEFAULT_CONFIGS", "REGISTRY", "FocalCodec"]
@@ -86,7 +93,7 @@ class FocalCodec(AudioCodec):
         *,
         encoder: Encoder | None = None,
         compressor: RateChanger | None = None,
-        quantizer: BinarySphericalQuantizer | None = None,
+        quantizer: Quantizer | None = None,
         decompressor: RateChanger | None = None,
         decoder: Decoder | None = None,
         trust: Collection[str] = (),
@@ -114,7 +121,7 @@ class FocalCodec(AudioCodec):
                 parts[part] = build_part(part, name, given[f"{part}_config"], trust)
         if len(parts) < len(PART_NAMES):
             raise UserError(f"FocalCodec: only {', '.join(parts)}; give {', '.join(PART_NAMES)}")
-        check_fit(**parts)
+        check_parts(parts)
         super().__init__(parts, given or config_of(parts))
 
     # -- checkpoints -----------------------------------------------------------------------------
@@ -155,7 +162,8 @@ class FocalCodec(AudioCodec):
         path, weights = find_files(config, weights=pretrained, **hub)
         parsed, tensors = read_json(path), {} if weights is None else read_weights(weights)
         try:
-            with nullcontext() if weights is None else AtMost([weights]):
+            bound = nullcontext() if weights is None else AtMost([weights])
+            with bound, trusted_code(path.parent, trust):
                 parsed = upgrade_config(override(upgrade_config(parsed), overrides))
                 codec = cls(**parsed, trust=trust)
         except UserError as error:
@@ -210,8 +218,15 @@ class FocalCodec(AudioCodec):
         return codec if dtype is None else set_precision(codec, dtype)
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: str | None = None) -> None:
-        """Write `config.json` and `model.safetensors`, atomically; dtype: `stored_tensors`."""
+        """Write `config.json` and `model.safetensors`, atomically; dtype: `stored_tensors`.
+
+        The modules of one's own parts are copied too. Raises a `UserError`, before it writes, for a
+        part that could not be loaded again.
+        """
+        parts = {part: self._part(part) for part in PART_NAMES}
+        check_stored(parts)
         write_checkpoint(folder, self.config, self.state_dict(), dtype)
+        copy_modules(parts.values(), folder)
 
     def to_config(self, config: str | os.PathLike[str], pretrained: bool = False) -> None:
         """Write the configuration that this codec was made of to a `.json` file, as it was given.

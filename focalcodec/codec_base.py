@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.contracts import Decoder, Quantizer, RateChanger, takes_lengths
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.nn.layers import project_to_sphere
 from focalcodec.nn.masking import valid_mask, zero_padding
-from focalcodec.parts import Decoder, RateChanger
+from focalcodec.parts import stored_name
 from focalcodec.version import VERSION
 
 State = Sequence[Any]  # of a part: what its call returned after the output, `()` at the start
 _FACTS = (
     *("sample_rate", "hop", "chunk_size", "causal", "factor", "config"),
-    *("codebook_size", "num_codebooks"),
+    *("codebook_size", "num_codebooks", "unit_norm"),
 )
 
 
@@ -44,7 +44,7 @@ class CodecBase(nn.Module):
 
     encoder: Encoder
     compressor: RateChanger
-    quantizer: BinarySphericalQuantizer
+    quantizer: Quantizer
     decompressor: RateChanger
     decoder: Decoder
     encoder_name: str
@@ -69,6 +69,11 @@ class CodecBase(nn.Module):
             for fact in _FACTS
             if hasattr(module, fact)
         }
+        for part, module in parts.items():
+            self._facts[part, "lengths"] = part == "quantizer" or takes_lengths(module)
+        # the official call gives lats of any norm
+        is_official = not self._facts["compressor", "lengths"]
+        self._facts.setdefault(("compressor", "unit_norm"), is_official)
 
     def _fact(self, part: str, fact: str, default: Any = None) -> Any:
         """Attribute of a part; the first one's where the part is scripted or was removed."""
@@ -229,9 +234,13 @@ class CodecBase(nn.Module):
         if lengths is None:
             options = {key: value for key, value in options.items() if value is not None}
             x, *state = module(x, *state, **options)
-            return project_to_sphere(x) if part == "compressor" else x, None, state
+            if part == "compressor" and self._fact(part, "unit_norm"):
+                x = project_to_sphere(x)
+            return x, None, state
         if len(state) > 0 or any(value is not None for value in options.values()):
             raise UserError("lengths: not together with states or length; give one of them")
+        if not self._facts[part, "lengths"]:
+            raise UserError(f"{part}: {type(module).__name__} takes no lengths; give clips alone")
         x, lengths = module(x, lengths=lengths)
         return x, lengths, ()
 
@@ -293,6 +302,6 @@ def config_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Names and configurations of parts, by their roles, as in `config.json`."""
     config: dict[str, Any] = {}
     for part, module in parts.items():
-        config[f"{part}_name"] = type(module).__name__
+        config[f"{part}_name"] = stored_name(module)
         config[f"{part}_config"] = dict(module.config)
     return config

@@ -106,7 +106,7 @@ class FocalEncoder(nn.Module):
             },
             options,
         )
-        self.causal = causal
+        self.causal, self.unit_norm = causal, True
         self.factor = self.downsample_factor = self.chunk_size = math.prod(downscale_factors)
         widths = [input_dim, *hidden_dims]
         self.layers = nn.ModuleList(

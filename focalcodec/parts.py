@@ -1,61 +1,32 @@
-"""The parts of a codec: interfaces, making a part by its name, and checking that parts fit."""
+"""The parts of a codec by their names: this package's, registered ones, and those of a user."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
+import os
 import reprlib
-from collections.abc import Collection, Iterator
-from importlib import import_module
-from typing import Any, Protocol, get_type_hints
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from torch import Tensor, nn
+from torch import nn
 
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.encoders import Encoder
+from focalcodec.contracts import ROLES, check_fit, check_part, takes_lengths
 from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError, one_line
+from focalcodec.files import atomic_path
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.hub.weights import check_arguments
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
-
-
-class Part(Protocol):
-    """A compressor, decompressor or decoder, which is an `nn.Module` too."""
-
-    config: dict[str, Any]  # arguments of the class, JSON-ready
-
-    def __call__(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map x (B, N, D) and its valid frames (B,) int64, None is all, to those of the output.
-
-        The output is zero on padded positions.
-        """
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """Valid frames, or samples, of the output for `lengths` valid frames, int64."""
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """See `nn.Module`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights by name."""
-
-
-class RateChanger(Part, Protocol):
-    """Compressor or decompressor: it divides or multiplies the frame rate by `factor`."""
-
-    factor: int
-
-    def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map x (B, N, D) and its valid frames (B,) int64, None is all, to those of the output."""
-
-
-class Decoder(Part, Protocol):
-    """feats (B, N, D) to rec_sig (B, N * hop)."""
-
-    hop: int  # samples per frame
-
 
 PARTS: dict[str, tuple[type[nn.Module], ...]] = {
     "encoder": (WavLM, LogMel, MelEncoder, SpeechEncoder),
@@ -64,75 +35,224 @@ PARTS: dict[str, tuple[type[nn.Module], ...]] = {
     "decompressor": (FocalDecoder,),
     "decoder": (Vocos, WaveNeXt),
 }
-
-
 # Classes of the official package by their names; a client may add its own, for any role.
 REGISTRY: dict[str, type[nn.Module]] = {
     part.__name__: part
     for part in (BinarySphericalQuantizer, FocalDecoder, FocalEncoder, Vocos, WaveNeXt, WavLM)
 }
 _OFFICIAL = frozenset(REGISTRY)
+_COPY_OF = "__focalcodec_folder__"  # in a module that was found in the folder of a model
+_SHIPPED = frozenset(part for parts in PARTS.values() for part in parts)
+
+
+def register_part(part: type[nn.Module]) -> type[nn.Module]:
+    """Let a codec's configuration name a class of one's own; also a decorator.
+
+    Configurations then contain the name of the class alone. A class that is not registered is named
+    with its module, such as `my_parts.MyEncoder`, and loaded with `trust=["my_parts"]`. Raises a
+    `UserError` if another class has this name.
+
+    Example
+    -------
+    >>> @register_part
+    ... class Loud(Vocos):
+    ...     pass
+    >>> type(build_part("decoder", "Loud", {"input_dim": 8, "num_layers": 1})).__name__
+    'Loud'
+    """
+    name = part.__name__
+    known = REGISTRY.get(name) or next((p for p in _SHIPPED if p.__name__ == name), part)
+    if path_of(known) != path_of(part):
+        raise UserError(f"register_part: {path_of(known)} has the name {name}; take another name")
+    REGISTRY[name] = part
+    return part
+
+
+def path_of(part: type) -> str:
+    """Module and name of a class."""
+    return f"{part.__module__}.{part.__qualname__}"
+
+
+def stored_name(part: Any) -> str:
+    """Name of a part's class in `config.json`; with its module if it is not ours or registered.
+
+    Example
+    -------
+    >>> stored_name(LogMel()), stored_name(nn.Identity())
+    ('LogMel', 'torch.nn.modules.linear.Identity')
+    """
+    kind = type(part)
+    if kind in _SHIPPED:
+        return kind.__name__
+    return next((name for name, own in REGISTRY.items() if own is kind), path_of(kind))
+
+
+def is_inside(name: str, modules: Collection[str]) -> bool:
+    """Whether a class is of one of these modules, or one of these names itself."""
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
+@contextmanager
+def trusted_code(folder: Path, trust: Collection[str]) -> Iterator[None]:
+    """Find trusted modules also in the folder of a model, which may have copies, or in this one."""
+    here, path = folder.resolve(), list(sys.path)
+    for name in list(sys.modules) if trust else ():
+        # The copy of a module in the folder of another model may differ.
+        if vars(sys.modules[name]).get(_COPY_OF, here) != here:
+            del sys.modules[name]
+    known = set(sys.modules)
+    if trust:
+        sys.path += [str(here), str(Path.cwd())]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in set(sys.modules) - known:
+            if Path(vars(sys.modules[name]).get("__file__") or "").parent == here:
+                vars(sys.modules[name])[_COPY_OF] = here
+
+
+def import_trusted(module: str) -> Any:
+    """Import a module of the user; a `UserError` in one line if it is missing or wrong."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"trust {module}: no module {error.name}; run in the folder that has it, or copy it to"
+            " the folder of the model"
+        ) from error
+    except Exception as error:  # whatever the user's code raises
+        kind = type(error).__name__
+        raise UserError(f"trust {module}: {kind} in this module: {one_line(error)}") from error
+
+
+def _find_class(role: str, name: Any, trust: Collection[str]) -> type[nn.Module]:
+    own = {key: part for key, part in REGISTRY.items() if key not in _OFFICIAL}
+    classes = own | {path_of(part): part for part in own.values()}
+    classes |= {part.__name__: part for part in PARTS[role]}
+    if isinstance(name, str) and name in classes:
+        return classes[name]
+    module, _, attribute = str(name).rpartition(".")
+    if not module:
+        for each in trust:  # it may register the name
+            import_trusted(each)
+            if name in REGISTRY:
+                return REGISTRY[name]
+        known = " or ".join(sorted([*own, *(part.__name__ for part in PARTS[role])]))
+        raise UserError(
+            f"{role}_name={reprlib.repr(name)}: give {known}, or a class of yours with its module"
+        )
+    if not is_inside(name, trust):
+        raise UserError(
+            f"{role}_name={name}: code that is not of this package; if you have read it and trust"
+            f" it, give --trust {module}, or trust=[{module!r}] in Python"
+        )
+    found = getattr(import_trusted(module), attribute, None)
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        raise UserError(f"{role}_name={name}: no nn.Module of this name in {module}; correct it")
+    return found
 
 
 def build_part(
     role: str, name: str, kwargs: dict[str, Any], trust: Collection[str] = ()
 ) -> nn.Module:
-    """Make the part `name`, one of the classes of `PARTS[role]`, with random weights.
+    """Make the part `name`: of `PARTS[role]`, registered, or of a module in `trust`.
 
-    It may be the path of a class, such as `my_parts.MyEncoder`, in one of the modules `trust`.
-
-    Raises a `UserError` if there is no such class, or it does not take these arguments.
+    Weights are random. Raises a `UserError` if there is no such class, its code is not trusted, or
+    it does not take these arguments.
     """
-    classes = {key: part for key, part in REGISTRY.items() if key not in _OFFICIAL}
-    classes |= {part.__name__: part for part in PARTS[role]}
-    module, _, stem = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-    if module in trust and hasattr(import_module(module), stem):
-        classes[name] = getattr(import_module(module), stem)
-    if not isinstance(name, str) or name not in classes:
-        known = " or ".join(sorted(classes))
-        raise UserError(f"{role}_name={reprlib.repr(name)}: give {known}")
-    check_arguments(f"{role}_config: ", kwargs, get_type_hints(classes[name].__init__))
+    part = _find_class(role, name, trust)
+    if part in _SHIPPED:
+        check_arguments(f"{role}_config: ", kwargs, get_type_hints(part.__init__))
     try:
-        return classes[name](**kwargs)
+        return part(**kwargs)
     # errors of a constructor for an unknown key, or a value of the wrong type or size
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = one_line(error)
         raise UserError(f"{role}_config: not one of {name} ({reason}); correct it") from error
 
 
-def check_fit(
-    encoder: Encoder,
-    compressor: RateChanger,
-    quantizer: BinarySphericalQuantizer,
-    decompressor: RateChanger,
-    decoder: Decoder,
-) -> None:
-    """Check that parts can follow each other; widths are compared where `config` has them.
+def check_parts(parts: Mapping[str, Any]) -> None:
+    """Check the contracts of parts, by role, and that they fit; other modules are not looked at.
 
-    Raises a `UserError` if one part's output width is not the next one's input width, or compressor
-    and decompressor change the frame rate by different factors.
+    A class in `REGISTRY` may have the official call. Raises a `UserError` as `check_part` and
+    `check_fit`.
     """
-    widths = [
-        ("encoder", encoder.dim, "compressor", compressor.config.get("input_dim")),
-        ("compressor", compressor.config.get("output_dim"), "quantizer", quantizer.dim),
-        ("quantizer", quantizer.dim, "decompressor", decompressor.config.get("input_dim")),
-        (
-            "decompressor",
-            decompressor.config.get("output_dim"),
-            "decoder",
-            decoder.config.get("input_dim"),
-        ),
-    ]
-    for giver, given, taker, taken in widths:
-        if None not in (given, taken) and given != taken:
-            raise UserError(f"{giver} gives width {given}, {taker} takes {taken}; make them equal")
-    if decoder.hop * encoder.sample_rate < encoder.hop:
-        raise UserError(
-            f"encoder and decoder have {encoder.hop} and {decoder.hop} samples a frame: the output"
-            " would have less than one sample a second; correct the strides or the hop_length"
-        )
-    if compressor.factor != decompressor.factor:
-        raise UserError(
-            f"compressor divides the frame rate by {compressor.factor}, decompressor multiplies"
-            f" it by {decompressor.factor}; make the factors equal"
-        )
+    known = {role: parts[role] for role in ROLES if role in parts}
+    for role, part in known.items():
+        is_official = type(part) in REGISTRY.values() and not takes_lengths(part)
+        check_part(role, part, is_official)
+    check_fit(known)
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def check_stored(parts: Mapping[str, Any]) -> None:
+    """Check that parts can be loaded from what `config.json` says about them, before it is written.
+
+    Raises a `UserError` for a class that no other program can import, or that its `config` makes
+    otherwise.
+    """
+    for role, part in parts.items():
+        kind = type(part)
+        if kind in _SHIPPED:
+            continue
+        if stored_name(part) == path_of(kind) and (
+            kind.__module__ == "__main__" or "<locals>" in kind.__qualname__
+        ):
+            raise UserError(
+                f"{role}: {kind.__name__} could not be loaded again, because it is not in a module;"
+                " move it to a file such as my_parts.py, or call register_part"
+            )
+        try:
+            again = kind(**json.loads(json.dumps(dict(part.config))))
+            shapes = [{k: v.shape for k, v in p.state_dict().items()} for p in (part, again)]
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
+            raise UserError(
+                f"{role}: {kind.__name__} can't be made again from its config"
+                f" ({one_line(error)}); give it the arguments of the class"
+            ) from error
+        if shapes[0] != shapes[1]:
+            name = next(k for k in (*shapes[0], *shapes[1]) if shapes[0].get(k) != shapes[1].get(k))
+            raise UserError(
+                f"{role}: {kind.__name__} made from its config has another {name}; give config all"
+                " arguments of the class"
+            )
+
+
+def copy_modules(parts: Collection[Any], folder: str | os.PathLike[str]) -> None:
+    """Copy the modules of one's own parts to a model's folder, where `trust` finds them."""
+    for source in own_modules(parts):
+        target = Path(folder) / source.name
+        if target.resolve() != source.resolve():
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+
+
+def own_modules(parts: Collection[Any]) -> list[Path]:
+    """Files of the modules of one's own parts, and those beside them that they import.
+
+    Installed packages do not count.
+    """
+    found: dict[Path, None] = {}
+    waiting = [_file_of(type(part)) for part in parts if type(part) not in _SHIPPED]
+    while waiting:
+        path = waiting.pop()
+        if path is None or path in found or "site-packages" in path.parts:
+            continue
+        found[path] = None
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            beside = (path.parent / f"{name.partition('.')[0]}.py" for name in names)
+            waiting += [each for each in beside if each.is_file()]
+    return list(found)
+
+
+def _file_of(kind: type) -> Path | None:
+    """File of a class with a method; its module may not be in `sys.modules` any more."""
+    methods: list[Callable[..., Any]] = [each for each in vars(kind).values() if callable(each)]
+    files = [each.__code__.co_filename for each in methods if hasattr(each, "__code__")]
+    path = Path(files[0]) if files else None
+    return path if path is not None and path.is_file() else None

@@ -30,6 +30,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("audio_stream",), "audio files in blocks"),
     (("bsq", "focalnet", "vocos", "wavenext", "wavlm", "knn"), "one idea of a paper each"),
     (("encoders",), "encoders beside WavLM, and how their weights are converted"),
+    (("contracts",), "what each part must have"),
     (("parts",), "knows all parts by name"),
     (("codec_base",), "steps of five parts"),
     (("official_codec",), "the official methods, from these steps"),

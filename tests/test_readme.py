@@ -101,7 +101,7 @@ def test_an_experiment_folder_is_found(tmp_path: Path) -> None:
 
 SHOWN = "".join(
     block
-    for page in ("training.md", "new_dataset.md")
+    for page in ("training.md", "new_dataset.md", "parts.md")
     for block in blocks(ROOT / "docs" / page, "yaml")
 )
 SCRIPTS = ("train.py", "evaluate.py", "generate.py", "augment.py", "demo_corpus.py")

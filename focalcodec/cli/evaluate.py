@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from focalcodec.choices import RESAMPLES, TASKS
 from focalcodec.cli.main import DONE, SOME_FAILED
+from focalcodec.cli.models import add_trust_option
 from focalcodec.cli.options import (
     DEVICE_HELP,
     add_batch_option,
@@ -57,6 +58,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codecs", nargs="+", metavar="CODEC", help="codecs to evaluate, see below; after OUT"
     )
+    add_trust_option(parser)
     _add_set_options(parser)
     group = parser.add_argument_group("judges")
     group.add_argument(
@@ -152,7 +154,7 @@ def run_eval(args: argparse.Namespace) -> int:
         sets=tuple(
             found for source in sources for found in read_sets(source, _set_options(args, source))
         ),
-        codecs=parse_specs(args.codecs or ()),
+        codecs=parse_specs(args.codecs or (), args.trust),
         out=Path(out).expanduser(),
         task=args.task,
         panel=args.panel,

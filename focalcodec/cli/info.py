@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focalcodec.cli.main import DONE, NOTHING_DONE, SOME_FAILED, say
-from focalcodec.cli.models import DEFAULT_MODEL, choose_model
+from focalcodec.cli.models import DEFAULT_MODEL, add_trust_option, choose_model
 from focalcodec.cli.paths import TOKEN_SUFFIX
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
@@ -38,6 +39,7 @@ def add_info_arguments(parser: argparse.ArgumentParser) -> None:
         f" (default: {DEFAULT_MODEL}; demo if that is not available)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a repository on the hub")
+    add_trust_option(parser)
     parser.add_argument(
         "--table",
         type=Path,
@@ -58,7 +60,7 @@ def run_info(args: argparse.Namespace) -> int:
     failed = 0
     for thing in args.things or [_default(args.revision)]:
         try:
-            description = describe(thing, args.revision, table)
+            description = describe(thing, args.revision, table, args.trust)
         except (UserError, OSError) as error:
             failed += 1
             problem = f"{thing}: {error.strerror}" if isinstance(error, OSError) else error
@@ -69,12 +71,15 @@ def run_info(args: argparse.Namespace) -> int:
 
 
 def describe(
-    thing: str, revision: str | None = None, table: TokenTable | None = None
+    thing: str,
+    revision: str | None = None,
+    table: TokenTable | None = None,
+    trust: Collection[str] = (),
 ) -> dict[str, Any]:
     """Describe a model, a token file or a recording, ready for JSON.
 
-    `kind` is "model", "tokens" or "audio". `UserError` if the thing can't be read, or a token file
-    is truncated or corrupted.
+    `kind` is "model", "tokens" or "audio"; `trust` is for models. `UserError` if the thing can't
+    be read, or a token file is truncated or corrupted.
 
     Example
     -------
@@ -108,7 +113,7 @@ def describe(
         }
     from focalcodec.codec import FocalCodec
 
-    codec = FocalCodec.from_pretrained(thing, revision=revision)
+    codec = FocalCodec.from_pretrained(thing, revision=revision, trust=trust)
     return {"kind": "model", "path": thing, **_describe_model(codec)}
 
 

@@ -76,6 +76,18 @@ def _is_cached() -> bool:
     return all((folder / name).is_file() for name in names)
 
 
+def add_trust_option(parser: argparse._ActionsContainer) -> None:
+    """Add --trust, for commands that load models."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="run the code of this Python module, if a model or a run has classes of it; the module"
+        " may lie in the model's folder. Without it no code of a model runs",
+    )
+
+
 class LoadedModel(NamedTuple):
     """A codec that is ready for use, and its name and hash in token files."""
 
@@ -99,7 +111,7 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
 
     device = pick_device(args.device)
     choose_model(args)
-    codec = FocalCodec.from_pretrained(args.model, revision=args.revision)
+    codec = FocalCodec.from_pretrained(args.model, revision=args.revision, trust=args.trust)
     sha256 = weights_sha256(codec)  # before the change of precision
     folder = Path(args.model).expanduser()
     is_folder = folder.is_dir() and not is_shipped(args.model)
@@ -193,14 +205,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the codec that is in FOLDER"
     )
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="run the code of this Python module, if a run's YAML names classes of it; the module"
-        " may lie in the run's folder. Without it no code of a run's folder runs",
-    )
+    add_trust_option(parser)
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:

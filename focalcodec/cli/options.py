@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 from focalcodec.choices import PRECISIONS, WINDOW_SECONDS, WRITTEN_FORMATS, exact_precision
-from focalcodec.cli.models import DEFAULT_MODEL
+from focalcodec.cli.models import DEFAULT_MODEL, add_trust_option
 
 ORIGINAL = "original"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps ...; auto takes a GPU if there is one (default: %(default)s)"
@@ -26,6 +26,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         f" (default: {DEFAULT_MODEL}; demo if that is not available)",
     )
     group.add_argument("--revision", help="branch, tag or commit of a repository on the hub")
+    add_trust_option(group)
     group.add_argument("--device", default="auto", help=DEVICE_HELP)
     group.add_argument(
         "--precision",

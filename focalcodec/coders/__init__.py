@@ -8,8 +8,8 @@ the one in the package. Tables and folders show the label; the default is the na
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,7 @@ class CodecSpec:
     kind: str
     setting: str = ""
     source: str = ""
+    trust: tuple[str, ...] = field(default=(), repr=False)  # modules of one's own parts
 
     @property
     def folder(self) -> str:
@@ -77,13 +78,13 @@ def _codec2(spec: CodecSpec, place: _Place) -> Coder:
 def _vocoder(spec: CodecSpec, place: _Place) -> Coder:
     from focalcodec.coders.focal import VocoderCoder
 
-    return VocoderCoder(spec.setting, spec.source or None, *place)
+    return VocoderCoder(spec.setting, spec.source or None, *place, spec.trust)
 
 
 def _ours(spec: CodecSpec, place: _Place) -> Coder:
     from focalcodec.coders.focal import FocalCoder
 
-    return FocalCoder(spec.setting, spec.source or None, *place)
+    return FocalCoder(spec.setting, spec.source or None, *place, spec.trust)
 
 
 KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
@@ -133,8 +134,10 @@ def parse_spec(text: str) -> CodecSpec:
     return CodecSpec(label or f"{kind}{':' if setting else ''}{setting}", kind, setting, source)
 
 
-def parse_specs(texts: Sequence[str]) -> tuple[CodecSpec, ...]:
+def parse_specs(texts: Sequence[str], trust: Collection[str] = ()) -> tuple[CodecSpec, ...]:
     """Parse the names of codecs; UserError if there are none, or two have the same label.
+
+    Classes of the modules in `trust` may be parts of ours.
 
     Example
     -------
@@ -143,7 +146,7 @@ def parse_specs(texts: Sequence[str]) -> tuple[CodecSpec, ...]:
     """
     if not texts:
         raise UserError(f"codecs: none; {_known()}")
-    specs = tuple(parse_spec(str(text)) for text in texts)
+    specs = tuple(replace(parse_spec(str(text)), trust=tuple(trust)) for text in texts)
     names = Counter(spec.folder.lower() for spec in specs)
     for spec, text in zip(specs, texts, strict=True):
         if names[spec.folder.lower()] > 1:

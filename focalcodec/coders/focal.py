@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,15 +38,22 @@ class FocalCoder(Coder):
         Where it runs.
     window_seconds : float
         A longer clip is coded in overlapping windows of this length, see `long_audio`.
+    trust : collection of str
+        Modules whose classes may be its parts.
     """
 
     converts = True
 
     def __init__(
-        self, source: str, revision: str | None, device: torch.device, window_seconds: float
+        self,
+        source: str,
+        revision: str | None,
+        device: torch.device,
+        window_seconds: float,
+        trust: Collection[str] = (),
     ) -> None:
         super().__init__()
-        codec = FocalCodec.from_pretrained(source, revision=revision)
+        codec = FocalCodec.from_pretrained(source, revision=revision, trust=trust)
         self.source, self.weights_sha256 = source, weights_sha256(codec)
         self.codec, self.window_seconds = codec.to(device), window_seconds
         self.sample_rate_input = codec.sample_rate_input
@@ -119,9 +126,14 @@ class VocoderCoder(FocalCoder):
     converts = False
 
     def __init__(
-        self, source: str, revision: str | None, device: torch.device, window_seconds: float
+        self,
+        source: str,
+        revision: str | None,
+        device: torch.device,
+        window_seconds: float,
+        trust: Collection[str] = (),
     ) -> None:
-        super().__init__(source, revision, device, window_seconds)
+        super().__init__(source, revision, device, window_seconds, trust)
         self.kbps = self.token_rate = self.bits = self.codebook_size = None
         self.settings = {"vocoder": True, "window_seconds": window_seconds}
 

@@ -191,7 +191,7 @@ class SpeechEncoder(OfflineEncoder):
         return super().train(False)
 
     @property
-    def max_seconds(self) -> float | None:
+    def max_seconds(self) -> float | None:  # type: ignore[override]
         """Longest clip, s; None is any."""
         if self.config["model"]["model_type"] != "whisper":
             return None

@@ -10,16 +10,19 @@ into windows of 30 s.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
 
+import torch
+
+from focalcodec.contracts import Part
 from focalcodec.encoders import Encoder
 from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
-from focalcodec.parts import Part
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
@@ -43,18 +46,20 @@ class Context:
     left: int
     right: int
     align: int = 1
+    whole: bool = field(default=False, repr=False)  # on the whole recording
 
     def __add__(self, other: Context) -> Context:
         """Context of one part after another, in the same frames."""
         align = math.lcm(self.align, other.align)
-        return Context(self.left + other.left, self.right + other.right, align)
+        whole = self.whole or other.whole
+        return Context(self.left + other.left, self.right + other.right, align, whole)
 
 
-@singledispatch
 def part_context(part: Part | Encoder) -> Context:
     """Context of an encoder, compressor, decompressor or decoder, in frames of feats.
 
-    That of a decompressor is in toks. Raises a `UserError` for a part that is not known.
+    That of a decompressor is in toks. It is `context`, (left, right), if a part has this attribute;
+    a part of another class without it may depend on the whole recording.
 
     Example
     -------
@@ -63,18 +68,28 @@ def part_context(part: Part | Encoder) -> Context:
     >>> part_context(FocalEncoder(8, 4, [8, 8], [2, 1], focal_window=7, focal_factor=2))
     Context(left=28, right=28, align=2)
     """
-    raise UserError(
-        f"{type(part).__name__}: its receptive field is not known; encode the whole recording"
-    )
+    reach = getattr(part, "context", None)
+    if reach is None:
+        return _context(part)
+    if not isinstance(reach, Sequence) or [type(frames) for frames in reach] != [int, int]:
+        raise UserError(f"{type(part).__name__}: context={reach!r}; give (left, right), in frames")
+    factor = getattr(part, "factor", 1)
+    divides = int(part.output_lengths(torch.tensor(factor))) == 1  # not of a decompressor
+    return Context(reach[0], reach[1], factor if divides else 1)
 
 
-@part_context.register
+@singledispatch
+def _context(part: Part | Encoder) -> Context:
+    return Context(0, 0, whole=True)
+
+
+@_context.register
 def _logmel(part: LogMel) -> Context:
     reach = math.ceil((part.n_fft - part.hop) / 2 / part.hop)
     return Context(reach, reach)
 
 
-@part_context.register
+@_context.register
 def _wavlm(part: WavLM) -> Context:
     config = part.config
     samples, stride = 1, 1
@@ -90,7 +105,7 @@ def _wavlm(part: WavLM) -> Context:
     return Context(kernel // 2 + reach, beyond + (kernel - 1) // 2 + reach)
 
 
-@part_context.register
+@_context.register
 def _mel_encoder(part: MelEncoder) -> Context:
     inner, chunk = part.spectrogram, part.frames_per_chunk
     beyond = inner.n_fft - inner.hop
@@ -101,7 +116,7 @@ def _mel_encoder(part: MelEncoder) -> Context:
     return window + mixes + _convnext_context({**part.config, "causal": part.causal})
 
 
-@part_context.register
+@_context.register
 def _speech_encoder(part: SpeechEncoder) -> Context:
     if part.max_seconds is not None:
         # windows of 400 samples every 160, then two convolutions of 3 spectra, the second in steps
@@ -114,7 +129,7 @@ def _speech_encoder(part: SpeechEncoder) -> Context:
     return Context(kernel // 2 + reach, 1 + (kernel - 1) // 2 + reach)
 
 
-@part_context.register
+@_context.register
 def _compressor(part: FocalEncoder) -> Context:
     left, right = _focal_reach(part.config)
     total, rate = Context(0, 0), 1
@@ -124,7 +139,7 @@ def _compressor(part: FocalEncoder) -> Context:
     return total
 
 
-@part_context.register
+@_context.register
 def _decompressor(part: FocalDecoder) -> Context:
     factors, rate, total = part.config["upscale_factors"], 1, Context(0, 0)
     windows = [part.config["window_size"]] * (len(factors) - 1)
@@ -137,14 +152,14 @@ def _decompressor(part: FocalDecoder) -> Context:
     return total + Context(0, 0, align=chunk // math.gcd(chunk, rate))
 
 
-@part_context.register
+@_context.register
 def _vocos(part: Vocos) -> Context:
     reach = 0 if part.causal else (part.config["n_fft"] - part.hop) / 2
     window = math.ceil(reach / part.hop)
     return _convnext_context(part.config) + Context(window, window)
 
 
-@part_context.register
+@_context.register
 def _wavenext(part: WaveNeXt) -> Context:
     return _convnext_context(part.config)
 

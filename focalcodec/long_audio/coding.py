@@ -13,6 +13,7 @@ its context; a window that is shorter than the model's context raises a `UserErr
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -216,6 +217,8 @@ def plan_windows(context: Context, frame_rate: float, window_seconds: float) -> 
     Sizes are in frames, multiples of `context.align`. Raises a `UserError` if the window is not
     longer than the context on its two sides.
     """
+    if context.whole:  # one window
+        return WindowPlan(sys.maxsize, 0, 0)
     align = context.align
     left, right = (math.ceil(n / align) * align for n in (context.left, context.right))
     finite = 0 < window_seconds < float("inf")

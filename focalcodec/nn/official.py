@@ -99,6 +99,8 @@ class OfflineEncoder(nn.Module):
     """Base of encoders without states: the official call around their `run`."""
 
     causal = False
+    max_seconds: float | None = None
+    teacher: dict[str, Any] | None = None
     hop: int
 
     def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:

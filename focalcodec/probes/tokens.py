@@ -7,7 +7,8 @@ import io
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class ProbeCodec:
         As in `focalcodec.coders`: a folder or hub name of ours, encodec:6, dac:4, mimi:8.
     device : torch.device, optional
         Device of the codec; default CPU.
+    trust : collection of str
+        Modules whose classes may be its parts.
 
     Attributes
     ----------
@@ -67,8 +70,10 @@ class ProbeCodec:
         The codec can't be loaded, or has no tokens.
     """
 
-    def __init__(self, text: str, device: torch.device | None = None) -> None:
-        spec = parse_spec(str(text))
+    def __init__(
+        self, text: str, device: torch.device | None = None, trust: Collection[str] = ()
+    ) -> None:
+        spec = replace(parse_spec(str(text)), trust=tuple(trust))
         self.name, self.folder, self.text = spec.label, spec.folder, text
         coder = load_coder(spec, device or torch.device("cpu"))
         if isinstance(coder, FocalCoder) and not isinstance(coder, VocoderCoder):

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import speechbrain as sb
@@ -70,9 +69,6 @@ class CodecBrain(TurnsBrain):
     """Figures of this training that others do not have, and that the line of an epoch shows."""
     valid_loss: ClassVar[str] = LOSS_KEY
     """Training figure that is the same quantity as the loss of validation and test."""
-
-    hparams: SimpleNamespace
-    modules: Any
 
     def __init__(
         self,
@@ -160,10 +156,13 @@ class CodecBrain(TurnsBrain):
         weights = torch.ones_like(losses) if weights is None else weights
         mean, total, count = average((losses * weights).sum(), weights.sum())
         self.meters.add(name, total, count)
+        self.batch_means[name] = (mean.detach(), count)
         return mean
 
     def frame_mean(self, name: str, losses: Tensor, frames: Tensor) -> Tensor:
         """Mean of losses (B, N) over the valid frames of the global batch; reported as `name`."""
+        if losses.dim() != 2:
+            raise UserError(f"{name}: {tuple(losses.shape)}; give a number per frame, (B, N)")
         mask = valid_mask(frames, losses.shape[1])  # (B, N)
         return self.mean(name, zero_padding(losses, mask), mask.float())
 

@@ -23,9 +23,9 @@ CHANCE = " chance"
 
 Stats: TypeAlias = Mapping[str, float]
 
-_COLUMNS = (
+COLUMNS = (
     Column("loss", "loss", "", "lower"),
-    Column("feature_loss", "squared error of feats", "", "lower"),
+    Column("feature_loss", "error of feats", "", "lower"),
     Column("sample_entropy", "entropy of a token", "nats", "lower"),
     Column("codebook_entropy", "entropy of the codebook", "nats", "higher"),
     Column("code_usage", "codes used", "%", "higher"),
@@ -36,6 +36,7 @@ _COLUMNS = (
     Column("matching_loss", "feature matching loss", "", "lower"),
     Column("discriminator_loss", "loss of the discriminator", "", "none"),
     Column("epoch", "epoch that was tested", "", "none"),
+    Column("reconstruction_loss", "mel distance and further terms", "", "lower"),
 )
 
 
@@ -72,7 +73,7 @@ class Figures:
     def column(self, name: str, stage: str = "valid") -> Column:
         """Title, unit and direction of a figure."""
         quantity = self.quantity(name, stage)
-        for column in (*self.columns, *_COLUMNS):
+        for column in (*self.columns, *COLUMNS):
             if column.key == quantity:
                 return column
         title = quantity.replace("_", " ")
@@ -198,14 +199,14 @@ class CodeUsage:
     Parameters
     ----------
     codebook_size : int
-        2^L.
+        K, number of tokens.
 
     Attributes
     ----------
     counts : Tensor
-        (2^L,) int64, how often each token was used.
+        (K,) int64, how often each token was used.
     joint : Tensor
-        (2^L,) float64, probability of each code, summed over tokens.
+        (K,) float64, probability of each code, summed over tokens.
 
     Example
     -------
@@ -219,10 +220,14 @@ class CodeUsage:
         self.counts = torch.zeros(codebook_size, dtype=torch.int64)
         self.joint = torch.zeros(codebook_size, dtype=torch.float64)
 
-    def add(self, counts: Tensor, joint: Tensor, toks_seen: float) -> None:
-        """Add a batch: counts (2^L,), mean probabilities (2^L,) and the number of its tokens."""
+    def add(self, counts: Tensor, joint: Tensor | None, toks_seen: float) -> None:
+        """Add a batch: counts (K,), mean probabilities (K,) and the number of its tokens.
+
+        A quantizer without a soft assignment has no probabilities: None.
+        """
         self.counts += counts.cpu()
-        self.joint += joint.double().cpu() * toks_seen
+        if joint is not None:
+            self.joint += joint.double().cpu() * toks_seen
 
     def entropy(self) -> float:
         """Entropy in nats of the mean probabilities of the codes."""

@@ -61,6 +61,8 @@ class TurnsBrain(sb.Brain):
         super().__init__(*args, **kwargs)
         self.sampler: Any = None
         self.meters = Meters()
+        self.batch_means: dict[str, tuple[Tensor, float]] = {}
+        """Mean of each figure of the present batch, and its weight."""
         self.schedulers: dict[str, Any] = {}
         self.optimizers_dict: dict[str, torch.optim.Optimizer] = {}
         self.epoch = 0
@@ -75,6 +77,9 @@ class TurnsBrain(sb.Brain):
             outputs = self.compute_forward(batch, sb.Stage.TRAIN)
             loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
         yield next(iter(self.trained)), loss
+
+    def count_loss(self, loss: Tensor, turn: str, stage: sb.Stage) -> None:
+        """Count what `compute_objectives` returned, or the loss of a turn, in the figures."""
 
     def _wrap_distributed(self) -> None:
         for module in self.modules.values():
@@ -130,6 +135,7 @@ class TurnsBrain(sb.Brain):
                 self._drop_gradients()
                 self._count_nonfinite(f"the {name} loss is {loss.item()}", batch)
                 return torch.zeros(())
+            self.count_loss(loss, name, sb.Stage.TRAIN)
             self.scaler.scale(loss / group).backward()
             if should_step:
                 self._step(name, batch)
@@ -193,6 +199,7 @@ class TurnsBrain(sb.Brain):
         with self.evaluation_ctx, self.meters.of(batch.group):
             outputs = self.compute_forward(batch, stage)
             loss = self.compute_objectives(outputs, batch, stage)
+            self.count_loss(loss, "", stage)
         return loss.detach().float().cpu()
 
     def update_average(self, loss: Tensor, avg_loss: float) -> float:

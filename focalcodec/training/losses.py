@@ -1,12 +1,15 @@
-"""Losses of the decoder: distances of mel spectrograms, and losses with its discriminators.
+"""Losses: errors of features, distances of mel spectrograms, losses with discriminators.
 
-Each gives one number per item. So the mean over the global batch is the sum of these numbers
-divided by the number of items, for any number of processes or accumulated steps.
+An error of features is one number per frame; each other loss is one number per item. So the mean
+over the global batch is the sum of these numbers divided by their number, for any number of
+processes or accumulated steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,61 @@ from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 
 FLOOR = 1e-5
+
+
+def squared_error(qfeats: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the channels of the squared difference (MSE): (B, N, D) twice to (B, N) float32.
+
+    The `feature_loss` of stage 1 (arXiv 2502.04465, section 3).
+    """
+    return (qfeats.float() - targets.float()).square().mean(dim=-1)
+
+
+def absolute_error(qfeats: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the channels of the absolute difference (L1): (B, N, D) twice to (B, N) float32.
+
+    Example
+    -------
+    >>> absolute_error(torch.zeros(1, 1, 2), torch.tensor([[[1.0, -3.0]]]))
+    tensor([[2.]])
+    """
+    return (qfeats.float() - targets.float()).abs().mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class ExtraLoss:
+    """A further term of a stage's loss, from `extra_losses` of a YAML."""
+
+    weight: float
+    measure: Callable[[Any], Tensor]
+    """Stage1Output -> (B, N) or (B,); Stage2Output -> (B,)."""
+
+
+def read_extra_losses(given: Any, taken: Collection[str]) -> dict[str, ExtraLoss]:
+    """Check `extra_losses` of a YAML: name -> {weight, loss}.
+
+    `taken` are names of other figures. Raises a `UserError` for anything else.
+
+    Example
+    -------
+    >>> read_extra_losses({"size_loss": {"weight": 0.1, "loss": torch.norm}}, ["loss"])["size_loss"]
+    ... # doctest: +ELLIPSIS
+    ExtraLoss(weight=0.1, measure=<function norm at ...>)
+    """
+    terms = {}
+    for name, about in (given or {}).items():
+        form = "extra_losses: give {name: {weight: 0.1, loss: !name:my_parts.my_loss}}"
+        if not isinstance(about, Mapping) or about.keys() != {"weight", "loss"}:
+            raise UserError(f"{form}, not {name}: {about!r}")
+        if name in taken or not str(name).isidentifier():
+            raise UserError(f"extra_losses: {name!r} is no name for a figure, or has a meaning")
+        weight = about["weight"]
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise UserError(f"{form}; the weight of {name} is {weight!r}, not a number")
+        if not callable(about["loss"]):
+            raise UserError(f"{form}; the loss of {name} is {about['loss']!r}, not a function")
+        terms[str(name)] = ExtraLoss(float(weight), about["loss"])
+    return terms
 
 
 class MelLoss(nn.Module):

@@ -1,7 +1,8 @@
 """Bases of the Brains of the two stages; forward passes and losses are in the recipes.
 
 Stage 1: speed, entropy of the codes, usage of the codebook, pictures of feats. Stage 2: crops,
-switching the gradients of the discriminator, mel distance of whole clips, audio samples.
+switching the gradients of the discriminator, mel distance of whole clips, audio samples. Both:
+further terms of the loss.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from focalcodec.bsq import EntropyTerms
 from focalcodec.data.dataset import AudioBatch
-from focalcodec.data.randomness import clip_generator, stable_seed
+from focalcodec.data.randomness import cut_crops, stable_seed
 from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum
-from focalcodec.training.figures import LOSS_KEY, CodeUsage
+from focalcodec.training.figures import COLUMNS, LOSS_KEY, CodeUsage
+from focalcodec.training.losses import read_extra_losses
 from focalcodec.training.pictures import code_usage_figure, feature_figure
 from focalcodec.training.run.export import load_decoder
 from focalcodec.training.run.start import Start
+
+_ADDED = "added_loss"  # to the formula of a batch
+_NO_ENTROPY = EntropyTerms(torch.zeros(()), torch.zeros(()), torch.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,47 @@ class Stage1Output:
     """(B, N, D), output of the decompressor, cut to the frames of feats."""
 
 
-class Stage1Brain(CodecBrain):
+class StageBrain(CodecBrain):
+    """What both stages share: further terms of the loss, `extra_losses` of the YAML.
+
+    Each term is a figure of its own. Whatever `compute_objectives` adds to a stage's own formula
+    counts in the loss of training, validation and test, so it counts in the choice of the best
+    checkpoint too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given, taken = getattr(self.hparams, "extra_losses", {}), [each.key for each in COLUMNS]
+        self.terms = read_extra_losses(given, taken)
+        for term in self.terms.values():
+            if isinstance(term.measure, nn.Module):
+                term.measure.requires_grad_(False).eval().to(self.device)
+        columns = [Column(name, name.replace("_", " "), "", "lower") for name in self.terms]
+        figures = self.monitor.figures
+        self.monitor.figures = replace(figures, columns=(*figures.columns, *columns))
+
+    def term_mean(self, name: str, losses: Tensor, out: Any) -> Tensor:
+        """Mean of the losses of a term over the valid frames or clips of the global batch."""
+        raise NotImplementedError
+
+    def extra_loss(self, out: Any, stage: sb.Stage) -> Tensor | float:
+        """Weighted sum of the terms of `extra_losses`; 0 without any."""
+        total: Tensor | float = 0.0
+        for name, term in self.terms.items():
+            total = total + term.weight * self.term_mean(name, term.measure(out), out)
+        return total
+
+
+class Stage1Brain(StageBrain):
     """Base of the Brains that train compressor, quantizer and decompressor.
 
     A subclass has `compute_forward` -> Stage1Output, `compute_objectives`, and `total_loss`. This
     formula of the loss is used for a batch in training, and for a whole set in validation.
     """
 
-    trained: ClassVar[dict[str, tuple[str, ...]]] = {"quantizer": ("compressor", "decompressor")}
+    trained: ClassVar[dict[str, tuple[str, ...]]] = {
+        "quantizer": ("compressor", "quantizer", "decompressor")
+    }
     needs_sig: ClassVar[bool] = False
     columns = (Column("code_usage", "codes used", "%", "higher"),)
 
@@ -67,8 +105,13 @@ class Stage1Brain(CodecBrain):
                 "feature_cache and speed_perturb: cached feats are of the clip at its normal"
                 " speed; use one of the two"
             )
-        size = len(self.modules.quantizer.codebook)
-        self.codes: dict[str, CodeUsage] = defaultdict(lambda: CodeUsage(size))
+        quantizer, self._entropy, self._toks = self.modules.quantizer, _NO_ENTROPY, 1.0
+        self.codes: dict[str, CodeUsage] = defaultdict(lambda: CodeUsage(quantizer.codebook_size))
+        if not hasattr(quantizer, "entropy_terms") and self.hparams.entropy_weight:
+            raise UserError(
+                f"entropy_weight={self.hparams.entropy_weight}: {type(quantizer).__name__} has no"
+                " entropy_terms; set it to 0"
+            )
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
         """Loss from its three terms, tensors () or numbers."""
@@ -101,32 +144,58 @@ class Stage1Brain(CodecBrain):
     def code_entropy(self, out: Stage1Output, batch: AudioBatch, stage: sb.Stage) -> EntropyTerms:
         """Entropy of each token and of the codebook, in nats, over the global batch.
 
-        In validation and test it also counts the use of the codebook, for the whole set.
+        In validation and test it also counts the use of the codebook, for the whole set. A
+        quantizer without `entropy_terms` has no entropies: they are 0.
         """
+        quantizer, terms = self.modules.quantizer, _NO_ENTROPY
         mask = valid_mask(out.lat_frames, out.lats.shape[1])  # (B, N')
-        terms = self.modules.quantizer.entropy_terms(
-            out.lats, mask, self.hparams.inv_temperature, all_reduce=global_sum
-        )
-        toks_seen = self._toks_seen(out)
-        self.meters.add("sample_entropy", terms.sample.detach() * toks_seen, toks_seen)
+        has_entropy = hasattr(quantizer, "entropy_terms")
+        toks_seen = self._toks = float(global_sum(out.lat_frames.sum().float()))
+        if has_entropy:
+            terms = quantizer.entropy_terms(
+                out.lats, mask, self.hparams.inv_temperature, all_reduce=global_sum
+            )
+            self.meters.add("sample_entropy", terms.sample.detach() * toks_seen, toks_seen)
+        self._entropy = terms
         if stage == sb.Stage.TRAIN:
-            self.meters.add("codebook_entropy", terms.codebook.detach() * toks_seen, toks_seen)
+            if has_entropy:
+                self.meters.add("codebook_entropy", terms.codebook.detach() * toks_seen, toks_seen)
             return terms
-        counts = torch.bincount(out.toks[mask], minlength=len(terms.joint))  # (2^L,)
+        counts = torch.bincount(out.toks[mask], minlength=quantizer.codebook_size)  # (K,)
         counts = global_sum(counts)
         for group in {"", batch.group[0]}:
-            self.codes[group].add(counts, terms.joint.detach(), toks_seen)
+            joint = terms.joint.detach() if has_entropy else None
+            self.codes[group].add(counts, joint, toks_seen)
         return terms
 
-    def report_loss(self, loss: Tensor, out: Stage1Output, stage: sb.Stage) -> Tensor:
-        """Count the training loss of a batch, weighted by its tokens."""
-        if stage == sb.Stage.TRAIN:
-            toks_seen = self._toks_seen(out)
-            self.meters.add(LOSS_KEY, loss.detach() * toks_seen, toks_seen)
-        return loss
+    def extra_loss(self, out: Stage1Output, stage: sb.Stage) -> Tensor | float:
+        """Terms of `extra_losses`, and those of the quantizer, `frame_losses`."""
+        total = super().extra_loss(out, stage)
+        if hasattr(self.modules.quantizer, "frame_losses"):
+            for name, losses in self.modules.quantizer.frame_losses(out.lats, out.toks).items():
+                total = total + self.term_mean(name, losses, out)
+        return total
 
-    def _toks_seen(self, out: Stage1Output) -> float:
-        return float(global_sum(out.lat_frames.sum().float()))
+    def term_mean(self, name: str, losses: Tensor, out: Stage1Output) -> Tensor:
+        """Mean over the valid frames of losses (B, N) or (B, N'), or of (B,) by their frames."""
+        if losses.dim() == 1:
+            return self.mean(name, losses, out.frames.float())
+        for frames, width in (
+            (out.frames, out.feats.shape[1]),
+            (out.lat_frames, out.lats.shape[1]),
+        ):
+            if losses.shape == (len(frames), width):
+                return self.frame_mean(name, losses, frames)
+        raise UserError(f"{name}: {tuple(losses.shape)}; give a number per frame, (B, N), or clip")
+
+    def count_loss(self, loss: Tensor, turn: str, stage: sb.Stage) -> None:
+        """Count the loss of a batch in training; else what was added to `total_loss`."""
+        if stage == sb.Stage.TRAIN or not self.codes:
+            self.meters.add(LOSS_KEY, loss.detach() * self._toks, self._toks)
+        else:
+            error, _ = self.batch_means["feature_loss"]
+            formula = self.total_loss(error, self._entropy.sample, self._entropy.codebook)
+            self.meters.add(_ADDED, (loss - formula).detach() * self._toks, self._toks)
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Reset the counts of codes."""
@@ -141,10 +210,11 @@ class Stage1Brain(CodecBrain):
         stats = super().stage_stats(stage, group)
         if group not in self.codes:
             return stats
-        stats["codebook_entropy"] = self.codes[group].entropy()
-        stats[LOSS_KEY] = self.total_loss(
-            stats["feature_loss"], stats["sample_entropy"], stats["codebook_entropy"]
-        )
+        if "sample_entropy" in stats:
+            stats["codebook_entropy"] = self.codes[group].entropy()
+        entropies = (stats.get(f"{name}_entropy", 0.0) for name in ("sample", "codebook"))
+        added = stats.pop(_ADDED, 0.0)
+        stats[LOSS_KEY] = self.total_loss(stats["feature_loss"], *entropies) + added
         return stats | self.codes[group].statistics()
 
     @torch.no_grad()
@@ -185,7 +255,7 @@ class Stage2Output:
     """(B,) int64, valid samples of both."""
 
 
-class Stage2Brain(CodecBrain):
+class Stage2Brain(StageBrain):
     """Base of the Brains that train the decoder with a GAN.
 
     A subclass has `compute_forward` -> Stage2Output, `turns`, `discriminator_objectives` and
@@ -201,6 +271,12 @@ class Stage2Brain(CodecBrain):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.mel_loss = self.hparams.mel_loss.to(self.device)
+        if self.terms:
+            self.monitor.figures = replace(self.monitor.figures, valid_loss="reconstruction_loss")
+            if self.hparams.mel_weight <= 0:
+                raise UserError(
+                    "extra_losses: their weights are beside mel_weight; give it above 0"
+                )
         check_crops(self.encoder, self.hparams.min_seconds, self.hparams.crop_frames)
         for name in self.hparams.freeze:
             if name.split(".")[0] == "discriminator":
@@ -237,10 +313,39 @@ class Stage2Brain(CodecBrain):
         """Mean over a set of distances (B,) of clips, weighted by their mel frames."""
         return self.mean(name, distances, self.mel_loss.output_lengths(lengths).float())
 
-    def report_loss(self, loss: Tensor, out: Stage2Output) -> Tensor:
-        """Count the training loss of a batch, weighted by its clips."""
-        self.meters.add(LOSS_KEY, loss.detach() * len(out.sig), len(out.sig))
-        return loss
+    def term_mean(self, name: str, losses: Tensor, out: Stage2Output) -> Tensor:
+        """Mean of losses (B,) of clips, weighted by their samples."""
+        if losses.shape != out.lengths.shape:
+            raise UserError(f"{name}: {tuple(losses.shape)}; give a number per clip, (B,)")
+        return self.mean(name, losses, out.lengths.float())
+
+    def extra_loss(self, out: Stage2Output, stage: sb.Stage) -> Tensor | float:
+        """Terms of `extra_losses`; outside of training beside a mel distance without a weight."""
+        total = super().extra_loss(out, stage)
+        if not self.terms:
+            return total
+        total = total / self.hparams.mel_weight
+        mel, count = self.batch_means["mel_loss" if stage == sb.Stage.TRAIN else LOSS_KEY]
+        if stage != sb.Stage.TRAIN:
+            self.meters.add("mel_loss", mel * count, count)
+            return total
+        self.meters.add("reconstruction_loss", (mel + total).detach() * count, count)
+        return self.hparams.mel_weight * total
+
+    def count_loss(self, loss: Tensor, turn: str, stage: sb.Stage) -> None:
+        """Count the loss of the decoder in training; else what was added to the mel distance."""
+        name = "mel_loss" if stage == sb.Stage.TRAIN else LOSS_KEY
+        mel, count = self.batch_means.get(name, (loss, 1.0))
+        if stage != sb.Stage.TRAIN:
+            self.meters.add(_ADDED, (loss - mel).detach() * count, count)
+        elif turn == [*self.trained][-1]:
+            self.meters.add(LOSS_KEY, loss.detach() * count, count)
+
+    def stage_stats(self, stage: sb.Stage, group: str = "") -> dict[str, float]:
+        """Averages; the loss of a set has what was added to the mel distance of its batches."""
+        stats = super().stage_stats(stage, group)
+        added = stats.pop(_ADDED, 0.0)
+        return stats | ({LOSS_KEY: stats[LOSS_KEY] + added} if added else {})
 
     @torch.no_grad()
     def write_samples(self, epoch: int | None) -> None:
@@ -278,43 +383,3 @@ raise min_seconds
             f"{name}={crop_frames}: the shortest clips, of min_seconds={min_seconds}, have"
             f" {frames}; raise min_seconds"
         )
-
-
-def cut_crops(
-    feats: Tensor,
-    frames: Tensor,
-    batch: AudioBatch,
-    length: int,
-    hop: int,
-    draw: tuple[int, int, int],
-) -> tuple[Tensor, Tensor]:
-    """One random crop of each clip's feats, and of its sig.
-
-    Parameters
-    ----------
-    feats, frames : Tensor
-        (B, N, D), and (B,) int64 valid frames.
-    batch : AudioBatch
-        The clips: their IDs and sig.
-    length, hop : int
-        Frames of a crop (no clip has fewer), and samples of a frame.
-    draw : tuple of int
-        Seed, epoch and step; together with a clip's ID they determine the position of its crop.
-
-    Returns
-    -------
-    feats : Tensor
-        (B, length, D).
-    sig : Tensor
-        (B, length * hop).
-    """
-    seed, epoch, step = draw
-    usable = torch.minimum(frames, batch.lengths // hop).tolist()
-    cut_feats, cut_sig = [], []
-    for item, clip_id in enumerate(batch.id):
-        generator = clip_generator(seed, epoch, f"{clip_id}:{step}")
-        span = max(usable[item] - length, 0) + 1
-        start = int(torch.randint(span, (), generator=generator))
-        cut_feats.append(feats[item, start : start + length])
-        cut_sig.append(batch.sig[item, start * hop : (start + length) * hop])
-    return torch.stack(cut_feats), torch.stack(cut_sig)

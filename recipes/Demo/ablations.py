@@ -19,14 +19,14 @@ from speechbrain import Stage
 from torch import Tensor, nn
 
 from focalcodec.data.dataset import AudioBatch
-from focalcodec.data.randomness import clip_generator
+from focalcodec.data.randomness import clip_generator, cut_crops
 from focalcodec.errors import UserError
 from focalcodec.probes.targets import Labels
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import process_count
 from focalcodec.training.figures import LOSS_KEY
 from focalcodec.training.run.start import Start
-from focalcodec.training.stages import Stage1Output, Stage2Output, check_crops, cut_crops
+from focalcodec.training.stages import Stage1Output, Stage2Output, check_crops
 
 VOICE_SECONDS = 1.0  # shortest crop in which a speaker encoder can recognise a voice
 
@@ -56,14 +56,14 @@ class MelQuantizerBrain(QuantizerBrain):
         self.mel_loss = hparams.mel_loss.to(self.device)
 
     def compute_objectives(self, out: Stage1Output, batch: AudioBatch, stage: Stage) -> Tensor:
-        """Squared error of the feats, entropy of the codes; in training also the mel distance."""
-        errors = (out.qfeats.float() - out.targets.float()).square().mean(dim=-1)  # (B, N)
+        """Error of the feats, entropy of the codes; in training also the mel distance."""
+        errors = self.hparams.feature_loss(out.qfeats, out.targets)  # (B, N)
         feature_loss = self.frame_mean("feature_loss", errors, out.frames)
         entropy = self.code_entropy(out, batch, stage)
         loss = self.total_loss(feature_loss, entropy.sample, entropy.codebook)
         if stage == Stage.TRAIN:
             loss = loss + self.hparams.mel_weight * self.mel_distance(out, batch)
-        return self.report_loss(loss, out, stage)
+        return loss + self.extra_loss(out, stage)
 
     def mel_distance(self, out: Stage1Output, batch: AudioBatch) -> Tensor:
         """Mean mel distance of one crop of each clip; gradients pass through the decoder."""

@@ -87,7 +87,7 @@ class DistillBrain(CodecBrain):
 class QuantizerBrain(Stage1Brain):
     """Stage 1: the tokens must keep the encoder's features (arXiv 2502.04465, section 3).
 
-    loss = MSE(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
+    loss = error(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
     frames of the global batch. In validation H_codebook is computed over the whole set.
     """
 
@@ -103,12 +103,12 @@ class QuantizerBrain(Stage1Brain):
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
 
     def compute_objectives(self, out: Stage1Output, batch: AudioBatch, stage: Stage) -> Tensor:
-        """Squared error of the feats, entropy of the codes."""
-        errors = (out.qfeats.float() - out.targets.float()).square().mean(dim=-1)  # (B, N)
+        """Error of the feats, entropy of the codes."""
+        errors = self.hparams.feature_loss(out.qfeats, out.targets)  # (B, N)
         feature_loss = self.frame_mean("feature_loss", errors, out.frames)
         entropy = self.code_entropy(out, batch, stage)
         loss = self.total_loss(feature_loss, entropy.sample, entropy.codebook)
-        return self.report_loss(loss, out, stage)
+        return loss + self.extra_loss(out, stage)  # terms that the YAML adds
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
         """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
@@ -155,7 +155,8 @@ class VocoderBrain(Stage2Brain):
         """Mel distance; in training also the scores and feature maps of the discriminator."""
         if stage != Stage.TRAIN:
             distances = self.mel_loss(out.rec_sig, out.sig, out.lengths)  # (B,)
-            return self.clip_mean("loss", distances, out.lengths)
+            mel = self.clip_mean("loss", distances, out.lengths)
+            return mel + self.extra_loss(out, stage)
         loss = self.reconstruction_loss(out)
         if self.is_adversarial:
             # Gradients pass through the discriminator, not into it.
@@ -168,7 +169,7 @@ class VocoderBrain(Stage2Brain):
             matching = self.mean("matching_loss", feature_matching_loss(real_maps, maps))
             loss = loss + self.hparams.adversarial_weight * hinge
             loss = loss + self.hparams.matching_weight * matching
-        return self.report_loss(loss, out)
+        return loss + self.extra_loss(out, stage)  # terms that the YAML adds
 
     def reconstruction_loss(self, out: Stage2Output) -> Tensor:
         """Mel distance of crops, the only loss before the GAN begins."""

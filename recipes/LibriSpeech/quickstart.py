@@ -103,17 +103,24 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("out", nargs="?", default=RESULTS, metavar="OUT", help="folder")
-    given = parser.parse_args().out
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module of this recipe that the YAMLs name, such as parts of your own",
+    )
+    args = parser.parse_args()
+    given, trust = args.out, [word for name in args.trust for word in ("--trust", name)]
     if not given:
         parser.error("OUT is empty; give a folder, or check the shell's variable")
     out = Path(given).resolve()
     out.mkdir(parents=True, exist_ok=True)
     runs = {stage: out / stage for stage in YAMLS}
     train_both(runs, out)
-    finish(
-        start("3/4 join both stages", "-m", "focalcodec", "export", *runs.values(), out / "codec")
-    )
-    places = ("--codec", out / "codec", "--output_folder", out / "resynthesis")
+    join = ("-m", "focalcodec", "export", *runs.values(), out / "codec", *trust)
+    finish(start("3/4 join both stages", *join))
+    places = ("--codec", out / "codec", "--output_folder", out / "resynthesis", *trust)
     finish(start("4/4 evaluate the codec", "evaluate.py", "hparams/resynthesis_mini.yaml", *places))
 
 

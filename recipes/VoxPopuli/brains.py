@@ -30,7 +30,7 @@ from focalcodec.training.stages import Stage1Brain, Stage1Output, Stage2Brain, S
 class QuantizerBrain(Stage1Brain):
     """Stage 1: the tokens must keep the encoder's features (arXiv 2502.04465, section 3).
 
-    loss = MSE(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
+    loss = error(qfeats, feats) + entropy_weight * (H_sample - gamma * H_codebook), over the valid
     frames of the global batch. In validation H_codebook is over the whole set, or over all clips
     of a language: it is smaller where there are fewer clips, so compare languages by the MSE.
     """
@@ -47,12 +47,12 @@ class QuantizerBrain(Stage1Brain):
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
 
     def compute_objectives(self, out: Stage1Output, batch: AudioBatch, stage: Stage) -> Tensor:
-        """Squared error of the feats, entropy of the codes."""
-        errors = (out.qfeats.float() - out.targets.float()).square().mean(dim=-1)  # (B, N)
+        """Error of the feats, entropy of the codes."""
+        errors = self.hparams.feature_loss(out.qfeats, out.targets)  # (B, N)
         feature_loss = self.frame_mean("feature_loss", errors, out.frames)
         entropy = self.code_entropy(out, batch, stage)
         loss = self.total_loss(feature_loss, entropy.sample, entropy.codebook)
-        return self.report_loss(loss, out, stage)
+        return loss + self.extra_loss(out, stage)  # terms that the YAML adds
 
     def total_loss(self, feature_loss: Any, sample_entropy: Any, codebook_entropy: Any) -> Any:
         """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
@@ -98,7 +98,8 @@ class VocoderBrain(Stage2Brain):
         """Mel distance; in training also the scores and feature maps of the discriminator."""
         if stage != Stage.TRAIN:
             distances = self.mel_loss(out.rec_sig, out.sig, out.lengths)  # (B,)
-            return self.clip_mean("loss", distances, out.lengths)
+            mel = self.clip_mean("loss", distances, out.lengths)
+            return mel + self.extra_loss(out, stage)
         mel = self.mean("mel_loss", self.mel_loss(out.rec_sig, out.sig))
         loss = self.hparams.mel_weight * mel
         if self.is_adversarial:
@@ -112,7 +113,7 @@ class VocoderBrain(Stage2Brain):
             matching = self.mean("matching_loss", feature_matching_loss(real_maps, maps))
             loss = loss + self.hparams.adversarial_weight * hinge
             loss = loss + self.hparams.matching_weight * matching
-        return self.report_loss(loss, out)
+        return loss + self.extra_loss(out, stage)  # terms that the YAML adds
 
 
 class ASRBrain(ProbeBrain):

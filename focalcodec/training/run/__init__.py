@@ -22,6 +22,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from focalcodec.coders import parse_spec
 from focalcodec.errors import UserError
+from focalcodec.parts import check_parts
 from focalcodec.precision import pick_device, slow_precision
 from focalcodec.training import schedules
 from focalcodec.training.distributed import leave_together, process_rank
@@ -41,7 +42,7 @@ from focalcodec.training.run.config import (
     read_tree,
     resolve_config,
 )
-from focalcodec.training.run.dead_keys import keys_read_by, refuse_dead_keys
+from focalcodec.training.run.dead_keys import keys_read_by, own_names, refuse_dead_keys
 from focalcodec.training.run.folder import RunFolder, code_folders, own_code, whole_path
 from focalcodec.training.run.loaders import Rows, prepare_corpus, read_corpus, warn_of_known_clips
 from focalcodec.training.run.start import Start
@@ -100,6 +101,10 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         sb.utils.distributed.ddp_init_group(run_opts)
     hparams = _Hparams(load_config(file, overrides), file=file)
+    try:
+        check_parts(hparams.get("modules") or {})
+    except UserError as error:
+        raise UserError(f"{file}: modules: {error}") from error
     for key in ("brain", "loaders", "encoder", "opt_class", "lr_scheduler"):
         if not callable(hparams[key]):
             raise UserError(f"{file}: {key}={hparams[key]!r}; name a class or function by !name:")
@@ -110,8 +115,9 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
     refuse_dead_keys(file, read_keys | RUN_OPTIONS, overrides)
     hparams["__command__"] = (file, overrides)
-    own = {path.stem for folder in code_folders(file) for path in folder.glob("*.py")}
-    hparams["__trust__"] = own | named_objects(read_tree(file, overrides)) | {*command.trust}
+    hparams["__trust__"] = (
+        own_names(file) | named_objects(read_tree(file, overrides)) | {*command.trust}
+    )
     return hparams, run_opts
 
 

@@ -44,7 +44,8 @@ def load_command(
     Returns
     -------
     str, dict, str
-        File, configuration, and the values of the command line as YAML text.
+        File, configuration, and the values of the command line as YAML text. `__trust__` of the
+        configuration are the modules that codecs may name.
 
     Raises
     ------
@@ -56,7 +57,13 @@ def load_command(
     sys.path[:0] = [str(path) for path in code_folders(file) if str(path) not in sys.path]
     hparams = load_config(file, overrides)
     refuse_dead_keys(file, keys_read_by(*readers), overrides)
+    hparams["__trust__"] = own_names(file) | {*command.trust}
     return file, hparams, overrides
+
+
+def own_names(yaml: str | Path) -> set[str]:
+    """Names of the modules that a YAML may name, which are the user's own."""
+    return {path.stem for folder in code_folders(yaml) for path in folder.glob("*.py")}
 
 
 def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: str = "") -> None:

@@ -47,7 +47,7 @@ def evaluate_recipe(argv: Sequence[str]) -> None:
     set_process_device()
     plan = EvaluationPlan(
         sets=tuple(clip_sets(hparams, out / "manifests")),
-        codecs=parse_specs(codec_words(hparams["codecs"])),
+        codecs=parse_specs(codec_words(hparams["codecs"]), hparams["__trust__"]),
         out=out,
         device=str(pick_device(hparams["device"])),
         command=shlex.join(["python", *sys.argv]),

@@ -65,7 +65,8 @@ def export(
         encoder, compressor, quantizer and decompressor, the second the decoder. A run gives the
         weights of its best checkpoint.
     folder : str or Path
-        Folder for `config.json` and `model.safetensors` in the published format.
+        Folder for `config.json` and `model.safetensors` in the published format, and a copy of the
+        modules of the user's own parts.
     dtype : {"float32", "float16"}
         Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. A loaded codec is
         always float32.
@@ -81,7 +82,8 @@ def export(
     ------
     UserError
         A source is not of this kind, the decoder was trained for another encoder, which is not the
-        first one's teacher, or there is no such `dtype`.
+        first one's teacher, there is no such `dtype`, or a part of the user's own can't be loaded
+        again from its `config`.
     """
     first = load_trained(quantizer_source, trust, PART_NAMES)
     names = ("compressor", "quantizer", "decompressor")
@@ -93,7 +95,7 @@ def export(
     _check_encoder(second, first.encoder)
     codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()
     codec.save_pretrained(folder, dtype)
-    return codec if dtype == "float32" else FocalCodec.from_pretrained(Path(folder))
+    return codec if dtype == "float32" else FocalCodec.from_pretrained(Path(folder), trust=trust)
 
 
 def _check_encoder(source: TrainedParts, encoder: Encoder) -> None:

@@ -57,6 +57,7 @@ _DEFAULTS: dict[str, Any] = {
     # Older probes did not use the first two, and had no key `encoder`.
     **{"freeze": [], "init_lr_factor": 0.2},
     "encoder": "!name:focalcodec.probes.tokens.ProbeCodec",
+    "feature_loss": "!name:focalcodec.training.losses.squared_error",
 }
 # Knobs that only older or only newer runs have: others determine them, or no code reads them.
 _RETIRED = (
@@ -152,8 +153,8 @@ class RunFolder:
         return stored.get(_TOTAL_STEPS)
 
     def checkpointer(self, modules: Mapping[str, nn.Module], counter: object) -> RunCheckpointer:
-        """Checkpointer of modules that have parameters, and of the epoch counter."""
-        stored = {name: m for name, m in modules.items() if any(True for _ in m.parameters())}
+        """Checkpointer of modules that have tensors, and of the epoch counter."""
+        stored = {name: m for name, m in modules.items() if m.state_dict()}
         checkpointer = RunCheckpointer(self.path / SAVE_NAME, {**stored, "epoch_counter": counter})
         run_on_main(checkpointer.refuse_if_all_damaged)
         return checkpointer

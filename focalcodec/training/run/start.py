@@ -22,6 +22,7 @@ from torch import nn
 
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import describe_encoder
+from focalcodec.parts import check_parts
 from focalcodec.training.run.trained import (
     TrainedParts,
     describe_with_teacher,
@@ -55,15 +56,21 @@ def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -
         The encoder or the weights can't be loaded, or do not fit together.
     """
     make_encoder = hparams["encoder"]
-    if "device" in inspect.signature(make_encoder).parameters:
-        make_encoder = partial(make_encoder, device=device)
-    if hparams.get("init_from") is None:
-        return Start(make_encoder())
-    trained = load_trained(hparams["init_from"], hparams.get("__trust__", ()))
-    if not hparams["replace_encoder"]:
-        return Start(trained.encoder, trained)
-    encoder = make_encoder()
-    check_replacement(trained, encoder)
+    trust = hparams.get("__trust__", ())
+    for name, value in (("device", device), ("trust", trust)):
+        if name in inspect.signature(make_encoder).parameters:
+            make_encoder = partial(make_encoder, **{name: value})
+    source, trained = hparams.get("init_from"), None
+    if source is not None:
+        trained = load_trained(source, trust)
+    if trained is not None and not hparams["replace_encoder"]:
+        encoder = trained.encoder
+    else:
+        encoder = make_encoder()
+        if trained is not None:
+            check_replacement(trained, encoder)
+    if hasattr(encoder, "modules"):  # not the codec of a probe
+        check_parts({**hparams.get("modules", {}), "encoder": encoder})
     return Start(encoder, trained)
 
 

@@ -26,6 +26,7 @@ from ruamel.yaml.nodes import CollectionNode
 from torch import nn, optim
 
 from focalcodec.errors import UserError, one_line
+from focalcodec.parts import is_inside
 from focalcodec.training.run.config import current_class, current_names
 from focalcodec.training.run.tree import MOST_NODES
 
@@ -101,10 +102,10 @@ class Named:
             ) from error
 
     def _found(self, trust: Collection[str]) -> Any:
-        trusted = _is_inside(self.name, trust)
+        trusted = is_inside(self.name, trust)
         module, _, attribute = self.name.rpartition(".")
         if self.tag not in ("!new", "!name") or not (
-            trusted or self.name in _MAKERS or _is_inside(self.name, _NETWORKS)
+            trusted or self.name in _MAKERS or is_inside(self.name, _NETWORKS)
         ):
             raise self._refusal()
         try:
@@ -117,7 +118,7 @@ class Named:
             if not isinstance(self.arguments, Mapping) or not self.arguments.keys() <= known:
                 names = ", ".join(sorted(known))
                 raise UserError(f"{self.where}: {self.name} may have only {names} here")
-        elif not trusted and not (is_network and _is_inside(found.__module__, _NETWORKS)):
+        elif not trusted and not (is_network and is_inside(found.__module__, _NETWORKS)):
             raise self._refusal()
         return found
 
@@ -236,14 +237,10 @@ def _text_or_tuple(reader: Any, node: Any) -> Any:
 
 def _may_name(tag: str, name: str, trust: Collection[str]) -> bool:
     """Whether a tag may stand in a stored YAML, where most are only read."""
-    if _is_inside(name, trust) or (tag, name) == ("!apply", _SEED):
+    if is_inside(name, trust) or (tag, name) == ("!apply", _SEED):
         return True
-    is_known = _is_inside(name, _READ_PACKAGES) or _is_of_a_recipe(name)
+    is_known = is_inside(name, _READ_PACKAGES) or _is_of_a_recipe(name)
     return tag in ("!new", "!name") and is_known
-
-
-def _is_inside(name: str, modules: Collection[str]) -> bool:
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 def _is_of_a_recipe(name: str) -> bool:

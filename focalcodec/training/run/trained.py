@@ -6,9 +6,7 @@ decompressor = trained.part("decompressor")
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from focalcodec.hub.checkpoints import CONFIG_NAME as CODEC_CONFIG
 from focalcodec.hub.checkpoints import PART_NAMES
 from focalcodec.hub.fingerprint import describe_encoder, is_described
 from focalcodec.hub.weights import check_values
+from focalcodec.parts import trusted_code
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
 from focalcodec.training.run.stored import built, read_stored
 
@@ -131,7 +130,7 @@ def load_run(
     if wrong or not stored["best_checkpoint"].keys() <= {"min_key", "max_key"}:
         key = (wrong or ["best_checkpoint"])[0]
         raise UserError(f"{config}: {key}={stored[key]!r} is not a run's; was the file changed?")
-    with _modules_of(folder, trust):
+    with trusted_code(folder, trust):
         names = [name for name in stored["modules"] if parts is None or name in parts]
         modules = {name: _network(config, stored["modules"][name], trust) for name in names}
     _load_weights(folder, modules, stored["best_checkpoint"])
@@ -141,7 +140,7 @@ def load_run(
 
 
 def _make_encoder(folder: Path, stored: Any, trust: Collection[str]) -> Any:
-    with _modules_of(folder, trust):
+    with trusted_code(folder, trust):
         make = built(stored, trust)
         return _network(folder / CONFIG_NAME, make() if callable(make) else make, trust)
 
@@ -160,27 +159,11 @@ def _load_weights(
     unfinished = UserError(f"{folder}: no finished epoch in {SAVE_NAME}/; train it first")
     if not (folder / SAVE_NAME).is_dir():
         raise unfinished
-    trained = {name: m for name, m in modules.items() if any(True for _ in m.parameters())}
+    trained = {name: m for name, m in modules.items() if m.state_dict()}
     checkpointer = RunCheckpointer(folder / SAVE_NAME, trained)
     checkpointer.refuse_if_all_damaged()
     if checkpointer.recover_if_possible(**best_checkpoint) is None:
         raise unfinished
-
-
-@contextmanager
-def _modules_of(folder: Path, trust: Collection[str]) -> Iterator[None]:
-    """Find trusted modules: in a run's folder, which has copies, or in the current one."""
-    path, known = list(sys.path), set(sys.modules)
-    if trust:
-        sys.path += [str(folder.resolve()), str(Path.cwd())]
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        # The copy of a module in another run may differ.
-        for name in set(sys.modules) - known:
-            if Path(vars(sys.modules[name]).get("__file__") or "").parent == folder.resolve():
-                del sys.modules[name]
 
 
 def read_encoder(folder: str | Path) -> dict[str, Any]:
@@ -217,7 +200,7 @@ def load_student(source: str | Path, trust: Collection[str] = ()) -> Encoder:
     """
     folder = named_folder(source)
     if not (folder / CONFIG_NAME).is_file():
-        return FocalCodec.from_pretrained(source).encoder
+        return FocalCodec.from_pretrained(source, trust=trust).encoder
     modules = load_run(folder, trust, ["student"])["modules"]
     if "student" not in modules:
         raise UserError(
@@ -296,7 +279,7 @@ def load_trained(
     source : str or Path
         Folder with `config.json`, folder of a run, hub repository, or `demo`.
     trust, parts
-        Of a run: see `load_run`.
+        Modules whose classes may be parts; of a run see `load_run`.
 
     Returns
     -------
@@ -316,7 +299,7 @@ def load_trained(
             f"{source}: neither an exported codec (no {CODEC_CONFIG}) nor a run's folder"
             f" (no {CONFIG_NAME}); name one of these, or a hub repository"
         )
-    codec: Any = FocalCodec.from_pretrained(source)
+    codec: Any = FocalCodec.from_pretrained(source, trust=trust)
     parts = {name: getattr(codec, name) for name in PART_NAMES if name != "encoder"}
     return TrainedParts(str(source), parts, lambda: codec.encoder)
 
@@ -336,7 +319,7 @@ def _load_trained_run(
         if (named_folder(source) / CONFIG_NAME).is_file():
             before = _load_trained_run(named_folder(source), trust, parts, after)
         else:
-            before = load_trained(source)
+            before = load_trained(source, trust)
     except UserError as error:
         raise UserError(f"{folder / CONFIG_NAME}: init_from: {error}") from error
     make_encoder = run["encoder"] if run.get("replace_encoder") else lambda: before.encoder

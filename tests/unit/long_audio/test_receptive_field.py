@@ -12,6 +12,7 @@ from focalcodec import UserError
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.long_audio import Context, part_context
+from focalcodec.long_audio.coding import plan_windows
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
@@ -122,6 +123,20 @@ def test_decoders() -> None:
         assert part_context(decoder) == Context(24, 0)
 
 
-def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(UserError, match="Linear: its receptive field is not known"):
-        part_context(nn.Linear(1, 1))
+def test_a_part_of_ones_own_may_say_its_context() -> None:
+    class Mine(FocalEncoder):
+        context = (3, 2)
+
+    assert part_context(Mine(4, 3, [8], [2])) == Context(3, 2, align=2)
+    own = nn.Conv1d(1, 1, 5)
+    assert part_context(own).whole and plan_windows(part_context(own), 50.0, 1.0).size > 10**9
+    own.context = (2, 2)
+    own.output_lengths = lambda lengths: lengths
+    assert part_context(own) == Context(2, 2)
+    own.factor, own.output_lengths = 4, lambda lengths: (lengths + 3) // 4
+    assert part_context(own) == Context(2, 2, align=4)
+    own.output_lengths = lambda lengths: 4 * lengths
+    assert part_context(own) == Context(2, 2)
+    own.context = 2
+    with pytest.raises(UserError, match=r"Conv1d: context=2; give \(left, right\), in frames"):
+        part_context(own)
