@@ -7,6 +7,7 @@ docs/demo.md has the results.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +72,21 @@ class QuantizedFeats(OfflineEncoder):
         return zero_padding(qfeats, valid_mask(frames, qfeats.shape[1])), frames
 
 
-def quantized_feats(source: str | Path) -> QuantizedFeats:
+def quantized_feats(source: str | Path, trust: Collection[str] = ()) -> QuantizedFeats:
     """Load a codec without its decoder, as an encoder in eval mode.
 
     Parameters
     ----------
     source : str or path
         Run of stage 1, codec folder or hub repository.
+    trust : collection of str
+        Modules whose classes may be its parts.
 
     Raises
     ------
     UserError
         The source is none of these, or has no quantizer.
     """
-    found = load_trained(source)
+    found = load_trained(source, trust)
     inner = (found.part(name) for name in ("compressor", "quantizer", "decompressor"))
     return QuantizedFeats(found.encoder, *inner).eval()
