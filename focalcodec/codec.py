@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from focalcodec.codec_base import config_of
 from focalcodec.contracts import Decoder, Quantizer, RateChanger
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
-from focalcodec.files import read_json
+from focalcodec.files import read_json, read_text
 from focalcodec.hub.checkpoints import (
     PART_NAMES,
     check_tensors,
@@ -27,6 +28,7 @@ from focalcodec.hub.checkpoints import (
     write_checkpoint,
     write_files,
 )
+from focalcodec.hub.publish import card_beside, model_card, publish, upload
 from focalcodec.hub.weights import AtMost
 from focalcodec.official_codec import DEFAULT_CONFIGS
 from focalcodec.parts import (
@@ -227,6 +229,35 @@ class FocalCodec(AudioCodec):
         check_stored(parts)
         write_checkpoint(folder, self.config, self.state_dict(), dtype)
         copy_modules(parts.values(), folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str | os.PathLike[str] | None = None,
+        dtype: str | None = None,
+        **upload_options: Any,
+    ) -> str:
+        """Upload to a repository on the hub, which is made if there is none; return its address.
+
+        The files are those of `focalcodec export`. A `UserError` if the hub refuses.
+
+        Parameters
+        ----------
+        repo_id : str
+            `owner/name`.
+        card : str or path, optional
+            File with the model card. Default: the one in the folder that the codec was loaded from,
+            if it is about the same weights; else a new one, without training data and figures.
+        dtype : str, optional
+            Of the stored weights: `stored_tensors`.
+        **upload_options
+            `token`, `private`, `revision` (a branch), `commit_message`, `create_pr`: see `upload`.
+        """
+        text = card_beside(self, self.model_id) if card is None else read_text(card)
+        with tempfile.TemporaryDirectory() as folder:
+            publish(self, folder, text or model_card(self, repo_id.rpartition("/")[2]), dtype)
+            return upload(folder, repo_id, **upload_options)
 
     def to_config(self, config: str | os.PathLike[str], pretrained: bool = False) -> None:
         """Write the configuration that this codec was made of to a `.json` file, as it was given.

@@ -38,7 +38,10 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("codec",), "composes the parts; checkpoints"),
     (("focalcodec",), "the public names of the package"),
     (("streaming",), "streams, a chunk at a time"),
-    (("long_audio", "fct"), "long audio, token files"),
+    (
+        ("long_audio", "fct", "modeling_focalcodec"),
+        "long audio, token files, a model of transformers",
+    ),
     (("conversion",), "recordings of a speaker, of any length"),
     (("coders",), "our codec and others behind one interface"),
     (("data",), "manifests, batches, features of clips"),

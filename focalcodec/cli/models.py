@@ -30,6 +30,13 @@ EXPORT_EXAMPLES = """examples:
   focalcodec export results/focalcodec_50hz/1986 results/vocos_16khz/1986 my_codec
   focalcodec resynth my.wav out.wav --model my_codec
   focalcodec export results/focalcodec_50hz/1986 lucadellalib/focalcodec_50hz my_codec
+
+to publish it, with a model card:
+  focalcodec eval talks/ results/eval --codecs my_codec
+  focalcodec export results/focalcodec_50hz/1986 results/vocos_16khz/1986 my_codec --overwrite
+      --results results/eval --license cc-by-4.0 --language en
+      --training_data "LibriTTS, 585 hours, CC BY 4.0, by its authors"
+  hf upload OWNER/NAME my_codec
 """
 
 
@@ -193,7 +200,10 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "decoder", metavar="DECODER", help=f"run folder of stage 2, {source}: the decoder"
     )
     parser.add_argument(
-        "folder", metavar="FOLDER", help="output folder for config.json and model.safetensors"
+        "folder",
+        metavar="FOLDER",
+        help="output folder: config.json, model.safetensors, a model card, and a file for"
+        " transformers",
     )
     parser.add_argument(
         "--dtype",
@@ -206,6 +216,26 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the codec that is in FOLDER"
     )
     add_trust_option(parser)
+    group = parser.add_argument_group("model card, README.md")
+    group.add_argument(
+        "--license", metavar="ID", help="licence of the weights, as the hub names it: cc-by-4.0"
+    )
+    group.add_argument(
+        "--language", action="append", default=[], metavar="CODE", help="language, such as en"
+    )
+    group.add_argument(
+        "--training_data",
+        default="",
+        metavar="TEXT",
+        help="what the training data are, their licence and their authors; Markdown",
+    )
+    group.add_argument(
+        "--results",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="output of focalcodec eval or evaluate.py of this codec, for the figures",
+    )
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
@@ -223,6 +253,7 @@ def run_export(args: argparse.Namespace) -> int:
     """Export a codec."""
     try:
         from focalcodec.hub.fingerprint import weights_sha256
+        from focalcodec.hub.publish import About
         from focalcodec.training.run.export import export
     except ImportError as error:
         raise UserError(
@@ -231,7 +262,12 @@ def run_export(args: argparse.Namespace) -> int:
         ) from error
     _refuse_existing(Path(args.folder).expanduser(), args.overwrite)
     with write_errors(Path(args.folder, "model.safetensors")):
-        codec = export(args.quantizer, args.decoder, args.folder, args.dtype, args.trust)
+        about = About(args.training_data, "", args.license, tuple(args.language))
+        codec = export(
+            *(args.quantizer, args.decoder, args.folder, args.dtype, args.trust),
+            about=about,
+            results=args.results,
+        )
     rates = f"{codec.token_rate:g} Hz, {codec.bitrate / 1000:g} kbit/s"
     print(f"{args.folder}: {rates}, weights_sha256 {weights_sha256(codec)}")
     return DONE

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -197,18 +196,11 @@ def test_processes_get_a_codec(method):
         assert pool.apply_async(tokens_of, (codec, sig)).get(timeout=120) == expected
 
 
-def test_copies_are_independent(tmp_path):
+def test_copies_are_independent():
     codec, sig = golden_codec("tiny_50hz"), clip("tiny_50hz")
     toks = codec.encode(sig)[0]
-    torch.save(codec, tmp_path / "codec.pt")
-    copies = [
-        copy.deepcopy(codec),
-        pickle.loads(pickle.dumps(codec)),
-        torch.load(tmp_path / "codec.pt", weights_only=False),
-    ]
-    for other in copies:
+    for other in (copy.deepcopy(codec), pickle.loads(pickle.dumps(codec))):
         assert torch.equal(other.encode(sig)[0], toks)
         assert other.info() == codec.info()
         nn.init.zeros_(other.compressor.out_proj.weight)
     assert torch.equal(codec.encode(sig)[0], toks)
-    assert os.path.getsize(tmp_path / "codec.pt") > 0

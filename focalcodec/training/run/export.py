@@ -5,7 +5,7 @@ On the command line: focalcodec export QUANTIZER DECODER FOLDER
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +14,10 @@ from torch import nn
 from focalcodec.codec import FocalCodec
 from focalcodec.encoders import Encoder
 from focalcodec.hub import named_folder
-from focalcodec.hub.checkpoints import PART_NAMES
-from focalcodec.hub.fingerprint import describe_encoder
+from focalcodec.hub.checkpoints import PART_NAMES, stored_tensors
+from focalcodec.hub.fingerprint import describe_encoder, weights_sha256
+from focalcodec.hub.publish import About, model_card, publish
+from focalcodec.training.run.model_card import figures_text, training_text
 from focalcodec.training.run.trained import (
     TrainedParts,
     gives_feats_of,
@@ -55,8 +57,11 @@ def export(
     folder: str | Path,
     dtype: str = "float32",
     trust: Collection[str] = (),
+    *,
+    about: About | None = None,
+    results: Sequence[str | Path] = (),
 ) -> FocalCodec:
-    """Join the parts of two sources into one codec and write it.
+    """Join the parts of two sources into one codec and write it, with a model card.
 
     Parameters
     ----------
@@ -65,13 +70,17 @@ def export(
         encoder, compressor, quantizer and decompressor, the second the decoder. A run gives the
         weights of its best checkpoint.
     folder : str or Path
-        Folder for `config.json` and `model.safetensors` in the published format, and a copy of the
+        Folder for the files of a repository on the hub, `focalcodec.hub.publish`, and a copy of the
         modules of the user's own parts.
     dtype : {"float32", "float16"}
         Number format of the file: `focalcodec.hub.checkpoints.stored_tensors`. A loaded codec is
         always float32.
     trust : collection of str
         Modules of the runs whose classes may be built; without it no code of a run's folder runs.
+    about : About
+        What the model card says beside the facts; `training` is on the data and its licence.
+    results : sequence of str or Path
+        Output folders of evaluations of this codec, for the figures of the model card.
 
     Returns
     -------
@@ -82,8 +91,8 @@ def export(
     ------
     UserError
         A source is not of this kind, the decoder was trained for another encoder, which is not the
-        first one's teacher, there is no such `dtype`, or a part of the user's own can't be loaded
-        again from its `config`.
+        first one's teacher, there is no such `dtype`, a part of the user's own can't be loaded
+        again from its `config`, or `results` are of another codec.
     """
     first = load_trained(quantizer_source, trust, PART_NAMES)
     names = ("compressor", "quantizer", "decompressor")
@@ -94,8 +103,14 @@ def export(
     decoder = second.part("decoder")
     _check_encoder(second, first.encoder)
     codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()
-    codec.save_pretrained(folder, dtype)
-    return codec if dtype == "float32" else FocalCodec.from_pretrained(Path(folder), trust=trust)
+    codec.load_state_dict(stored_tensors(codec.state_dict(), dtype))  # rounded as in the file
+    sources = {"all but the decoder": quantizer_source, "decoder": decoder_source}
+    about = (about or About())._replace(
+        training=training_text(sources, about.training if about else ""),
+        figures=figures_text(sources, results, weights_sha256(codec)),
+    )
+    publish(codec, folder, model_card(codec, Path(folder).name, about), dtype)
+    return codec
 
 
 def _check_encoder(source: TrainedParts, encoder: Encoder) -> None:

@@ -33,12 +33,11 @@ from focalcodec.training.run.export import export
 from focalcodec.training.run.logs import LOG_NAME, describe_environment, quiet_libraries, start_logs
 from focalcodec.training.run.start import Start
 from focalcodec.training.run.stop import explain
-from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME
+from focalcodec.training.run.trained import CONFIG_NAME, ENCODER_NAME, KNOBS_NAME
 from focalcodec.training.run.tree import tag_of
 
 logger = logging.getLogger(__name__)
 
-KNOBS_NAME = "knobs.json"
 
 HONOURED = frozenset(
     """

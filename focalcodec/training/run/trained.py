@@ -28,6 +28,7 @@ from focalcodec.training.run.stored import built, read_stored
 
 CONFIG_NAME = "hyperparams.yaml"
 ENCODER_NAME = "encoder.json"
+KNOBS_NAME = "knobs.json"
 
 # Only these are needed; the other keys may name modules that the run's folder lacks.
 _KEYS = ("encoder", "modules", "init_from", "best_checkpoint")

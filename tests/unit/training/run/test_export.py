@@ -68,8 +68,11 @@ def test_codec_gives_what_the_runs_modules_give(data, runs, tmp_path, capsys) ->
     whole = torch.full((2,), qfeats.shape[1])
     assert torch.allclose(codec.feats_to_sig(qfeats, lengths=whole), sig, atol=1e-6)
     assert sorted(path.name for path in (tmp_path / "codec").iterdir()) == [
+        "README.md",
         "config.json",
+        "model.json",
         "model.safetensors",
+        "modeling_focalcodec.py",
     ]
 
 
