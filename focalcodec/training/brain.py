@@ -95,13 +95,12 @@ class CodecBrain(TurnsBrain):
         self._stage = sb.Stage.TRAIN
         self._num_read = 0  # batches of this stage with at least one clip
         self._tests_as_is = False  # a test takes the weights that the modules have
-        self._tested: dict[str, int] = {}  # number of the epoch whose weights are tested
         self._fine_tunes = False
         self.monitor.figures = Figures(
             self.columns,
             self.watched,
             self.valid_loss,
-            tests_last="min_key" not in self.hparams.best_checkpoint,
+            tests_last=not self.hparams.best_checkpoint.get("min_key"),
         )
         self._written: dict[str, list[float]] = {}  # meters at the last point of TensorBoard
         self._display: TrainingDisplay | None = None
@@ -143,7 +142,7 @@ class CodecBrain(TurnsBrain):
     @property
     def watched(self) -> str:
         """Validation figure that should be low: it selects checkpoints and ends training early."""
-        return self.hparams.best_checkpoint.get("min_key", LOSS_KEY)
+        return self.hparams.best_checkpoint.get("min_key") or LOSS_KEY
 
     @torch.no_grad()
     def encode(self, batch: AudioBatch) -> tuple[Tensor, Tensor]:
@@ -195,12 +194,12 @@ class CodecBrain(TurnsBrain):
             rows = loader.dataset.rows  # type: ignore[attr-defined]
             self.on_set_start(name, rows)
             what, number = f"test on {name}{label}", len(loader)
-            with ProgressBar(
-                what=what, total=number, unit="batches", show=self.shows, leave=False
-            ) as self._test_bar:
+            bar = ProgressBar(what=what, total=number, unit="batches", show=self.shows, leave=False)
+            with bar as self._test_bar:
                 self.evaluate(loader, **self.hparams.best_checkpoint, progressbar=False)
             self.on_set_end(name, rows)
-            results[name + label] = {**self.test_stats, **self._tested}
+            epoch = {} if self._tests_as_is else {"epoch": self.folder.tested}
+            results[name + label] = {**self.test_stats, **epoch}
             for group, stats in self.test_group_stats.items():
                 results[f"{name}-{group}{label}"] = stats
             if chance := self.chance(rows):
@@ -217,7 +216,7 @@ class CodecBrain(TurnsBrain):
             return {}
         known = [name for name in self.modules if name in start.trained.parts]
         initialise(self.modules, start.trained, known)
-        self._tests_as_is, self._tested = True, {}
+        self._tests_as_is = True
         return self.test(tests, BEFORE)
 
     # -- set-up ----------------------------------------------------------------------------------
@@ -253,6 +252,10 @@ class CodecBrain(TurnsBrain):
         self._display = TrainingDisplay(epochs, train, valid, self.monitor.figures, self.shows)
         if self._fine_tunes and not (self.history or self.before or self.step):
             self.before = self._validate()
+            self._checkpoint({**self.before, "epoch": 0})  # these weights can be the best
+
+    def _checkpoint(self, meta: dict[str, float]) -> None:
+        self.checkpointer.save_and_keep_only(meta, min_keys=[self.watched], num_to_keep=2)
 
     def _validate(self) -> dict[str, float]:
         """Figures of the validation set with the present weights."""
@@ -273,7 +276,7 @@ class CodecBrain(TurnsBrain):
                 f"{self.checkpointer.checkpoints_dir}: no checkpoint of a finished epoch to test;"
                 " train first, without --test_only"
             )
-        self._tested = {"epoch": int(found.meta["epoch"])}
+        self.folder.tested = int(found.meta.get("epoch", self.epoch))
 
     # -- stages ----------------------------------------------------------------------------------
 
@@ -358,9 +361,7 @@ class CodecBrain(TurnsBrain):
         if interval and epoch % interval == 0:
             self.write_samples(epoch)
         self.monitor.write_epoch(self.history[-1])
-        self.checkpointer.save_and_keep_only(
-            meta={**valid_stats, "epoch": epoch}, min_keys=[self.watched], num_to_keep=2
-        )
+        self._checkpoint({**valid_stats, "epoch": epoch})
         self.monitor.write_log(self.history, self.before)
         if self._display is not None:
             self._display.end(self.history[-1], self.before)

@@ -163,8 +163,10 @@ class TrainingDisplay:
         """Yield the figures to show with their names."""
         for name in filter(stats.__contains__, self._figures.shown):
             title = self._figures.column(name, stage).title
-            value = self._figures.value(name, stats[name])
-            was = f" (before {self._figures.value(name, before[name])})" if name in before else ""
+            value, was = self._figures.value(name, stats[name]), ""
+            if name in before:
+                worse = "worse than " if self._figures.is_worse(name, stats, before) else ""
+                was = f" ({worse}before {self._figures.value(name, before[name])})"
             yield f"{stage} {title} {value}{was}"
 
 
@@ -224,8 +226,7 @@ def best_epoch(
     -------
     >>> history = [{"epoch": 1, "valid": {"loss": 0.5}}]
     >>> print(*best_epoch(history, {"loss": 0.25}, Figures()), sep="\n")
-    tested: epoch 1 of 1, valid loss 0.500, the best
-    worse than before fine-tuning: valid loss 0.250; the weights before it are still in init_from
+    tested: the weights before fine-tuning, valid loss 0.250; each of the 1 epochs is worse
     """
     if not history:
         return
@@ -234,6 +235,13 @@ def best_epoch(
     best = min(reversed(history), key=lambda entry: entry["valid"][name])
     chosen = history[-1] if figures.tests_last else best
     value, title = chosen["valid"][name], f"valid {figures.column(name).title}"
+    is_worse = name in before and value > before[name]
+    if is_worse and not figures.tests_last:
+        yield (
+            f"tested: the weights before fine-tuning, {title} {figures.value(name, before[name])};"
+            f" each of the {len(history)} epochs is worse"
+        )
+        return
     also = "the best"
     if chosen is not best:
         also = f"the best is epoch {best['epoch']}, {figures.value(name, best['valid'][name])}"
@@ -241,7 +249,7 @@ def best_epoch(
         f"tested: epoch {chosen['epoch']} of {len(history)},"
         f" {title} {figures.value(name, value)}, {also}"
     )
-    if name in before and value > before[name]:
+    if is_worse:
         yield (
             f"worse than before fine-tuning: {title} {figures.value(name, before[name])};"
             " the weights before it are still in init_from"
@@ -253,7 +261,7 @@ def worse_than_before(results: Mapping[str, Stats], figures: Figures) -> Iterato
     name = figures.watched
     for test, stats in results.items():
         before = results.get(test + BEFORE, {})
-        if name in stats and name in before and stats[name] > before[name]:
+        if figures.is_worse(name, stats, before):
             yield (
                 f"{test}: worse than before fine-tuning: {figures.column(name).title}"
                 f" {figures.value(name, before[name])} -> {figures.value(name, stats[name])}"

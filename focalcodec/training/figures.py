@@ -87,6 +87,13 @@ class Figures:
         """Text of a figure: three significant digits, and % if that is its unit."""
         return significant(value) + (" %" if self.column(name).unit == "%" else "")
 
+    def is_worse(self, name: str, stats: Stats, before: Stats) -> bool:
+        """Whether a figure is in a worse direction than before; False if one of them is missing."""
+        if name not in stats or name not in before:
+            return False
+        signs = {"lower": 1.0, "higher": -1.0, "none": 0.0}
+        return (stats[name] - before[name]) * signs[self.column(name).better] > 0.0
+
     def title(self, name: str, stage: str = "valid") -> str:
         """Title of a figure with its unit, and an arrow in the better direction."""
         return column_title(vars(self.column(name, stage)))

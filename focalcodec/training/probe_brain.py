@@ -343,7 +343,7 @@ class ProbeBrain(CodecBrain):
                 "inputs": hparams.inputs,
                 "parameters": sum(p.numel() for p in self.modules.parameters()),
                 "epochs": len(self.history),
-                "tested_epoch": self._tested["epoch"],
+                "tested_epoch": self.folder.tested,
             },
             "chance": self.chance([row for row in rows if row["ID"] in self.clips]),
             "seed": hparams.seed,

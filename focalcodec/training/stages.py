@@ -278,6 +278,12 @@ class Stage2Brain(StageBrain):
                     "extra_losses: their weights are beside mel_weight; give it above 0"
                 )
         check_crops(self.encoder, self.hparams.min_seconds, self.hparams.crop_frames)
+        rate = getattr(self.modules.decoder, "sample_rate", self.encoder.sample_rate)
+        if rate != self.encoder.sample_rate:
+            raise UserError(
+                f"the decoder gives {rate} Hz, and clips are read at {self.encoder.sample_rate} Hz,"
+                " the encoder's rate; stage 2 needs the same rate, so train stage 1 alone"
+            )
         for name in self.hparams.freeze:
             if name.split(".")[0] == "discriminator":
                 raise UserError(

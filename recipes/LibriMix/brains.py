@@ -145,7 +145,8 @@ class TranslatorBrain(ProbeBrain):
         columns = list(hparams["targets"])
         if not 1 <= len(columns) <= 3:
             raise UserError(f"targets={columns}: give the names of 1 to 3 columns")
-        self.estimates = Estimates(self.codec, columns, hparams["panel"], hparams["language"])
+        judged = (hparams["panel"], hparams["language"])
+        self.estimates = Estimates(self.codec, hparams["source"], columns, *judged)
         sizes = {"codebook_size": self.codec.codebook_size, "streams": self.codec.streams}
         return self.probe_modules(hparams, **sizes, targets=len(columns))
 

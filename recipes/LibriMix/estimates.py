@@ -22,19 +22,23 @@ from focalcodec.training.run.loaders import Rows
 
 CardEntry: TypeAlias = "dict[str, Any]"
 
-COLUMNS = ["ID", "duration", "wav", "estimate", "spk_id", "wrd"]
+PARTS = {"wav": "clean", "noisy": "noisy", "estimate": "estimate"}
+"""Columns of the manifest, and the folder of each."""
+COLUMNS = ["ID", "duration", *PARTS, "spk_id", "wrd"]
 
 
 class Estimates:
     """Estimates of the clips of a test set, one for each target.
 
-    They are written into the set's folder: `reference/` and `estimate/` (FLAC at 16 kHz), and
-    `manifest.csv`, which `focalcodec eval` accepts.
+    They are written into the set's folder: `noisy/` (the input), `estimate/` and `clean/` (the
+    reference), FLAC at 16 kHz, and `manifest.csv`, which `focalcodec eval` accepts.
 
     Parameters
     ----------
     codec : ProbeCodec
         Decodes the predicted toks.
+    source : str
+        Column of the manifests with the input.
     targets : sequence of str
         Columns of the manifests with the references.
     panel_name : str
@@ -49,11 +53,16 @@ class Estimates:
     """
 
     def __init__(
-        self, codec: ProbeCodec, targets: Sequence[str], panel_name: str, language: str
+        self,
+        codec: ProbeCodec,
+        source: str,
+        targets: Sequence[str],
+        panel_name: str,
+        language: str,
     ) -> None:
         if panel_name != "none":
             panel(panel_name)  # a wrong name is reported now, not after the training
-        self.codec, self.targets = codec, list(targets)
+        self.codec, self.source, self.targets = codec, source, list(targets)
         self.panel_name, self.language = panel_name, language
         self.judges: list[Judge] | None = None
         self.missing: list[str] = []
@@ -65,9 +74,9 @@ class Estimates:
         """Choose the first clips of a set by ID, or all if `judge_clips` is None; load judges."""
         self.folder = folder
         self.chosen = set(sorted(row["ID"] for row in rows)[:judge_clips])
-        self.files = distinct_file_names(
-            self._name(row, column) for row in rows for column in self.targets
-        )
+        names = [str(row["ID"]) for row in rows]
+        names += [self._name(row, column) for row in rows for column in self.targets]
+        self.files = distinct_file_names(dict.fromkeys(names))
         if self.judges is None:
             self.judges, self.missing = load_panel_judges(self.panel_name, device)
 
@@ -84,6 +93,7 @@ class Estimates:
             if name not in self.chosen:
                 continue
             row, end = batch.rows[index], int(batch.lengths[index])
+            self._write("noisy", self.files[name], recording(row, self.source))
             pairs = []
             for target, column in enumerate(self.targets):
                 streams = toks[index, :end, target]  # (N, Q)
@@ -95,15 +105,17 @@ class Estimates:
 
     def _pair(self, row: Mapping[str, Any], column: str, rec_sig: Tensor) -> JudgedClip:
         """Write and return reference and estimate, which is cut or padded to the reference."""
-        span = (row["start"], row["stop"]) if "start" in row else None
-        sig = read_clip(row[column], SAMPLE_RATE, span, row.get("channels") or "mix")  # (T,)
+        sig = recording(row, column)  # (T,)
         rec_sig = torch.nn.functional.pad(rec_sig, (0, max(0, len(sig) - len(rec_sig))))
         rec_sig = rec_sig[: len(sig)].clamp(-1.0, 1.0)
         file = self.files[self._name(row, column)]
-        write_audio(self.folder / "reference" / f"{file}.flac", sig, SAMPLE_RATE)
-        write_audio(self.folder / "estimate" / f"{file}.flac", rec_sig, SAMPLE_RATE)
+        self._write("clean", file, sig)
+        self._write("estimate", file, rec_sig)
         language = row.get("language") or self.language
         return JudgedClip(file, sig, rec_sig, SAMPLE_RATE, self._text(row), language)
+
+    def _write(self, part: str, file: str, sig: Tensor) -> None:
+        write_audio(self.folder / part / f"{file}.flac", sig, SAMPLE_RATE)
 
     def _judge(self, entry: CardEntry, pairs: Sequence[JudgedClip]) -> None:
         """Store each figure of a clip; with several targets, the weighted mean over them."""
@@ -120,15 +132,15 @@ class Estimates:
                 entry.setdefault("transcripts", {})[judge.name] = " | ".join(texts)
 
     def write_manifest(self, rows: Rows, tested: Collection[str]) -> None:
-        """Write `manifest.csv`: each reference and its estimate."""
+        """Write `manifest.csv`: each reference with its input and its estimate."""
         written = []
         for row in rows:
             if row["ID"] not in self.chosen or row["ID"] not in tested:
                 continue
             for column in self.targets:
                 file = self.files[self._name(row, column)]
-                parts = {"wav": "reference", "estimate": "estimate"}
-                paths = {k: f"{DATA_ROOT}/{part}/{file}.flac" for k, part in parts.items()}
+                paths = {k: f"{DATA_ROOT}/{part}/{file}.flac" for k, part in PARTS.items()}
+                paths["noisy"] = f"{DATA_ROOT}/noisy/{self.files[row['ID']]}.flac"
                 about = {"spk_id": row["spk_id"], "wrd": self._text(row)}
                 written.append({"ID": file, "duration": row["duration"], **paths, **about})
         write_csv(self.folder / "manifest.csv", COLUMNS, written)
@@ -139,3 +151,9 @@ class Estimates:
 
     def _name(self, row: Mapping[str, Any], column: str) -> str:
         return str(row["ID"]) + (f"_{column}" if len(self.targets) > 1 else "")
+
+
+def recording(row: Mapping[str, Any], column: str) -> Tensor:
+    """A recording (T,) of a clip at `SAMPLE_RATE`."""
+    span = (row["start"], row["stop"]) if "start" in row else None
+    return read_clip(row[column], SAMPLE_RATE, span, row.get("channels") or "mix")

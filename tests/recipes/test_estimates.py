@@ -27,7 +27,7 @@ def test_ids_with_one_file_name_do_not_share_an_estimate(tmp_path: Path) -> None
         wav = tmp_path / f"{len(rows)}.wav"
         soundfile.write(wav, torch.zeros(RATE // 10).numpy(), RATE)
         rows.append({"ID": name, "duration": 0.1, "wav": str(wav), "spk_id": "", "wrd": ""})
-    estimates = made(codec, ["wav"], "none", "en")
+    estimates = made(codec, "wav", ["wav"], "none", "en")
     estimates.start_set(tmp_path / "out", rows, None, "cpu")
     batch = SimpleNamespace(
         id=[row["ID"] for row in rows], rows=rows, lengths=torch.tensor([1, 1, 1])

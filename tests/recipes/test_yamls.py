@@ -46,7 +46,7 @@ EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
 # YAMLs of the demo codec have other sizes: test_demo_yamls.py
 DEMO = [path for path in YAMLS if recipe_of(path).name == "Demo" and script_of(path) == "train.py"]
 TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in DEMO]
-FULL_SIZE = [path for path in TRAININGS if not path.stem.endswith("_mini")]
+FULL_SIZE = [path for path in TRAININGS if not re.search("_mini$|_demo", path.stem)]
 PROBES = [path for path in TRAININGS if "probe" in read_tree(path)]
 CODECS = [path for path in FULL_SIZE if path not in PROBES]
 CODEC = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
@@ -127,10 +127,12 @@ def encoder_of(tree: Any) -> str:
     return text.getvalue()
 
 
+SHORT = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0", "--sample_clips=0"]
+
+
 def smaller(tree: Any, wavlm: Path) -> list[str]:
-    """Options that make a training short enough for a test."""
-    options = ["--debug", "--debug_epochs=1", "--batch_size=2", "--num_workers=0"]
-    options += ["--sample_clips=0", "--feature_dim=16"]
+    """Options that make a model small enough for a test."""
+    options = ["--feature_dim=16"]
     if "encoder_source" in encoder_of(tree):
         options += [f"--encoder_source={wavlm}"]
     if "code_dim" in tree:
@@ -146,8 +148,10 @@ def smaller(tree: Any, wavlm: Path) -> list[str]:
 def test_trains_as_a_user_runs_it(yaml: Path, wavlm: Path, source: Path, tmp_path: Path) -> None:
     folder, tree = tmp_path / "run", read_tree(yaml)
     tuned = tree["init_from"] is not None or yaml.stem.startswith("finetune")
-    options = smaller(tree, wavlm) + ([f"--init_from={source}"] if tuned else [])
-    done = run("train.py", yaml, f"--output_folder={folder}", *options)
+    # Fine-tuning has the sizes of its source; demo is there in a fresh clone.
+    options = [f"--init_from={source}"] if tuned else smaller(tree, wavlm)
+    options = [] if tree["init_from"] == "demo" else options
+    done = run("train.py", yaml, f"--output_folder={folder}", *SHORT, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     said = [line for line in done.stdout.splitlines() if "embedded mini corpus is used" in line]
     assert len(said) == 1

@@ -84,12 +84,13 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     -------
     dict, RunOptions
         `hparams["__command__"]` is the command line, for `open_folder`; `hparams["__trust__"]`
-        are the recipe's own modules and classes, which the YAML of another run may name.
+        are the recipe's own modules and classes, which the YAML of another run may name;
+        `hparams["__trained__"]` are the parts of `init_from`, whose architecture the modules have.
 
     Raises
     ------
     UserError
-        A YAML or an override can't be read, a key is unknown, or no code reads a key.
+        A YAML, an override or `init_from` can't be read, a key is unknown, or no code reads a key.
     """
     command = read_command(argv, with_run_options=True)
     file, overrides = command.file, command.overrides
@@ -100,6 +101,11 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
     # With several runs in one command, the first run has started the processes already.
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         sb.utils.distributed.ddp_init_group(run_opts)
+    trust = own_names(file) | named_objects(read_tree(file, overrides)) | {*command.trust}
+    trained = start.load_source(file, overrides, trust)
+    if trained is not None:
+        overrides = start.with_architecture(file, overrides, trained)
+        trust |= named_objects(read_tree(file, overrides))
     hparams = _Hparams(load_config(file, overrides), file=file)
     try:
         check_parts(hparams.get("modules") or {})
@@ -113,11 +119,9 @@ def load_hparams(argv: Sequence[str]) -> tuple[dict[str, Any], sb.utils.run_opts
         hparams["opt_class"]([torch.zeros(1, requires_grad=True)])
     readers = (hparams["brain"], hparams["loaders"], run_folder, loaders, start, schedules)
     read_keys = keys_read_by(*readers, sys.modules[__name__], sys.modules["__main__"])
-    refuse_dead_keys(file, read_keys | RUN_OPTIONS, overrides)
+    refuse_dead_keys(file, read_keys | RUN_OPTIONS, command.overrides)
     hparams["__command__"] = (file, overrides)
-    hparams["__trust__"] = (
-        own_names(file) | named_objects(read_tree(file, overrides)) | {*command.trust}
-    )
+    hparams |= {"__trust__": trust, "__trained__": trained}
     return hparams, run_opts
 
 

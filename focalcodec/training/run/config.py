@@ -35,7 +35,7 @@ from focalcodec.training.run.tree import (
 
 BASE_KEY = "__base__"
 RESOLVED_MARK = ", resolved; "  # in the first line of a resolved YAML
-COMMAND_LINE = "command line"
+COMMAND_LINE = "command line, or architecture of init_from"
 _INCLUDE = "!include:"
 _LONGEST_CHAIN = 5  # depth of references; a circle never ends
 

@@ -85,17 +85,14 @@ _OLD_NAMES = {
 class RunFolder:
     """A run's folder, from `open_folder`.
 
-    Parameters
-    ----------
-    path : str or Path
-        The folder.
-
     Attributes
     ----------
     monitor : Monitor
         Writes log, curves, audio, pictures and results here.
     position : callable
         () -> epoch and step of the training; its Brain sets it.
+    tested : int
+        Epoch whose weights are tested and exported, or 0, before fine-tuning.
     manifests : Path
         Folder of the run's manifests.
     trust : collection of str
@@ -108,6 +105,7 @@ class RunFolder:
         self.trust: Collection[str] = ()
         self.monitor = Monitor(self.path)
         self.position: Callable[[], str] = lambda: "before the first step"
+        self.tested = 0
         self._lock = FolderLock(self.path, wait=False)
 
     def __enter__(self) -> RunFolder:
@@ -200,7 +198,8 @@ class RunFolder:
     def _export(self) -> None:
         folder = self.path / "codec"
         export(self.path, self.path, folder, trust=self.trust)
-        print(f"{folder}: the whole codec, ready for --model", flush=True)
+        weights = f"after epoch {self.tested}" if self.tested else "before fine-tuning"
+        print(f"{folder}: the whole codec, with the weights {weights}, for --model", flush=True)
 
 
 def open_folder(

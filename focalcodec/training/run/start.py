@@ -11,18 +11,24 @@ import difflib
 import inspect
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.tag import Tag
 from speechbrain.utils.distributed import if_main_process
 from torch import nn
 
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import describe_encoder
 from focalcodec.parts import check_parts
+from focalcodec.training.run.config import read_tree, resolve_config
 from focalcodec.training.run.trained import (
     TrainedParts,
     describe_with_teacher,
@@ -31,6 +37,7 @@ from focalcodec.training.run.trained import (
     refuse_other_encoder,
     with_clean,
 )
+from focalcodec.training.run.tree import tag_of, to_text
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +67,8 @@ def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -
     for name, value in (("device", device), ("trust", trust)):
         if name in inspect.signature(make_encoder).parameters:
             make_encoder = partial(make_encoder, **{name: value})
-    source, trained = hparams.get("init_from"), None
-    if source is not None:
+    source, trained = hparams.get("init_from"), hparams.get("__trained__")
+    if source is not None and trained is None:
         trained = load_trained(source, trust)
     if trained is not None and not hparams["replace_encoder"]:
         encoder = trained.encoder
@@ -72,6 +79,80 @@ def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -
     if hasattr(encoder, "modules"):  # not the codec of a probe
         check_parts({**hparams.get("modules", {}), "encoder": encoder})
     return Start(encoder, trained)
+
+
+def load_source(file: str | Path, overrides: str, trust: Collection[str]) -> TrainedParts | None:
+    """Parts of the `init_from` of a YAML, or None; see `load_config` and `load_trained`."""
+    if read_tree(file, overrides).get("init_from") is None:
+        return None
+    return load_trained(YAML().load(resolve_config(file, overrides))["init_from"], trust)
+
+
+def with_architecture(file: str | Path, overrides: str, source: TrainedParts) -> str:
+    """Command line of a run whose modules get the architecture of `init_from`.
+
+    A value that the YAML names by a reference is changed where it is named: `hidden_dims`, not
+    `modules: {compressor: {hidden_dims: ...}}`. A discriminator keeps the YAML's architecture.
+
+    Parameters
+    ----------
+    file, overrides
+        See `load_config`.
+    source : TrainedParts
+        Result of `load_trained`.
+
+    Returns
+    -------
+    str
+        YAML text; the values of the command line have priority.
+    """
+    tree = read_tree(file)
+    changes: Any = CommentedMap()
+    for name, node in tree["modules"].items():
+        part = source.parts.get(name)
+        if name != "discriminator" and hasattr(part, "config"):
+            arguments = _taken_over(part, node, tree, changes)
+            if arguments:
+                changes.setdefault("modules", CommentedMap())[name] = arguments
+    return to_text(_joined(changes, YAML().load(overrides) if overrides else {}))
+
+
+def _taken_over(part: Any, node: Any, tree: Any, changes: Any) -> Any:
+    """What a module of a YAML has to change; what it names by references goes into `changes`."""
+    tag, arguments = f"!new:{type(part).__module__}.{type(part).__qualname__}", CommentedMap()
+    if tag_of(node) != tag or not isinstance(node, Mapping):
+        arguments.update(_arguments(part))
+        arguments.yaml_set_ctag(Tag(suffix=tag))
+        return arguments
+    parameters = inspect.signature(type(part)).parameters
+    for key, value in _arguments(part).items():
+        default = getattr(parameters.get(key), "default", None)
+        own = node[key] if key in node else _plain(default)
+        named = re.fullmatch(r"<(\w+)>", own.value) if tag_of(own) == "!ref" else None
+        if named and changes.get(named[1], tree[named[1]]) == value:
+            continue
+        if named and named[1] not in changes:
+            changes[named[1]] = _flow(value)
+        elif own != value:
+            arguments[key] = _flow(value)
+    return arguments
+
+
+def _flow(value: Any) -> Any:
+    """A list as [1, 2] in YAML."""
+    if not isinstance(value, list):
+        return value
+    sequence = CommentedSeq(value)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+def _joined(tree: Any, changes: Mapping[str, Any]) -> Any:
+    """A tree with the values of another one, which have priority."""
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
+        tree[key] = _joined(tree[key], value) if both and not tag_of(value) else value
+    return tree
 
 
 def check_replacement(source: TrainedParts, encoder: Any) -> None:
@@ -115,8 +196,8 @@ def initialise(
     Raises
     ------
     UserError
-        The source is of the other stage, or its parts have another architecture. The message names
-        the differences and the option that removes them.
+        The source is of the other stage, or its parts have another architecture, because the
+        command line changes it; the message names the differences.
 
     Example
     -------
@@ -126,7 +207,7 @@ def initialise(
     >>> initialise({"compressor": ours}, source, ["compressor"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    focalcodec.errors.UserError: init_from=old: ... --modules "{compressor: {hidden_dims: [6]}}"
+    focalcodec.errors.UserError: init_from=old: compressor.hidden_dims is [6], here [5]; ...
     """
     present = [
         name
@@ -197,7 +278,6 @@ def freeze(modules: Mapping[str, nn.Module], names: Sequence[str]) -> None:
 
 def _refuse_other_shape(source: TrainedParts, pairs: Mapping[str, tuple[Any, Any]]) -> None:
     differences: list[str] = []
-    options: list[str] = []
     for name, (theirs, ours) in pairs.items():
         if type(theirs) is not type(ours):
             raise UserError(
@@ -208,17 +288,15 @@ def _refuse_other_shape(source: TrainedParts, pairs: Mapping[str, tuple[Any, Any
             _refuse_other_tensors(source, name, theirs, ours)
             continue
         old, new = _arguments(theirs), _arguments(ours)
-        changed = {key: old[key] for key in old if old[key] != new.get(key)}
         differences += [
-            f"{name}.{key} {value}, here {new.get(key)}" for key, value in changed.items()
+            f"{name}.{key} is {value}, here {new.get(key)}"
+            for key, value in old.items()
+            if value != new.get(key)
         ]
-        if changed:
-            values = ", ".join(f"{key}: {json.dumps(value)}" for key, value in changed.items())
-            options.append(f"{name}: {{{values}}}")
     if differences:
         raise UserError(
-            f"init_from={source.name}: built otherwise ({'; '.join(differences)}); for its"
-            f' architecture give --modules "{{{", ".join(options)}}}"'
+            f"init_from={source.name}: {'; '.join(differences)}; its architecture is taken over, so"
+            " leave out the options that change it"
         )
 
 
@@ -236,4 +314,8 @@ def _refuse_other_tensors(
 
 
 def _arguments(module: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dict(module.config)))
+    return _plain(dict(module.config))
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

@@ -86,11 +86,17 @@ def test_predictions_are_written_as_audio(sets: Path, tmp_path: Path, targets: l
     names = ["test0", "test1"]
     if len(targets) > 1:
         names = [f"{name}_{target}" for name in names for target in targets]
-    for part in ("reference", "estimate"):
+    for part in ("clean", "estimate"):
         assert sorted(path.stem for path in (out / "test" / part).iterdir()) == names
+    noisy = sorted((out / "test" / "noisy").iterdir())
+    assert [path.stem for path in noisy] == ["test0", "test1"]
+    assert (soundfile.read(noisy[0])[0] == soundfile.read(sets / "test0_noisy.flac")[0]).all()
     lines = (out / "test" / "manifest.csv").read_text().splitlines()
     assert len(lines) == 1 + len(names)
-    assert lines[1].startswith(f"{names[0]},0.6,$data_root/reference/{names[0]}.flac,")
+    assert lines[1].startswith(f"{names[0]},0.6,$data_root/clean/{names[0]}.flac,")
+    row = next(csv.DictReader(lines))
+    assert row["noisy"] == "$data_root/noisy/test0.flac"
+    assert row["estimate"] == f"$data_root/estimate/{names[0]}.flac"
 
 
 class Loudness(Judge):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tests.unit.small_codecs import DATA, GOLDEN, golden_codec, golden_tensors
 from tests.unit.training import tiny
 
 ONE_EPOCH = {"number_of_epochs": 1}
+LAST: dict[str, Any] = {"best_checkpoint": {}}
 
 
 def parts(dims: tuple[int, ...] = (4, 4, 4)) -> dict[str, nn.Module]:
@@ -61,8 +61,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fine_tune(stage: str, output: Path, data: Path, init_from: Path | str, **changes: Any) -> Path:
-    """A fine-tuning run of one epoch, by default."""
-    changes = ONE_EPOCH | {"init_from": str(init_from)} | changes
+    """A fine-tuning run of one epoch, which is exported even if it is worse, by default."""
+    changes = ONE_EPOCH | LAST | {"init_from": str(init_from)} | changes
     tiny.train(tiny.arguments(stage, output, data, **changes))
     return output
 
@@ -97,6 +97,7 @@ def test_without_a_step_the_codec_is_the_source(source: Path, data: Path, tmp_pa
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     results = json.loads((run / "results.json").read_text())
+    assert results["test"].pop("epoch") == 1
     assert results["test before"] == results["test"], "and so are the figures"
 
 
@@ -169,6 +170,7 @@ def test_from_a_run_of_one_stage(data: Path, tmp_path: Path) -> None:
     run = fine_tune("quantizer", tmp_path / "second", data, tmp_path / "first")
     assert not (run / "codec").exists(), "there is no decoder to make a codec with"
     results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("first", "second")]
+    del results[0]["test"]["epoch"]
     assert results[1]["test before"] == results[0]["test"]
     with pytest.raises(UserError, match="first: trained no decoder; is it from the other stage"):
         fine_tune("vocoder", tmp_path / "third", data, tmp_path / "first")
@@ -199,20 +201,69 @@ def test_no_source(source: Path, tmp_path: Path, made: str | None, reason: str) 
     assert "\n" not in str(error.value)
 
 
-def test_error_names_the_option_for_the_sources_architecture(
+def test_the_architecture_is_that_of_the_source(data: Path, tmp_path: Path) -> None:
+    """No size is given by hand: fewer levels, another token rate and another decoder."""
+    torch.manual_seed(0)
+    made: dict[str, Any] = {
+        "compressor": FocalEncoder(6, 3, [5, 4], [2, 1], focal_window=5),
+        "quantizer": BinarySphericalQuantizer(8),
+        "decompressor": FocalDecoder(3, 6, [4, 7], [1, 2], focal_window=5),
+        "decoder": WaveNeXt(6, 1, 8, 8, hop_length=320, sample_rate=16000),
+    }
+    FocalCodec(LogMel(n_mels=6), **made).save_pretrained(tmp_path / "codec")
+    for stage, changed in (("quantizer", ["compressor", "decompressor"]), ("vocoder", ["decoder"])):
+        out = tmp_path / stage
+        # Without the sizes that `tiny` gives on the command line.
+        sizes = ("--feature_dim", "--hidden_dims", "--reversed_hidden_dims", "--code_dim")
+        options = ONE_EPOCH | LAST | {"init_from": str(tmp_path / "codec")}
+        words = tiny.arguments(stage, out, data, **options)
+        words = [word for word in words if not word.startswith((*sizes, "--modules"))]
+        tiny.train(words)
+        before, after = (tensors(folder) for folder in (tmp_path / "codec", out / "codec"))
+        assert before.keys() == after.keys()
+        for name in changed:
+            assert not tiny.same(tensors(tmp_path / "codec", name), tensors(out / "codec", name))
+        yaml = (out / "hyperparams.yaml").read_text()
+        assert "architecture of init_from" in yaml
+        tree = tiny.read_yaml(out / "hyperparams.yaml")
+        assert stage == "vocoder" or tree["hidden_dims"] == [5, 4]
+        assert stage == "quantizer" or "!new:focalcodec.wavenext.WaveNeXt" in yaml
+        tiny.train(words)  # the same command resumes it
+
+
+def test_a_decoder_of_another_rate_is_refused(data: Path, tmp_path: Path) -> None:
+    made = parts() | {"decoder": WaveNeXt(8, num_layers=1, dim=8, ffn_dim=8)}
+    FocalCodec(LogMel(n_mels=8), **made).save_pretrained(tmp_path / "codec")  # type: ignore[arg-type]
+    options = ONE_EPOCH | {"init_from": str(tmp_path / "codec")}
+    words = tiny.arguments("vocoder", tmp_path / "run", data, **options)
+    words = [word for word in words if not word.startswith("--modules")]
+    with pytest.raises(UserError, match="the decoder gives 24000 Hz, and clips are read at 16000"):
+        tiny.train(words)
+
+
+def test_the_weights_before_can_be_the_best(
+    source: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    options = {"best_checkpoint": {"min_key": "loss"}, "number_of_epochs": 2, "lr": 50.0}
+    run = fine_tune("quantizer", tmp_path / "run", data, source, **options)
+    before, after = tensors(source), tensors(run / "codec")
+    assert all(torch.equal(before[name], after[name]) for name in before), "not the worse epochs"
+    said = capfd.readouterr()
+    assert "worse than before" in said.err + said.out
+    assert "tested: the weights before fine-tuning" in said.err + said.out
+    assert "codec: the whole codec, with the weights before fine-tuning" in said.out
+    results = json.loads((run / "results.json").read_text())
+    assert results["test"].pop("epoch") == 0 and results["test"] == results["test before"]
+
+
+def test_options_against_the_sources_architecture_are_named(
     source: Path, data: Path, tmp_path: Path
 ) -> None:
     changed = {"hidden_dims": [6, 5, 4], "code_dim": 5}
-    with pytest.raises(UserError, match=r"compressor\.output_dim 4, here 5; ") as error:
+    with pytest.raises(UserError, match=r"compressor\.output_dim is 4, here 5; ") as error:
         fine_tune("quantizer", tmp_path / "run", data, source, **changed)
-    assert re.search(r"hidden_dims \[4, 4, 4\], here \[6, 5, 4\]", str(error.value))
-    (option,) = re.findall(r'(--modules ".*")$', str(error.value))
-    name, value = shlex.split(option)
-    arguments = tiny.arguments(
-        "quantizer", tmp_path / "run", data, init_from=str(source), **ONE_EPOCH, **changed
-    )
-    tiny.train([*arguments, f"{name}={value}"])
-    assert (tmp_path / "run" / "codec" / "config.json").is_file()
+    assert re.search(r"hidden_dims is \[4, 4, 4\], here \[6, 5, 4\]", str(error.value))
+    assert "leave out the options that change it" in str(error.value)
 
 
 def test_other_kinds_of_parts_are_refused() -> None:
@@ -239,7 +290,7 @@ def test_nothing_is_copied_where_one_part_is_refused() -> None:
     ours = parts()
     before = {name: tensor.clone() for name, tensor in ours["compressor"].state_dict().items()}
     theirs = parts() | {"decompressor": parts((5, 5, 5))["decompressor"]}
-    with pytest.raises(UserError, match="built otherwise"):
+    with pytest.raises(UserError, match="decompressor.hidden_dims is"):
         initialise(ours, TrainedParts("old", theirs, LogMel), list(ours))
     assert tiny.same(before, ours["compressor"].state_dict())
 
