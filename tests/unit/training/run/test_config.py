@@ -10,7 +10,7 @@ from hyperpyyaml import load_hyperpyyaml
 
 from focalcodec.errors import UserError
 from focalcodec.training.run import load_hparams
-from focalcodec.training.run.config import load_config, resolve_config
+from focalcodec.training.run.config import COMMAND_LINE, load_config, resolve_config
 from focalcodec.training.run.dead_keys import refuse_dead_keys
 
 
@@ -265,7 +265,7 @@ def test_each_value_names_its_origin_and_no_comment_of_another_value_stays(tmp_p
     for key, origin in {
         "dims": "delta.yaml",
         "in_features": "delta.yaml",
-        "seed": "command line",
+        "seed": COMMAND_LINE,
     }.items():
         assert lines[key].endswith(f"# {origin}") and lines[key].count("#") == 1
     assert lines["perturb"].endswith("# delta.yaml")
