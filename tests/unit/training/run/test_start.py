@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -259,10 +258,8 @@ def test_the_weights_before_can_be_the_best(
 def test_options_against_the_sources_architecture_are_named(
     source: Path, data: Path, tmp_path: Path
 ) -> None:
-    changed = {"hidden_dims": [6, 5, 4], "code_dim": 5}
-    with pytest.raises(UserError, match=r"compressor\.output_dim is 4, here 5; ") as error:
-        fine_tune("quantizer", tmp_path / "run", data, source, **changed)
-    assert re.search(r"hidden_dims is \[4, 4, 4\], here \[6, 5, 4\]", str(error.value))
+    with pytest.raises(UserError, match=r"compressor\.hidden_dims is \[4, 4, 4\], here ") as error:
+        fine_tune("quantizer", tmp_path / "run", data, source, hidden_dims=[6, 5, 4])
     assert "leave out the options that change it" in str(error.value)
 
 
