@@ -1,5 +1,5 @@
-/* Reads a token file (docs/token_files.md), packed or with its own frequencies, from standard
- * input, and writes its header and its tokens, one a line, to standard output.
+/* Reads a token file (docs/token_files.md), packed, with its own frequencies, or in packets, from
+ * standard input, and writes its header and its tokens, one a line, to standard output.
  *
  *     cc -std=c99 -O2 -o read_fct docs/read_fct.c && ./read_fct < clip.fct
  *
@@ -12,6 +12,7 @@
 #define FIXED 36
 #define PACKED 0
 #define OWN 1
+#define PACKETS 3
 
 static uint32_t crc = 0xFFFFFFFF; /* of the bytes since the last check */
 
@@ -22,11 +23,16 @@ static void fail(const char *message)
     exit(1);
 }
 
+static int may_end; /* in packets: a writer that was killed leaves no end */
+
 static int next_byte(void)
 {
     int byte = getchar();
-    if (byte == EOF)
+    if (byte == EOF) {
+        if (may_end)
+            exit(0);
         fail("truncated");
+    }
     crc ^= (uint32_t)byte;
     for (int bit = 0; bit < 8; bit++)
         crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
@@ -72,6 +78,41 @@ static void write_packed(uint64_t num_tokens, int bits)
     if (window & ((UINT64_C(1) << held) - 1))
         fail("corrupted, the bits that fill the last byte are not zero");
     check_crc();
+}
+
+static void write_packets(int bits)
+{
+    uint8_t head[6], samples[5], *body = malloc(4 * 65535);
+    uint64_t done = 0;
+    if (!body)
+        fail("out of memory");
+    may_end = 1;
+    for (;;) {
+        read_bytes(head, 6);
+        uint64_t count = number(head + 4, 2);
+        if (number(head, 4) != done)
+            fail("corrupted, tokens are missing between two packets");
+        if (!count)
+            break;
+        read_bytes(body, (count * (uint64_t)bits + 7) / 8);
+        check_crc();
+        const uint8_t *next = body;
+        uint64_t window = 0;
+        int held = 0;
+        for (uint64_t i = 0; i < count; i++) {
+            for (; held < bits; held += 8)
+                window = window << 8 | *next++;
+            held -= bits;
+            printf("%" PRIu64 "\n", window >> held & ((UINT64_C(1) << bits) - 1));
+        }
+        if (window & ((UINT64_C(1) << held) - 1))
+            fail("corrupted, the bits that fill the last byte are not zero");
+        done += count;
+    }
+    read_bytes(samples, 5);
+    check_crc();
+    printf("# %" PRIu64 " samples, %" PRIu64 " tokens\n", number(samples, 5), done);
+    free(body);
 }
 
 struct coder {
@@ -159,7 +200,7 @@ int main(void)
 
     int body = fixed[4], bits = fixed[5];
     uint64_t num_tokens = number(fixed + 32, 4);
-    if (bits < 1 || bits > 32 || num_tokens < 1)
+    if (bits < 1 || bits > 32 || (num_tokens < 1) != (body == PACKETS))
         fail("corrupted, no tokens or an impossible number of bits");
     printf("# model %s\n# weights ", (char *)model);
     for (int i = 8; i < 16; i++)
@@ -176,6 +217,8 @@ int main(void)
         write_packed(num_tokens, bits);
     else if (body == OWN)
         write_coded(num_tokens, bits);
+    else if (body == PACKETS)
+        write_packets(bits);
     else
         fail("its body needs a table of frequencies, or is of a later version");
     if (getchar() != EOF)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 from zlib import crc32
 
@@ -28,10 +29,19 @@ from focalcodec.fct.binary import (
     toks_array,
     unpack_block,
 )
-from focalcodec.fct.header import TokenHeader, check_model, header_bytes, header_for, read_header
+from focalcodec.fct.header import (
+    TokenHeader,
+    check_duration,
+    check_model,
+    header_bytes,
+    header_for,
+    read_header,
+)
+from focalcodec.fct.packets import PacketWriter, read_packets
 from focalcodec.files import atomic_path
 
 __all__ = [
+    "PacketWriter",
     "TokenHeader",
     "TokenReader",
     "TokenTable",
@@ -46,7 +56,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Body = Literal["packed", "smallest"]
-BODIES = ("packed", "own", "table")  # the index of each is its number in a file
+BODIES = ("packed", "own", "table", "packets")  # the index of each is its number in a file
 SIZE_BYTES = 4
 
 
@@ -127,7 +137,9 @@ class TokenReader:
     """Reads a token file as a stream: first the header, then the tokens in blocks.
 
     Packed tokens come before the CRC at the end is checked: discard them if the last step of the
-    iteration raises. Entropy-coded tokens are checked first.
+    iteration raises. Entropy-coded tokens are checked first. A file of packets, which was written
+    while its tokens arrived, is read to its end first; if its writer was killed, it has the tokens
+    and the duration of all whole packets.
 
     Parameters
     ----------
@@ -174,6 +186,8 @@ class TokenReader:
                     " update focalcodec"
                 )
             self.body = BODIES[number]  # "own": coded with frequencies that the file contains
+            if self.body == "packets":
+                self._read_packets()
             self._files = stack.pop_all()
 
     @property
@@ -208,11 +222,31 @@ class TokenReader:
             raise UserError(f"{self.name}: was read already; open it again")
         self._started = True
         try:
+            if self.body == "packets":
+                starts = range(0, self.num_tokens, BLOCK_TOKENS)
+                yield from (self._toks[start : start + BLOCK_TOKENS] for start in starts)
+                return
             yield from self._packed() if self.body == "packed" else self._coded()
         except UserError:
             raise
         except ValueError as error:  # the CRC is correct, but `write_toks` never writes these bits
             raise UserError(f"{self.name}: corrupted, {error}; encode the audio again") from error
+
+    def _read_packets(self) -> None:
+        """Read all tokens; the header gets the duration from the end, or from the tokens."""
+        header = self.header
+        self._toks, samples = read_packets(self._bytes, header.bits)
+        self.num_tokens = len(self._toks)
+        if not self.num_tokens:
+            raise UserError(f"{self.name}: no tokens, its writer ended early; encode the audio")
+        if samples is None:
+            encoded = self.num_tokens * header.samples_per_token
+            samples = max(1, encoded * header.sample_rate // header.sample_rate_input)
+        try:
+            self.header = replace(header, num_samples=samples)
+            check_duration(self.header, self.num_tokens)
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from error
 
     def _packed(self) -> Iterator[npt.NDArray[np.int64]]:
         bits = self.header.bits

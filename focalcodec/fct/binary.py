@@ -31,6 +31,10 @@ CRC_BYTES = 4
 CHUNK_BYTES = 1 << 16
 
 
+class TruncatedError(UserError):
+    """A token file ends before its end."""
+
+
 def toks_array(toks: Tensor, bits: int) -> npt.NDArray[np.int64]:
     """Check tokens (N,), integers in [0, 2^bits) on any device, and return them as (N,) int64.
 
@@ -113,7 +117,7 @@ class ByteReader:
         while len(data) < count:
             chunk = self._read_some(min(count - len(data), CHUNK_BYTES))
             if not chunk:
-                raise UserError(
+                raise TruncatedError(
                     f"{self.name}: truncated in its {part}, after {self.num_bytes} bytes;"
                     " copy it again"
                 )

@@ -30,6 +30,7 @@ NUMBERS = (
     ("num_samples", 5),
 )
 TOKENS_BYTES = 4
+STREAM_BODY = 3  # packets: numbers of samples and tokens are 0 in the header
 HEX = set(string.digits + "abcdef")
 
 
@@ -142,12 +143,15 @@ anyway
 
 def header_bytes(header: TokenHeader, num_tokens: int, body: int) -> bytes:
     """Return the bytes of a header, CRC-32 included; `body` is the number of the body's kind."""
-    check_duration(header, num_tokens)
+    streams = body == STREAM_BODY
+    if not streams:
+        check_duration(header, num_tokens)
     model, id = header.model.encode(), header.id.encode()
     data = MAGIC + bytes([VERSION, body, header.bits, len(model), len(id)])
     data += bytes.fromhex(header.weights_sha256)
     for name, size in NUMBERS:
-        data += getattr(header, name).to_bytes(size, "little")
+        value = 0 if streams and name == "num_samples" else getattr(header, name)
+        data += value.to_bytes(size, "little")
     data += num_tokens.to_bytes(TOKENS_BYTES, "little") + model + id
     return data + crc32(data).to_bytes(CRC_BYTES, "little")
 
@@ -170,7 +174,8 @@ def read_header(reader: ByteReader) -> tuple[TokenHeader, int, int]:
     reader.check_crc("header")
     try:
         header, num_tokens = _parse(fixed, texts)
-        check_duration(header, num_tokens)
+        if fixed[0] != STREAM_BODY:
+            check_duration(header, num_tokens)
     except UserError as error:
         raise UserError(f"{reader.name}: {error}") from error
     except UnicodeDecodeError as error:
@@ -194,13 +199,17 @@ def check_duration(header: TokenHeader, num_tokens: int) -> None:
 
 def _parse(fixed: bytes, texts: bytes) -> tuple[TokenHeader, int]:
     """Header and number of tokens, from the fixed part after the version and the two strings."""
-    _, bits, model_bytes, _ = fixed[:4]
+    body, bits, model_bytes, _ = fixed[:4]
     offset = 4 + HASH_DIGITS // 2
     weights, numbers = fixed[4:offset].hex(), {}
     for name, size in (*NUMBERS, ("num_tokens", TOKENS_BYTES)):
         numbers[name] = int.from_bytes(fixed[offset : offset + size], "little")
         offset += size
     num_tokens = numbers.pop("num_tokens")
+    if body == STREAM_BODY:
+        if num_tokens or numbers["num_samples"]:
+            raise UserError("corrupted, packets and a length; encode the audio again")
+        numbers["num_samples"] = 1  # until the end is read
     model, id = texts[:model_bytes].decode(), texts[model_bytes:].decode()
     return TokenHeader(model, weights, bits, **numbers, id=id), num_tokens
 
