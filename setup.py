@@ -49,6 +49,7 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
     "onnxruntime",
 ]
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
+STREAM = ["sounddevice"]  # microphone and loudspeaker of `focalcodec stream`
 AV = ["av"]  # m4a, webm, video and others, where there is no ffmpeg program
 DEV = [
     "build",  # make dist
@@ -147,6 +148,7 @@ setup(
         "tokenize": TOKENIZE,
         "search": SEARCH,
         "av": AV,
+        "stream": STREAM,
         "dev": DEV,
         "all": ALL,
     },

@@ -39,6 +39,7 @@ COMMANDS = {
     "decode": Command("coding", "decode token files to audio"),
     "resynth": Command("coding", "encode audio and decode it again, to listen to the codec"),
     "convert": Command("coding", "convert recordings to the voice of another speaker"),
+    "stream": Command("stream", "audio through a codec while it arrives, also between machines"),
     "tokenize": Command("corpora", "tokenize a whole corpus for a speech language model"),
     "prepare": Command("corpora", "make the sets of a recipe from any folder of audio"),
     "eval": Command("evaluate", "evaluate codecs on the same clips, or compare two results"),
