@@ -116,11 +116,11 @@ def measure_float32(codec: FocalCodec, args: argparse.Namespace) -> dict[str, fl
     linear = torch.nn.Linear(1024, 4096)
     rows = torch.randn(int(args.seconds * 50), 1024)
     sig, long_sig = noise(args.seconds), noise(args.long_seconds)
-    toks, long_toks = codec.encode(sig)[0], codec.encode(long_sig)[0]
+    toks, long_toks = codec.encode(sig, 16000)[0], codec.encode(long_sig, 16000)[0]
     codes = codec.toks_to_codes(toks)
     runs: dict[str, Callable[[], object]] = {
         "linear": lambda: [linear(rows) for _ in range(10)],
-        "encode": lambda: codec.encode(sig),
+        "encode": lambda: codec.encode(sig, 16000),
         "bare_encode": lambda: bare_encode(codec, sig),
         "decode": lambda: codec.decode(toks),
         "bare_decode": lambda: bare_decode(codec, codes),
@@ -128,7 +128,7 @@ def measure_float32(codec: FocalCodec, args: argparse.Namespace) -> dict[str, fl
     best = best_times(runs, args.repeats)
     # with the short ones in the same rounds once more: minutes later the machine is another
     runs = {name: runs[name] for name in ("encode", "decode")}
-    runs["long_encode"] = lambda: codec.encode(long_sig)
+    runs["long_encode"] = lambda: codec.encode(long_sig, 16000)
     runs["long_decode"] = lambda: codec.decode(long_toks)
     both = best_times(runs, max(1, args.repeats // 2))
     limit = 10 * count_operations(lambda: linear(rows)) / best["linear"]
@@ -150,10 +150,10 @@ def measure_bf16(codec: FocalCodec, args: argparse.Namespace) -> dict[str, float
     """Float32 over bfloat16."""
     small = set_precision(paper_codec(), "bf16")
     sig = noise(args.seconds)
-    toks = codec.encode(sig)[0]
+    toks = codec.encode(sig, 16000)[0]
     runs: dict[str, Callable[[], object]] = {
-        "encode": lambda: codec.encode(sig),
-        "bf16_encode": lambda: small.encode(sig),
+        "encode": lambda: codec.encode(sig, 16000),
+        "bf16_encode": lambda: small.encode(sig, 16000),
         "decode": lambda: codec.decode(toks),
         "bf16_decode": lambda: small.decode(toks),
     }

@@ -49,7 +49,7 @@ def recording(folder: Path, seconds: float) -> Iterator[Tensor]:
 def agreement(codec: FocalCodec, sig: Tensor, windows: list[float]) -> None:
     """Print how many tokens and bits of each window size are those of the whole signal."""
     start = time.perf_counter()
-    whole = torch.cat(list(encode_blocks(codec, [sig], window_seconds=1e6)))
+    whole = torch.cat(list(encode_blocks(codec, [sig], 16000, window_seconds=1e6)))
     whole_time = time.perf_counter() - start
     rec_sig = torch.cat(list(decode_blocks(codec, whole, len(sig), window_seconds=1e6)))
     bits = codec.toks_to_codes(whole[None]) > 0
@@ -58,7 +58,7 @@ def agreement(codec: FocalCodec, sig: Tensor, windows: list[float]) -> None:
     print("window s | toks equal % | bits equal % | waveform SNR dB | time / whole")
     for seconds in windows:
         start = time.perf_counter()
-        toks = torch.cat(list(encode_blocks(codec, [sig], seconds)))
+        toks = torch.cat(list(encode_blocks(codec, [sig], 16000, seconds)))
         taken = (time.perf_counter() - start) / whole_time
         same_bits = (codec.toks_to_codes(toks[None]) > 0) == bits
         windowed = torch.cat(list(decode_blocks(codec, whole, len(sig), window_seconds=seconds)))
@@ -74,10 +74,10 @@ def memory(codec: FocalCodec, minutes: float, window_seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.flac"
         write_blocks(path, recording(embedded_corpus("LibriSpeech"), 60 * minutes), 16000)
-        codec.decode(codec.encode(torch.zeros(1, 16000))[0])
+        codec.decode(codec.encode(torch.zeros(1, 16000), 16000)[0])
         before = resident_mb("VmRSS")
-        with AudioStream(path, codec.sample_rate_input) as stream:
-            blocks = encode_blocks(codec, stream, window_seconds)
+        with AudioStream(path) as stream:
+            blocks = encode_blocks(codec, stream, stream.sample_rate, window_seconds)
             toks = torch.cat([*tqdm(blocks, desc="encode", unit="window")])
             encoded = resident_mb("VmHWM")
             sig = decode_blocks(codec, toks, stream.num_samples, window_seconds=window_seconds)

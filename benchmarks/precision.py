@@ -28,12 +28,12 @@ def formats(codec: FocalCodec) -> dict[str, Callable[[Tensor], Tensor]]:
 
     def cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         other = copy.deepcopy(codec).to(dtype)
-        return lambda sig: other.encode(sig)[0]
+        return lambda sig: other.encode(sig, 16000)[0]
 
     def autocast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         def toks(sig: Tensor) -> Tensor:
             with torch.autocast(sig.device.type, dtype):
-                return codec.encode(sig)[0]
+                return codec.encode(sig, 16000)[0]
 
         return toks
 
@@ -43,8 +43,8 @@ def formats(codec: FocalCodec) -> dict[str, Callable[[Tensor], Tensor]]:
         ".double()": cast(torch.float64),
         "autocast, bfloat16": autocast(torch.bfloat16),
         "autocast, float16": autocast(torch.float16),
-        "float32, audio in bfloat16": lambda sig: codec.encode(sig.bfloat16())[0],
-        "float32, audio in float16": lambda sig: codec.encode(sig.half())[0],
+        "float32, audio in bfloat16": lambda sig: codec.encode(sig.bfloat16(), 16000)[0],
+        "float32, audio in float16": lambda sig: codec.encode(sig.half(), 16000)[0],
     }
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     same_toks, same_bits = dict.fromkeys(runs, 0), dict.fromkeys(runs, 0)
     for clip in tqdm(clips, unit="clip"):
         sig = read_audio(clip, codec.sample_rate_input, channels="mix")[None]
-        expected = codec.encode(sig)[0]
+        expected = codec.encode(sig, codec.sample_rate_input)[0]
         signs = codec.toks_to_codes(expected) > 0
         toks, bits = toks + expected.numel(), bits + signs.numel()
         for name, run in runs.items():

@@ -35,7 +35,7 @@ def clips_of(
     clips = []
     for path in tqdm([path for path in paths if path.suffix in SUFFIXES], unit="clip"):
         sig = read_audio(path, codec.sample_rate_input, channels="mix")
-        toks, _ = codec.encode(sig[None])
+        toks, _ = codec.encode(sig, codec.sample_rate_input)
         header = header_for(
             codec,
             "lucadellalib/focalcodec_50hz",

@@ -9,8 +9,9 @@ from focalcodec.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
+    from focalcodec.fct import Tokens
 
-__all__ = ["FocalCodec", "UserError", "__version__"]
+__all__ = ["FocalCodec", "Tokens", "UserError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from focalcodec.codec import FocalCodec
 
         return FocalCodec
+    if name == "Tokens":
+        from focalcodec.fct import Tokens
+
+        return Tokens
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

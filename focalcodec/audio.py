@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -56,7 +57,7 @@ def audio_info(path: AudioSource) -> AudioInfo:
 
 def read_audio(
     path: AudioSource,
-    sample_rate: int | None = None,
+    sample_rate: int,
     start: int = 0,
     frames: int = -1,
     channels: Channels = "error",
@@ -69,8 +70,8 @@ def read_audio(
     path : str, path or binary file
         WAV, FLAC, MP3, Ogg or any other format of libsndfile; also M4A, WebM and others if PyAV or
         ffmpeg is installed. A file object must be seekable. Joined files are read as one.
-    sample_rate : int, optional
-        Rate to resample to, Hz. Default: the file's own (see `audio_info`).
+    sample_rate : int
+        Rate of the signal, Hz: the file is resampled to it; its own is in `audio_info`.
     start, frames : int
         First sample and number of samples, at the file's own rate; -1 frames reads to the end.
     channels : {"error", "mix", "first"}
@@ -92,6 +93,7 @@ def read_audio(
     ...     read_audio(f"{folder}/a.wav", sample_rate=16000).shape
     torch.Size([1600])
     """
+    check_rates(sample_rate)
     with AudioFile(path) as file:
         check_channels(file.name, file.channels, channels)
         rate, name = file.sample_rate, file.name
@@ -102,7 +104,7 @@ def read_audio(
             fits = f"do not fit its {file.count()} samples"
             raise UserError(f"{name}: start={start}, frames={frames} {fits}")
     sig = torch.from_numpy(samples.mean(axis=1) if channels == "mix" else samples[:, 0].copy())
-    if sample_rate is not None and sample_rate != rate:
+    if sample_rate != rate:
         sig = resample(sig[None], rate, sample_rate)[0][0]
     if len(sig) < min_samples:
         raise UserError(
@@ -121,6 +123,7 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
     sig = as_tensor(f"{path}: sig", sig)
     if sig.dim() != 1:
         raise UserError(f"{path}: sig has shape {tuple(sig.shape)}; give one signal, (samples,)")
+    check_rates(sample_rate)
     suffix = Path(path).suffix
     if suffix.lower() not in (".wav", ".flac"):
         raise UserError(f"{path}: suffix {suffix!r} can't be written; use .wav or .flac")
@@ -202,6 +205,28 @@ def check_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
         )
 
 
+def as_batch(sig: Any) -> Tensor:
+    """A user's signal as a batch (B, T): from (samples,), (batch, samples) or (batch, 1, samples).
+
+    It is a tensor, an array or a list; else, and for other shapes, a `UserError`.
+
+    Example
+    -------
+    >>> as_batch(np.zeros(3, "float32")).shape, as_batch(torch.zeros(2, 1, 3)).shape
+    (torch.Size([1, 3]), torch.Size([2, 3]))
+    """
+    if isinstance(sig, (str, os.PathLike)):
+        raise UserError(f"sig: {str(sig)!r} is a path; give samples, or call encode_file(path)")
+    sig = as_tensor("sig", sig)
+    if sig.dim() == 3 and sig.shape[1] != 1:
+        channels = f"{sig.shape[1]} channels; give one, e.g. sig.mean(dim=1)"
+        raise UserError(f"sig: shape {tuple(sig.shape)}, {channels}")
+    if not 1 <= sig.dim() <= 3:
+        shapes = "(samples,), (batch, samples) or (batch, 1, samples)"
+        raise UserError(f"sig: shape {tuple(sig.shape)}; give {shapes}")
+    return sig[None] if sig.dim() == 1 else sig.flatten(1)
+
+
 def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
     """Check a user's batch: sig (B, T) float, lengths (B,) int64 in 1..T samples, and the values.
 
@@ -209,8 +234,7 @@ def validate_sig(sig: Tensor, lengths: Tensor | None = None) -> None:
     fit, and NaN or infinite samples within the lengths.
     """
     if sig.dim() != 2:
-        hint = "e.g. sig[None]" if sig.dim() == 1 else "one channel, e.g. sig.mean(dim=1)"
-        raise UserError(f"sig: shape {tuple(sig.shape)}; give (batch, samples), {hint}")
+        raise UserError(f"sig: shape {tuple(sig.shape)}; give (batch, samples)")
     if not sig.is_floating_point():
         raise UserError(f"sig: {sig.dtype}; give floats in [-1, 1], e.g. int16 / 32768")
     if sig.numel() == 0:

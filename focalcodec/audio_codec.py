@@ -1,17 +1,31 @@
-"""Audio of any rate in, audio out: the methods of a codec that check, resample and pad."""
+"""Audio of any rate, in batches and files: the methods of a codec that check, resample and pad."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from focalcodec.audio import resample, resampled_length, validate_sig
+from focalcodec.audio import as_batch, resample, resampled_length, validate_sig
+from focalcodec.audio_files.sound import AudioSource
+from focalcodec.audio_stream import AudioStream, write_blocks
 from focalcodec.bsq import check_toks
+from focalcodec.choices import WINDOW_SECONDS, Channels
 from focalcodec.errors import UserError
+from focalcodec.fct import Tokens, check_model, header_for
+from focalcodec.fct.header import TEXT_BYTES
 from focalcodec.knn import ReferenceFrames, as_frames, check_k, convert_feats
+from focalcodec.long_audio.coding import decode_blocks, encode_blocks
 from focalcodec.nn.masking import as_tensor, fit_lengths, full_lengths
 from focalcodec.official_codec import OfficialCodec
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class AudioCodec(OfficialCodec):
@@ -19,30 +33,32 @@ class AudioCodec(OfficialCodec):
 
     @torch.no_grad()
     def encode(
-        self, sig: Tensor, sample_rate: int | None = None, lengths: Tensor | None = None
+        self,
+        sig: Tensor | ArrayLike,
+        sample_rate: int,
+        lengths: Tensor | ArrayLike | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Audio to tokens: toks (B, N') int64 in [0, 2^L) and the tokens of each clip, (B,) int64.
+        """Audio to tokens: toks (B, N') int64 and the number of tokens of each clip, (B,) int64.
 
         They are the tokens of the published models, and 0 beyond a clip's length. The strided
         convolutions of WavLM cover at most T - 80 samples, in whole frames of 320; `decode`
-        fills the rest, at most 25 ms, with silence. Raises a `UserError`
-        if `sig` is not (B, T), is empty, integer, NaN or infinite, or `lengths` do not fit.
+        fills the rest, at most 25 ms, with silence. Raises a `UserError` if `sig` has another
+        shape, is empty, integer, NaN or infinite, or `lengths` do not fit.
 
         Parameters
         ----------
-        sig : Tensor
-            (B, T) floating point, mono, about [-1, 1].
-        sample_rate : int, optional
-            Rate of `sig`, Hz; default `sample_rate_input`.
-        lengths : Tensor, optional
-            (B,) int64, valid samples of each clip at `sample_rate`; default all.
+        sig : Tensor, array or list
+            (B, T), (B, 1, T), or (T,) for one clip: floating point, mono, about [-1, 1].
+        sample_rate : int
+            Rate of `sig`, Hz; another one than `sample_rate_input` is resampled.
+        lengths : Tensor, array or list, optional
+            (B,) integers, valid samples of each clip at `sample_rate`; default all.
         """
         self._check_values()
-        sig = as_tensor("sig", sig)
+        sig = as_batch(sig)
         lengths = None if lengths is None else as_tensor("lengths", lengths).to(sig.device)
         validate_sig(sig, lengths)
-        rate = self.sample_rate_input if sample_rate is None else sample_rate
-        sig, lengths = resample(sig, rate, self.sample_rate_input, lengths)
+        sig, lengths = resample(sig, sample_rate, self.sample_rate_input, lengths)
         # at least float32: the encoder of a codec in lower precision decides which steps need it
         dtype = torch.promote_types(self._weight.dtype, torch.float32)
         sig, lengths = sig.to(self._weight.device, dtype), lengths.to(self._weight.device)
@@ -61,30 +77,31 @@ class AudioCodec(OfficialCodec):
     @torch.no_grad()
     def decode(
         self,
-        toks: Tensor,
-        lengths: Tensor | None = None,
-        num_samples: int | Tensor | None = None,
+        toks: Tensor | ArrayLike,
+        lengths: Tensor | ArrayLike | None = None,
+        num_samples: int | Tensor | ArrayLike | None = None,
         sample_rate: int | None = None,
     ) -> Tensor:
         """Tokens to audio: rec_sig (B, T), zero beyond a clip's length.
 
-        Raises a `UserError` if `toks` are not (B, N'), not integers or out of range, or if
+        Raises a `UserError` if `toks` have another shape, are not integers or out of range, or if
         `lengths` or `num_samples` do not fit them.
 
         Parameters
         ----------
-        toks : Tensor
-            (B, N') integer in [0, 2^L).
-        lengths : Tensor, optional
-            (B,) int64, tokens of each clip; default all.
-        num_samples : int or Tensor, optional
+        toks : Tensor, array or list
+            (B, N'), or (N',) for one clip: integers in [0, `vocab_size`).
+        lengths : Tensor, array or list, optional
+            (B,) integers, tokens of each clip; default all.
+        num_samples : int, Tensor, array or list, optional
             Samples of the output at `sample_rate`: those of the input of `encode`, one number or
-            (B,) int64; T is the largest. Default: the duration of the tokens.
+            (B,) integers; T is the largest. Default: the duration of the tokens.
         sample_rate : int, optional
             Rate of the output, Hz; default `sample_rate_output`.
         """
         self._check_values()
         toks = as_tensor("toks", toks)
+        toks = toks[None] if toks.dim() == 1 else toks
         lengths = check_toks(toks, None if lengths is None else as_tensor("lengths", lengths))
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths=lengths)  # (B, N', L)
@@ -99,10 +116,10 @@ class AudioCodec(OfficialCodec):
     @torch.no_grad()
     def convert(
         self,
-        sig: Tensor,
+        sig: Tensor | ArrayLike,
         reference: ReferenceFrames | Tensor,
-        sample_rate: int | None = None,
-        lengths: Tensor | None = None,
+        sample_rate: int,
+        lengths: Tensor | ArrayLike | None = None,
         k: int = 4,
         sample_rate_output: int | None = None,
         search: str = "exact",
@@ -129,11 +146,10 @@ class AudioCodec(OfficialCodec):
         frames = as_frames(reference)
         check_k(k, len(frames))
         frames.check_codec(self)
-        sig = as_tensor("sig", sig)
+        sig = as_batch(sig)
         lengths = None if lengths is None else as_tensor("lengths", lengths)
-        rate = self.sample_rate_input if sample_rate is None else sample_rate
         out_rate = self.sample_rate_output if sample_rate_output is None else sample_rate_output
-        toks, tok_lengths = self.encode(sig, rate, lengths)
+        toks, tok_lengths = self.encode(sig, sample_rate, lengths)
         # each clip alone, because padding changes the last bit, and that may change the neighbours
         clips = [
             self.toks_to_qfeats(clip[None, :end])[0]
@@ -145,11 +161,94 @@ class AudioCodec(OfficialCodec):
         rec_sig, ends = self._part("decoder")(qfeats, lengths=ends)
         rec_sig, _ = resample(rec_sig, self.sample_rate_output, out_rate, ends)
         samples = (full_lengths(sig) if lengths is None else lengths).tolist()
-        wanted = torch.tensor([resampled_length(n, rate, out_rate) for n in samples])
+        wanted = torch.tensor([resampled_length(n, sample_rate, out_rate) for n in samples])
         return fit_lengths(rec_sig, wanted.to(rec_sig.device))
 
+    # -- files -----------------------------------------------------------------------------------
+
+    def encode_file(
+        self,
+        source: AudioSource,
+        *,
+        channels: Channels = "error",
+        window_seconds: float = WINDOW_SECONDS,
+        progress: Callable[[float], object] | None = None,
+    ) -> Tokens:
+        """Tokens of an audio file of any format, rate and length, in bounded memory.
+
+        They are those of `encode`, where the file fits one window. Raises a `UserError` as
+        `read_audio`, or for a window that is shorter than the model's context.
+
+        Parameters
+        ----------
+        source : str, path or binary file
+            As for `read_audio`.
+        channels : {"error", "mix", "first"}
+            For a file with several channels: raise an error, average them, or read the first.
+        window_seconds : float
+            A longer file is encoded in windows of this length, see `long_audio.coding`.
+        progress : callable, optional
+            Is called with the seconds of audio that were done since its last call.
+        """
+        self._check_values()
+        with AudioStream(source, channels=channels) as stream:
+            rate = stream.sample_rate
+            blocks = _counted(stream, rate, progress)
+            toks = torch.cat([*encode_blocks(self, blocks, rate, window_seconds)])  # (N,)
+            header = header_for(
+                self, self.name, self.weights_sha256, rate, stream.num_samples, _clip_id(source)
+            )
+        return Tokens(toks, header)
+
+    def decode_file(
+        self,
+        source: Tokens | str | os.PathLike[str] | BinaryIO,
+        target: str | os.PathLike[str] | BinaryIO,
+        *,
+        sample_rate: int | None = None,
+        file_format: str | None = None,
+        window_seconds: float = WINDOW_SECONDS,
+        any_model: bool = False,
+        change_feats: Callable[[Tensor], Tensor] | None = None,
+        progress: Callable[[float], object] | None = None,
+    ) -> None:
+        """Write the audio of tokens, of any length, in bounded memory: as long as the recording.
+
+        Raises a `UserError` for a damaged token file, tokens of another model, or a format that
+        can't be written.
+
+        Parameters
+        ----------
+        source : Tokens, str, path or binary file
+            Tokens, or a token file, `.fct`.
+        target : str, path or binary file
+            `.wav` or `.flac`, written whole or not at all; a file object must be seekable.
+        sample_rate : int, optional
+            Rate of the output, Hz; default `sample_rate_output`.
+        file_format : {"wav", "flac"}, optional
+            Default: by the suffix, "wav" for a file object.
+        any_model : bool
+            Also decode tokens of a model with other weights.
+        change_feats : callable, optional
+            As for `long_audio.coding.decode_blocks`: another voice.
+        window_seconds, progress
+            As for `encode_file`.
+        """
+        self._check_values()
+        tokens = source if isinstance(source, Tokens) else Tokens.load(source)
+        header = tokens.header
+        if not any_model:
+            name = "tokens" if isinstance(source, Tokens) else str(getattr(source, "name", source))
+            check_model(header, self.name, self.weights_sha256, name)
+        rate = self.sample_rate_output if sample_rate is None else sample_rate
+        count = output_samples(header.num_samples, header.sample_rate, rate, self.sample_rate_input)
+        blocks = decode_blocks(self, tokens.toks, count, rate, window_seconds, change_feats)
+        write_blocks(target, _counted(blocks, rate, progress), rate, file_format)
+
+    # -- checks ----------------------------------------------------------------------------------
+
     def check_num_samples(
-        self, num_samples: int | Tensor, lengths: Tensor, sample_rate: int
+        self, num_samples: int | Tensor | ArrayLike, lengths: Tensor, sample_rate: int
     ) -> Tensor:
         """Samples of each clip, (B,) int64, checked against its tokens, `lengths` (B,) int64.
 
@@ -178,3 +277,37 @@ class AudioCodec(OfficialCodec):
     def _check_values(self) -> None:
         if self.device.type == "meta":
             raise UserError("codec: on the meta device, without values; load it by from_pretrained")
+
+
+def output_samples(num_samples: int, from_rate: int, rate: int, model_rate: int) -> int:
+    """Length at `rate` Hz of a recording with `num_samples` at `from_rate` Hz.
+
+    It is the nearest number, or one less if rounding would need one more token than the encoder
+    made at `model_rate` Hz.
+
+    Example
+    -------
+    >>> output_samples(88200, 44100, rate=24000, model_rate=16000)
+    48000
+    """
+    encoded = resampled_length(num_samples, from_rate, model_rate)
+    wanted = resampled_length(num_samples, from_rate, rate)
+    while wanted > 1 and resampled_length(wanted, rate, model_rate) > encoded:
+        wanted -= 1
+    return wanted
+
+
+def _clip_id(source: AudioSource) -> str:
+    """Name of a file without its suffix, or "" where there is none that a header can have."""
+    name = Path(source).stem if isinstance(source, (str, os.PathLike)) else ""
+    return name if name.isprintable() and len(os.fsencode(name)) <= TEXT_BYTES else ""
+
+
+def _counted(
+    blocks: Iterable[Tensor], sample_rate: int, progress: Callable[[float], object] | None
+) -> Iterator[Tensor]:
+    """Yield the blocks, and report each as done when the next one is requested."""
+    for block in blocks:
+        yield block
+        if progress is not None:
+            progress(len(block) / sample_rate)

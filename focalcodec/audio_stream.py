@@ -136,6 +136,7 @@ def write_blocks(
         file_format = Path(target).suffix[1:].lower() if to_path else "wav"  # type: ignore[arg-type]
     if file_format not in WRITTEN_FORMATS:
         raise UserError(f"{target}: {file_format!r} can't be written; use .wav or .flac")
+    check_rates(sample_rate)
     count = 0
     place = atomic_path(target) if to_path else nullcontext(target)  # type: ignore[arg-type]
     with (

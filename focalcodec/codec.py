@@ -74,7 +74,7 @@ class FocalCodec(AudioCodec):
     (torch.Size([1, 50]), tensor([50]))
     >>> codec.decode(toks, lengths=lengths, num_samples=16000).shape
     torch.Size([1, 16000])
-    >>> codec.convert(torch.randn(1, 4001), reference=torch.randn(90, 80)).shape
+    >>> codec.convert(torch.randn(1, 4001), torch.randn(90, 80), 16000).shape
     torch.Size([1, 4001])
     >>> codec.bitrate
     650.0

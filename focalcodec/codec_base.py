@@ -6,7 +6,7 @@ Parts may be missing: a program that only decodes can remove encoder and compres
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from focalcodec.contracts import Decoder, Quantizer, RateChanger, takes_lengths
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
+from focalcodec.hub import model_name
 from focalcodec.hub.checkpoints import PART_NAMES
+from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.nn.layers import project_to_sphere
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.parts import stored_name
@@ -61,6 +63,7 @@ class CodecBase(nn.Module):
     def __init__(self, parts: dict[str, Any], given: dict[str, Any]) -> None:
         super().__init__()
         self.model_id: str | None = None  # what from_pretrained or from_config was given
+        self._hashed: tuple[Any, str] = (None, "")  # versions of the weights, and their hash
         for name, value in (given | parts).items():
             setattr(self, name, value)
         self._facts = {
@@ -182,6 +185,31 @@ class CodecBase(nn.Module):
     def config(self) -> dict[str, Any]:
         """The `config.json` of this codec."""
         return config_of({part: self._part(part) for part in PART_NAMES})
+
+    @property
+    def name(self) -> str:
+        """What `model_id` is called in token files."""
+        return "unnamed" if self.model_id is None else model_name(self.model_id)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of configuration and weights in token files, see `hub.fingerprint`.
+
+        It is that of the weights before a change of precision. Training changes it.
+        """
+        versions = [(id(p), 0 if p.is_inference() else p._version) for p in self.parameters()]
+        if versions != self._hashed[0]:
+            self._hashed = versions, weights_sha256(self)
+        return self._hashed[1]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodecBase:
+        """Change all weights; if they are rounded, their hash is taken before."""
+        whole = all(getattr(self, part, None) is not None for part in PART_NAMES)
+        if whole and self.device.type != "meta":
+            weight = self._weight.detach()
+            if torch.promote_types(weight.dtype, fn(weight[:0]).dtype) != fn(weight[:0]).dtype:
+                self.weights_sha256  # noqa: B018
+        return super()._apply(fn, recurse)
 
     @property
     def device(self) -> torch.device:

@@ -62,7 +62,7 @@ class ReferenceSet(ReferenceFrames):
         cls,
         codec: FocalCodec,
         sigs: Sequence[Tensor],
-        sample_rate: int | None = None,
+        sample_rate: int,
         dtype: str = "float32",
         window_seconds: float = WINDOW_SECONDS,
     ) -> ReferenceSet:
@@ -77,25 +77,24 @@ class ReferenceSet(ReferenceFrames):
             In eval mode.
         sigs : sequence of Tensor
             (T,) float each, mono, about [-1, 1].
-        sample_rate : int, optional
-            Their rate, Hz; default `codec.sample_rate_input`.
+        sample_rate : int
+            Their rate, Hz.
         dtype : {"float32", "float16"}
             How the frames are kept: float16 takes half the space.
         window_seconds : float
             A longer signal goes through the encoder in windows of this length.
         """
-        rate = codec.sample_rate_input if sample_rate is None else sample_rate
-        feats, seconds = [], 0.0  # blocks (n, D)
+        rate, feats, seconds = codec.sample_rate_input, [], 0.0  # blocks (n, D)
         for index, given in enumerate(sigs):
             sig = as_tensor(f"reference {index}", given)
             if sig.dim() != 1:
                 raise UserError(f"reference {index}: shape {tuple(sig.shape)}; give (samples,)")
             validate_sig(sig[None])
-            resampled = resample(sig[None], rate, codec.sample_rate_input)[0][0]
+            resampled = resample(sig[None], sample_rate, rate)[0][0]
             _check_not_short(f"reference {index}", len(resampled), codec.encoder.hop)
-            blocks = feats_blocks(codec, [resampled], window_seconds)
+            blocks = feats_blocks(codec, [resampled], rate, window_seconds)
             feats += [block.to("cpu", _dtype(dtype)) for block in blocks]
-            seconds += len(sig) / rate
+            seconds += len(sig) / sample_rate
         if not feats:
             raise UserError("reference: no signals; give at least one of the speaker")
         return cls._of(codec, torch.cat(feats), seconds)
@@ -131,8 +130,9 @@ class ReferenceSet(ReferenceFrames):
         frames = encoder.output_lengths(torch.tensor(samples))
         feats, end = torch.empty(int(frames.sum()), encoder.dim, dtype=kept_as), 0  # (N, D)
         for path in ProgressBar(paths, "reference", unit="files", show=progress):
-            with AudioStream(path, encoder.sample_rate, channels) as stream:
-                for block in feats_blocks(codec, stream, window_seconds):
+            with AudioStream(path, channels=channels) as stream:
+                rate = stream.sample_rate
+                for block in feats_blocks(codec, stream, rate, window_seconds):
                     feats[end : end + len(block)] = block
                     end += len(block)
         return cls._of(codec, feats, seconds, tuple(str(path) for path in paths))

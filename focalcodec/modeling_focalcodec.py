@@ -101,8 +101,8 @@ class FocalCodecModel(PreTrainedModel):
         self, input_values: Tensor, padding_mask: Tensor | None = None, **_: Any
     ) -> FocalCodecOutput:
         """Audio to `audio_codes` and their mask."""
-        sig = input_values.squeeze(1) if input_values.dim() == 3 else input_values  # (B, T)
-        toks, lengths = self.codec.encode(sig, lengths=_lengths(padding_mask))
+        rate = self.codec.sample_rate_input
+        toks, lengths = self.codec.encode(input_values, rate, _lengths(padding_mask))
         mask = torch.arange(toks.shape[1], device=toks.device) < lengths[:, None]
         return FocalCodecOutput(audio_codes=toks[:, None], audio_codes_mask=mask.long())
 

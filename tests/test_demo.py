@@ -62,8 +62,8 @@ def test_it_is_the_same_on_every_load(nothing_else: None) -> None:
     assert weights_sha256(first) == weights_sha256(second)
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in first.parameters())
     sig = read_audio(CLIP, sample_rate=16000)[None]
-    toks, _ = first.encode(sig)
-    assert torch.equal(toks, second.encode(sig)[0])
+    toks, _ = first.encode(sig, 16000)
+    assert torch.equal(toks, second.encode(sig, 16000)[0])
     assert len(toks.unique()) > toks.numel() / 10, "it uses its codes"
 
 
@@ -72,7 +72,7 @@ def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
     heard = tmp_path / "out.wav"
     assert main(["resynth", str(CLIP), str(heard)]) == 0
     assert audio_info(heard).num_samples == audio_info(CLIP).num_samples
-    sig, rec_sig = read_audio(CLIP, sample_rate=16000), read_audio(heard)
+    sig, rec_sig = read_audio(CLIP, sample_rate=16000), read_audio(heard, 16000)
     loudness, rec_loudness = (10 * x.square().mean().log10() for x in (sig, rec_sig))
     assert abs(loudness - rec_loudness) < 6, "dB"
     envelopes = torch.stack([_envelope(sig), _envelope(rec_sig)])

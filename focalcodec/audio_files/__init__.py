@@ -50,6 +50,9 @@ class AudioFile:
         self.name = source_name(source)
         self._given = not isinstance(source, (str, os.PathLike))
         self._path = None if self._given else Path(cast(str, source))
+        if self._given and not hasattr(source, "seek"):
+            kind = type(source).__name__
+            raise UserError(f"audio file: {kind}; give a path or an open binary file")
         if self._path is not None and not self._path.is_file():
             raise UserError(f"{self.name}: no such file; check the path")
         self._file = cast(BinaryIO, source) if self._path is None else self._path.open("rb")

@@ -112,17 +112,12 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
         No such model or device, or a window that is too short for the model.
     """
     from focalcodec.codec import FocalCodec
-    from focalcodec.hub.fingerprint import weights_sha256
     from focalcodec.long_audio.coding import check_window
     from focalcodec.precision import pick_device, set_precision
 
     device = pick_device(args.device)
     choose_model(args)
     codec = FocalCodec.from_pretrained(args.model, revision=args.revision, trust=args.trust)
-    sha256 = weights_sha256(codec)  # before the change of precision
-    folder = Path(args.model).expanduser()
-    is_folder = folder.is_dir() and not is_shipped(args.model)
-    name = folder.resolve().name if is_folder else args.model
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         set_precision(codec.to(device), args.precision)
@@ -130,7 +125,7 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
         say(f"warning: {warning.message}")
     if hasattr(args, "window_seconds"):
         check_window(codec, args.window_seconds)
-    return LoadedModel(codec, name, sha256)
+    return LoadedModel(codec, codec.name, codec.weights_sha256)
 
 
 # -- download --------------------------------------------------------------------------------------

@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from focalcodec.audio import resampled_length
-from focalcodec.audio_stream import AudioStream, write_blocks
 from focalcodec.cli.jobs import Made, run_jobs
 from focalcodec.cli.models import LoadedModel, choose_model, load_model
 from focalcodec.cli.options import ORIGINAL
 from focalcodec.cli.paths import Job, find_sources, open_source, open_target
 from focalcodec.codec import FocalCodec
 from focalcodec.conversion import ReferenceSet, feats_changer
-from focalcodec.fct import (
-    TokenHeader,
-    TokenReader,
-    TokenTable,
-    check_model,
-    header_for,
-    read_toks,
-    write_toks,
-)
-from focalcodec.fct.header import HASH_DIGITS, TEXT_BYTES
+from focalcodec.fct import TokenHeader, TokenReader, Tokens, TokenTable, check_model
+from focalcodec.fct.header import HASH_DIGITS
 from focalcodec.hub import DEMO, has_demo
 from focalcodec.knn import check_k
-from focalcodec.long_audio.coding import decode_blocks, encode_blocks
 from focalcodec.processes import Progress
-
-
-class Recording(NamedTuple):
-    """Tokens of a recording, and the rate and length of its audio."""
-
-    toks: Tensor  # (N,) int64
-    sample_rate: int  # Hz
-    num_samples: int
-
-    def made(self, codec: FocalCodec) -> Made:
-        """What the last line of a command counts."""
-        return Made(self.num_samples / self.sample_rate, len(self.toks) * codec.bits_per_token)
-
 
 # -- encode ----------------------------------------------------------------------------------------
 
@@ -64,17 +39,10 @@ def encode_setup(args: argparse.Namespace) -> _EncodeState:
 def encode(state: _EncodeState, job: Job, progress: Progress) -> Made:
     """Write a token file."""
     args, model, table = state
-    recording = encode_recording(model.codec, job.source, args, progress)
-    toks, sample_rate, num_samples = recording
-    clip_id = "" if job.source is None else job.source.stem
-    if not clip_id.isprintable() or len(clip_id.encode()) > TEXT_BYTES:
-        clip_id = ""  # a header can't store this name, but the file can be encoded
-    header = header_for(
-        model.codec, model.name, model.weights_sha256, sample_rate, num_samples, clip_id
-    )
+    tokens = _encode(model.codec, job.source, args, progress)
     with open_target(job.target) as target:  # a path is written atomically
-        write_toks(target, toks, header, body=args.body, table=table)
-    return recording.made(model.codec)
+        tokens.save(target, args.body, table)
+    return _made(tokens)
 
 
 # -- decode ----------------------------------------------------------------------------------------
@@ -124,13 +92,12 @@ def decode(state: _DecodeState, job: Job, progress: Progress) -> Made:
     """Write the audio of a token file."""
     args, models, table = state
     with open_source(job.source) as source:
-        header, toks = read_toks(source, table=table)
-    model = models.of(header)
+        tokens = Tokens.load(source, table)
+    model = models.of(tokens.header)
     if not args.any_model:
-        check_model(header, model.name, model.weights_sha256, job.name)
-    recording = Recording(toks, header.sample_rate, header.num_samples)
-    decode_recording(model.codec, recording, job.target, args, progress)
-    return recording.made(model.codec)
+        check_model(tokens.header, model.name, model.weights_sha256, job.name)
+    _decode(model.codec, tokens, job.target, args, progress)
+    return _made(tokens)
 
 
 def token_seconds(path: Path) -> float:
@@ -237,74 +204,47 @@ def _resynthesise(
     def half(seconds: float) -> None:
         progress(seconds / 2)  # encoding and decoding are half of the work each
 
-    recording = encode_recording(codec, job.source, args, half)
-    decode_recording(codec, recording, job.target, args, half, change_feats)
-    return recording.made(codec)
+    tokens = _encode(codec, job.source, args, half)
+    _decode(codec, tokens, job.target, args, half, change_feats)
+    return _made(tokens)
 
 
-def encode_recording(
+def _made(tokens: Tokens) -> Made:
+    """What the last line of a command counts."""
+    return Made(tokens.header.seconds, len(tokens) * tokens.header.bits)
+
+
+def _encode(
     codec: FocalCodec, source: Path | None, args: argparse.Namespace, progress: Progress
-) -> Recording:
+) -> Tokens:
     """Encode a file, or standard input, with --channels and --window_seconds."""
-    rate = codec.sample_rate_input
-    with (
-        open_source(source) as opened,
-        AudioStream(opened, rate, channels=args.channels) as stream,
-    ):
-        blocks = _counted(stream, rate, progress)
-        toks = torch.cat(list(encode_blocks(codec, blocks, args.window_seconds)))
-        return Recording(toks, stream.source_rate, stream.num_samples)
+    with open_source(source) as opened:
+        return codec.encode_file(
+            opened,
+            channels=args.channels,
+            window_seconds=args.window_seconds,
+            progress=progress,
+        )
 
 
-def decode_recording(
+def _decode(
     codec: FocalCodec,
-    recording: Recording,
+    tokens: Tokens,
     target: Path | None,
     args: argparse.Namespace,
     progress: Progress,
     change_feats: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Write a file, or standard output, with --sample_rate, --format and --window_seconds.
-
-    `change_feats` is that of `decode_blocks`.
-    """
-    rate = codec.sample_rate_output if args.sample_rate is None else args.sample_rate
-    rate = recording.sample_rate if rate == ORIGINAL else rate
-    num_samples = output_samples(
-        recording.num_samples, recording.sample_rate, rate, codec.sample_rate_input
-    )
-    blocks = decode_blocks(
-        codec, recording.toks, num_samples, rate, args.window_seconds, change_feats
-    )
+    """Write a file, or standard output, with --sample_rate, --format and --window_seconds."""
+    rate = tokens.header.sample_rate if args.sample_rate == ORIGINAL else args.sample_rate
     with open_target(target) as opened:
-        write_blocks(
+        codec.decode_file(
+            tokens,
             opened,
-            _counted(blocks, rate, progress),
-            rate,
-            args.format or "wav" if target is None else None,  # a path has a suffix
+            sample_rate=rate,
+            file_format=args.format or "wav" if target is None else None,  # a path has a suffix
+            window_seconds=args.window_seconds,
+            any_model=True,  # it was checked
+            change_feats=change_feats,
+            progress=progress,
         )
-
-
-def output_samples(num_samples: int, from_rate: int, rate: int, model_rate: int) -> int:
-    """Length at `rate` Hz of a recording with `num_samples` at `from_rate` Hz.
-
-    It is the nearest number, or one less if rounding would need one more token than the encoder
-    made at `model_rate` Hz.
-
-    Example
-    -------
-    >>> output_samples(88200, 44100, rate=24000, model_rate=16000)
-    48000
-    """
-    encoded = resampled_length(num_samples, from_rate, model_rate)
-    wanted = resampled_length(num_samples, from_rate, rate)
-    while wanted > 1 and resampled_length(wanted, rate, model_rate) > encoded:
-        wanted -= 1
-    return wanted
-
-
-def _counted(blocks: Iterable[Tensor], sample_rate: int, progress: Progress) -> Iterator[Tensor]:
-    """Yield the blocks, and report each as done when the next one is requested."""
-    for block in blocks:
-        yield block
-        progress(len(block) / sample_rate)

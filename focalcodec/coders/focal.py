@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from focalcodec.audio import resample, resampled_length
+from focalcodec.audio import resampled_length
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.coder import Coder, Sent
 from focalcodec.conversion import ReferenceSet, convert_toks
@@ -68,7 +68,7 @@ class FocalCoder(Coder):
         if self._needs_windows(lengths):
             clips = self._in_windows(encode_blocks, sig, lengths)
         else:
-            padded, ends = self.codec.encode(sig, lengths=lengths)  # (B, N), (B,)
+            padded, ends = self.codec.encode(sig, self.sample_rate_input, lengths)  # (B, N), (B,)
             clips = [clip[:n] for clip, n in zip(padded.cpu(), ends.tolist(), strict=True)]
         bits = [len(clip) * self.codec.bits_per_token for clip in clips]
         return Sent(self._is_long(sig), bits, clips)
@@ -84,14 +84,14 @@ class FocalCoder(Coder):
 
     def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
         """Convert a clip: each frame becomes a mean of the four nearest frames of the voice."""
-        resampled, _ = resample(sig[None], sample_rate, self.sample_rate_input)
-        toks = torch.cat([*encode_blocks(self.codec, [resampled[0]], self.window_seconds)])  # (N,)
+        blocks = encode_blocks(self.codec, [sig], sample_rate, self.window_seconds)
+        toks = torch.cat([*blocks])  # (N,)
         num_samples = resampled_length(len(sig), sample_rate, self.sample_rate_output)
         reference = self._voice(voice, sample_rate)
-        blocks = convert_toks(
+        converted = convert_toks(
             self.codec, toks, reference, num_samples, window_seconds=self.window_seconds
         )
-        return torch.cat([*blocks])
+        return torch.cat([*converted])
 
     def _voice(self, voice: Sequence[Tensor], sample_rate: int) -> ReferenceSet:
         """Return the frames of a voice; the last `_VOICES_KEPT` voices stay in memory."""
@@ -110,7 +110,8 @@ class FocalCoder(Coder):
         self, pieces: Callable[..., Iterator[Tensor]], sig: Tensor, lengths: Tensor
     ) -> list[Tensor]:
         clips = [clip[:n] for clip, n in zip(sig, lengths.tolist(), strict=True)]
-        return [torch.cat([*pieces(self.codec, [clip], self.window_seconds)]) for clip in clips]
+        rate, seconds = self.sample_rate_input, self.window_seconds
+        return [torch.cat([*pieces(self.codec, [clip], rate, seconds)]) for clip in clips]
 
     def _needs_windows(self, lengths: Tensor) -> bool:
         longest = encode_window(self.codec, self.window_seconds)
@@ -140,8 +141,7 @@ class VocoderCoder(FocalCoder):
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
         """Compute the feats of a padded batch, or of one clip of any length."""
         if self._is_long(sig):
-            feats = torch.cat([*feats_blocks(self.codec, [sig[0]], self.window_seconds)])[None]
-            return Sent((feats, None), None)
+            return Sent((self._in_windows(feats_blocks, sig, lengths)[0][None], None), None)
         if self._needs_windows(lengths):
             clips = self._in_windows(feats_blocks, sig, lengths)
             frames = torch.tensor([len(clip) for clip in clips], device=self.codec.device)

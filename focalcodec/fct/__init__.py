@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 from zlib import crc32
 
@@ -45,6 +45,7 @@ __all__ = [
     "TokenHeader",
     "TokenReader",
     "TokenTable",
+    "Tokens",
     "check_model",
     "header_for",
     "read_toks",
@@ -131,6 +132,49 @@ def read_toks(
 
     with TokenReader(source, table) as reader:
         return reader.header, torch.cat(list(reader))
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Tokens of a recording and their header, as `FocalCodec.encode_file` makes them.
+
+    `toks` are (N,) int64, on the CPU. `decode_file` gives the recording back.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> header = TokenHeader("me/codec", "0123456789abcdef", 13, 320, 16000, 16000, 16000, 1000)
+    >>> tokens = Tokens(torch.tensor([1, 2, 8191]), header)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tokens.save(f"{folder}/a.fct")
+    ...     len(Tokens.load(f"{folder}/a.fct"))
+    57
+    3
+    """
+
+    toks: Tensor
+    header: TokenHeader
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return len(self.toks)
+
+    def save(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        body: Body = "packed",
+        table: TokenTable | None = None,
+    ) -> int:
+        """Write a token file and return its bytes; arguments are those of `write_toks`."""
+        return write_toks(target, self.toks, self.header, body, table)
+
+    @classmethod
+    def load(
+        cls, source: str | os.PathLike[str] | BinaryIO, table: TokenTable | None = None
+    ) -> Tokens:
+        """Read a whole token file; arguments and errors are those of `TokenReader`."""
+        header, toks = read_toks(source, table)
+        return cls(toks, header)
 
 
 class TokenReader:
@@ -292,6 +336,8 @@ def _open_source(
 ) -> tuple[BinaryIO, str]:
     """A binary file and its name; a file that is opened here is closed with `files`."""
     if not isinstance(source, str | os.PathLike):
+        if not hasattr(source, "read"):
+            raise UserError(f"tokens: {type(source).__name__}; give a path or an open binary file")
         name = getattr(source, "name", None)
         return source, name if isinstance(name, str) else "token stream"
     try:

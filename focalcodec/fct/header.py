@@ -12,7 +12,7 @@ from focalcodec.errors import UserError
 from focalcodec.fct.binary import CRC_BYTES, ByteReader
 
 if TYPE_CHECKING:
-    from focalcodec.codec import FocalCodec
+    from focalcodec.codec_base import CodecBase
 
 MAGIC = b"FCT"
 VERSION = 1
@@ -85,7 +85,7 @@ class TokenHeader:
 
 
 def header_for(
-    codec: FocalCodec,
+    codec: CodecBase,
     model_name: str,
     weights_sha256: str,
     sample_rate: int,
@@ -126,18 +126,18 @@ def check_model(
     Traceback (most recent call last):
         ...
     focalcodec.errors.UserError: a.fct: tokens of me/codec (weights 0123456789abcdef), but the \
-model is other (weights ffffffffffffffff); give --model me/codec, or --any_model to decode them \
-anyway
+model is other (weights ffffffffffffffff); decode with me/codec (--model), or give \
+any_model (--any_model)
     """
     weights = weights_sha256[:HASH_DIGITS]
     if weights != header.weights_sha256:
-        theirs = f"--model {header.model}"
+        theirs = header.model
         if header.model == codec_name:  # same name, other version: the package's codec was updated
             theirs = f"the {codec_name} with those weights"
         raise UserError(
             f"{source}: tokens of {header.model} (weights {header.weights_sha256}), but the model"
-            f" is {codec_name} (weights {weights}); give {theirs}, or --any_model to decode them"
-            " anyway"
+            f" is {codec_name} (weights {weights}); decode with {theirs} (--model), or give"
+            " any_model (--any_model)"
         )
 
 

@@ -54,6 +54,12 @@ def named_folder(source: str | os.PathLike[str]) -> Path:
     return FOLDER if is_shipped(source) else Path(source).expanduser()
 
 
+def model_name(source: str | os.PathLike[str]) -> str:
+    """Name of a model in token files and results: its source, or the name of a local folder."""
+    folder = Path(source).expanduser()
+    return folder.resolve().name if folder.is_dir() and not is_shipped(source) else str(source)
+
+
 # -- the hub ---------------------------------------------------------------------------------------
 
 

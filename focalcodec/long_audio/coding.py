@@ -16,7 +16,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,32 +24,39 @@ from torch import Tensor
 from focalcodec.audio_stream import resample_blocks
 from focalcodec.bsq import check_toks
 from focalcodec.choices import WINDOW_SECONDS
-from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
 from focalcodec.long_audio import Context, part_context
+
+if TYPE_CHECKING:
+    from focalcodec.audio_codec import AudioCodec
 
 _FADE_SECONDS = 0.5
 
 
 def encode_blocks(
-    codec: FocalCodec, blocks: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
+    codec: AudioCodec,
+    blocks: Iterable[Tensor],
+    sample_rate: int,
+    window_seconds: float = WINDOW_SECONDS,
 ) -> Iterator[Tensor]:
     """Tokens of a recording of any length: blocks toks (n,) int64, on the CPU.
 
-    `blocks` are (T,) float each, at `codec.sample_rate_input`, such as an `AudioStream`; no
+    `blocks` are (T,) float32 each, at `sample_rate`, Hz, such as those of an `AudioStream`; no
     samples, NaN or infinite ones raise a `UserError`. There are as many tokens as `codec.encode`
     gives, and a recording that fits one window is encoded whole. A window is at most the encoder's
     longest input.
 
     Example
     -------
+    >>> from focalcodec import FocalCodec
     >>> from focalcodec.bsq import BinarySphericalQuantizer
     >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
     >>> from focalcodec.encoders.logmel import LogMel
     >>> from focalcodec.vocos import Vocos
     >>> parts = [LogMel(), FocalEncoder(80, 3, [8], [2]), BinarySphericalQuantizer(8)]
     >>> codec = FocalCodec(*parts, FocalDecoder(3, 80, [8], [2]), Vocos(80, 1, 8, 8)).eval()
-    >>> toks = torch.cat([*encode_blocks(codec, [torch.randn(9000)] * 9, window_seconds=2.0)])
+    >>> blocks = [torch.randn(9000)] * 9
+    >>> toks = torch.cat([*encode_blocks(codec, blocks, 16000, window_seconds=2.0)])
     >>> toks.shape
     torch.Size([127])
     >>> sum(len(sig) for sig in decode_blocks(codec, toks, num_samples=81000))
@@ -57,9 +64,10 @@ def encode_blocks(
     """
     hop, factor = codec.encoder.hop, codec.compressor.factor
     plan = encode_plan(codec, window_seconds)
-    empty = True
-    for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
-        toks, _ = codec.encode(items[None])  # (1, N')
+    empty, rate = True, codec.sample_rate_input
+    resampled = resample_blocks(blocks, sample_rate, rate)
+    for items, start, stop in cut_windows(resampled, plan, per_frame=hop):
+        toks, _ = codec.encode(items[None], rate)  # (1, N')
         yield toks[0, start // factor : None if stop is None else stop // factor].cpu()
         empty = False
     if empty:
@@ -67,7 +75,7 @@ def encode_blocks(
 
 
 def decode_blocks(
-    codec: FocalCodec,
+    codec: AudioCodec,
     toks: Tensor,
     num_samples: int | None = None,
     sample_rate: int | None = None,
@@ -94,7 +102,7 @@ def decode_blocks(
 
 
 def decompress_blocks(
-    codec: FocalCodec, toks: Tensor, window_seconds: float = WINDOW_SECONDS
+    codec: AudioCodec, toks: Tensor, window_seconds: float = WINDOW_SECONDS
 ) -> Iterator[Tensor]:
     """Quantized features of toks (N,) integer: blocks qfeats (n, D), on the codec's device.
 
@@ -117,7 +125,7 @@ def decompress_blocks(
 
 
 def vocode_blocks(
-    codec: FocalCodec, feats: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
+    codec: AudioCodec, feats: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
 ) -> Iterator[Tensor]:
     """Waveform of features of any length: that of the whole recording, up to rounding.
 
@@ -134,45 +142,50 @@ def vocode_blocks(
 
 @torch.no_grad()
 def feats_blocks(
-    codec: FocalCodec, blocks: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
+    codec: AudioCodec,
+    blocks: Iterable[Tensor],
+    sample_rate: int,
+    window_seconds: float = WINDOW_SECONDS,
 ) -> Iterator[Tensor]:
     """Continuous features of a recording of any length: the encoder's output.
 
-    Takes blocks of samples as `encode_blocks` does; yields feats (n, D), on the codec's device.
+    Takes blocks of samples and their rate as `encode_blocks` does; yields feats (n, D), on the
+    codec's device.
     """
     hop = codec.encoder.hop
     # as in `FocalCodec.encode`: the encoder decides which of its steps need float32
     dtype = torch.promote_types(next(codec.parameters()).dtype, torch.float32)
     longest = encode_window(codec, window_seconds)
     plan = plan_windows(part_context(codec.encoder), _frame_rate(codec), longest)
-    for items, start, stop in cut_windows(blocks, plan, per_frame=hop):
+    resampled = resample_blocks(blocks, sample_rate, codec.sample_rate_input)
+    for items, start, stop in cut_windows(resampled, plan, per_frame=hop):
         yield codec.sig_to_feats(items[None].to(codec.device, dtype))[0, start:stop]
 
 
-def encode_window(codec: FocalCodec, window_seconds: float) -> float:
+def encode_window(codec: AudioCodec, window_seconds: float) -> float:
     """Length of the encoder's windows, s: `window_seconds`, or its longest input if shorter."""
     limit = codec.encoder.max_seconds
     return window_seconds if limit is None else min(window_seconds, limit)
 
 
-def check_window(codec: FocalCodec, window_seconds: float) -> None:
+def check_window(codec: AudioCodec, window_seconds: float) -> None:
     """Raise a `UserError` if a window is not longer than the context of each part."""
     encode_plan(codec, window_seconds)
     _decompress_plan(codec, window_seconds)
     plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
 
 
-def _frame_rate(codec: FocalCodec) -> float:
+def _frame_rate(codec: AudioCodec) -> float:
     return codec.encoder.sample_rate / codec.encoder.hop
 
 
-def encode_plan(codec: FocalCodec, window_seconds: float) -> WindowPlan:
+def encode_plan(codec: AudioCodec, window_seconds: float) -> WindowPlan:
     """Windows of `encode_blocks`, in feats frames."""
     context = part_context(codec.encoder) + part_context(codec.compressor)
     return plan_windows(context, _frame_rate(codec), encode_window(codec, window_seconds))
 
 
-def _decompress_plan(codec: FocalCodec, window_seconds: float) -> tuple[WindowPlan, int]:
+def _decompress_plan(codec: AudioCodec, window_seconds: float) -> tuple[WindowPlan, int]:
     """Windows, and the number of tokens over which two of them are cross-faded."""
     context = part_context(codec.decompressor)
     fade = math.ceil(_FADE_SECONDS * codec.frame_rate / context.align) * context.align

@@ -66,10 +66,10 @@ class EncoderSession(Session):
             step, like = EncoderStep(codec), codec.codebook.new_zeros(0, dtype=state_dtype)
             self._engine = StepEngine(step, step.chunk_samples, like, nothing, batch_size)
             return
-        hop = codec.encoder.hop * codec.compressor.factor  # samples of a token
+        hop = codec.hop_length
         window = plan_window(codec, hop, chunk_seconds, left_seconds, right_seconds)
         self._engine = WindowEngine(
-            lambda sig: codec.encode(sig[None])[0][0].cpu(),
+            lambda sig: codec.encode(sig, codec.sample_rate_input)[0][0].cpu(),
             window,
             lambda samples: samples // hop,
             nothing,

@@ -246,7 +246,7 @@ class FocalTokenizer(Tokenizer):
         self.codec = codec
         self.sample_rate_input = codec.sample_rate_input
         self.sample_rate_output = codec.sample_rate_output
-        self.token_rate, self.codebook_size = codec.token_rate, codec.quantizer.codebook_size
+        self.token_rate, self.codebook_size = codec.token_rate, codec.codebook_size
 
     def check(self, window_seconds: float) -> None:
         """Raise `UserError` if the window is shorter than the model's context."""
@@ -260,12 +260,13 @@ class FocalTokenizer(Tokenizer):
         if int(lengths.max()) > limit * self.sample_rate_input:
             return [self.encode_long([sig], limit) for sig in sigs]
         sig = pad_sequence(list(sigs), batch_first=True)  # (B, T)
-        toks, ends = self.codec.encode(sig, lengths=lengths)  # (B, N), (B,)
+        toks, ends = self.codec.encode(sig, self.sample_rate_input, lengths)  # (B, N), (B,)
         return [row[:end] for row, end in zip(toks.cpu(), ends.tolist(), strict=True)]
 
     def encode_long(self, blocks: Iterable[Tensor], window_seconds: float) -> Tensor:
         """Encode in windows."""
-        return torch.cat([*encode_blocks(self.codec, blocks, window_seconds)])
+        rate = self.sample_rate_input
+        return torch.cat([*encode_blocks(self.codec, blocks, rate, window_seconds)])
 
     def codes(self) -> list[Tensor]:
         """The codebook."""

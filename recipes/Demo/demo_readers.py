@@ -56,4 +56,5 @@ def reader_names(folder: str | Path) -> dict[str, tuple[str, str]]:
 
 def read_reader(clip: DemoClip) -> tuple[Tensor, int]:
     """Signal (T,) of a clip and its rate, Hz; `UserError` if the file can't be read."""
-    return read_audio(clip.source), audio_info(clip.source).sample_rate
+    rate = audio_info(clip.source).sample_rate
+    return read_audio(clip.source, rate), rate

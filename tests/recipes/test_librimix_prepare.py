@@ -58,7 +58,7 @@ def test_rows_are_mixtures(tree: Path, tmp_path: Path) -> None:
     item = AudioDataset(sets["train"], 16000)[0]
     assert item is not None and len(item["sig"]) == len(item["mixture"]["sig"]) == 9600
     noise = item["mixture"]["sig"] - item["sig"]
-    assert torch.allclose(noise, read_audio(row["noise"]), atol=1e-4)
+    assert torch.allclose(noise, read_audio(row["noise"], 16000), atol=1e-4)
 
 
 def test_folder_above_and_moved_folders(tree: Path, tmp_path: Path) -> None:
@@ -253,7 +253,9 @@ def test_mixtures_to_disk(speech: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == ["mix_single", "noise", "s1"]
     clean = read_manifest(save / "clean" / "test.csv", speech)
     mixed = MixtureMaker(clean, 16000, 1986, babble_share=0.0)(clean[0], 0)
-    assert torch.allclose(read_audio(rows[0]["noisy"]), mixed.noisy, atol=1e-4), "as on the fly"
+    assert torch.allclose(read_audio(rows[0]["noisy"], 16000), mixed.noisy, atol=1e-4), (
+        "as on the fly"
+    )
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.wav")}
     prepare(speech, save, **options)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.wav")} == before

@@ -131,15 +131,15 @@ def test_every_command_takes_the_codec(place: Path, capsys: pytest.CaptureFixtur
 def test_it_loads_in_python_and_is_saved_again(place: Path, tmp_path: Path) -> None:
     codec = FocalCodec.from_pretrained(place / "codec", trust=["my_parts"])
     sig = torch.randn(2, 16000)
-    toks, lengths = codec.encode(sig, lengths=torch.tensor([16000, 9000]))
-    alone, _ = codec.encode(sig[1:, :9000])
+    toks, lengths = codec.encode(sig, 16000, lengths=torch.tensor([16000, 9000]))
+    alone, _ = codec.encode(sig[1:, :9000], 16000)
     assert torch.equal(toks[1, : lengths[1]], alone[0])
     ends = torch.tensor([16000, 9000])
     assert codec.decode(toks, lengths, num_samples=ends).shape == (2, 16000)
     codec.save_pretrained(tmp_path / "again")
     forget()
     again = FocalCodec.from_pretrained(tmp_path / "again", trust=["my_parts"])
-    assert torch.equal(again.encode(sig)[0], codec.encode(sig)[0])
+    assert torch.equal(again.encode(sig, 16000)[0], codec.encode(sig, 16000)[0])
 
 
 def test_runs_and_codecs_are_sources_of_other_runs(place: Path) -> None:

@@ -181,7 +181,7 @@ def test_whole_recordings_are_cut(root: Path, tmp_path: Path) -> None:
     assert [row["start"] for row in rows[1:]] == [row["stop"] for row in rows[:-1]]
     assert all(row["duration"] <= 1.0 for row in rows)
     pieces = [
-        read_audio(row["wav"], start=row["start"], frames=row["stop"] - row["start"])
+        read_audio(row["wav"], 16000, start=row["start"], frames=row["stop"] - row["start"])
         for row in rows
     ]
     assert sum(map(len, pieces)) == 40000

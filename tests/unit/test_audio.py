@@ -21,6 +21,7 @@ from focalcodec.audio import (
     write_audio,
 )
 from focalcodec.errors import UserError
+from tests.unit.own_rate import read_own
 
 
 def tone(seconds: float, rate: int, hz: float = 440.0) -> np.ndarray:
@@ -65,7 +66,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("read", [audio_info, read_audio])
+@pytest.mark.parametrize("read", [audio_info, read_own])
 def test_broken_file_is_refused_in_one_line(tmp_path, kind, read):
     path, reason = broken_files(tmp_path)[kind]
     with pytest.raises(UserError) as error:
@@ -81,7 +82,7 @@ def test_non_finite_file_is_refused(tmp_path, value):
     samples[7] = value
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     with pytest.raises(UserError, match=r"a\.wav: NaN or infinite"):
-        read_audio(tmp_path / "a.wav")
+        read_own(tmp_path / "a.wav")
 
 
 def test_stereo_follows_the_policy(tmp_path):
@@ -89,12 +90,12 @@ def test_stereo_follows_the_policy(tmp_path):
     left, right = tone(0.1, 16000), 0.5 * tone(0.1, 16000)
     soundfile.write(path, np.stack([left, right], axis=1), 16000, subtype="FLOAT")
     with pytest.raises(UserError, match=r"stereo\.wav: 2 channels.*'mix'"):
-        read_audio(path)
-    torch.testing.assert_close(read_audio(path, channels="first"), torch.from_numpy(left))
+        read_own(path)
+    torch.testing.assert_close(read_own(path, channels="first"), torch.from_numpy(left))
     mean = torch.from_numpy((left + right) / 2)
-    torch.testing.assert_close(read_audio(path, channels="mix"), mean)
+    torch.testing.assert_close(read_own(path, channels="mix"), mean)
     with pytest.raises(UserError, match="channels='left': not one of"):
-        read_audio(path, channels="left")  # type: ignore[arg-type]
+        read_own(path, channels="left")  # type: ignore[arg-type]
 
 
 def test_wav_from_a_pipe_is_read(tmp_path):
@@ -124,25 +125,25 @@ def test_whole_files_of_any_format_are_read(tmp_path, suffix):
         soundfile.write(path, 0.1 * np.ones(num_samples), 16000, **kwargs)
         if audio_info(path).num_samples != num_samples:
             assert suffix == "mp3"  # pads to whole frames
-        assert len(read_audio(path)) == audio_info(path).num_samples
+        assert len(read_own(path)) == audio_info(path).num_samples
 
 
 def test_segment_and_short_files(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(0.1, 16000), 16000, subtype="FLOAT")
-    whole = read_audio(tmp_path / "a.wav")
-    assert torch.equal(read_audio(tmp_path / "a.wav", start=100, frames=50), whole[100:150])
-    assert torch.equal(read_audio(tmp_path / "a.wav", start=100), whole[100:])
+    whole = read_own(tmp_path / "a.wav")
+    assert torch.equal(read_own(tmp_path / "a.wav", start=100, frames=50), whole[100:150])
+    assert torch.equal(read_own(tmp_path / "a.wav", start=100), whole[100:])
     for start, frames in [(0, 1601), (1600, -1), (-1, 5), (0, 0)]:
         with pytest.raises(UserError, match="do not fit its 1600 samples"):
-            read_audio(tmp_path / "a.wav", start=start, frames=frames)
+            read_own(tmp_path / "a.wav", start=start, frames=frames)
     with pytest.raises(UserError, match="1600 samples, fewer than 2000"):
-        read_audio(tmp_path / "a.wav", min_samples=2000)
+        read_own(tmp_path / "a.wav", min_samples=2000)
 
 
 def test_write_is_atomic_and_clips(tmp_path):
     path = tmp_path / "new" / "a.wav"
     write_audio(path, torch.tensor([0.0, 2.0, -2.0]), 16000)
-    assert read_audio(path).abs().max() <= 1.0
+    assert read_own(path).abs().max() <= 1.0
     before = path.read_bytes()
     for bad in (
         torch.tensor([float("nan")]),

@@ -75,7 +75,7 @@ def test_resampled_blocks_are_the_resampled_whole(to_rate: int) -> None:
 def test_written_blocks_are_one_recording(tmp_path: Path) -> None:
     blocks = [torch.full((5,), 0.5), torch.full((3,), 7.0)]
     assert write_blocks(tmp_path / "a.flac", iter(blocks), 16000) == 8
-    assert read_audio(tmp_path / "a.flac").tolist() == pytest.approx(
+    assert read_audio(tmp_path / "a.flac", 16000).tolist() == pytest.approx(
         [0.5] * 5 + [1.0] * 3, abs=1e-4
     )
 

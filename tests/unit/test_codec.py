@@ -110,7 +110,7 @@ CODECS = {
 @pytest.mark.parametrize("samples", [1, 100, 319, 320, 321, 399, 400, 401, 719, 720, 16000, 16001])
 def test_same_number_of_samples(name, samples):
     codec = CODECS[name]()
-    toks, lengths = codec.encode(torch.randn(1, samples) * 0.1)
+    toks, lengths = codec.encode(torch.randn(1, samples) * 0.1, 16000)
     assert toks.dtype == torch.int64
     assert lengths.tolist() == [toks.shape[1]]
     rec_sig = codec.decode(toks, lengths, num_samples=samples)
@@ -150,7 +150,7 @@ def test_rounding_at_the_end_of_a_frame(rate, samples):
 def test_silence_replaces_samples_that_no_frame_covers():
     codec = golden_codec("tiny_50hz")
     for samples in (16000, 16079, 16080, 16319):
-        toks, lengths = codec.encode(torch.randn(1, samples) * 0.1)
+        toks, lengths = codec.encode(torch.randn(1, samples) * 0.1, 16000)
         rec_sig = codec.decode(toks, lengths, num_samples=samples)
         covered = 320 * int(lengths)
         assert samples - covered < 400
@@ -169,14 +169,14 @@ def test_decode_at_another_rate():
 def test_inputs_of_any_float_type(dtype):
     codec = golden_codec("tiny_50hz")
     sig = (torch.randn(1, 3000) * 0.1).to(dtype)
-    assert torch.equal(codec.encode(sig)[0], codec.encode(sig.float())[0])
+    assert torch.equal(codec.encode(sig, 16000)[0], codec.encode(sig.float(), 16000)[0])
 
 
 def test_codec_in_double_precision():
     codec = FocalCodec.from_pretrained(GOLDEN["tiny_50hz"]).double()
     expected = golden_tensors("tiny_50hz")
     assert torch.equal(codec.sig_to_toks(expected["sig"].double()), expected["toks"])
-    rec_sig = codec.decode(codec.encode(expected["sig"])[0])
+    rec_sig = codec.decode(codec.encode(expected["sig"], 16000)[0])
     assert rec_sig.dtype == codec.codebook.dtype == torch.float64
 
 
@@ -215,7 +215,6 @@ def refused(match, function, *args, **kwargs):
 @pytest.mark.parametrize(
     ("sig", "match"),
     [
-        (torch.zeros(100), r"sig: shape \(100,\)"),
         (torch.zeros(1, 2, 100), r"sig: shape \(1, 2, 100\)"),
         (torch.tensor(0.0), r"sig: shape \(\)"),
         (torch.zeros(1, 100, dtype=torch.int16), "int16"),
@@ -226,7 +225,7 @@ def refused(match, function, *args, **kwargs):
     ],
 )
 def test_bad_signal(sig, match):
-    refused(match, logmel_codec().encode, sig)
+    refused(match, logmel_codec().encode, sig, 16000)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_bad_signal(sig, match):
 )
 def test_bad_lengths(lengths, match):
     codec = logmel_codec()
-    refused(match, codec.encode, torch.zeros(2, 100), lengths=lengths)
+    refused(match, codec.encode, torch.zeros(2, 100), 16000, lengths)
     refused(match, codec.decode, torch.zeros(2, 100, dtype=torch.int64), lengths=lengths)
 
 
@@ -256,9 +255,9 @@ def test_bad_rate(rate):
 def test_values_in_the_padding_of_sig_are_ignored():
     codec, sig = logmel_codec(), torch.zeros(2, 1000)
     sig[1, 500:] = math.nan
-    refused("clip 1", codec.encode, sig)
-    toks, _ = codec.encode(sig, lengths=torch.tensor([1000, 500]))
-    assert torch.equal(toks[1, :2], codec.encode(sig[1:, :500])[0][0])
+    refused("clip 1", codec.encode, sig, 16000)
+    toks, _ = codec.encode(sig, 16000, lengths=torch.tensor([1000, 500]))
+    assert torch.equal(toks[1, :2], codec.encode(sig[1:, :500], 16000)[0][0])
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_values_in_the_padding_of_sig_are_ignored():
         (torch.tensor([[-1]]), "-1"),
         (torch.tensor([[1.0]]), "float32"),
         (torch.tensor([[True]]), "bool"),
-        (torch.tensor([1]), r"\(1,\)"),
+        (torch.tensor(1), r"shape \(\)"),
         (torch.zeros(1, 1, 1, dtype=torch.int64), r"\(1, 1, 1\)"),
         (torch.zeros(1, 0, dtype=torch.int64), "empty"),
         (torch.zeros(0, 3, dtype=torch.int64), "empty"),

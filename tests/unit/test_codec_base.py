@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalcodec import FocalCodec
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.fct import header_for
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.nn.quantizer_base import QuantizerBase
 from focalcodec.vocos import Vocos
 from tests.unit.small_codecs import golden_codec, logmel_codec
 
 
-class FiniteScalars(nn.Module):
+class FiniteScalars(QuantizerBase):
     """Each of `dim` values is rounded to one of `levels`: no power of two, and no signs."""
 
     def __init__(self, dim: int = 3, levels: int = 5) -> None:
@@ -34,15 +37,12 @@ class FiniteScalars(nn.Module):
         half = (self.levels - 1) / 2
         return (((codes * half).round() + half).long() * self.basis).sum(-1)
 
-    def lats_to_toks(self, lats: Tensor) -> Tensor:
-        return self.codes_to_toks(self.lats_to_codes(lats))
-
     def toks_to_codes(self, toks: Tensor) -> Tensor:
         half = (self.levels - 1) / 2
-        return (toks[..., None] // self.basis % self.levels - half) / half
+        return (self.checked(toks)[..., None] // self.basis % self.levels - half) / half
 
 
-def codec_with(quantizer: nn.Module) -> FocalCodec:
+def codec_with(quantizer: QuantizerBase) -> FocalCodec:
     dim = quantizer.dim
     encoder, decoder = FocalEncoder(80, dim, [8, 8], [2, 1]), FocalDecoder(dim, 80, [8, 8], [1, 2])
     return FocalCodec(LogMel(), encoder, quantizer, decoder, Vocos(80, 1, 8, 8)).eval()
@@ -58,6 +58,17 @@ def test_rates_and_sizes(down, hop, rate):
         1,
         math.ceil(16000 / hop),
     )
+
+
+def test_the_table_of_the_docs():
+    """docs/python.md has the values of the codec of the package."""
+    text = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    codec, seen = FocalCodec.from_pretrained("demo"), []
+    for names, values in re.findall(r"^\| (`\w+`[`\w, ]*) \| ([^|]+) \|", text, re.MULTILINE):
+        seen += zip(re.findall(r"\w+", names), values.split(", "), strict=True)
+    assert len(seen) == 12
+    for name, value in seen:
+        assert str(getattr(codec, name)) == value, name
 
 
 def test_another_quantizer():

@@ -38,7 +38,7 @@ def tones(samples, seed=0):
 
 def reference_for(codec, seed=10, **options):
     sigs = [tones(32000, seed), tones(17001, seed + 1)]
-    return ReferenceSet.from_sigs(codec, sigs, **options)
+    return ReferenceSet.from_sigs(codec, sigs, 16000, **options)
 
 
 # -- frames -------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_values_in_the_padding_are_ignored():
 def test_faiss_finds_nearly_the_same():
     pytest.importorskip("faiss")
     codec = logmel_codec()
-    reference = ReferenceSet.from_sigs(codec, [tones(160_000, seed) for seed in range(3)])
+    reference = ReferenceSet.from_sigs(codec, [tones(160_000, seed) for seed in range(3)], 16000)
     qfeats = codec.sig_to_feats(tones(32000, 20)[None])
     exact = convert_feats(qfeats, None, reference)
     found = convert_feats(qfeats, None, reference, search="faiss")
@@ -150,19 +150,21 @@ def test_conversion_decodes_converted_frames():
     with torch.no_grad():
         feats = convert_feats(codec.sig_to_qfeats(sig), None, reference.feats, k=3)
         expected = codec.feats_to_sig(feats)[:, :16000]
-    torch.testing.assert_close(codec.convert(sig, reference, k=3), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(
-        codec.convert(sig, reference.feats, k=3), expected, atol=1e-6, rtol=0
+        codec.convert(sig, reference, 16000, k=3), expected, atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        codec.convert(sig, reference.feats, 16000, k=3), expected, atol=1e-6, rtol=0
     )
 
 
 @pytest.mark.parametrize("name", ["logmel", "tiny_50hz"])
 def test_the_output_depends_on_the_reference(name):
     codec, sig = codec_of(name), tones(16000)[None]
-    one = codec.convert(sig, reference_for(codec, 10))
-    other = codec.convert(sig, reference_for(codec, 50))
+    one = codec.convert(sig, reference_for(codec, 10), 16000)
+    other = codec.convert(sig, reference_for(codec, 50), 16000)
     assert (one - other).norm() > 0.01 * one.norm()
-    assert torch.equal(one, codec.convert(sig, reference_for(codec, 10)))
+    assert torch.equal(one, codec.convert(sig, reference_for(codec, 10), 16000))
 
 
 @pytest.mark.parametrize("name", ["logmel", "tiny_50hz"])
@@ -173,7 +175,7 @@ def test_low_precision_and_full_precision_share_sets(name):
     error = (low_reference.feats - reference.feats).norm() / reference.feats.norm()
     assert error < 0.05
     for one, made in ((low, reference), (codec, low_reference), (low, low_reference)):
-        rec_sig = one.convert(sig, made)
+        rec_sig = one.convert(sig, made, 16000)
         assert rec_sig.shape == (1, 16000) and torch.isfinite(rec_sig).all()
 
 
@@ -187,15 +189,15 @@ def test_toks_that_fit_a_window_are_converted_as_a_whole(name, samples, rate):
     codec = codec_of(name)
     reference, sig = reference_for(codec), tones(samples)
     wanted = resampled_length(samples, 16000, rate)
-    blocks = convert_toks(codec, codec.encode(sig[None])[0][0], reference, wanted, rate)
-    expected = codec.convert(sig[None], reference, sample_rate_output=rate)[0]
+    blocks = convert_toks(codec, codec.encode(sig[None], 16000)[0][0], reference, wanted, rate)
+    expected = codec.convert(sig[None], reference, 16000, sample_rate_output=rate)[0]
     torch.testing.assert_close(torch.cat([*blocks]), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("rate", [16000, 24000])
 def test_windows_do_not_change_the_length(rate):
     codec = logmel_codec()
-    toks = torch.cat([*encode_blocks(codec, [tones(100_001)], window_seconds=2.0)])
+    toks = torch.cat([*encode_blocks(codec, [tones(100_001)], 16000, window_seconds=2.0)])
     wanted = resampled_length(100_001, 16000, rate)
     blocks = convert_toks(codec, toks, reference_for(codec), wanted, rate, window_seconds=2.0)
     lengths = [len(block) for block in blocks]
@@ -210,23 +212,23 @@ def test_bad_input():
     codec = logmel_codec()
     reference, sig = reference_for(codec), tones(16000)[None]
     for bad, message in (
-        (sig[0], "shape"),
+        (sig[None, None], "shape"),
         (sig[:, :0], "empty"),
         (sig * torch.nan, "NaN"),
         ((sig * 1000).short(), "int16"),
     ):
         with pytest.raises(UserError, match=message):
-            codec.convert(bad, reference)
+            codec.convert(bad, reference, 16000)
     with pytest.raises(UserError, match="k=0"):
-        codec.convert(sig, reference, k=0)
+        codec.convert(sig, reference, 16000, k=0)
     with pytest.raises(UserError, match="k=4.*3 frames"):
-        codec.convert(sig, reference.feats[:3])
+        codec.convert(sig, reference.feats[:3], 16000)
     with pytest.raises(UserError, match="NaN"):
-        codec.convert(sig, reference.feats * torch.nan)
+        codec.convert(sig, reference.feats * torch.nan, 16000)
     with pytest.raises(UserError, match="12 values, expected 80"):
-        codec.convert(sig, torch.randn(9, 12))
+        codec.convert(sig, torch.randn(9, 12), 16000)
     with pytest.raises(UserError, match="search='best'"):
-        codec.convert(sig, reference, search="best")
+        codec.convert(sig, reference, 16000, search="best")
     with pytest.raises(UserError, match="qfeats: 12 values"):
         convert_feats(torch.randn(1, 5, 12), None, reference)
     with pytest.raises(UserError, match="qfeats: NaN"):
@@ -238,6 +240,6 @@ def test_bad_input():
 def test_another_encoder_is_refused_before_the_work():
     reference = reference_for(golden_codec("tiny_50hz"))
     with pytest.raises(UserError, match="reference"):
-        codec_of("logmel").convert(tones(16000)[None], reference)
+        codec_of("logmel").convert(tones(16000)[None], reference, 16000)
     with pytest.raises(UserError, match="reference"):
         next(convert_toks(codec_of("logmel"), torch.tensor([1]), reference, 1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ import torch
 
 from focalcodec import FocalCodec, UserError
 from focalcodec.audio import read_audio, write_audio
+from focalcodec.audio_stream import AudioStream
 from focalcodec.conversion import ReferenceSet
-from focalcodec.long_audio.coding import decode_blocks
+from focalcodec.long_audio.coding import decode_blocks, encode_blocks, feats_blocks
 from focalcodec.nn.masking import as_tensor
 from tests.unit.small_codecs import GOLDEN, golden_codec, golden_tensors
 
@@ -28,14 +29,14 @@ def sig():
 
 
 def test_arrays_and_lists_give_the_same(codec, sig):
-    toks, lengths = codec.encode(sig)
+    toks, lengths = codec.encode(sig, 16000)
     num = sig.shape[1]
     arrays = [sig.numpy(), sig.numpy().astype(np.float64), sig.numpy().astype(">f4"), sig.tolist()]
     arrays.append(sig.flip(1).numpy()[:, ::-1])
     for array in arrays:
-        assert torch.equal(codec.encode(array)[0], toks)
+        assert torch.equal(codec.encode(array, 16000)[0], toks)
     for given in ([num], (num,), np.array([num]), np.array([num], np.int32), torch.tensor([num])):
-        assert torch.equal(codec.encode(sig, lengths=given)[0], toks)
+        assert torch.equal(codec.encode(sig, 16000, lengths=given)[0], toks)
     for rate in (16000, np.int64(16000), np.uint16(16000)):
         assert torch.equal(codec.encode(sig, sample_rate=rate)[0], toks)
     rec_sig = codec.decode(toks, num_samples=num)
@@ -43,8 +44,10 @@ def test_arrays_and_lists_give_the_same(codec, sig):
         for count in (num, np.int64(num), [num], np.array([num])):
             assert torch.equal(codec.decode(array, lengths.tolist(), count), rec_sig)
     reference = codec.sig_to_feats(sig)[0].detach()
-    converted = codec.convert(sig, reference)
-    assert torch.equal(codec.convert(sig.numpy(), reference.numpy(), lengths=[num]), converted)
+    converted = codec.convert(sig, reference, 16000)
+    assert torch.equal(
+        codec.convert(sig.numpy(), reference.numpy(), 16000, lengths=[num]), converted
+    )
     rate = np.int32(8000)
     assert torch.equal(codec.encode(sig, sample_rate=rate)[0], codec.encode(sig, 8000)[0])
     assert torch.equal(
@@ -54,7 +57,7 @@ def test_arrays_and_lists_give_the_same(codec, sig):
 
 def test_reference_sets_and_files_from_arrays(codec, sig, tmp_path):
     from_array = ReferenceSet.from_sigs(codec, [sig[0].numpy()], np.int64(16000))
-    assert torch.equal(from_array.feats, ReferenceSet.from_sigs(codec, [sig[0]]).feats)
+    assert torch.equal(from_array.feats, ReferenceSet.from_sigs(codec, [sig[0]], 16000).feats)
     write_audio(tmp_path / "a.wav", sig[0].clamp(-1, 1).numpy(), np.int64(16000))
     assert len(read_audio(tmp_path / "a.wav", np.int64(16000))) == sig.shape[1]
 
@@ -63,21 +66,72 @@ def test_reference_sets_and_files_from_arrays(codec, sig, tmp_path):
     ("given", "match"),
     [
         (np.zeros((1, 800), np.int16), "sig: torch.int64; give floats"),
-        (np.zeros((), np.float32), r"sig: shape \(\); give"),
-        (np.zeros(800, np.float32), r"sig: shape \(800,\); give"),
+        (np.zeros((), np.float32), r"sig: shape \(\); give \(samples,\), \(batch, samples\) or"),
+        (np.zeros((1, 1, 1, 8), np.float32), r"sig: shape \(1, 1, 1, 8\); give \(samples,\)"),
+        (
+            np.zeros((3, 2, 8), np.float32),
+            r"sig: shape \(3, 2, 8\), 2 channels; give one, e.g. sig",
+        ),
         (np.zeros((1, 0), np.float32), "sig: empty"),
         (np.array([["a", "b"]]), "sig: ndarray, not numbers"),
         ([[1.0], [1.0, 2.0]], "sig: list, not numbers"),
-        ("talk.wav", "sig: str, not numbers"),
+        ("talk.wav", r"sig: 'talk.wav' is a path; give samples, or call encode_file\(path\)"),
+        (Path("talk.wav"), "sig: 'talk.wav' is a path"),
+        (b"talk.wav", "sig: bytes, not numbers"),
         (None, "sig: NoneType, not numbers"),
     ],
 )
 def test_signals_that_are_none(codec, given, match):
     with pytest.raises(UserError, match=match):
-        codec.encode(given)
+        codec.encode(given, 16000)
+    with pytest.raises(UserError, match=match):
+        codec.convert(given, torch.ones(9, codec.encoder.dim), 16000)
 
 
-@pytest.mark.parametrize("rate", [16000.0, True, 0, -1, "16000", np.float64(16000), np.int64(0)])
+def test_one_clip_and_one_channel(codec, sig):
+    """(samples,) is a batch of one, (batch, 1, samples) is what torchaudio users have."""
+    toks, lengths = codec.encode(sig, 16000)
+    reference = codec.sig_to_feats(sig)[0].detach()
+    converted = codec.convert(sig, reference, 16000)
+    for given in (sig[0], sig[None], sig[0].numpy(), sig[None].numpy(), sig[0].tolist()):
+        found = codec.encode(given, 16000)
+        assert torch.equal(found[0], toks) and torch.equal(found[1], lengths)
+        assert torch.equal(codec.convert(given, reference, 16000), converted)
+    pair = torch.stack([sig, sig.flip(1)])  # (2, 1, T)
+    assert torch.equal(codec.encode(pair, 16000)[0], codec.encode(pair[:, 0], 16000)[0])
+    rec_sig = codec.decode(toks, num_samples=sig.shape[1])
+    for given in (toks[0], toks[0].numpy(), toks[0].tolist()):
+        assert torch.equal(codec.decode(given, num_samples=sig.shape[1]), rec_sig)
+
+
+def test_each_signal_comes_with_its_rate(codec, sig, tmp_path):
+    """An 8 kHz file is never taken for 16 kHz: who gives samples gives their rate."""
+    path = tmp_path / "a.wav"
+    write_audio(path, sig[0].clamp(-1, 1), 8000)
+    calls = [
+        lambda: read_audio(path),
+        lambda: codec.encode(sig),
+        lambda: codec.convert(sig, torch.ones(9, codec.encoder.dim)),
+        lambda: ReferenceSet.from_sigs(codec, [sig[0]]),
+        lambda: list(encode_blocks(codec, [sig[0]])),
+        lambda: list(feats_blocks(codec, [sig[0]])),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="missing 1 required .* 'sample_rate'"):
+            call()
+    with pytest.raises(UserError, match="sample rate None: give a positive integer, in Hz"):
+        read_audio(path, None)
+    with AudioStream(path) as stream:
+        blocks = [*encode_blocks(codec, stream, stream.sample_rate)]
+    expected, _ = codec.encode(read_audio(path, 16000), 16000)
+    assert torch.equal(torch.cat(blocks), expected[0])
+    assert torch.equal(codec.encode_file(path).toks, expected[0])
+    assert len(expected[0]) > 1.9 * len(codec.encode(sig, 16000)[0][0])
+
+
+@pytest.mark.parametrize(
+    "rate", [None, 16000.0, True, 0, -1, "16000", np.float64(16000), np.int64(0)]
+)
 def test_rates_that_are_none(codec, sig, rate):
     with pytest.raises(UserError, match="sample rate .*: give a positive integer"):
         codec.encode(sig, sample_rate=rate)
@@ -88,12 +142,12 @@ def test_signals_that_overflow(codec, sig, size):
     """Finite samples may give features that are not: they are no tokens."""
     for given in (sig.sign() * size, torch.cat([sig, sig.sign() * size])):
         with pytest.raises(UserError, match="sig: its features are not finite; scale it to"):
-            codec.encode(given)
+            codec.encode(given, 16000)
 
 
 def test_one_step_names_what_it_needs(codec, sig):
     """Single steps take tensors; an array is one line that says how to make one."""
-    toks = codec.encode(sig)[0]
+    toks = codec.encode(sig, 16000)[0]
     num = [sig.shape[1]]
     calls = {
         "sig: ndarray; .*from_numpy": [codec.sig_to_feats, codec.sig_to_toks, codec.sig_to_qfeats],
@@ -121,11 +175,11 @@ def test_one_step_names_what_it_needs(codec, sig):
 
 def test_a_codec_without_values(codec, sig):
     meta = FocalCodec.from_config(codec.config).to("meta")
-    toks = codec.encode(sig)[0]
+    toks = codec.encode(sig, 16000)[0]
     calls = [
-        lambda: meta.encode(sig),
+        lambda: meta.encode(sig, 16000),
         lambda: meta.decode(toks),
-        lambda: meta.convert(sig, torch.ones(9, 8)),
+        lambda: meta.convert(sig, torch.ones(9, 8), 16000),
     ]
     for call in calls:
         with pytest.raises(UserError, match="codec: on the meta device, without values; load"):
@@ -153,18 +207,3 @@ def test_device_and_dtype_of_a_loaded_codec(sig):
         FocalCodec.from_pretrained(folder, device="cuda:99")
     with pytest.raises(UserError, match="precision: 'int8'; give one of"):
         FocalCodec.from_pretrained(folder, dtype="int8")
-
-
-def test_parts_of_others_need_trust(codec, tmp_path, monkeypatch):
-    """A class path in config.json is imported only where the caller names its module."""
-    (tmp_path / "my_quantizers.py").write_text(
-        "from focalcodec.bsq import BinarySphericalQuantizer\n"
-        "class Mine(BinarySphericalQuantizer):\n    pass\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    config = codec.config | {"quantizer_name": "my_quantizers.Mine"}
-    with pytest.raises(UserError, match="quantizer_name='my_quantizers.Mine'"):
-        FocalCodec.from_config(config)
-    assert "my_quantizers" not in sys.modules
-    quantizer = FocalCodec.from_config(config, trust=["my_quantizers"]).quantizer
-    assert type(quantizer).__name__ == "Mine"

@@ -225,7 +225,7 @@ def test_decode_without_encoder_and_compressor(codec: FocalCodec) -> None:
     assert torch.equal(codec.codebook, golden_codec("tiny_50hz").codebook)
     del codec.encoder
     for call in (
-        lambda: codec.encode(torch.zeros(1, 4000)),
+        lambda: codec.encode(torch.zeros(1, 4000), 16000),
         lambda: codec.sig_to_toks(torch.zeros(1, 4000)),
         lambda: codec.decode(toks, num_samples=9),
         lambda: codec.config,
@@ -237,7 +237,7 @@ def test_decode_without_encoder_and_compressor(codec: FocalCodec) -> None:
 def test_encode_without_the_rest(codec: FocalCodec) -> None:
     sig, toks = golden_tensors("tiny_50hz")["sig"], golden_tensors("tiny_50hz")["toks"]
     codec.decompressor = codec.decoder = None  # type: ignore[assignment]
-    assert torch.equal(codec.encode(sig)[0], toks)
+    assert torch.equal(codec.encode(sig, 16000)[0], toks)
     with pytest.raises(UserError, match="decompressor: was removed"):
         codec.decode(toks)
 

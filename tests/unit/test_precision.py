@@ -31,9 +31,9 @@ def test_all_are_precisions():
 
 def test_auto_keeps_every_token():
     codec, sig = golden_codec("tiny_50hz"), golden_tensors("tiny_50hz")["sig"]
-    toks, _ = codec.encode(sig)
+    toks, _ = codec.encode(sig, 16000)
     auto = set_precision(copy.deepcopy(codec), "auto")
-    assert torch.equal(auto.encode(sig)[0], toks)
+    assert torch.equal(auto.encode(sig, 16000)[0], toks)
     assert {tensor.dtype for tensor in auto.state_dict().values()} == {torch.float32}
 
 
@@ -79,19 +79,19 @@ def test_the_ratio_is_measured():
 def test_cast_as_any_module(name, dtype):
     """`codec.to(dtype)` and `half()` give tokens, as `set_precision`."""
     codec, sig = copy.deepcopy(golden_codec(name)), golden_tensors(name)["sig"]
-    exact, _ = codec.encode(sig)
+    exact, _ = codec.encode(sig, 16000)
     codec = codec.half() if dtype == torch.float16 else codec.to(dtype)
     for given in (sig, sig.double(), sig.to(dtype)):
-        toks, lengths = codec.encode(given)
+        toks, lengths = codec.encode(given, 16000)
         assert (toks == exact).float().mean() > 0.8
         assert torch.equal(codec.sig_to_toks(given), toks)
     assert torch.isfinite(codec.decode(toks, lengths)).all()
     assert torch.isfinite(codec.toks_to_sig(toks)).all()
     reference = codec.sig_to_feats(sig)[0]
-    assert torch.isfinite(codec.convert(sig, reference)).all()
+    assert torch.isfinite(codec.convert(sig, reference, 16000)).all()
     if dtype == torch.bfloat16:
         same = rounded(golden_codec(name))
-        assert torch.equal(same.encode(sig)[0], codec.encode(sig)[0])
+        assert torch.equal(same.encode(sig, 16000)[0], codec.encode(sig, 16000)[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -110,15 +110,15 @@ def test_another_default_dtype(source, dtype):
     folder = GOLDEN.get(source, source)
     sig = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0)) / 9
     codec = FocalCodec.from_pretrained(folder)
-    toks, _ = codec.encode(sig)
+    toks, _ = codec.encode(sig, 16000)
     rec_sig = codec.decode(toks)
     try:
         torch.set_default_dtype(dtype)
         other = FocalCodec.from_pretrained(folder)
-        assert torch.equal(other.encode(sig.double())[0], toks)
+        assert torch.equal(other.encode(sig.double(), 16000)[0], toks)
         assert torch.equal(other.sig_to_toks(sig), toks)
         assert torch.equal(other.decode(toks), rec_sig)
-        assert torch.equal(codec.decode(codec.encode(sig)[0]), rec_sig)
+        assert torch.equal(codec.decode(codec.encode(sig, 16000)[0]), rec_sig)
     finally:
         torch.set_default_dtype(torch.float32)
     state = codec.state_dict()
@@ -133,7 +133,7 @@ def test_bf16_weights_and_usual_outputs(name):
     assert codec.encoder.feature_proj.weight.dtype == torch.bfloat16
     assert codec.compressor.out_proj.weight.dtype == torch.bfloat16
     assert {p.dtype for p in codec.decoder.head.parameters()} == {torch.float32}
-    toks, lengths = codec.encode(sig)
+    toks, lengths = codec.encode(sig, 16000)
     rec_sig = codec.decode(toks, lengths, num_samples=sig.shape[1])
     assert (toks.dtype, rec_sig.dtype) == (torch.int64, torch.float32)
     assert torch.isfinite(rec_sig).all()
@@ -142,8 +142,8 @@ def test_bf16_weights_and_usual_outputs(name):
 @pytest.mark.parametrize("name", CASES)
 def test_most_tokens_stay(name):
     sig = golden_tensors(name)["sig"]
-    exact, _ = golden_codec(name).encode(sig)
-    toks, _ = rounded(golden_codec(name)).encode(sig)
+    exact, _ = golden_codec(name).encode(sig, 16000)
+    toks, _ = rounded(golden_codec(name)).encode(sig, 16000)
     assert (toks == exact).float().mean() >= CASES[name]
 
 
@@ -165,8 +165,8 @@ def test_the_waveform_stays_close():
 def test_padding_is_exact_in_bf16(name):
     codec = rounded(golden_codec(name))
     sig = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
-    toks, lengths = codec.encode(sig, lengths=torch.tensor([8000, 4500]))
-    alone, _ = codec.encode(sig[1:, :4500])
+    toks, lengths = codec.encode(sig, 16000, lengths=torch.tensor([8000, 4500]))
+    alone, _ = codec.encode(sig[1:, :4500], 16000)
     assert (toks[1, : lengths[1]] == alone[0]).float().mean() >= 0.9
     assert not toks[1, lengths[1] :].any()
 

@@ -119,7 +119,7 @@ def test_a_log_mel_encoder_is_exact_under_autocast():
 def test_compiled():
     """The codec as a whole in one graph; or its parts in place, for `encode` and `decode`."""
     codec, sig = logmel_codec(), torch.randn(1, 8000) / 9
-    toks, rec_sig = codec.encode(sig)[0], codec.decode(codec.encode(sig)[0])
+    toks, rec_sig = codec.encode(sig, 16000)[0], codec.decode(codec.encode(sig, 16000)[0])
     with torch.no_grad():
         expected = codec(sig)
         found = torch.compile(copy.deepcopy(codec), backend="eager", fullgraph=True)(sig)
@@ -128,7 +128,7 @@ def test_compiled():
     for part in (parts.encoder, parts.compressor, parts.decompressor, parts.decoder):
         part.compile(backend="eager")
     for other in (parts, copy.deepcopy(parts), pickle.loads(pickle.dumps(parts))):
-        assert torch.equal(other.encode(sig)[0], toks)
+        assert torch.equal(other.encode(sig, 16000)[0], toks)
         assert torch.equal(other.decode(toks), rec_sig)
 
 
@@ -175,14 +175,16 @@ def test_exported_with_wavlm(name):
 def test_threads_share_a_codec():
     codec, sig = golden_codec("tiny_50hz"), clip("tiny_50hz")
     clips = [sig * scale for scale in (0.2, 0.4, 0.6, 0.8, 1.0, 0.1, 0.3, 0.5)]
-    expected = [codec.encode(each)[0] for each in clips]
+    expected = [codec.encode(each, 16000)[0] for each in clips]
     with ThreadPoolExecutor(4) as threads:
-        for toks, (found, _) in zip(expected, threads.map(codec.encode, clips), strict=True):
+        for toks, (found, _) in zip(
+            expected, threads.map(codec.encode, clips, [16000] * 8), strict=True
+        ):
             assert torch.equal(found, toks)
 
 
 def tokens_of(codec: FocalCodec, sig: Tensor) -> list[int]:
-    return codec.encode(sig)[0].flatten().tolist()
+    return codec.encode(sig, 16000)[0].flatten().tolist()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -198,9 +200,9 @@ def test_processes_get_a_codec(method):
 
 def test_copies_are_independent():
     codec, sig = golden_codec("tiny_50hz"), clip("tiny_50hz")
-    toks = codec.encode(sig)[0]
+    toks = codec.encode(sig, 16000)[0]
     for other in (copy.deepcopy(codec), pickle.loads(pickle.dumps(codec))):
-        assert torch.equal(other.encode(sig)[0], toks)
+        assert torch.equal(other.encode(sig, 16000)[0], toks)
         assert other.info() == codec.info()
         nn.init.zeros_(other.compressor.out_proj.weight)
-    assert torch.equal(codec.encode(sig)[0], toks)
+    assert torch.equal(codec.encode(sig, 16000)[0], toks)

@@ -40,7 +40,7 @@ def files(tmp_path):
 @torch.no_grad()
 def test_from_sigs_gives_the_continuous_feats(codec):
     sigs = [noise(16000), noise(5001, 1)]
-    reference = ReferenceSet.from_sigs(codec, sigs)
+    reference = ReferenceSet.from_sigs(codec, sigs, 16000)
     expected = torch.cat([codec.sig_to_feats(sig[None])[0] for sig in sigs])
     assert torch.equal(reference.feats, expected)
     assert reference.seconds == pytest.approx(21001 / 16000)
@@ -63,7 +63,7 @@ def test_signals_are_resampled_for_the_encoder():
     sig = noise(24000)
     reference = ReferenceSet.from_sigs(codec, [sig], sample_rate=24000)
     resampled = resample(sig[None], 24000, 16000)[0][0]
-    assert torch.equal(reference.feats, ReferenceSet.from_sigs(codec, [resampled]).feats)
+    assert torch.equal(reference.feats, ReferenceSet.from_sigs(codec, [resampled], 16000).feats)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.5])
@@ -71,15 +71,15 @@ def test_windows_change_nothing(seconds):
     """A log-mel frame has a finite context, so windows give the frames of the whole."""
     codec = logmel_codec()
     sig = noise(40007)
-    whole = ReferenceSet.from_sigs(codec, [sig])
-    parts = ReferenceSet.from_sigs(codec, [sig], window_seconds=seconds)
+    whole = ReferenceSet.from_sigs(codec, [sig], 16000)
+    parts = ReferenceSet.from_sigs(codec, [sig], 16000, window_seconds=seconds)
     torch.testing.assert_close(parts.feats, whole.feats, atol=1e-5, rtol=0)
 
 
 def test_float16_takes_half_the_space():
     codec = logmel_codec()
-    whole = ReferenceSet.from_sigs(codec, [noise(16000)])
-    half = ReferenceSet.from_sigs(codec, [noise(16000)], dtype="float16")
+    whole = ReferenceSet.from_sigs(codec, [noise(16000)], 16000)
+    half = ReferenceSet.from_sigs(codec, [noise(16000)], 16000, dtype="float16")
     assert half.feats.nbytes * 2 == whole.feats.nbytes
     torch.testing.assert_close(half.feats.float(), whole.feats, atol=1e-3, rtol=1e-3)
 
@@ -159,7 +159,7 @@ def test_damaged_files_are_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     with pytest.raises(UserError, match="no such file"):
         ReferenceSet.load(path)
-    ReferenceSet.from_sigs(logmel_codec(), [noise(16000)]).save(path)
+    ReferenceSet.from_sigs(logmel_codec(), [noise(16000)], 16000).save(path)
     whole = path.read_bytes()
     for content in (b"", whole[:5], whole[:200], whole[:-1], b"\xff" * 300):
         path.write_bytes(content)
@@ -179,7 +179,7 @@ def test_damaged_files_are_refused(tmp_path):
 )
 def test_damaged_metadata_is_refused(tmp_path, change):
     path = tmp_path / "a"
-    ReferenceSet.from_sigs(logmel_codec(), [noise(16000)]).save(path)
+    ReferenceSet.from_sigs(logmel_codec(), [noise(16000)], 16000).save(path)
     with safe_open(path, framework="pt") as file:
         about, feats = file.metadata(), file.get_tensor("feats").clone()
     about = {key: value for key, value in (about | change).items() if value is not None}
@@ -190,7 +190,7 @@ def test_damaged_metadata_is_refused(tmp_path, change):
 
 def test_nan_in_a_file_is_refused(tmp_path):
     path = tmp_path / "a"
-    made = ReferenceSet.from_sigs(logmel_codec(), [noise(16000)])
+    made = ReferenceSet.from_sigs(logmel_codec(), [noise(16000)], 16000)
     made.feats[3, 3] = torch.nan
     made.save(path)
     with pytest.raises(UserError, match="NaN"):
@@ -213,7 +213,7 @@ def wavlm_codec(seed):
 
 
 def test_another_encoder_is_refused(tmp_path):
-    reference = ReferenceSet.from_sigs(wavlm_codec(0), [noise(8000)])
+    reference = ReferenceSet.from_sigs(wavlm_codec(0), [noise(8000)], 16000)
     reference.save(tmp_path / "a")
     for made in (reference, ReferenceSet.load(tmp_path / "a")):
         made.check_codec(wavlm_codec(0))  # the same weights, another object
@@ -255,7 +255,7 @@ def test_bad_feats(feats, message):
 )
 def test_bad_sigs(sigs, message):
     with pytest.raises(UserError, match=message):
-        ReferenceSet.from_sigs(logmel_codec(), sigs)
+        ReferenceSet.from_sigs(logmel_codec(), sigs, 16000)
 
 
 def test_bad_files(tmp_path, files):

@@ -193,7 +193,7 @@ def test_the_student_replaces_the_teacher(runs, data, tmp_path) -> None:
     sources = (runs["small"], tmp_path / "tuned")
     codec = export(*sources, tmp_path / "codec", "float16", trust=["quantized_feats"])
     assert isinstance(codec.encoder, MelEncoder)
-    toks, lengths = codec.encode(torch.randn(1, 16000))
+    toks, lengths = codec.encode(torch.randn(1, 16000), 16000)
     assert lengths.tolist() == [50]
     assert torch.isfinite(codec.decode(toks, lengths)).all()
     again = load_student(tmp_path / "codec")

@@ -10,8 +10,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from focalcodec.audio import audio_info, read_audio
+from focalcodec.audio import audio_info
 from focalcodec.audio_stream import AudioStream
+from tests.unit.own_rate import read_own
 
 RATE = 16000
 # suffix: format and subtype of libsndfile, of every kind that has its own header or decoder
@@ -59,13 +60,13 @@ def write(path: Path, kind: str, seconds: float = 1.5, **how) -> Path:
 
 def read_all_ways(path: Path) -> Tensor:
     """Samples of a file, the same from a path, from memory, in blocks; and their number."""
-    sig = read_audio(path, channels="first")
+    sig = read_own(path, channels="first")
     with path.open("rb") as file:
         content = io.BytesIO(file.read())
     with AudioStream(path, channels="first", block_seconds=0.4) as stream:
         assert torch.cat(list(stream)).equal(sig)
         assert stream.num_samples == len(sig)
     if path.suffix != ".gsm":  # known by its name only
-        assert read_audio(content, channels="first").equal(sig)
+        assert read_own(content, channels="first").equal(sig)
     assert audio_info(path).num_samples == len(sig)
     return sig

@@ -10,10 +10,11 @@ import pytest
 import soundfile
 import torch
 
-from focalcodec.audio import audio_info, read_audio
+from focalcodec.audio import audio_info
 from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
 from tests.unit.audio_files.files import RATE, read_all_ways, sound, write
+from tests.unit.own_rate import read_own
 
 PIPES_32 = (0, 0x7F000000, 0x7FFF0000, 0x7FFFF000, 0x80000000, 0xFFFFFFFF)
 PIPES_64 = (0, 2**63 - 1, 2**64 - 1)
@@ -62,13 +63,13 @@ def test_size_zero_is_warned_of_and_an_empty_file_is_empty(
     path = write(tmp_path / "a.wav", "wav")
     lost = from_pipe(path.read_bytes(), "wav", 0)  # a recorder that lost power
     path.write_bytes(lost)
-    assert len(read_audio(path)) == 24000
+    assert len(read_own(path)) == 24000
     assert f"{path}: its header gives no length; read to the end of the file" in caplog.text
     soundfile.write(path, np.zeros(0), RATE)
     true = path.read_bytes() + b"LIST\x04\0\0\0INFO"  # no samples, and something behind them
     path.write_bytes(true[:4] + struct.pack("<I", len(true) - 8) + true[8:])
     with pytest.raises(UserError, match=r"a\.wav: no samples"):
-        read_audio(path)
+        read_own(path)
 
 
 def test_flac_from_a_pipe(tmp_path: Path) -> None:

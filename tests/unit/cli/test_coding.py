@@ -15,8 +15,8 @@ import soundfile
 import torch
 
 from focalcodec.audio import audio_info, read_audio
+from focalcodec.audio_codec import output_samples
 from focalcodec.cli.main import main
-from focalcodec.cli.recordings import output_samples
 from focalcodec.fct import TokenReader, TokenTable, read_toks
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
@@ -72,11 +72,11 @@ def test_tokens_of_stereo_are_those_of_the_codec(talks: Path, channels) -> None:
     header, toks = read_toks("a.fct")
     sig = read_audio(talks / "sub" / "stereo.flac", 16000, channels=channels)
     codec = golden_codec("tiny_50hz")
-    assert torch.equal(codec.encode(sig[None])[0][0], toks)
+    assert torch.equal(codec.encode(sig[None], 16000)[0][0], toks)
     assert (header.model, header.sample_rate, header.num_samples) == ("tiny_50hz", 44100, 31311)
     assert run("decode", "a.fct", "a.wav") == 0
     expected = codec.decode(toks[None], num_samples=len(sig))[0]
-    assert torch.allclose(read_audio("a.wav"), expected.clamp(-1, 1), atol=2 / 2**15)
+    assert torch.allclose(read_audio("a.wav", 16000), expected.clamp(-1, 1), atol=2 / 2**15)
 
 
 def test_several_channels_can_be_an_error(talks: Path, capsys: pytest.CaptureFixture) -> None:

@@ -41,9 +41,9 @@ def test_one_file_is_the_output_of_codec_convert(place):
     paths = [place / "voice" / name for name in ("1.wav", "2.flac", "3.wav")]
     codec = logmel_codec()
     reference = ReferenceSet.from_files(codec, paths, channels="mix", dtype="float16")
-    sig = read_audio(place / "talks" / "a.wav")
-    expected = codec.convert(sig[None], reference, k=2)[0].clamp(-1, 1)
-    out = read_audio(place / "out.wav")
+    sig = read_audio(place / "talks" / "a.wav", 16000)
+    expected = codec.convert(sig[None], reference, 16000, k=2)[0].clamp(-1, 1)
+    out = read_audio(place / "out.wav", 16000)
     assert out.shape == sig.shape
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)
 
@@ -62,7 +62,7 @@ def test_a_saved_set_gives_the_same(place):
     assert convert(place, "./talks", "./one", *options) == 0
     assert convert(place, "./talks", "./two", "--reference_set", "./anna.set") == 0
     for name in ("a.wav", "deep/b.wav"):
-        one, two = (read_audio(place / folder / name) for folder in ("one", "two"))
+        one, two = (read_audio(place / folder / name, 16000) for folder in ("one", "two"))
         assert torch.equal(one, two)
     assert ReferenceSet.load(place / "anna.set").feats.dtype == torch.float16
 
@@ -80,7 +80,7 @@ def test_processes_give_the_same(place):
     assert convert(place, "./talks", "./one", "--reference", "./voice") == 0
     assert convert(place, "./talks", "./two", "--reference", "./voice", "--jobs", "2") == 0
     for name in ("a.wav", "deep/b.wav"):
-        one, two = (read_audio(place / folder / name) for folder in ("one", "two"))
+        one, two = (read_audio(place / folder / name, 16000) for folder in ("one", "two"))
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 

@@ -9,13 +9,13 @@ import pytest
 import soundfile
 import torch
 
-from focalcodec.audio import read_audio
 from focalcodec.data.clips import read_clip, write_whole_files
 from focalcodec.data.dataset import AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache, batch_feats
 from focalcodec.data.manifest import DATA_ROOT, read_manifest, write_csv
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
+from tests.unit.own_rate import read_own
 
 
 def write(path, rate, seconds, **kinds):
@@ -41,7 +41,7 @@ FORMATS = {
 def test_segments_are_slices_of_the_whole_file(tmp_path, suffix, rate):
     # longer than what is read on to the end of an Ogg file, so that there are seeks as well
     wav = write(tmp_path / f"a.{suffix}", rate, 40, **FORMATS[suffix])
-    whole = read_audio(wav)
+    whole = read_own(wav)
     end = len(whole)
     generator = np.random.default_rng(1)
     # libsndfile itself misses its place on the last page of a Vorbis file
@@ -54,7 +54,7 @@ def test_segments_are_slices_of_the_whole_file(tmp_path, suffix, rate):
 
 def test_opus_segments_are_close_to_those_of_the_whole_file(tmp_path):
     wav = write(tmp_path / "a.opus", 16000, 40, format="OGG", subtype="OPUS")
-    whole = read_audio(wav)
+    whole = read_own(wav)
     for start in (3000, 70001, 400000):
         part = read_clip(wav, 16000, (start, start + 8000))
         assert part.equal(read_clip(wav, 16000, (start, start + 8000)))
@@ -160,10 +160,10 @@ def test_segments_are_the_parts(tmp_path: Path) -> None:
     whole = write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "segments")
     found = read_manifest(whole, "nowhere")
     assert [row["ID"] for row in found] == ["0", "1", "2"]
-    sig = read_audio(tmp_path / "talk.wav")
+    sig = read_own(tmp_path / "talk.wav")
     for row, (start, stop) in zip(found, SPANS, strict=True):
         assert "start" not in row
-        assert torch.equal(read_audio(row["wav"]), sig[start:stop])
+        assert torch.equal(read_own(row["wav"]), sig[start:stop])
     before = {path: path.stat().st_mtime_ns for path in whole.parent.glob("*.flac")}
     write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "segments")
     assert before == {path: path.stat().st_mtime_ns for path in whole.parent.glob("*.flac")}
@@ -180,7 +180,7 @@ def test_channels_are_mixed_as_the_manifest_says(tmp_path: Path) -> None:
     write_csv(tmp_path / "test.csv", list(rows[0]), rows)
     whole = write_whole_files(tmp_path / "test.csv", tmp_path, tmp_path / "w")
     both, one = read_manifest(whole, "nowhere")
-    torch.testing.assert_close(read_audio(both["wav"]), sig.mean(dim=1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(read_own(both["wav"]), sig.mean(dim=1), atol=1e-4, rtol=0)
     assert one["wav"] == str(tmp_path / "one.wav")
 
 

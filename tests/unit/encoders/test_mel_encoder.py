@@ -113,11 +113,11 @@ def test_default_reach() -> None:
 def test_windows_give_the_tokens_of_the_whole(
     codec: FocalCodec, sig: Tensor, window_seconds: float
 ) -> None:
-    whole, _ = codec.encode(sig)
-    pieces = list(encode_blocks(codec, sig[0].split(5000), window_seconds))
+    whole, _ = codec.encode(sig, 16000)
+    pieces = list(encode_blocks(codec, sig[0].split(5000), 16000, window_seconds))
     assert len(pieces) > 1 and len(whole.unique()) > 8
     assert torch.equal(torch.cat(pieces), whole[0])
-    feats = torch.cat(list(feats_blocks(codec, [sig[0]], window_seconds)))
+    feats = torch.cat(list(feats_blocks(codec, [sig[0]], 16000, window_seconds)))
     torch.testing.assert_close(feats, codec.sig_to_feats(sig)[0], atol=1e-5, rtol=0)
 
 
@@ -128,12 +128,12 @@ def test_number_formats(codec: FocalCodec, sig: Tensor) -> None:
     assert rounded.encoder.spectrogram.bands.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         mixed = codec.sig_to_feats(sig)
-        assert codec.encode(sig)[0].dtype == torch.int64
+        assert codec.encode(sig, 16000)[0].dtype == torch.int64
     feats = rounded.sig_to_feats(sig)
     assert feats.dtype == torch.bfloat16
     for other in (mixed, feats):
         assert (other.float() - exact).norm() < 0.1 * exact.norm()
-    toks, lengths = rounded.encode(sig)
+    toks, lengths = rounded.encode(sig, 16000)
     assert torch.isfinite(rounded.decode(toks, lengths)).all()
     double = copy.deepcopy(codec).double().sig_to_feats(sig.double())
     assert double.dtype == torch.float64
@@ -154,7 +154,7 @@ def test_in_a_codec_folder(codec: FocalCodec, sig: Tensor, tmp_path) -> None:
     codec.save_pretrained(tmp_path)
     again = FocalCodec.from_pretrained(tmp_path)
     assert isinstance(again.encoder, MelEncoder) and again.encoder.config == codec.encoder.config
-    assert torch.equal(again.encode(sig)[0], codec.encode(sig)[0])
+    assert torch.equal(again.encode(sig, 16000)[0], codec.encode(sig, 16000)[0])
 
 
 def test_at_most_four_million_parameters() -> None:

@@ -113,8 +113,8 @@ def test_a_frame_depends_on_its_chunk_but_on_nothing_after_it(lookahead: int) ->
 @pytest.mark.parametrize("window_seconds", [1.5, 2.3])
 def test_windows_give_the_tokens_of_the_whole(codec: FocalCodec, window_seconds: float) -> None:
     sig = noise(16000 * 6 + 77)
-    whole, _ = codec.encode(sig)
-    pieces = list(encode_blocks(codec, sig[0].split(5000), window_seconds))
+    whole, _ = codec.encode(sig, 16000)
+    pieces = list(encode_blocks(codec, sig[0].split(5000), 16000, window_seconds))
     assert len(pieces) > 1 and len(whole.unique()) > 4
     assert torch.equal(torch.cat(pieces), whole[0])
 

@@ -52,7 +52,7 @@ def test_in_a_codec_folder(case, folders, sig, tmp_path) -> None:
     assert config["encoder_name"] == "SpeechEncoder"
     assert config["encoder_config"] == json.loads(json.dumps(encoder.config))
     assert torch.equal(again.sig_to_feats(sig), codec.sig_to_feats(sig))
-    assert torch.equal(again.encode(sig)[0], codec.encode(sig)[0])
+    assert torch.equal(again.encode(sig, 16000)[0], codec.encode(sig, 16000)[0])
 
 
 @pytest.mark.parametrize("case", [("wavlm", "large"), ("whisper", "")], ids="-".join)
@@ -82,7 +82,7 @@ def test_half_precision(case, folders, sig) -> None:
     exact = codec.sig_to_feats(sig)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = codec.sig_to_feats(sig)
-        assert codec.encode(sig)[0].dtype == torch.int64
+        assert codec.encode(sig, 16000)[0].dtype == torch.int64
     rounded = set_precision(copy.deepcopy(codec), "bf16")
     assert rounded.encoder.mix.mean.dtype == torch.float32
     feats = rounded.sig_to_feats(sig)
@@ -91,7 +91,7 @@ def test_half_precision(case, folders, sig) -> None:
         # a bug gives other feats; the size of rounding errors of random weights does not matter
         near = torch.cosine_similarity(other.float().flatten(), exact.flatten(), dim=0)
         assert near > 0.8
-    toks, lengths = rounded.encode(sig)
+    toks, lengths = rounded.encode(sig, 16000)
     assert torch.isfinite(rounded.decode(toks, lengths)).all()
 
 
@@ -170,17 +170,17 @@ def test_long_recordings_for_whisper_in_windows(folders) -> None:
     assert encoder.max_seconds == 30.0
     sig = 0.1 * torch.randn(40 * 16000 + 123, generator=torch.Generator().manual_seed(1))
     with pytest.raises(UserError, match=r"clip of 40\.0 s: Whisper takes 30 s at most; encode it"):
-        codec.encode(sig[None])
-    toks = torch.cat([*encode_blocks(codec, sig.split(50000))])
+        codec.encode(sig[None], 16000)
+    toks = torch.cat([*encode_blocks(codec, sig.split(50000), 16000)])
     assert len(toks) == int(encoder.output_lengths(torch.tensor(len(sig))))
-    feats = torch.cat([*feats_blocks(codec, [sig])])
+    feats = torch.cat([*feats_blocks(codec, [sig], 16000)])
     context = part_context(encoder)
     first, _ = encoder.run(sig[None, :480000])
     kept = 1500 - context.right
     assert torch.equal(feats[:kept], first[0, :kept])
     short = sig[: 30 * 16000]
-    (whole,) = encode_blocks(codec, [short])
-    assert torch.equal(whole, codec.encode(short[None])[0][0])
+    (whole,) = encode_blocks(codec, [short], 16000)
+    assert torch.equal(whole, codec.encode(short[None], 16000)[0][0])
 
 
 def test_long_clips_in_batches_of_an_evaluation_or_a_corpus(folders, tmp_path) -> None:
@@ -189,7 +189,7 @@ def test_long_clips_in_batches_of_an_evaluation_or_a_corpus(folders, tmp_path) -
     lengths = torch.tensor([35 * 16000, 16000])
     sig = 0.1 * torch.randn(2, 35 * 16000, generator=torch.Generator().manual_seed(1))
     clips = [clip[:n] for clip, n in zip(sig, lengths, strict=True)]
-    expected = [torch.cat([*encode_blocks(codec, [clip])]) for clip in clips]
+    expected = [torch.cat([*encode_blocks(codec, [clip], 16000)]) for clip in clips]
     place = (str(tmp_path), None, torch.device("cpu"), 120.0)
     coder = FocalCoder(*place)
     sent = coder.encode(sig, lengths)

@@ -72,8 +72,8 @@ def test_folder_of_a_run(clips: Path, done: Path) -> None:
             assert rec.num_samples == reference.num_samples == round(16000 * clip["seconds"])
     toks = np.load(done / "talks" / "tiny" / "toks.npz")
     for name in SECONDS:
-        sig = read_audio(clips / f"{name}.wav")
-        expected = golden_codec("tiny_50hz").encode(sig[None])[0][0]
+        sig = read_audio(clips / f"{name}.wav", 16000)
+        expected = golden_codec("tiny_50hz").encode(sig[None], 16000)[0][0]
         assert toks[name.replace("/", "_")].tolist() == expected.tolist()
     assert (
         (done / "talks" / "tiny" / "transcripts.csv")
@@ -229,7 +229,7 @@ def test_other_judge_version_or_model_is_computed_again(clips: Path, tmp_path: P
 def test_other_clips_of_the_same_name_are_not_mixed_up(clips: Path, tmp_path: Path) -> None:
     louder = tmp_path / "talks"
     for name in SECONDS:
-        sig = read_audio(clips / f"{name}.wav")
+        sig = read_audio(clips / f"{name}.wav", 16000)
         (louder / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(louder / f"{name}.wav", 2 * sig.numpy(), 16000)
     levels = []
@@ -283,7 +283,7 @@ def write_manifest(path: Path, clips: Path, **columns: list[str]) -> Path:
 
 def test_denoising_codes_the_noisy_recording(clips: Path, tmp_path: Path) -> None:
     for name in SECONDS:
-        sig = read_audio(clips / f"{name}.wav").numpy()
+        sig = read_audio(clips / f"{name}.wav", 16000).numpy()
         (tmp_path / "noisy" / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / "noisy" / f"{name}.wav", 0.5 * sig, 16000)
     noisy = [str(tmp_path / "noisy" / f"{name}.wav") for name in SECONDS]
@@ -293,8 +293,8 @@ def test_denoising_codes_the_noisy_recording(clips: Path, tmp_path: Path) -> Non
     evaluate(plan, fake_judges)
     folder = tmp_path / "out" / "n"
     reference, rec = (
-        read_audio(folder / "reference/a_1.flac"),
-        read_audio(folder / "original/audio/a_1.flac"),
+        read_audio(folder / "reference/a_1.flac", 16000),
+        read_audio(folder / "original/audio/a_1.flac", 16000),
     )
     torch.testing.assert_close(rec, 0.5 * reference, atol=1e-4, rtol=0)
     assert (folder / "input" / "a_1.flac").is_file()
@@ -346,7 +346,7 @@ def test_conversion(clips: Path, tmp_path: Path) -> None:
     assert [column["key"] for column in outcome.cards[0]["columns"]] == ["distance"]
     assert outcome.cards[1]["figures"]["distance"]["value"] == 0, "original: not converted"
     for name, seconds in SECONDS.items():
-        rec = read_audio(tmp_path / "talks/tiny/audio" / f"{name.replace('/', '_')}.flac")
+        rec = read_audio(tmp_path / "talks/tiny/audio" / f"{name.replace('/', '_')}.flac", 16000)
         assert len(rec) == round(16000 * seconds) and rec.abs().max() > 0
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "1.wav").write_bytes((clips / "a" / "1.wav").read_bytes())

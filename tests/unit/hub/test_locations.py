@@ -117,7 +117,7 @@ def test_token_files_of_demo_are_decoded_by_demo(demo: Path, capsys: pytest.Capt
     assert main(["decode", "demo.fct", "other.fct", "both/"]) == 1, "the good one is done"
     assert audio_info("both/demo.wav").num_samples == 9600
     err = capsys.readouterr().err
-    assert "other.fct: tokens of tiny_12_5hz" in err and "give --model tiny_12_5hz" in err
+    assert "other.fct: tokens of tiny_12_5hz" in err and "decode with tiny_12_5hz (--model)" in err
     assert main(["decode", "demo.fct", "b.wav", "--model", OTHER]) == 1, "what is named is taken"
     assert main(["decode", "demo.fct", "b.wav", "--device", "abacus"]) == 2
 
@@ -128,7 +128,10 @@ def test_token_files_of_another_version_of_it(
     assert main(["encode", "a.wav", "a.fct", "--model", "demo"]) == 0
     monkeypatch.setattr("focalcodec.hub.FOLDER", GOLDEN["tiny_12_5hz"])
     assert main(["decode", "a.fct", "b.wav", "--model", "demo"]) == 1
-    assert "give the demo with those weights, or --any_model" in capsys.readouterr().err
+    assert (
+        "decode with the demo with those weights (--model), or give any_model"
+        in capsys.readouterr().err
+    )
 
 
 # -- the default -----------------------------------------------------------------------------------

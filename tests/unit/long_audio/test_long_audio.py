@@ -64,8 +64,8 @@ def without_mean(codec: FocalCodec) -> FocalCodec:
 @pytest.mark.parametrize("name", OFFLINE)
 def test_one_window_is_the_whole_pass(name: str, speech: Tensor) -> None:
     codec, sig = golden_codec(name), speech[:50001]
-    toks, _ = codec.encode(sig[None])
-    blocks = list(encode_blocks(codec, sig.split(7000)))
+    toks, _ = codec.encode(sig[None], 16000)
+    blocks = list(encode_blocks(codec, sig.split(7000), 16000))
     assert len(blocks) == 1 and torch.equal(blocks[0], toks[0])
     rec_sig = torch.cat(list(decode_blocks(codec, toks[0], len(sig))))
     assert torch.equal(rec_sig, codec.decode(toks, num_samples=len(sig))[0])
@@ -75,9 +75,9 @@ def test_one_window_is_the_whole_pass(name: str, speech: Tensor) -> None:
 def test_convolutions_give_the_same_in_windows(factors: tuple[int, ...], speech: Tensor) -> None:
     """Without the mean over time only the edges of windows could change the output."""
     codec = without_mean(lively_codec(factors))
-    toks, _ = codec.encode(speech[None])
+    toks, _ = codec.encode(speech[None], 16000)
     assert len(toks.unique()) > 100
-    windowed = torch.cat(list(encode_blocks(codec, speech.split(5000), window_seconds=5.0)))
+    windowed = torch.cat(list(encode_blocks(codec, speech.split(5000), 16000, window_seconds=5.0)))
     assert torch.equal(windowed, toks[0])
     rec_sig = torch.cat(list(decode_blocks(codec, toks[0], len(speech), window_seconds=5.0)))
     whole = codec.decode(toks, num_samples=len(speech))[0]
@@ -89,7 +89,7 @@ def test_too_little_context_changes_the_tokens(
 ) -> None:
     """A control of the test above: with less than the receptive field the tokens differ."""
     codec = without_mean(lively_codec())
-    toks, _ = codec.encode(speech[None])
+    toks, _ = codec.encode(speech[None], 16000)
     real = part_context
 
     def less(part: nn.Module):  # type: ignore[no-untyped-def]
@@ -97,7 +97,7 @@ def test_too_little_context_changes_the_tokens(
         return type(context)(context.left // 3, context.right // 3, context.align)
 
     monkeypatch.setattr("focalcodec.long_audio.coding.part_context", less)
-    windowed = torch.cat(list(encode_blocks(codec, [speech], window_seconds=2.0)))
+    windowed = torch.cat(list(encode_blocks(codec, [speech], 16000, window_seconds=2.0)))
     assert windowed.shape == toks[0].shape and not torch.equal(windowed, toks[0])
 
 
@@ -105,8 +105,8 @@ def test_causal_windows_begin_at_chunks(speech: Tensor) -> None:
     """A causal codec gives the same in windows that contain the reach of every layer."""
     codec = golden_codec("tiny_50hz_causal")
     assert part_context(codec.encoder).align == 4
-    toks, _ = codec.encode(speech[None])
-    windowed = torch.cat(list(encode_blocks(codec, [speech], window_seconds=8.0)))
+    toks, _ = codec.encode(speech[None], 16000)
+    windowed = torch.cat(list(encode_blocks(codec, [speech], 16000, window_seconds=8.0)))
     assert windowed.shape == toks[0].shape
     agreement = (windowed == toks[0]).float().mean()
     assert agreement > 0.99, "attention counts once, two layers reach a little further"
@@ -119,7 +119,7 @@ def test_causal_windows_begin_at_chunks(speech: Tensor) -> None:
 def test_no_clicks_at_seams(factors: tuple[int, ...], speech: Tensor) -> None:
     """A click is a large second difference: those at the seams are not larger than others."""
     codec = lively_codec(factors)
-    toks = codec.encode(speech[None])[0][0]
+    toks = codec.encode(speech[None], 16000)[0][0]
     whole = codec.toks_to_sig(toks[None])[0]
     blocks = list(decode_blocks(codec, toks, window_seconds=4.0))
     cuts = torch.tensor([len(block) for block in blocks[:-1]]).cumsum(0).tolist()
@@ -140,7 +140,7 @@ def test_no_clicks_at_seams(factors: tuple[int, ...], speech: Tensor) -> None:
 def test_features_of_windows_are_cross_faded(speech: Tensor) -> None:
     """From frame to frame the features do not change more than those of the whole pass."""
     codec = lively_codec()
-    toks = codec.encode(speech[None])[0][0]
+    toks = codec.encode(speech[None], 16000)[0][0]
     qfeats = torch.cat(list(decompress_blocks(codec, toks, window_seconds=4.0)))
     whole = codec.toks_to_qfeats(toks[None])[0]
     assert qfeats.shape == whole.shape
@@ -160,7 +160,7 @@ def test_vocoder_windows_are_exact(speech: Tensor) -> None:
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
 def test_length_is_exact_at_any_rate(sample_rate: int, speech: Tensor) -> None:
     codec, seconds = lively_codec(), 9.3
-    toks = codec.encode(speech[None, : int(seconds * 16000)])[0][0]
+    toks = codec.encode(speech[None, : int(seconds * 16000)], 16000)[0][0]
     wanted = int(seconds * sample_rate)
     blocks = list(decode_blocks(codec, toks, wanted, sample_rate, window_seconds=4.0))
     assert sum(len(block) for block in blocks) == wanted
@@ -169,15 +169,15 @@ def test_length_is_exact_at_any_rate(sample_rate: int, speech: Tensor) -> None:
 def test_bad_input_is_refused() -> None:
     codec = lively_codec()
     with pytest.raises(UserError, match="no samples"):
-        list(encode_blocks(codec, []))
+        list(encode_blocks(codec, [], 16000))
     with pytest.raises(UserError, match="NaN"):
-        list(encode_blocks(codec, [torch.full((16000,), float("nan"))]))
+        list(encode_blocks(codec, [torch.full((16000,), float("nan"))], 16000))
     with pytest.raises(UserError, match="toks"):
         list(decode_blocks(codec, torch.zeros(0, dtype=torch.int64)))
     with pytest.raises(UserError, match="num_samples"):
         list(decode_blocks(codec, torch.zeros(5, dtype=torch.int64), num_samples=10**6))
     with pytest.raises(UserError, match="window_seconds=0.5"):
-        list(encode_blocks(codec, [torch.zeros(16000)], window_seconds=0.5))
+        list(encode_blocks(codec, [torch.zeros(16000)], 16000, window_seconds=0.5))
 
 
 # -- windows over a stream ------------------------------------------------------------------------

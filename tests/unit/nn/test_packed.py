@@ -45,7 +45,7 @@ def test_a_packed_codec_keeps_its_tokens(monkeypatch, name, precision, bits):
     codec = causal_codec() if name == "causal" else golden_codec(name)
     packed = pack_weights(copy.deepcopy(codec), precision)
     sig = speech(2, 16000)
-    expected, toks = codec.encode(sig)[0], packed.encode(sig)[0]
+    expected, toks = codec.encode(sig, 16000)[0], packed.encode(sig, 16000)[0]
     same = (codec.toks_to_codes(expected) > 0) == (codec.toks_to_codes(toks) > 0)
     assert same.float().mean() >= bits
     rec_sig = packed.decode(expected)
@@ -58,7 +58,9 @@ def test_a_packed_codec_keeps_its_tokens(monkeypatch, name, precision, bits):
 def test_a_packed_codec_streams():
     codec, sig = causal_codec(), speech(1, 9000)
     session = EncoderSession(pack_weights(copy.deepcopy(codec)))
-    assert torch.equal(torch.cat([session.push(sig), session.flush()], dim=1), codec.encode(sig)[0])
+    assert torch.equal(
+        torch.cat([session.push(sig), session.flush()], dim=1), codec.encode(sig, 16000)[0]
+    )
 
 
 def test_what_can_not_be_packed_is_refused():

@@ -52,7 +52,7 @@ def test_stream_is_all_clips_between_bos_and_eos(corpus, whole):
         expected += [8192, *store[clip].tolist(), 8193]
         if name != "long":
             sig = read_audio(corpus / f"{name}.flac", 16000, channels="mix")
-            assert torch.equal(store[clip], CODEC.encode(sig[None])[0][0])
+            assert torch.equal(store[clip], CODEC.encode(sig[None], 16000)[0][0])
     assert store.stream.tolist() == expected and store.stream.dtype == np.dtype("<u2")
     size, rate = store.num_samples(1), store.sample_rate(1)
     assert (size, rate) == (7200, 24000)

@@ -61,8 +61,8 @@ def test_rows_are_clips(tmp_path, form, dress):
         ("z", "6", "THREE"),
     ]
     for seed, clip in enumerate(source.clips):
-        expected = read_audio(io.BytesIO(flac(seed)))
-        assert torch.equal(read_audio(source.audio(clip)), expected)
+        expected = read_audio(io.BytesIO(flac(seed)), 16000)
+        assert torch.equal(read_audio(source.audio(clip), 16000), expected)
 
 
 @pytest.mark.parametrize("more", [{}, {"id": ["x", "x", "y"]}])
@@ -86,7 +86,7 @@ def test_messages_name_the_row(tmp_path):
     dataset = datasets.Dataset.from_dict({"audio": [{"bytes": b"noise", "path": ""}]})
     source = open_corpus(str(save(dataset, tmp_path / "set", "saved")))
     with pytest.raises(UserError, match="set, row 0: not audio"):
-        read_audio(source.audio(source.clips[0]))
+        read_audio(source.audio(source.clips[0]), 16000)
 
 
 @pytest.mark.parametrize("form", ["saved", "file", "folder"])

@@ -34,9 +34,9 @@ def test_each_clip_has_the_same_tokens_as_alone(tmp_path, monkeypatch):
         sizes.append(len(sigs))
         return encode_batch(codec, sigs)
 
-    def in_windows(codec, stream, window_seconds):
+    def in_windows(codec, stream, sample_rate, window_seconds):
         windowed.append(stream.num_samples / stream.source_rate)
-        return encode_blocks(codec, stream, window_seconds)
+        return encode_blocks(codec, stream, sample_rate, window_seconds)
 
     monkeypatch.setattr(parts, "encode_batch", counted)
     monkeypatch.setattr(parts, "encode_blocks", in_windows)
@@ -55,9 +55,9 @@ def test_each_clip_has_the_same_tokens_as_alone(tmp_path, monkeypatch):
         with AudioStream(path, 16000, "mix") as stream:
             assert (got.num_samples, got.sample_rate) == (stream.num_samples, stream.source_rate)
             if clip.id == "long":
-                expected = torch.cat([*encode_blocks(codec, stream, 2.5)])
+                expected = torch.cat([*encode_blocks(codec, stream, 16000, 2.5)])
             else:
-                expected = codec.encode(read_audio(path, 16000, channels="mix")[None])[0][0]
+                expected = codec.encode(read_audio(path, 16000, channels="mix")[None], 16000)[0][0]
         assert torch.equal(got.toks, expected)
     assert sum(reported) == pytest.approx(sum(clip.seconds for clip in encoded))
 

@@ -142,7 +142,7 @@ def test_a_quantizer_needs_no_bits() -> None:
     codec = FocalCodec(**parts(quantizer=Halves())).eval()
     assert codec.codebook.shape == (81, 4) and codec.vocab_size == 81
     assert codec.bitrate == pytest.approx(50 * 6.34, abs=0.01) and codec.bits_per_token == 7
-    toks, lengths = codec.encode(torch.randn(1, 8000))
+    toks, lengths = codec.encode(torch.randn(1, 8000), 16000)
     assert torch.equal(codec.codes_to_toks(codec.toks_to_codes(toks)), toks)
     assert codec.decode(toks, lengths).shape == (1, 8000)
     with pytest.raises(UserError, match=r"token 81: .* \[0, 81\)"):
@@ -157,8 +157,8 @@ def test_a_quantizer_needs_no_bits() -> None:
 def test_lats_of_any_norm_give_the_same_tokens_alone_and_in_a_batch() -> None:
     codec = FocalCodec(**parts(compressor=Plain(), quantizer=Halves())).eval()
     sig = torch.randn(2, 16000)
-    toks, lengths = codec.encode(sig, lengths=torch.tensor([16000, 8000]))
-    alone, _ = codec.encode(sig[1:, :8000])
+    toks, lengths = codec.encode(sig, 16000, lengths=torch.tensor([16000, 8000]))
+    alone, _ = codec.encode(sig[1:, :8000], 16000)
     assert torch.equal(toks[1, : lengths[1]], alone[0])
     lats = codec.sig_to_lats(sig)
     assert not torch.allclose(lats.norm(dim=-1), torch.ones(()))
@@ -255,4 +255,4 @@ def test_a_class_with_the_official_call(monkeypatch: pytest.MonkeyPatch) -> None
     lats = codec.sig_to_lats(torch.randn(1, 8000))
     torch.testing.assert_close(lats.norm(dim=-1), torch.ones(1, 25))
     with pytest.raises(UserError, match="compressor: Official takes no lengths"):
-        codec.encode(torch.randn(2, 8000), lengths=[8000, 4000])
+        codec.encode(torch.randn(2, 8000), 16000, lengths=[8000, 4000])
