@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-LANES = (("stream_encoder", "stream_50hz"), ("stream_wavenext", "stream_wavenext_gan"))
+LANES = (("stream_encoder", "stream_50hz"), ("stream_vocos", "stream_vocos_gan"))
 """Trainings in their order. The lanes do not depend on each other and run at the same time."""
 CONTINUES = {
     "stream_50hz": ("--distilled", "stream_encoder"),
-    "stream_wavenext_gan": ("--init_from", "stream_wavenext"),
+    "stream_vocos_gan": ("--init_from", "stream_vocos"),
 }
 """Option of a training that names the run of another."""
 

@@ -88,8 +88,8 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
         {},
     ),
     "stream_50hz": ([*stage_1(2), "--window_size=9"], {"distilled": "stream_encoder"}),
-    "stream_wavenext": (TEACHER + STAGE_2, {}),
-    "stream_wavenext_gan": (TEACHER + STAGE_2, {"init_from": "stream_wavenext"}),
+    "stream_vocos": (TEACHER + STAGE_2, {}),
+    "stream_vocos_gan": (TEACHER + STAGE_2, {"init_from": "stream_vocos"}),
     "speaker_encoder": (
         ["--embedding_dim=8", "--modules={speaker: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
         {},
@@ -140,7 +140,7 @@ def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path, decoder: s
 
 
 def test_ends_in_a_streaming_codec(made: Callable[[str], Path], tmp_path: Path) -> None:
-    folder, runs = tmp_path / "codec", (made("stream_50hz"), made("stream_wavenext_gan"))
+    folder, runs = tmp_path / "codec", (made("stream_50hz"), made("stream_vocos_gan"))
     assert main(["export", *map(str, runs), str(folder), "--dtype", "float16"]) == 0
     codec = FocalCodec.from_pretrained(folder)
     assert codec.causal and codec.latency == 80.0
@@ -169,7 +169,7 @@ def test_the_codec_is_small() -> None:
     streaming = [
         *parameters("stream_encoder").values(),
         *parameters("stream_50hz").values(),
-        parameters("stream_wavenext")["decoder"],
+        parameters("stream_vocos")["decoder"],
     ]
     assert sum(streaming) <= 6_000_000
     # what is built on these is of their sizes
