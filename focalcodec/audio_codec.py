@@ -191,13 +191,12 @@ class AudioCodec(OfficialCodec):
             Is called with the seconds of audio that were done since its last call.
         """
         self._check_values()
+        name, sha256 = self.name, self.weights_sha256  # all parts are there
         with AudioStream(source, channels=channels) as stream:
             rate = stream.sample_rate
             blocks = _counted(stream, rate, progress)
             toks = torch.cat([*encode_blocks(self, blocks, rate, window_seconds)])  # (N,)
-            header = header_for(
-                self, self.name, self.weights_sha256, rate, stream.num_samples, _clip_id(source)
-            )
+            header = header_for(self, name, sha256, rate, stream.num_samples, _clip_id(source))
         return Tokens(toks, header)
 
     def decode_file(

@@ -204,7 +204,8 @@ class CodecBase(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodecBase:
         """Change all weights; if they are rounded, their hash is taken before."""
-        whole = all(getattr(self, part, None) is not None for part in PART_NAMES)
+        # a part may be scripted, or was removed
+        whole = all(hasattr(getattr(self, part, None), "config") for part in PART_NAMES)
         if whole and self.device.type != "meta":
             weight = self._weight.detach()
             if torch.promote_types(weight.dtype, fn(weight[:0]).dtype) != fn(weight[:0]).dtype:

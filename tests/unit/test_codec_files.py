@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,20 @@ def test_identity_survives_precision_and_not_training(wav, tmp_path):
     other = golden_codec("tiny_12_5hz")
     loaded.decoder = other.decoder
     assert loaded.weights_sha256 == weights_sha256(loaded) != trained
+
+
+def test_parts_that_are_removed_or_scripted(codec, wav):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = codec.jit().half()
+    assert scripted.device.type == "cpu"
+    less = copy.copy(codec)
+    less._modules = dict(codec._modules)
+    less.encoder = None
+    less.float()
+    for call in (lambda: less.encode_file(wav), lambda: less.weights_sha256):
+        with pytest.raises(UserError, match="encoder: was removed from this codec"):
+            call()
 
 
 @pytest.mark.parametrize(
