@@ -19,6 +19,7 @@ from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.official import OfflineEncoder, given_states, refuse_lengths
+from focalcodec.nn.past import LeftContext, after_context
 
 # Slaney's mel scale: linear up to 1 kHz, then logarithmic.
 _LINEAR = 200.0 / 3  # Hz per mel
@@ -238,8 +239,8 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
 class MelEncoderState(NamedTuple):
     """What a causal encoder keeps of a stream, for each row of a batch."""
 
-    sig: Tensor  # (B, n_fft - 160), the samples before the next ones
-    contexts: tuple[Tensor, ...]  # (B, kernel_size - 1, channels) of each convolution
+    sig: LeftContext  # (B, n_fft - 160, 1), the samples before the next ones
+    contexts: tuple[LeftContext, ...]  # (B, kernel_size - 1, channels) of each convolution
 
 
 class MelEncoder(OfflineEncoder):
@@ -376,13 +377,12 @@ class MelEncoder(OfflineEncoder):
         feats, state = self.step(input, state)
         return feats, feats.new_zeros((), dtype=torch.int64), [state.sig, *state.contexts], []
 
-    def _next_spectra(self, sig: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _next_spectra(self, sig: Tensor, before: LeftContext | None) -> tuple[Tensor, LeftContext]:
         """Spectra of sig (B, T), whose windows end with its hops, and samples for the next ones."""
         inner = self.spectrogram
-        sig, past = sig.to(inner.window.dtype), inner.n_fft - inner.hop
-        before = sig.new_zeros(len(sig), past) if before is None else before.to(sig.dtype)
-        sig = torch.cat([before, sig], dim=1)
-        return inner.spectra(sig, after_past=True), sig[:, sig.shape[1] - past :].clone()
+        sig = sig.to(inner.window.dtype)[..., None]
+        sig, before = after_context(sig, before, inner.n_fft - inner.hop, repeat=False)
+        return inner.spectra(sig[..., 0], after_past=True), before
 
 
 def _stack(spectra: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.errors import UserError
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.long_audio.coding import encode_blocks
-from focalcodec.wavenext import WaveNeXt
+from focalcodec.streaming import DecoderSession, EncoderSession
+from focalcodec.vocos import Vocos
 
 CHUNK = 1280
 CAUSAL = {"causal": True, "window_size": 9, "focal_window": 3}
@@ -44,7 +45,7 @@ def codec(encoder: MelEncoder) -> FocalCodec:
         FocalEncoder(8, 6, [16, 8], [1, 1], **CAUSAL),
         BinarySphericalQuantizer(64),
         FocalDecoder(6, 8, [8, 16], [1, 1], **CAUSAL, last_window_size=9, refiner_dim=5),
-        WaveNeXt(8, num_layers=1, dim=8, ffn_dim=8, hop_length=320, causal=True, sample_rate=16000),
+        Vocos(8, num_layers=1, dim=8, ffn_dim=8, n_fft=320, causal=True),
     )
     for parameter in codec.compressor.parameters():
         if parameter.dim() > 1:
@@ -141,6 +142,19 @@ def test_in_a_codec(codec: FocalCodec, tmp_path) -> None:
 
 
 @torch.no_grad()
+def test_sessions(codec: FocalCodec) -> None:
+    """Streams of any pieces give what the whole gives."""
+    sig = noise(3 * 16000 + 77, rows=2)
+    toks = codec.sig_to_toks(sig)
+    encoder, decoder = EncoderSession(codec, batch_size=2), DecoderSession(codec, batch_size=2)
+    pushed = [encoder.push(piece) for piece in sig.split(3001, dim=1)] + [encoder.flush()]
+    assert torch.equal(torch.cat(pushed, dim=1), toks)
+    waves = [decoder.push(piece) for piece in toks.split(3, dim=1)] + [decoder.flush()]
+    rec_sig = torch.cat(waves, dim=1)
+    torch.testing.assert_close(rec_sig, codec.toks_to_sig(toks), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_as_torchscript(encoder: MelEncoder) -> None:
     scripted, sig = torch.jit.script(encoder), noise(4 * CHUNK, rows=2)
     first = scripted(sig[:, :CHUNK])
@@ -168,6 +182,6 @@ def test_refusals(encoder: MelEncoder) -> None:
     with pytest.raises(UserError, match="causal: False"):
         MelEncoder(8, num_layers=1, dim=4, ffn_dim=4).step(noise(CHUNK))
     with pytest.raises(UserError, match="left_contexts: 1 states; give the 4"):
-        encoder(noise(CHUNK), None, [torch.zeros(1, 352)])
+        encoder(noise(CHUNK), None, [torch.zeros(1, 352, 1)])
     with pytest.raises(UserError, match="sig: "):
         encoder.step(torch.zeros(9))
