@@ -105,6 +105,7 @@ SHOWN = "".join(
     for block in blocks(ROOT / "docs" / page, "yaml")
 )
 SCRIPTS = ("train.py", "evaluate.py", "generate.py", "augment.py", "demo_corpus.py")
+SCRIPTS += ("leave_one_out.py",)
 
 
 def check_make(words: Sequence[str]) -> None:

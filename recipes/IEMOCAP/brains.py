@@ -11,7 +11,8 @@ from speechbrain import Stage
 from torch import Tensor, nn
 
 from focalcodec.probes.token_dataset import TokenBatch
-from focalcodec.training.probe_brain import ERROR_RATE, ProbeBrain
+from focalcodec.tokenize.store import TokenStore
+from focalcodec.training.probe_brain import ERROR_RATE, ProbeBrain, TokenLoaders
 from focalcodec.training.run.loaders import Rows
 
 
@@ -44,3 +45,11 @@ class EmotionBrain(ProbeBrain):
         self.add_scores(batch, stage, "error_rate", [(value, 1.0) for value in wrong])
         self.add_predictions(batch, stage, [self.labels.names[number] for number in predicted])
         return self.mean("loss", losses)
+
+
+class WholeCorpusLoaders(TokenLoaders):
+    """Loaders that compute the tokens of all sets at once, so that all splits share them."""
+
+    def _tokens(self, rows: Rows, column: str) -> TokenStore:
+        every = [row for name in self.sets for row in self.sets[name]]
+        return super()._tokens(sorted(every, key=lambda row: row["ID"]), column)

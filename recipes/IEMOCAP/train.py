@@ -1,4 +1,4 @@
-"""Train on IEMOCAP, CREMA-D or RAVDESS: a probe of the emotion in a codec's tokens.
+"""Train on IEMOCAP, CREMA-D, RAVDESS or EMO-DB: a probe of the emotion in a codec's tokens.
 
 python train.py hparams/emotion.yaml --data_folder /data/IEMOCAP_full_release
 python train.py hparams/emotion.yaml --data_folder /data/CREMA-D --corpus crema-d

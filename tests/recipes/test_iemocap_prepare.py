@@ -1,4 +1,4 @@
-"""Preparation of emotional speech: IEMOCAP, CREMA-D and RAVDESS in miniature, good and broken."""
+"""Preparation of emotional speech: four corpora in miniature, good and broken."""
 
 from __future__ import annotations
 
@@ -189,7 +189,9 @@ class TestIemocap:
         assert {row["wrd"] for row in prepare(iemocap)["train"]} == {""}
 
     def test_another_corpus(self, iemocap: Path, prepare: Any) -> None:
-        with pytest.raises(UserError, match="corpus='emodb': not one of iemocap, crema-d"):
+        with pytest.raises(UserError, match="corpus='savee': not one of iemocap, crema-d"):
+            prepare(iemocap, corpus="savee")
+        with pytest.raises(UserError, match="no wav/03a01Fa.wav"):
             prepare(iemocap, corpus="emodb")
         with pytest.raises(UserError, match="no folder AudioWAV"):
             prepare(iemocap, corpus="crema-d")
@@ -222,6 +224,72 @@ def ravdess(tmp_path: Path) -> Path:
             write_wav(root / f"Actor_{actor:02}" / name, rate=48000)
         write_wav(root / f"Actor_{actor:02}" / f"03-02-05-01-01-01-{actor:02}.wav")  # song
     return root
+
+
+@pytest.fixture
+def emodb(tmp_path: Path) -> Path:
+    """The tree of the original distribution: audio and files of labels."""
+    root = tmp_path / "EMO-DB"
+    for actor in ("03", "08", "09", "10"):
+        for letter in "WLEAFTN":
+            write_wav(root / "wav" / f"{actor}a01{letter}a.wav")
+            label = root / "lablaut" / f"{actor}a01{letter}a.lablaut"
+            label.parent.mkdir(exist_ok=True)
+            label.write_text("0.1 D\n")
+    return root
+
+
+class TestEmodb:
+    def test_four_classes_of_the_distribution(self, emodb: Path, prepare: Any) -> None:
+        sets = prepare(emodb, corpus="emodb", test_actor="03")
+        rows = [row for some in sets.values() for row in some]
+        counts = Counter(row["emotion"] for row in rows)
+        assert counts == {"angry": 4, "happy": 4, "neutral": 4, "sad": 4}
+        found = {row["ID"]: row for row in sets["test"]}
+        assert {name: row["emotion"] for name, row in found.items()} == {
+            "03a01Wa": "angry",
+            "03a01Fa": "happy",
+            "03a01Na": "neutral",
+            "03a01Ta": "sad",
+        }
+        row = found["03a01Wa"]
+        assert (row["gender"], row["wrd"]) == ("male", "Der Lappen liegt auf dem Eisschrank")
+
+    def test_folders_of_classes(self, emodb: Path, prepare: Any, tmp_path: Path) -> None:
+        names = {"W": "angry", "F": "happy", "N": "neutral", "T": "sad"}
+        for path in sorted((emodb / "wav").iterdir()):
+            place = tmp_path / "classes" / names.get(path.stem[5], "others") / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        root = tmp_path / "classes"
+        sets = prepare(root, corpus="emodb")
+        assert sum(map(len, sets.values())) == 16
+        (root / "sad" / "08a01Ta.wav").rename(root / "angry" / "08a01Ta.wav")
+        with pytest.raises(UserError, match="letter T is sad, but the folder angry"):
+            prepare(root, corpus="emodb")
+
+    def test_other_names(self, emodb: Path, prepare: Any) -> None:
+        write_wav(emodb / "wav" / "03a01Xa.wav")
+        with pytest.raises(UserError, match="03a01Xa.wav: not named <actor><sentence>"):
+            prepare(emodb, corpus="emodb", max_broken_share=0.0)
+
+    @pytest.mark.parametrize(
+        ("test", "valid"), [("03", "08"), (3, "08"), ("08", "09"), ("10", "03")]
+    )
+    def test_actors_are_left_out(
+        self, emodb: Path, prepare: Any, test: str | int, valid: str
+    ) -> None:
+        sets = prepare(emodb, corpus="emodb", test_actor=test)
+        actors = {name: {row["spk_id"] for row in rows} for name, rows in sets.items()}
+        assert [int(name) for name in actors["test"]] == [int(test)]
+        assert actors["valid"] == {valid}
+        assert actors["train"] == {"03", "08", "09", "10"} - actors["test"] - actors["valid"]
+
+    def test_unknown_actors(self, emodb: Path, iemocap: Path, prepare: Any) -> None:
+        with pytest.raises(UserError, match="test_actor=04: the corpus has 03, 08, 09, 10"):
+            prepare(emodb, corpus="emodb", test_actor="04")
+        with pytest.raises(UserError, match="test_actor=03: IEMOCAP has a fixed split"):
+            prepare(iemocap, test_actor="03")
 
 
 class TestByActor:

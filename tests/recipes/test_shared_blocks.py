@@ -49,7 +49,7 @@ PAIRS = [
         DATA
         | SPLITS
         | {"name", "task", "label", "brain"}
-        | {"shares", "corpus", "valid_share", "test_share"},
+        | {"shares", "corpus", "test_actor", "valid_share", "test_share"},
     ),
     (
         "LibriSpeech/asr",

@@ -184,7 +184,7 @@ def prepare_sets(hparams: Mapping[str, Any], folder: RunFolder) -> dict[str, Row
     return sets
 
 
-def script(main: Callable[[list[str]], None]) -> None:
+def script(main: Callable[[list[str]], None], each_seed: bool = True) -> None:
     """Run a recipe's `main` on the command line, once for each seed of `--seeds`.
 
     `--help` lists the YAMLs, or the keys of a YAML. A `UserError` is printed as one line on stderr,
@@ -194,6 +194,8 @@ def script(main: Callable[[list[str]], None]) -> None:
     ----------
     main : callable
         Takes the command line without the script's name.
+    each_seed : bool
+        False: run it once, because it reads `seeds` itself.
     """
     try:
         about = sys.modules["__main__"].__doc__ or ""
@@ -203,7 +205,7 @@ def script(main: Callable[[list[str]], None]) -> None:
             return
         refuse_other_script(sys.argv[1:], Path(sys.argv[0]))
         with stop_signals(), quiet_threads():
-            for argv in command_lines(sys.argv[1:]):
+            for argv in command_lines(sys.argv[1:]) if each_seed else [sys.argv[1:]]:
                 main(argv)
         leave_together()
         return
@@ -239,11 +241,11 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
         probe = hparams
         codec = parse_spec(str(probe["codec"])).folder
         out = Path("results") / hparams["name"] / f"{codec}-{probe['inputs']}"
-    rest = _without(argv, ("seed", "seeds", "output_folder"))
+    rest = without(argv, ("seed", "seeds", "output_folder"))
     return [[*rest, f"--seed={seed}", f"--output_folder={out}/{seed}"] for seed in seeds]
 
 
-def _without(argv: Sequence[str], keys: Sequence[str]) -> list[str]:
+def without(argv: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Command line without some options, written as `--key value` or `--key=value`."""
     kept, wanted = [], True
     for word in argv:
