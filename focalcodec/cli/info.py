@@ -158,6 +158,7 @@ def _describe_model(codec: FocalCodec) -> dict[str, Any]:
         "bits_per_token": codec.bits_per_token,
         "vocabulary": codec.vocab_size,
         "kbit_per_second": codec.bitrate / 1000,
+        "latency_ms": codec.latency,  # None: not causal
         "parameters": sum(counts.values()),
         "parts": {
             name: {"name": type(part).__name__, "parameters": counts[name]}
@@ -181,5 +182,5 @@ def _show(description: dict[str, Any], as_json: bool) -> None:
             value = f"{value:.6g}"
         elif key in ("parameters", "bytes"):
             value = f"{value:,}"
-        if value != "":
+        if value not in ("", None):
             print(f"  {key:<22}{value}")

@@ -80,14 +80,15 @@ class DecoderSession(Session):
 
     @property
     def latency(self) -> float:
-        """From the first token of a chunk to its audio, ms, without the time to compute it.
+        """From tokens to their audio, ms, without the time to compute it.
 
-        With the tokens of a causal encoder, which come a chunk at a time, it is that of the
-        resampler alone.
+        The tokens of a causal encoder come a chunk at a time: then it is that of the resampler
+        alone, if the decompressor has no longer chunks.
         """
-        engine = self._engine
-        waiting = engine.latency if isinstance(engine, WindowEngine) else 0
-        return 1000.0 * (waiting / self.codec.token_rate + self._resamplers[0].latency)
+        waiting = 1000.0 * self._engine.latency / self.codec.token_rate
+        if self.codec.latency is not None:
+            waiting = max(0.0, waiting - self.codec.latency)
+        return waiting + 1000.0 * self._resamplers[0].latency
 
     def push(self, toks: Tensor, lengths: Any = None) -> Any:
         """Audio (B, T) that is complete after toks (B, N); N and T may be 0.
