@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+
+from focalcodec.cli.verify import official_package
+from focalcodec.errors import UserError
 
 MODULES = ("codec", "wavlm", "focalnet", "bsq", "vocos", "wavenext", "version")
 
@@ -34,15 +35,7 @@ def ours() -> Package:
 
 def official(root: str | Path) -> Package:
     """The official package in `root`, the folder of its repository, as `official_focalcodec`."""
-    folder = Path(root).resolve() / "focalcodec"
-    spec = importlib.util.spec_from_file_location(
-        "official_focalcodec", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    if spec is None or spec.loader is None or not folder.is_dir():
-        raise SystemExit(
-            f"{root}: no focalcodec/ in it; give the folder of the official repository"
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return Package(module, folder.parent)
+    try:
+        return Package(official_package(root), Path(root).resolve())
+    except UserError as error:
+        raise SystemExit(str(error)) from error

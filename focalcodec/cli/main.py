@@ -47,6 +47,7 @@ COMMANDS = {
     "info": Command("info", "describe models, token files and recordings"),
     "export": Command("models", "join the runs of both training stages into a model folder"),
     "download": Command("models", "download a model, for use without a network"),
+    "verify": Command("verify", "compare a checkpoint with the official code"),
     "config": Command("recipe", "print the resolved YAML of a recipe", takes_keys=True),
     "recipe": Command("recipe", "list the training recipes, or copy one to edit and run"),
 }
