@@ -71,3 +71,13 @@ def test_help_or_an_empty_name_trains_nothing(
         quickstart.main()
     assert stopped.value.code == code and not list(tmp_path.iterdir())
     assert told in "".join(capsys.readouterr())
+
+
+def test_trust_reaches_export_and_evaluation(quickstart, monkeypatch, tmp_path) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(quickstart, "train_both", lambda runs, out: None)
+    monkeypatch.setattr(quickstart, "start", lambda _, *words: started.append([*map(str, words)]))
+    monkeypatch.setattr(quickstart, "finish", lambda process: None)
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", str(tmp_path), "--trust", "my_parts"])
+    quickstart.main()
+    assert len(started) == 2 and all(words[-2:] == ["--trust", "my_parts"] for words in started)
