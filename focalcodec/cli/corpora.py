@@ -32,6 +32,7 @@ PREPARE_EXAMPLES = """examples:
 TOKENIZE_EXAMPLES = """examples:
   focalcodec tokenize /data/LibriSpeech tokens
   focalcodec tokenize train.csv tokens --data_folder /data --format both --shard 0/64
+  focalcodec tokenize s3://bucket/speech s3://bucket/tokens --format parquet
 """
 _SHARES = ShareOptions()
 _TOKENIZE = TokenizeOptions()
@@ -158,19 +159,26 @@ def add_tokenize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="folder of audio, manifest (.csv), list of paths (.txt), Parquet files, folder of"
-        " save_to_disk of the library datasets, or dataset on the hub (OWNER/NAME or"
+        help="folder of audio, manifest (.csv) or folder of manifests, list of paths (.txt), tar"
+        " files of WebDataset, Parquet files, a URL of one of these (s3://, gs://, hf://), folder"
+        " of save_to_disk of the library datasets, or dataset on the hub (OWNER/NAME or"
         " OWNER/NAME:CONFIGURATION)",
     )
     parser.add_argument(
-        "out", metavar="OUT", help="output folder; the same command resumes a stopped run in it"
+        "out",
+        metavar="OUT",
+        help="output folder, or a URL with --format parquet; the same command resumes a stopped run"
+        " in it",
     )
     add_model_options(parser)
     parser.add_argument(
         "--data_folder",
-        help="folder that replaces $data_root in a manifest, or contains the paths of a list",
+        help="folder that replaces $data_root in a manifest (default: that of sets.json beside it),"
+        " or contains the paths of a list",
     )
-    parser.add_argument("--split", help="split of a dataset; needed if it has several")
+    parser.add_argument(
+        "--split", help="split of a dataset, needed if it has several; set of a folder of manifests"
+    )
     add_channels_option(parser)
     add_window_option(parser)
     parser.add_argument(
@@ -233,6 +241,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     from focalcodec.tokenize.run import FAILED_NAME, PLAN_NAME, tokenize_corpus
     from focalcodec.tokenize.sources import open_corpus
     from focalcodec.tokenize.store import TokenVocabulary
+    from focalcodec.tokenize.urls import is_url
 
     shard = Shard.parse(args.shard) if args.shard else Shard.from_environment(os.environ)
     formats = TOKEN_FORMATS if args.format == "both" else (args.format,)
@@ -246,7 +255,8 @@ def run_tokenize(args: argparse.Namespace) -> int:
     model = ModelIdentity(name, sha256, args.precision)
     vocabulary = TokenVocabulary(codec.vocab_size, args.offset, special)
     plan = TokenizePlan(source, model, options, vocabulary)
-    resumed, start = (Path(args.out) / PLAN_NAME).exists(), time.perf_counter()
+    resumed = is_url(args.out) or (Path(args.out) / PLAN_NAME).exists()
+    start = time.perf_counter()
     meta = tokenize_corpus(codec, plan, args.out, shard, args.read_threads, args.overwrite)
     if meta is None:
         say(f"{args.out}: this share is done; the last process joins all")
@@ -259,7 +269,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     if seconds and shard.count == 1 and not resumed:
         line += f", real-time factor {(time.perf_counter() - start) / seconds:.3g}"
     if meta["failed"]:
-        line += f"; {meta['failed']} failed, see {Path(args.out) / FAILED_NAME}"
+        line += f"; {meta['failed']} failed, see {args.out.rstrip('/')}/{FAILED_NAME}"
     say(line)
     return SOME_FAILED if meta["failed"] else DONE
 

@@ -28,10 +28,10 @@ from focalcodec.data.clips import read_clip
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
+from focalcodec.tokenize.clips import CorpusClip
 from focalcodec.tokenize.parts import as_tokenizer
 from focalcodec.tokenize.plan import ModelIdentity, TokenizeOptions, TokenizePlan
 from focalcodec.tokenize.run import FAILED_NAME, tokenize_corpus
-from focalcodec.tokenize.sources import CorpusClip
 from focalcodec.tokenize.store import META_NAME, TokenStore, TokenVocabulary
 
 logger = logging.getLogger(__name__)

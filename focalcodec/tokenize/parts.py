@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import AudioInfo, audio_info, read_audio
+from focalcodec.audio_files.sound import AudioSource
 from focalcodec.audio_stream import AudioStream
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.hub import HubCoder
@@ -27,8 +28,11 @@ from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.long_audio.coding import encode_blocks, encode_plan, encode_window
-from focalcodec.tokenize.plan import TokenizeOptions
-from focalcodec.tokenize.sources import CorpusClip, CorpusSource
+from focalcodec.tokenize.clips import CorpusClip, CorpusSource
+from focalcodec.tokenize.plan import PART_BYTES, TokenizeOptions
+from focalcodec.tokenize.store import TokenizedClip
+from focalcodec.tokenize.tars import TarSource
+from focalcodec.tokenize.urls import StorageError
 
 _READ_AHEAD = 2  # batches
 _T = TypeVar("_T")
@@ -42,6 +46,7 @@ class EncodedClip:
     num_samples: int = 0  # of the audio file
     sample_rate: int = 0  # of the audio file, Hz
     reason: str = ""  # why the clip failed; empty if it did not
+    clip: CorpusClip = CorpusClip("", "")
 
     @property
     def seconds(self) -> float:
@@ -58,30 +63,57 @@ class PartEncoder:
         self.tokenizer, self.source = tokenizer, source
         self.options, self.pool = options, pool
 
+    def encode_part(
+        self,
+        clips: Sequence[CorpusClip],
+        on_seconds: Callable[[float], None] = lambda seconds: None,
+    ) -> list[EncodedClip]:
+        """Encode a part; tar files are replaced by the clips that are found while they are read."""
+        if not isinstance(self.source, TarSource):
+            return self.encode(clips, on_seconds)
+        done: list[EncodedClip] = []
+        for read in self.source.read(clips, self.options.part_clips):
+            encoder = PartEncoder(self.tokenizer, read, self.options, self.pool)
+            done += encoder.encode(read.clips, on_seconds)
+        return done
+
     def encode(
         self,
         clips: Sequence[CorpusClip],
         on_seconds: Callable[[float], None] = lambda seconds: None,
     ) -> list[EncodedClip]:
-        """Encode the clips of a part, one result per clip in their order.
+        """Encode clips, one result per clip in their order.
 
         The batches depend only on the part, so its tokens do not depend on the process that
         encodes it. `on_seconds` is called with the audio of each finished batch, in seconds.
         """
         # Headers first: they give the lengths, which decide the batches.
-        headers = dict(enumerate(self.pool.map(self._header, clips)))
+        headers = dict(enumerate(self._headers(clips)))
         infos = {index: info for index, info in headers.items() if not isinstance(info, str)}
-        done = {index: EncodedClip(reason=x) for index, x in headers.items() if isinstance(x, str)}
+        done = {
+            index: EncodedClip(reason=info, clip=clips[index])
+            for index, info in headers.items()
+            if isinstance(info, str)
+        }
         for indices, toks in self._toks(clips, infos):
             for index, found in zip(indices, toks, strict=True):
                 if isinstance(found, str):
-                    done[index] = EncodedClip(reason=found)
+                    done[index] = EncodedClip(reason=found, clip=clips[index])
                 else:
-                    done[index] = EncodedClip(
-                        found, infos[index].num_samples, infos[index].sample_rate
-                    )
+                    size = infos[index].num_samples, infos[index].sample_rate
+                    done[index] = EncodedClip(found, *size, clip=clips[index])
             on_seconds(sum(done[index].seconds for index in indices))
         return [done[index] for index in range(len(clips))]
+
+    def _headers(self, clips: Sequence[CorpusClip]) -> Iterator[AudioInfo | str]:
+        """Header of each clip; bytes that were fetched for it are kept, up to `PART_BYTES`."""
+        self._kept: dict[str, io.BytesIO] = {}
+        free = PART_BYTES
+        for clip, (info, audio) in zip(clips, self.pool.map(self._header, clips), strict=True):
+            if isinstance(audio, io.BytesIO) and audio.getbuffer().nbytes <= free:
+                free -= audio.getbuffer().nbytes
+                self._kept[clip.location] = audio
+            yield info
 
     def _toks(
         self, clips: Sequence[CorpusClip], infos: Mapping[int, AudioInfo]
@@ -109,17 +141,31 @@ class PartEncoder:
         for indices, futures in waiting:
             yield indices, [future.result() for future in futures]
 
-    def _header(self, clip: CorpusClip) -> AudioInfo | str:
-        return _or_reason(lambda: audio_info(self.source.audio(clip)))
+    def _header(self, clip: CorpusClip) -> tuple[AudioInfo | str, AudioSource | None]:
+        audio: AudioSource | None = None
+
+        def read() -> AudioInfo:
+            nonlocal audio
+            audio = self.source.audio(clip)
+            return audio_info(audio)
+
+        return _or_reason(read), audio
+
+    def _audio(self, clip: CorpusClip) -> AudioSource:
+        kept = self._kept.pop(clip.location, None)
+        if kept is None:
+            return self.source.audio(clip)
+        kept.seek(0)
+        return kept
 
     def _read(self, clip: CorpusClip) -> Tensor | str:
         rate, channels = self.tokenizer.sample_rate_input, self.options.channels
-        return _or_reason(lambda: read_audio(self.source.audio(clip), rate, channels=channels))
+        return _or_reason(lambda: read_audio(self._audio(clip), rate, channels=channels))
 
     def _encode_long(self, clip: CorpusClip) -> Tensor | str:
         def encode() -> Tensor:
             rate, channels = self.tokenizer.sample_rate_input, self.options.channels
-            with AudioStream(self.source.audio(clip), rate, channels) as stream:
+            with AudioStream(self._audio(clip), rate, channels) as stream:
                 return self.tokenizer.encode_long(stream, self.options.window_seconds)
 
         return _or_reason(encode)
@@ -164,9 +210,15 @@ def encode_batch(tokenizer: Tokenizer, sigs: Sequence[Tensor | str]) -> list[Ten
     return [sig if isinstance(sig, str) else next(rows) for sig in sigs]
 
 
-def write_part(path: Path, digest: str, clips: Sequence[EncodedClip]) -> None:
-    """Write a finished part of the plan with this digest, atomically: a SHA-256 and a `.npz`."""
+def write_part(
+    path: Path, digest: str, clips: Sequence[EncodedClip], with_clips: bool = False
+) -> None:
+    """Write a finished part of the plan with this digest, atomically: a SHA-256 and a `.npz`.
+
+    `with_clips` writes the clips too, which else come from the source.
+    """
     texts = json.dumps([digest, *(clip.reason for clip in clips)]).encode()
+    about = json.dumps([clip.clip for clip in clips] if with_clips else None).encode()
     numbers = [(len(clip.toks), clip.num_samples, clip.sample_rate) for clip in clips]
     content = io.BytesIO()
     np.savez(
@@ -174,34 +226,54 @@ def write_part(path: Path, digest: str, clips: Sequence[EncodedClip]) -> None:
         toks=torch.cat([clip.toks for clip in clips]).numpy().astype(np.uint32),  # (all tokens,)
         numbers=np.array(numbers, dtype=np.int64),  # (clips, 3)
         texts=np.frombuffer(texts, dtype=np.uint8),  # JSON: strings of any length, no pickle
+        clips=np.frombuffer(about, dtype=np.uint8),
     )
     with atomic_path(path) as temporary:
         temporary.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
 
 
-def read_part(path: Path, digest: str, num_clips: int) -> list[EncodedClip] | None:
-    """Read a finished part; None if there is no intact file of this plan and number of clips."""
+def read_part(path: Path, digest: str, listed: Sequence[CorpusClip]) -> list[EncodedClip] | None:
+    """Read a finished part; None if there is no intact file of this plan and these clips."""
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         return None
     with np.load(io.BytesIO(content[32:])) as arrays:
         toks, numbers = arrays["toks"], arrays["numbers"]
         found, *reasons = json.loads(arrays["texts"].tobytes())
-    if found != digest or len(reasons) != num_clips:
+        about = json.loads(arrays["clips"].tobytes()) if "clips" in arrays else None
+    clips = listed if about is None else [CorpusClip(*clip) for clip in about]
+    if found != digest or len(reasons) != len(clips):
         return None
     each = torch.from_numpy(toks.astype(np.int64)).split(numbers[:, 0].tolist())
     return [
-        EncodedClip(clip, num_samples, sample_rate, reason)
-        for clip, (_, num_samples, sample_rate), reason in zip(
-            each, numbers.tolist(), reasons, strict=True
+        EncodedClip(toks, num_samples, sample_rate, reason, clip)
+        for toks, (_, num_samples, sample_rate), reason, clip in zip(
+            each, numbers.tolist(), reasons, clips, strict=True
         )
     ]
+
+
+def tokenized(clips: Iterable[EncodedClip]) -> Iterator[TokenizedClip]:
+    """Clips with tokens, as the store writes them."""
+    for encoded in clips:
+        if not encoded.reason:
+            size = encoded.num_samples, encoded.sample_rate
+            clip = encoded.clip
+            yield TokenizedClip(clip.id, encoded.toks, *size, clip.spk_id, clip.wrd)
+
+
+def failed_row(encoded: EncodedClip) -> dict[str, str]:
+    """Row of `failed.csv`."""
+    clip = encoded.clip
+    return {"id": clip.id, "path": clip.location, "reason": encoded.reason}
 
 
 def _or_reason(read: Callable[[], _T]) -> _T | str:
     """Result of `read`, or the message of its error if the file is bad."""
     try:
         return read()
+    except StorageError:  # it is not the clip that is bad
+        raise
     except (UserError, OSError) as error:
         return str(error)
 

@@ -14,7 +14,7 @@ from focalcodec.errors import UserError
 
 if TYPE_CHECKING:  # these import torch, and the parser of the command needs the options only
     from focalcodec.processes import Shard
-    from focalcodec.tokenize.sources import CorpusClip, CorpusSource
+    from focalcodec.tokenize.clips import CorpusClip, CorpusSource
     from focalcodec.tokenize.store import TokenVocabulary
 
 PART_BYTES = 1 << 27  # of audio files: a part of hour-long recordings must not take days
@@ -75,7 +75,7 @@ class TokenizePlan:
     Example
     -------
     >>> from focalcodec.processes import Shard
-    >>> from focalcodec.tokenize.sources import CorpusClip, FileSource
+    >>> from focalcodec.tokenize.clips import CorpusClip, FileSource
     >>> from focalcodec.tokenize.store import TokenVocabulary
     >>> source = FileSource([CorpusClip(name, name) for name in "abcde"], "")
     >>> options = TokenizeOptions(part_clips=2)

@@ -26,25 +26,28 @@ from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.processes import FolderLock, Shard
 from focalcodec.progress import ProgressBar
+from focalcodec.tokenize.parquet import UrlOutput, write_parquet
 from focalcodec.tokenize.parts import (
     EncodedClip,
     PartEncoder,
     Tokenizer,
     as_tokenizer,
+    failed_row,
     read_part,
+    tokenized,
     write_part,
 )
 from focalcodec.tokenize.plan import TokenizePlan
-from focalcodec.tokenize.sources import CorpusClip
 from focalcodec.tokenize.store import (
+    FAILED_COLUMNS,
     INDEX_NAME,
     META_NAME,
     ROWS_NAME,
     TOKS_NAME,
-    TokenizedClip,
     write_memmap,
-    write_parquet,
 )
+from focalcodec.tokenize.tars import TarSource
+from focalcodec.tokenize.urls import is_url
 
 _WHOLE = Shard()
 
@@ -66,7 +69,7 @@ def tokenize_corpus(
     plan : TokenizePlan
         Corpus, model, options and vocabulary.
     out : str or path
-        Output folder. A run of the same plan that was stopped in it is resumed.
+        Output folder, or URL for Parquet. A run of the same plan that was stopped in it is resumed.
     shard : Shard
         The share of this process.
     read_threads : int
@@ -88,6 +91,9 @@ def tokenize_corpus(
     """
     tokenizer = as_tokenizer(codec)
     _check_fit(tokenizer, plan)
+    if is_url(os.fspath(out)):
+        output = UrlOutput(os.fspath(out), plan, describe_model(tokenizer, plan))
+        return _tokenize_to_url(tokenizer, output, shard, read_threads, overwrite)
     workspace = Workspace(Path(out), plan)
     workspace.open(overwrite)
     with ThreadPoolExecutor(read_threads) as pool:
@@ -96,7 +102,8 @@ def tokenize_corpus(
             mine = list(plan.parts_of(shard))
             with HoursBar(sum(len(plan.clips(part)) for part in mine), shard) as bar:
                 for number in mine:
-                    bar.end_part(finished_part(encoder, workspace, number, bar.add_seconds))
+                    done = finished_part(encoder, workspace, number, bar.add_seconds)
+                    bar.end_part(done, len(plan.clips(number)))
         # The process that finds all parts finished joins them; a later process finds the result.
         with workspace.lock:
             if workspace.meta() is None and not workspace.parts_left():
@@ -104,6 +111,34 @@ def tokenize_corpus(
             if workspace.meta() is not None:
                 workspace.remove_parts()
             return workspace.meta()
+
+
+def _tokenize_to_url(
+    tokenizer: Tokenizer, output: UrlOutput, shard: Shard, read_threads: int, overwrite: bool
+) -> dict[str, Any] | None:
+    plan, names = output.plan, output.names()
+    difference = plan_difference(plan, output.read(PLAN_NAME), names, output.url)
+    if difference and not overwrite:
+        raise UserError(
+            f"{output.url}: made with {difference}; give another folder, or --overwrite"
+        )
+    if difference:
+        output.clear(keep=PLAN_NAME)
+    if difference or PLAN_NAME not in names:
+        output.write(PLAN_NAME, (json.dumps(plan.key, indent=2) + "\n").encode())
+    with ThreadPoolExecutor(read_threads) as pool:
+        encoder = PartEncoder(tokenizer, plan.source, plan.options, pool)
+        left = set(output.parts_left())
+        mine = [number for number in plan.parts_of(shard) if number in left]
+        with HoursBar(sum(len(plan.clips(part)) for part in mine), shard) as bar:
+            for number in mine:
+                done = encoder.encode_part(plan.clips(number), bar.add_seconds)
+                output.write_part(number, done)
+                bar.end_part(done, len(plan.clips(number)))
+        if output.parts_left():
+            return None
+        found = output.read(META_NAME)
+        return json.loads(found) if found else output.finish(pool)
 
 
 def finished_part(
@@ -115,10 +150,10 @@ def finished_part(
     """Clips of a part: read from its file if it is intact, else encoded and stored."""
     plan, path = workspace.plan, workspace.part(number)
     clips = plan.clips(number)
-    done = read_part(path, plan.digest, len(clips))
+    done = read_part(path, plan.digest, clips)
     if done is None:
-        done = encoder.encode(clips, on_seconds)
-        write_part(path, plan.digest, done)
+        done = encoder.encode_part(clips, on_seconds)
+        write_part(path, plan.digest, done, isinstance(plan.source, TarSource))
     return done
 
 
@@ -167,14 +202,14 @@ class HoursBar:
         self._part_hours += seconds / 3600
         self._bar.update(seconds / 3600)
 
-    def end_part(self, clips: Sequence[EncodedClip]) -> None:
-        """Add a finished part; one from an earlier run does not change the speed."""
+    def end_part(self, clips: Sequence[EncodedClip], listed: int) -> None:
+        """Add a finished part with as many clips, or tar files, of the source."""
         if self._bar.disable:
             return
         hours = sum(clip.seconds for clip in clips) / 3600
         # Other parts come from an earlier run: they do not count for the speed.
         earlier, self._part_hours = hours - self._part_hours, 0.0
-        self._done_clips += len(clips)
+        self._done_clips += listed
         self._bar.initial += earlier
         self._bar.n += earlier
         self._bar.total = self._bar.n / self._done_clips * self._num_clips
@@ -251,23 +286,9 @@ class Workspace:
     def _difference(self) -> str:
         """First difference to the plan of the folder; empty if it is new or of this plan."""
         path = self.out / PLAN_NAME
-        if not path.is_file():
-            others = [x.name for x in self.out.iterdir() if not x.name.startswith(".")]
-            if others:
-                raise UserError(
-                    f"{self.out}: not empty ({min(others)}), but without a {PLAN_NAME} of this"
-                    " command; give another folder"
-                )
-            return ""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            names = [name for name, value in self.plan.key.items() if found.get(name) != value]
-        except (ValueError, AttributeError):
-            return f"a {PLAN_NAME} that can't be read"
-        if not names:
-            return ""
-        name = names[0]
-        return f"{name}={_short(found.get(name))}, not {_short(self.plan.key[name])}"
+        names = [path.name for path in self.out.iterdir()]
+        content = path.read_bytes() if path.is_file() else None
+        return plan_difference(self.plan, content, names, str(self.out))
 
     def _clear(self) -> None:
         # The plan is removed last: after a kill before that, the folder still has the other plan.
@@ -276,6 +297,32 @@ class Workspace:
         for folder in (self.out / PARQUET_NAME, *self.out.glob(f"{_WORK}*")):
             shutil.rmtree(folder, ignore_errors=True)
         (self.out / PLAN_NAME).unlink()
+
+
+def plan_difference(
+    plan: TokenizePlan, content: bytes | None, names: Sequence[str], where: str
+) -> str:
+    """First difference of a plan to the `plan.json` of an output; "" if there is none.
+
+    `UserError` if the output has other files and no plan.
+    """
+    if content is None:
+        others = [name for name in names if not name.startswith(".")]
+        if others:
+            raise UserError(
+                f"{where}: not empty ({min(others)}), but without a {PLAN_NAME} of this"
+                " command; give another folder"
+            )
+        return ""
+    try:
+        found = json.loads(content.decode("utf-8"))
+        changed = [name for name, value in plan.key.items() if found.get(name) != value]
+    except (ValueError, AttributeError):
+        return f"a {PLAN_NAME} that can't be read"
+    if not changed:
+        return ""
+    name = changed[0]
+    return f"{name}={_short(found.get(name))}, not {_short(plan.key[name])}"
 
 
 def merge_parts(tokenizer: Tokenizer, workspace: Workspace, read_part: ReadPart) -> dict[str, Any]:
@@ -289,12 +336,15 @@ def merge_parts(tokenizer: Tokenizer, workspace: Workspace, read_part: ReadPart)
     with tempfile.TemporaryDirectory(dir=workspace.work) as temporary:
         folder = Path(temporary)
         counts, failed = _count(plan, read_part)
-        write_csv(folder / FAILED_NAME, ["id", "path", "reason"], failed)
+        write_csv(folder / FAILED_NAME, FAILED_COLUMNS, failed)
         if "memmap" in plan.options.formats:
-            write_memmap(folder, _tokenized(plan, read_part), plan.vocabulary)
+            write_memmap(folder, tokenized(_encoded(plan, read_part)), plan.vocabulary)
         if "parquet" in plan.options.formats:
             (folder / PARQUET_NAME).mkdir()
-            clips, codebook_size = _tokenized(plan, read_part), plan.vocabulary.codebook_size
+            clips, codebook_size = (
+                tokenized(_encoded(plan, read_part)),
+                plan.vocabulary.codebook_size,
+            )
             write_parquet(folder / PARQUET_NAME, clips, codebook_size, model)
         meta = {**model, **counts}
         workspace.publish(folder, meta)
@@ -318,34 +368,27 @@ def describe_model(tokenizer: Tokenizer, plan: TokenizePlan) -> dict[str, Any]:
     }
 
 
-def _encoded(plan: TokenizePlan, read_part: ReadPart) -> Iterator[tuple[CorpusClip, EncodedClip]]:
+def _encoded(plan: TokenizePlan, read_part: ReadPart) -> Iterator[EncodedClip]:
     for number in range(plan.parts):
-        yield from zip(plan.clips(number), read_part(number), strict=True)
-
-
-def _tokenized(plan: TokenizePlan, read_part: ReadPart) -> Iterator[TokenizedClip]:
-    for clip, encoded in _encoded(plan, read_part):
-        if not encoded.reason:
-            size = encoded.num_samples, encoded.sample_rate
-            yield TokenizedClip(clip.id, encoded.toks, *size, clip.spk_id, clip.wrd)
+        yield from read_part(number)
 
 
 def _count(plan: TokenizePlan, read_part: ReadPart) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Counts for `meta.json`, and the clips that failed."""
-    tokens, seconds, failed = 0, 0.0, []
-    for clip, encoded in _encoded(plan, read_part):
+    clips, tokens, seconds, failed = 0, 0, 0.0, []
+    for encoded in _encoded(plan, read_part):
+        clips += 1
         tokens += len(encoded.toks)
         seconds += encoded.seconds
         if encoded.reason:
-            failed.append({"id": clip.id, "path": clip.location, "reason": encoded.reason})
-    clips = len(plan.source.clips) - len(failed)
+            failed.append(failed_row(encoded))
     around = len(plan.vocabulary.before) + len(plan.vocabulary.after)
     return {
-        "clips": clips,
+        "clips": clips - len(failed),
         "failed": len(failed),
         "seconds": round(seconds, 6),
         "tokens": tokens,
-        "ids": tokens + around * clips,
+        "ids": tokens + around * (clips - len(failed)),
     }, failed
 
 

@@ -1,4 +1,4 @@
-"""Tokens of a corpus on disk: a flat array that is read as a memmap, and Parquet files.
+"""Tokens of a corpus on disk: a flat array that is read as a memmap.
 
 `toks.bin` holds the ids of all clips one after another, little-endian. `index.npy` is int64
 (clips, 4): offset of a clip's first speech token in `toks.bin`, number of tokens, samples and
@@ -9,14 +9,12 @@ sample rate of the audio file. `index.csv` has the same with ids, speakers and t
 from __future__ import annotations
 
 import csv
-import json
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -27,17 +25,11 @@ from focalcodec.data.manifest import write_csv
 from focalcodec.errors import UserError
 from focalcodec.files import read_json
 from focalcodec.hub.fingerprint import weights_sha256
-from focalcodec.tokenize.sources import import_datasets
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TOKS_NAME, INDEX_NAME, ROWS_NAME, META_NAME = "toks.bin", "index.npy", "index.csv", "meta.json"
-META_KEY = b"focalcodec"
+FAILED_COLUMNS = ["id", "path", "reason"]
 _NUMBERS = ("offset", "length", "num_samples", "sample_rate")
 _COLUMNS = ["id", *_NUMBERS, "spk_id", "wrd"]
-_GROUP_CLIPS = 256
-_FILE_GROUPS = 400
 
 
 class TokenizedClip(NamedTuple):
@@ -166,36 +158,6 @@ def write_memmap(folder: Path, clips: Iterable[TokenizedClip], vocabulary: Token
     np.save(folder / INDEX_NAME, index)
 
 
-def write_parquet(
-    folder: Path, clips: Iterable[TokenizedClip], codebook_size: int, meta: dict[str, Any]
-) -> None:
-    """Write `tokens-00000.parquet` and so on for the library `datasets`, 256 clips at a time.
-
-    Columns: id, toks (the codec's own tokens, uint16 or uint32), num_samples, sample_rate, spk_id,
-    wrd. The metadata of each file's schema hold `meta` as JSON under "focalcodec".
-    """
-    datasets = import_datasets()
-    from pyarrow.parquet import ParquetWriter
-
-    dtype = "uint16" if codebook_size <= 1 << 16 else "uint32"
-    toks_type = datasets.List(datasets.Value(dtype))
-    text, number = datasets.Value("string"), datasets.Value("int64")
-    features = datasets.Features(
-        {
-            **{"id": text, "toks": toks_type, "num_samples": number, "sample_rate": number},
-            **{"spk_id": text, "wrd": text},
-        }
-    )
-    schema = features.arrow_schema
-    schema = schema.with_metadata({**schema.metadata, META_KEY: json.dumps(meta).encode()})
-    rest = iter(clips)
-    groups = iter(lambda: list(islice(rest, _GROUP_CLIPS)), [])
-    for place, first in enumerate(groups):
-        with ParquetWriter(folder / f"tokens-{place:05d}.parquet", schema) as writer:
-            for group in chain([first], islice(groups, _FILE_GROUPS - 1)):
-                writer.write_table(_parquet_group(group, dtype, schema))
-
-
 def _write_clips(
     file: BinaryIO, clips: Iterable[TokenizedClip], vocabulary: TokenVocabulary, numbers: array[int]
 ) -> Iterator[dict[str, Any]]:
@@ -210,29 +172,6 @@ def _write_clips(
         numbers.extend(row)
         named = zip(_NUMBERS, row, strict=True)
         yield {"id": clip.id, **dict(named), "spk_id": clip.spk_id, "wrd": clip.wrd}
-
-
-def _parquet_group(clips: Sequence[TokenizedClip], dtype: str, schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-
-    # Arrow stores lists as one array of values and the offset of each list.
-    ends = np.cumsum([0, *(len(clip.toks) for clip in clips)], dtype=np.int32)
-    values = torch.cat([clip.toks for clip in clips]).numpy().astype(dtype)
-    columns = [
-        [_utf8(clip.id) for clip in clips],
-        pa.ListArray.from_arrays(ends, values),
-        [clip.num_samples for clip in clips],
-        [clip.sample_rate for clip in clips],
-        [_utf8(clip.spk_id) for clip in clips],
-        [_utf8(clip.wrd) for clip in clips],
-    ]
-    arrays = [pa.array(x, field.type) for x, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _utf8(text: str) -> str:
-    """Text as Parquet can store it; names of files need not be UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

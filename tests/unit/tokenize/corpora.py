@@ -38,12 +38,17 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def plan_for(codec: FocalCodec, source: Path, **options: Any) -> TokenizePlan:
+def plan_for(
+    codec: FocalCodec, source: Path | str, data_folder: str | None = None, **options: Any
+) -> TokenizePlan:
     """Plan for a folder, windows of two seconds, parts of three clips."""
     model = ModelIdentity("small", weights_sha256(codec))
     chosen = TokenizeOptions(**{"window_seconds": 2.5, "part_clips": 3, **options})
     return TokenizePlan(
-        open_corpus(str(source)), model, chosen, TokenVocabulary(len(codec.codebook))
+        open_corpus(str(source), data_folder),
+        model,
+        chosen,
+        TokenVocabulary(len(codec.codebook)),
     )
 
 

@@ -270,10 +270,10 @@ def bar_text(monkeypatch, shard: Shard) -> str:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with HoursBar(8, shard) as bar:
-        bar.end_part([HOUR, HOUR])  # done in an earlier run
+        bar.end_part([HOUR, HOUR], 2)  # done in an earlier run
         for _ in range(2):
             bar.add_seconds(3600.0)
-        bar.end_part([HOUR, HOUR])
+        bar.end_part([HOUR, HOUR], 2)
         assert shard.index > 0 or (bar._bar.n, bar._bar.initial, bar._bar.total) == (4.0, 2.0, 8.0)
     return terminal.getvalue()
 

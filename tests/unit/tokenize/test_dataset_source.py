@@ -13,7 +13,8 @@ import torch
 
 from focalcodec.audio import read_audio
 from focalcodec.errors import UserError
-from focalcodec.tokenize.sources import DatasetSource, open_corpus
+from focalcodec.tokenize.dataset_source import DatasetSource
+from focalcodec.tokenize.sources import open_corpus
 
 datasets = pytest.importorskip("datasets")
 TEXTS = ["ONE", None, "THREE"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from focalcodec.audio_stream import AudioStream
 from focalcodec.errors import UserError
 from focalcodec.long_audio.coding import encode_blocks
 from focalcodec.tokenize import parts
+from focalcodec.tokenize.clips import CorpusClip
 from focalcodec.tokenize.parts import (
     EncodedClip,
     FocalTokenizer,
@@ -105,25 +107,37 @@ CLIPS = [
     EncodedClip(reason="a\udce4.wav: empty"),
     EncodedClip(torch.tensor([1]), 2**40, 44100),
 ]
+LISTED = [CorpusClip(name, f"{name}.wav") for name in "abc"]
 
 
 def test_part_file_round_trip(tmp_path):
     write_part(tmp_path / "p", "ab", CLIPS)
-    found = read_part(tmp_path / "p", "ab", 3)
+    found = read_part(tmp_path / "p", "ab", LISTED)
     for clip, expected in zip(found, CLIPS, strict=True):
         assert clip.toks.dtype == torch.int64 and torch.equal(clip.toks, expected.toks)
         assert (clip.num_samples, clip.sample_rate) == (expected.num_samples, expected.sample_rate)
         assert clip.reason == expected.reason
+    assert [clip.clip for clip in found] == LISTED
+
+
+def test_part_file_with_clips_that_no_source_lists(tmp_path):
+    clips = [
+        replace(clip, clip=CorpusClip(f"t/{name}", "t.tar", spk_id="7", wrd="\udce4"))
+        for clip, name in zip(CLIPS, "xyz", strict=True)
+    ]
+    write_part(tmp_path / "p", "ab", clips, with_clips=True)
+    found = read_part(tmp_path / "p", "ab", [CorpusClip("t", "t.tar")])
+    assert [clip.clip for clip in found] == [clip.clip for clip in clips]
 
 
 @pytest.mark.parametrize("digest, count", [("cd", 3), ("ab", 2), ("ab", 4)])
 def test_part_of_another_plan_is_ignored(tmp_path, digest, count):
     write_part(tmp_path / "p", "ab", CLIPS)
-    assert read_part(tmp_path / "p", digest, count) is None
+    assert read_part(tmp_path / "p", digest, (LISTED * 2)[:count]) is None
 
 
 def test_missing_part_is_none(tmp_path):
-    assert read_part(tmp_path / "p", "ab", 3) is None
+    assert read_part(tmp_path / "p", "ab", LISTED) is None
 
 
 @settings(max_examples=150)
@@ -138,4 +152,4 @@ def test_damaged_part_is_ignored(tmp_path_factory, data):
     else:
         content[place] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(bytes(content))
-    assert read_part(path, "ab", 3) is None
+    assert read_part(path, "ab", LISTED) is None

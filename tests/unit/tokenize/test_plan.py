@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from focalcodec.errors import UserError
 from focalcodec.processes import Shard
 from focalcodec.tokenize import TokenVocabulary
+from focalcodec.tokenize.clips import CorpusClip, FileSource
 from focalcodec.tokenize.plan import PART_BYTES, ModelIdentity, TokenizeOptions, TokenizePlan
-from focalcodec.tokenize.sources import CorpusClip, FileSource
 
 MODEL = ModelIdentity("tiny", "ab" * 32)
 
