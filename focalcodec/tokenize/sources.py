@@ -125,7 +125,7 @@ def _open_url(url: str, data_folder: str | None, split: str | None) -> CorpusSou
         return FileSource(clips, data_folder or "")
     names = expand_numbers(url)
     files = [file for name in names for file in list_files(name)]
-    alone = len(files) == 1 and url.endswith(f"/{files[0].path}")
+    alone = len(files) == 1 and names[0].endswith(f"/{files[0].path}")
     root = parent_of(names[0], alone or len(names) > 1)
     tables = [file.path for file in files if file.path.endswith(".parquet")]
     if tables and not _audio_files(files):
