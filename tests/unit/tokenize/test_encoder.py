@@ -31,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(corpus: Path) -> dict[str, list[int]]:
     """Tokens of each clip alone."""
     sigs = {name: read_audio(corpus / f"{name}.flac", 16000, channels="mix") for name in SECONDS}
-    return {name: CODEC.encode(sig[None])[0][0].tolist() for name, sig in sigs.items()}
+    return {name: CODEC.encode(sig[None], sample_rate=16000)[0][0].tolist() for name, sig in sigs.items()}
 
 
 def paths(corpus: Path) -> list[Path]:
