@@ -91,9 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=form, usage="%(prog)s OUT [OPTIONS OF train.py]"
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder")
-    given, options = parser.parse_known_args(argv)
-    out = given.out.resolve()
+    parser.add_argument("out", metavar="OUT", help="folder for runs, codec and figures")
+    words = list(sys.argv[1:] if argv is None else argv)
+    given, options = parser.parse_known_args(words)
+    if given.out != words[0] or not given.out:
+        parser.error("OUT, a folder, comes first; then the options of train.py")
+    out = Path(given.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     steps = Steps(out, options)
     with ThreadPoolExecutor(len(LANES)) as pool:

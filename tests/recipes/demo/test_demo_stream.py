@@ -80,3 +80,12 @@ def test_a_failure_stops_the_rest(
     assert chain.main([str(tmp_path / "out")]) == 1
     assert len(calls(tmp_path)) <= 2
     assert "[stream_encoder] failed: error: no such clip" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--data_folder", "/data/demo"], [""]])
+def test_the_folder_comes_first(
+    chain: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        chain.main(words)
+    assert stopped.value.code == 2 and "OUT" in capsys.readouterr().err
