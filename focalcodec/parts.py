@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import torch
 from torch import nn
 
 from focalcodec.bsq import BinarySphericalQuantizer
@@ -206,7 +207,8 @@ def check_stored(parts: Mapping[str, Any]) -> None:
                 " move it to a file such as my_parts.py, or call register_part"
             )
         try:
-            again = kind(**json.loads(json.dumps(dict(part.config))))
+            with torch.random.fork_rng(devices=[]):  # saving changes no random numbers
+                again = kind(**json.loads(json.dumps(dict(part.config))))
             shapes = [{k: v.shape for k, v in p.state_dict().items()} for p in (part, again)]
         except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
             raise UserError(
@@ -233,10 +235,11 @@ def copy_modules(parts: Collection[Any], folder: str | os.PathLike[str]) -> None
 def own_modules(parts: Collection[Any]) -> list[Path]:
     """Files of the modules of one's own parts, and those beside them that they import.
 
-    Installed packages do not count.
+    Modules of packages do not count.
     """
     found: dict[Path, None] = {}
-    waiting = [_file_of(type(part)) for part in parts if type(part) not in _SHIPPED]
+    own = (type(part) for part in parts if type(part) not in _SHIPPED)
+    waiting = [_file_of(kind) for kind in own if "." not in kind.__module__]
     while waiting:
         path = waiting.pop()
         if path is None or path in found or "site-packages" in path.parts:

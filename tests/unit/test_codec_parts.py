@@ -169,7 +169,9 @@ def test_lats_of_any_norm_give_the_same_tokens_alone_and_in_a_batch() -> None:
 
 def test_code_runs_only_if_it_is_trusted(module: Any, tmp_path: Path) -> None:
     codec = FocalCodec(**parts(decoder=module.Mine(8)))
+    state = torch.get_rng_state()
     codec.save_pretrained(tmp_path / "codec")
+    assert torch.equal(torch.get_rng_state(), state)
     assert {path.name for path in (tmp_path / "codec").glob("*.py")} == {"mine.py", "helpers.py"}
     config = json.loads((tmp_path / "codec" / "config.json").read_text())
     assert config["decoder_name"] == "mine.Mine"
