@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from focalcodec.data.corpus import (
     OWN_OPTIONS,
@@ -56,50 +56,36 @@ def prepare_own(
 ) -> None:
     """Make `train.csv`, `valid.csv`, `test.csv` and `sets.json` for any folder of audio.
 
-    Manifests that were made from the same files with the same options are kept. Broken files are
-    listed in `skipped.csv`. The sets of LibriSpeech, LibriTTS, VoxPopuli and of manifests stay as
-    they are, if there are all three.
+    Manifests of the same files and options are kept. `skipped.csv` lists broken files. The sets of
+    LibriSpeech, LibriTTS, VoxPopuli and of manifests stay as they are, if there are all three.
 
     Parameters
     ----------
     folder, save_folder : str or path
-        Any tree with audio files, a manifest of them, or a folder of manifests with its
-        `sets.json`, which are only read; folder for the new manifests.
+        Any tree with audio files, a manifest, or a folder of manifests; folder for the new ones.
     skip_prep : bool
         Return at once: the manifests exist.
     max_broken_share : float
-        A larger share of broken files stops the preparation; the value in `options` is not used.
+        A larger share of broken files stops the preparation; that of `options` is not used.
     options, shares : PrepareOptions, ShareOptions
         Which files to accept; how they are split into sets.
-    language : str
-        ISO 639-1, of all clips; written as a column.
-    overwrite : bool
-        Make manifests again that a person changed.
+    language, overwrite : str, bool
+        ISO 639-1, written as a column; make manifests again that a person changed.
     data_folder : str or path, optional
         Replaces `$data_root` in a manifest; default: the data root in the `sets.json` beside it.
 
     Raises
     ------
     UserError
-        There is no such folder, no audio or too little of it, too many files are broken, the save
-        folder is inside the folder, or a manifest that was changed by hand would be made again.
+        No such folder, too little audio, too many broken files, or a manifest changed by hand.
     """
     if skip_prep:
         return
     shares = shares or ShareOptions()
-    root, found = _open_source(folder, save_folder, language, data_folder)
     save = Path(save_folder).expanduser()
-    manifests = [save / f"{name}.csv" for name in SETS]
-    own_sets: dict[str, str] = {}  # of each clip
-
-    def find(root: Path, files: list[FoundFile]) -> list[FoundClip]:
-        clips = found.find(root, files)
-        own_sets.update({clip.id: clip.own_set for clip in clips})
-        return clips
-
-    source = replace(found, find=find, details={**asdict(shares), **found.details})
+    root, found = _open_source(folder, save, language, data_folder)
+    source, own_sets = _with_own_sets(found, asdict(shares))
     how = _how_before(save)
-    remake = how is None
 
     def share(rows: list[Row]) -> dict[str, list[Row]]:
         nonlocal how
@@ -111,12 +97,25 @@ def prepare_own(
         (save / SETS_NAME).unlink(missing_ok=True)
         return sets
 
-    accepted = replace(options, max_broken_share=max_broken_share)
-    report = save / REPORT_NAME
-    build_manifests(
-        manifests, root, source, accepted, share, report, remake=remake, overwrite=overwrite
-    )
+    accepted, report = replace(options, max_broken_share=max_broken_share), save / REPORT_NAME
+    more = {"remake": how is None, "overwrite": overwrite}
+    manifests = [save / f"{name}.csv" for name in SETS]
+    build_manifests(manifests, root, source, accepted, share, report, **more)
     write_sets(save, root, SETS, how or "")
+
+
+def _with_own_sets(
+    found: SetSource, details: Mapping[str, Any]
+) -> tuple[SetSource, dict[str, str]]:
+    """Source with further details, and the corpus' set of each clip, once they are found."""
+    own_sets: dict[str, str] = {}
+
+    def find(root: Path, files: list[FoundFile]) -> list[FoundClip]:
+        clips = found.find(root, files)
+        own_sets.update({clip.id: clip.own_set for clip in clips})
+        return clips
+
+    return replace(found, find=find, details={**details, **found.details}), own_sets
 
 
 def _open_source(

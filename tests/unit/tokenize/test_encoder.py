@@ -30,8 +30,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(corpus: Path) -> dict[str, list[int]]:
     """Tokens of each clip alone."""
-    sigs = {name: read_audio(corpus / f"{name}.flac", 16000, channels="mix") for name in SECONDS}
-    return {name: CODEC.encode(sig[None], sample_rate=16000)[0][0].tolist() for name, sig in sigs.items()}
+    toks = {}
+    for name in SECONDS:
+        sig = read_audio(corpus / f"{name}.flac", 16000, channels="mix")
+        toks[name] = CODEC.encode(sig[None], sample_rate=16000)[0][0].tolist()
+    return toks
 
 
 def paths(corpus: Path) -> list[Path]:
