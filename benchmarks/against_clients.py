@@ -130,6 +130,8 @@ def main() -> None:
     for path in [official / "demo.py"] + ([recipes / "focalcodec"] if recipes else []):
         if not path.exists():
             raise SystemExit(f"{path}: does not exist; give the folders of the two repositories")
+    if args.work and args.work.exists():
+        raise SystemExit(f"{args.work}: exists; give a new folder")
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
