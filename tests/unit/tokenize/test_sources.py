@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from focalcodec.audio import write_audio
-from focalcodec.data.corpus import embedded_corpus
+from focalcodec.audio import read_audio, write_audio
+from focalcodec.audio_files import AudioFile
+from focalcodec.data.corpus import PrepareOptions, embedded_corpus
 from focalcodec.data.manifest import write_manifest
+from focalcodec.data.own_folder import prepare_own
 from focalcodec.errors import UserError
 from focalcodec.tokenize.sources import open_corpus
 
@@ -152,3 +155,38 @@ def test_only_datasets_have_splits(tmp_path):
     touch(tmp_path, "a.wav")
     with pytest.raises(UserError, match="split"):
         open_corpus(str(tmp_path), split="train")
+
+
+# -- corpora and prepared folders ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("corpus", ["LibriSpeech", "VoxPopuli"])
+def test_speakers_and_texts_of_corpora(corpus):
+    clips = open_corpus(str(embedded_corpus(corpus))).clips
+    assert all(clip.spk_id and clip.wrd for clip in clips)
+    assert len({clip.spk_id for clip in clips}) > 3
+
+
+def test_prepared_folder_with_its_sets_json(tmp_path):
+    """The data root is that of `sets.json`; parts of files are read as parts."""
+    generator = torch.Generator().manual_seed(0)
+    for name in "abcdef":
+        sig = torch.randn(40_000, generator=generator) * 0.1
+        write_audio(tmp_path / "speech" / f"{name}.flac", sig, 8000)
+    options = PrepareOptions(channels="mix", segment_seconds=2.0)
+    prepare_own(tmp_path / "speech", tmp_path / "sets", options=options)
+    train = open_corpus(str(tmp_path / "sets" / "train.csv"))
+    name = train.clips[0].id[0]
+    assert [clip.id for clip in train.clips[:3]] == [f"{name}_000{part}" for part in range(3)]
+    with AudioFile(tmp_path / "speech" / f"{name}.flac") as file:
+        whole = file.read()[:, 0]
+    parts = [read_audio(train.audio(clip), 8000).numpy() for clip in train.clips[:3]]
+    assert np.array_equal(np.concatenate(parts), whole)
+    every = open_corpus(str(tmp_path / "sets"))
+    assert len(every.clips) == 18 and every.digest != train.digest
+    assert open_corpus(str(tmp_path / "sets"), split="train").digest == train.digest
+    with pytest.raises(UserError, match="split=dev: .* has the sets train, valid, test"):
+        open_corpus(str(tmp_path / "sets"), split="dev")
+    bad = train.clips[0]._replace(span=(0, 10**6))
+    with pytest.raises(UserError, match="0 to 1000000 do not fit its samples; prepare again"):
+        train.audio(bad)
