@@ -61,8 +61,10 @@ def figure(
     drawn = [
         _ratio(numerator[rows], denominator[rows]) for rows in _draws(len(values), seed, resamples)
     ]
-    low, high = _interval(np.concatenate(drawn), level)
-    return Figure(float(numerator.sum() / denominator.sum()), low, high, len(values))
+    made = (float(numerator.sum() / denominator.sum()), *_interval(np.concatenate(drawn), level))
+    # A mean is within its values, also after rounding: no share passes 100 %.
+    value, low, high = (min(max(x, min(values)), max(values)) for x in made)
+    return Figure(value, low, high, len(values))
 
 
 def paired_difference(

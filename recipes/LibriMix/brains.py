@@ -150,6 +150,10 @@ class TranslatorBrain(ProbeBrain):
         sizes = {"codebook_size": self.codec.codebook_size, "streams": self.codec.streams}
         return self.probe_modules(hparams, **sizes, targets=len(columns))
 
+    def chance(self, rows: Rows) -> dict[str, float]:
+        """Share of wrong tokens of a random guess."""
+        return {TOKEN_ERROR_RATE.key: 100.0 - 100.0 / self.codec.codebook_size}
+
     def compute_forward(self, batch: TokenBatch, stage: Stage) -> Tensor:
         """Logits (B, N, targets, streams, codebook_size)."""
         logits, frames = self.modules.probe(*self.inputs(batch))

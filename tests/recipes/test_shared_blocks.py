@@ -140,6 +140,36 @@ def test_recipe_shows_forward_pass_and_losses(path: Path) -> None:
     assert all((node.end_lineno or 0) - node.lineno <= 75 for node in classes)
 
 
+CLASSES = [
+    ("LibriSpeech/QuantizerBrain", "VoxPopuli/QuantizerBrain", set()),
+    ("LibriSpeech/QuantizerBrain", "LibriMix/QuantizerBrain", {"compute_forward"}),
+    ("LibriSpeech/VocoderBrain", "VoxPopuli/VocoderBrain", set()),
+    ("LibriSpeech/VocoderBrain", "LibriMix/VocoderBrain", {"compute_forward"}),
+    ("LibriSpeech/ASRBrain", "VoxPopuli/ASRBrain", set()),
+    ("LibriSpeech/SpeakerBrain", "IEMOCAP/EmotionBrain", set()),
+]
+"""Two Brains, and the methods that differ."""
+
+
+def methods_of(name: str) -> dict[str, str]:
+    """Code of each method of a recipe's Brain, without docstrings and comments."""
+    recipe, brain = name.split("/")
+    tree = ast.parse((tiny.RECIPES / recipe / "brains.py").read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == brain)
+    methods = [node for node in found.body if isinstance(node, ast.FunctionDef)]
+    bodies = {
+        method.name: method.body[ast.get_docstring(method) is not None :] for method in methods
+    }
+    return {key: ast.unparse(ast.Module(body, [])) for key, body in bodies.items()}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "own"), CLASSES)
+def test_brains_share_their_code(ours: str, theirs: str, own: set[str]) -> None:
+    first, second = methods_of(ours), methods_of(theirs)
+    differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    assert differing == own
+
+
 # -- hparams/ --------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation import intervals
@@ -61,3 +63,10 @@ def test_jackknife_of_a_mean_is_its_standard_error() -> None:
     without = [np.delete(values, k).mean() for k in range(30)]
     low, high = jackknife(values.mean(), without)
     assert high - low == pytest.approx(2 * 1.96 * values.std(ddof=1) / 30**0.5)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 100.0), st.floats(0.1, 50.0)), min_size=1, max_size=12))
+def test_the_interval_of_a_share_is_within_0_and_100(clips: list[tuple[float, float]]) -> None:
+    values, weights = zip(*clips, strict=True)
+    made = figure(values, weights, resamples=50)
+    assert 0.0 <= made.low <= made.high <= 100.0 and 0.0 <= made.value <= 100.0
