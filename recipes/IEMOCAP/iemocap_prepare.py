@@ -118,6 +118,8 @@ def find_actors(data_folder: str | Path, corpus: str) -> list[str]:
     if corpus not in BY_ACTOR:
         raise UserError(f"corpus={corpus}: it has a fixed split; give {', '.join(BY_ACTOR)}")
     root = Path(data_folder).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data_folder {root}: no such folder; name the corpus' root")
     source = BY_ACTOR[corpus](root)
     files = [file for folder in source.folders for file in walk_files(root, folder)]
     return sorted({clip.spk_id for clip in source.find(root, files)} - {""})

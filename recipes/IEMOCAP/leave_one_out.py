@@ -1,4 +1,4 @@
-"""Leave each actor out in turn: train the probe on the others, and test it on this one.
+r"""Leave each actor out in turn: train the probe on the others, and test it on this one.
 
 python leave_one_out.py hparams/emotion_emodb.yaml --data_folder /data/EMO-DB
 python leave_one_out.py hparams/emotion_emodb.yaml --data_folder /data/EMO-DB \
@@ -23,6 +23,7 @@ from focalcodec.errors import UserError
 from focalcodec.evaluation.summary import markdown
 from focalcodec.files import atomic_path
 from focalcodec.probes.targets import unweighted_recall
+from focalcodec.probes.tokens import INPUTS
 from focalcodec.training import run
 from focalcodec.training.pictures import confusion_figure, save_png
 from focalcodec.training.run.command import read_command
@@ -40,6 +41,8 @@ def main(argv: list[str]) -> None:
         raise UserError("data_folder: name the root of the corpus; toy classes have no actors")
     actors = find_actors(hparams["data_folder"], hparams["corpus"])
     kinds, seeds = hparams["all_inputs"], hparams["seeds"] or [hparams["seed"]]
+    for kind in {*kinds} - {*INPUTS}:
+        raise UserError(f"all_inputs: {kind!r} is not one of {', '.join(INPUTS)}")
     codec = parse_spec(str(hparams["codec"])).folder
     folder = Path(hparams["output_folder"] or Path("results", hparams["name"], codec))
     shared = run.without(argv, OWN)

@@ -91,5 +91,17 @@ def test_without_a_corpus() -> None:
     with tiny.recipe_modules(RECIPE):
         import leave_one_out as script
 
+        yaml = str(RECIPE / "hparams" / "emotion_emodb.yaml")
         with pytest.raises(UserError, match="data_folder: name the root of the corpus"):
-            script.main([str(RECIPE / "hparams" / "emotion_emodb.yaml")])
+            script.main([yaml])
+        with pytest.raises(UserError, match="data_folder nowhere: no such folder"):
+            script.main([yaml, "--data_folder=nowhere"])
+
+
+def test_an_unknown_input_is_refused_before_the_first_run(corpus: Path) -> None:
+    with tiny.recipe_modules(RECIPE):
+        import leave_one_out as script
+
+        yaml = str(RECIPE / "hparams" / "emotion_emodb.yaml")
+        with pytest.raises(UserError, match="all_inputs: 'mel' is not one of toks, qfeats"):
+            script.main([yaml, f"--data_folder={corpus}", "--all_inputs=[toks, mel]"])
