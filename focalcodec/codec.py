@@ -59,6 +59,7 @@ class FocalCodec(AudioCodec):
 
     Example
     -------
+    >>> from focalcodec.bsq import BinarySphericalQuantizer
     >>> from focalcodec.focalnet import FocalDecoder, FocalEncoder
     >>> from focalcodec.encoders.logmel import LogMel
     >>> from focalcodec.vocos import Vocos

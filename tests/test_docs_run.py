@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from focalcodec.cli.main import main
+from focalcodec.parts import REGISTRY
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +32,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / CLIP, tmp_path / name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("focalcodec.parts.REGISTRY", dict(REGISTRY))  # parts.md registers a part
     return tmp_path
 
 
