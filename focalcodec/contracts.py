@@ -167,8 +167,8 @@ arguments of the class, for config.json); docs/parts.md has all that a decoder n
     for attribute, what in CONTRACT[role].items():
         if not hasattr(part, attribute) and not (is_official and attribute in _WITHOUT_LENGTHS):
             raise UserError(f"{role}: {name} has no attribute {attribute!r} ({what}); {known}")
-    if not isinstance(part, nn.Module):
-        raise UserError(f"{role}: {name} is no nn.Module; {known}")
+    if not isinstance(part, nn.Module) or "_modules" not in vars(part):
+        raise UserError(f"{role}: {name} is no nn.Module, or lacks super().__init__(); {known}")
     if not (is_official or takes_lengths(part)):
         raise UserError(f"{role}: forward of {name} has no argument lengths; {known}")
     if not isinstance(part.config, Mapping):

@@ -168,7 +168,7 @@ def build_part(
     try:
         return part(**kwargs)
     # errors of a constructor for an unknown key, or a value of the wrong type or size
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AttributeError) as error:
         reason = one_line(error)
         raise UserError(f"{role}_config: not one of {name} ({reason}); correct it") from error
 

@@ -129,6 +129,10 @@ def test_other_things_are_refused_when_a_codec_is_made() -> None:
 
     with pytest.raises(UserError, match="decoder: forward of Silent has no argument lengths"):
         FocalCodec(**parts(decoder=Silent(8, num_layers=1, dim=8, ffn_dim=8)))
+    silent = Silent.__new__(Silent)
+    silent.config, silent.hop, silent.output_lengths = {}, 320, None
+    with pytest.raises(UserError, match=r"decoder: Silent .* lacks super\(\).__init__\(\)"):
+        FocalCodec(**parts(decoder=silent))
     with pytest.raises(UserError, match="codebook_size=1099511627776; give 2 to 1048576"):
         FocalCodec(**parts(quantizer=BinarySphericalQuantizer(2**40)))
     with pytest.raises(UserError, match="encoder gives width 8, compressor takes 9"):
