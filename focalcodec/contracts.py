@@ -200,9 +200,10 @@ def check_fit(parts: Mapping[str, Any]) -> None:
         given, taken = widths[giver, "output_dim"], widths[taker, "input_dim"]
         if None not in (given, taken) and given != taken:
             raise UserError(f"{giver} gives width {given}, {taker} takes {taken}; make them equal")
-    given, taken = dims["encoder"], widths["decompressor", "output_dim"]
-    if None not in (given, taken) and given != taken:
-        raise UserError(f"encoder gives width {given}, decompressor {taken}; make them equal")
+    for role, key in (("decompressor", "output_dim"), ("decoder", "input_dim")):  # feats, too
+        given, taken = dims["encoder"], widths[role, key]
+        if None not in (given, taken) and given != taken:
+            raise UserError(f"encoder gives width {given}, {role} has {taken}; make them equal")
     if {"encoder", "decoder"} <= parts.keys():
         encoder, decoder = parts["encoder"], parts["decoder"]
         if decoder.hop * encoder.sample_rate < encoder.hop:

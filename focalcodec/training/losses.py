@@ -7,6 +7,7 @@ processes or accumulated steps.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,17 @@ class ExtraLoss:
     """Stage1Output -> (B, N) or (B,); Stage2Output -> (B,)."""
 
 
+def check_takes(key: str, function: Any, number: int) -> None:
+    """Raise a `UserError` if a function of the YAML does not take so many tensors or outputs."""
+    try:
+        inspect.signature(function).bind(*range(number))
+    except ValueError:
+        return  # a compiled function without a signature
+    except TypeError as error:
+        what = ("", "the output of the stage", "qfeats and targets")[number]
+        raise UserError(f"{key}: {error}; give a function of {what}") from error
+
+
 def read_extra_losses(given: Any, taken: Collection[str]) -> dict[str, ExtraLoss]:
     """Check `extra_losses` of a YAML: name -> {weight, loss}.
 
@@ -73,6 +85,7 @@ def read_extra_losses(given: Any, taken: Collection[str]) -> dict[str, ExtraLoss
             raise UserError(f"{form}; the weight of {name} is {weight!r}, not a number")
         if not callable(about["loss"]):
             raise UserError(f"{form}; the loss of {name} is {about['loss']!r}, not a function")
+        check_takes(f"extra_losses: {name}", about["loss"], 1)
         terms[str(name)] = ExtraLoss(float(weight), about["loss"])
     return terms
 

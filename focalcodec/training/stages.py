@@ -24,7 +24,7 @@ from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum
 from focalcodec.training.figures import COLUMNS, LOSS_KEY, CodeUsage
-from focalcodec.training.losses import read_extra_losses
+from focalcodec.training.losses import check_takes, read_extra_losses
 from focalcodec.training.pictures import code_usage_figure, feature_figure
 from focalcodec.training.run.export import load_decoder
 from focalcodec.training.run.start import Start
@@ -105,6 +105,8 @@ class Stage1Brain(StageBrain):
                 "feature_cache and speed_perturb: cached feats are of the clip at its normal"
                 " speed; use one of the two"
             )
+        if hasattr(self.hparams, "feature_loss"):
+            check_takes("feature_loss", self.hparams.feature_loss, 2)
         quantizer, self._entropy, self._toks = self.modules.quantizer, _NO_ENTROPY, 1.0
         self.codes: dict[str, CodeUsage] = defaultdict(lambda: CodeUsage(quantizer.codebook_size))
         if not hasattr(quantizer, "entropy_terms") and self.hparams.entropy_weight:

@@ -167,6 +167,7 @@ REFUSALS = [
     ({"code_dim": 40}, "codebook_size=1099511627776; give 2 to 1048576, .* code_dim of 20 bits"),
     ({"downscale_factors": [2, 1, 1]}, "divides the frame rate by 2, decompressor multiplies"),
     ({"modules": {"compressor": "!new:torch.nn.Identity "}}, "Identity has no attribute 'config'"),
+    ({"feature_loss": "!name:focalcodec.nn.masking.full_lengths "}, "feature_loss: too many pos"),
     ({"extra_losses": {"a_loss": 1}}, r"extra_losses: give \{name: \{weight: 0.1, loss"),
     ({"extra_losses": {"loss": {"weight": 1, "loss": "!name:math.exp "}}}, "'loss' is no name"),
 ]

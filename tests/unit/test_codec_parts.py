@@ -137,7 +137,7 @@ def test_other_things_are_refused_when_a_codec_is_made() -> None:
         FocalCodec(**parts(quantizer=BinarySphericalQuantizer(2**40)))
     with pytest.raises(UserError, match="encoder gives width 8, compressor takes 9"):
         FocalCodec(**parts(compressor=FocalEncoder(9, 4, [8], [1])))
-    with pytest.raises(UserError, match="encoder gives width 8, decompressor 7"):
+    with pytest.raises(UserError, match="encoder gives width 8, decompressor has 7"):
         decoder = Vocos(7, num_layers=1, dim=8, ffn_dim=8)
         FocalCodec(**parts(decompressor=FocalDecoder(4, 7, [8], [1]), decoder=decoder))
 
