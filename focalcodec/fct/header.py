@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import string
 import unicodedata
 from dataclasses import dataclass
@@ -64,9 +65,9 @@ class TokenHeader:
                 f"weights_sha256: {digits!r}; give 16 to 64 hexadecimal digits, in lower case"
             )
         object.__setattr__(self, "weights_sha256", digits[:HASH_DIGITS])
-        _check_number("bits", self.bits, 32)
-        for name, size in NUMBERS:
-            _check_number(name, getattr(self, name), 256**size - 1)
+        for name, largest in (("bits", 32), *((name, 256**size - 1) for name, size in NUMBERS)):
+            number = _check_number(name, getattr(self, name), largest)
+            object.__setattr__(self, name, number)
 
     @property
     def token_rate(self) -> float:
@@ -227,6 +228,12 @@ def _check_text(name: str, text: str, min_bytes: int) -> None:
         raise UserError(f"{name}: {text!r} has control characters; give text of one line")
 
 
-def _check_number(name: str, value: int, largest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+def _check_number(name: str, value: int, largest: int) -> int:
+    """The number as an int, from one of Python or NumPy."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= largest:
         raise UserError(f"{name}: {value!r}; it must be an integer in 1..{largest}")
+    return number

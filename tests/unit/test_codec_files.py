@@ -15,6 +15,7 @@ import torch
 from focalcodec import FocalCodec, Tokens, UserError
 from focalcodec.audio import audio_info, read_audio, write_audio
 from focalcodec.cli.main import main
+from focalcodec.fct import header_for
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.long_audio.coding import encode_blocks
 from tests.unit.small_codecs import GOLDEN, golden_codec, logmel_codec
@@ -55,6 +56,15 @@ def test_a_file_there_and_back(codec, wav, tmp_path):
     codec.decode_file(tokens, tmp_path / "out.flac", sample_rate=np.int64(RATE))
     info = audio_info(tmp_path / "out.flac")
     assert (info.num_samples, info.sample_rate) == (2 * RATE, RATE)
+
+
+def test_a_header_of_numpy_numbers(codec):
+    made = header_for(codec, "me", "0" * 16, np.int64(RATE), np.int32(RATE))
+    assert made == header_for(codec, "me", "0" * 16, RATE, RATE)
+    assert type(made.sample_rate) is int
+    for rate in (True, 16000.0, np.float32(16000), np.array([16000]), torch.tensor([1, 2]), "1"):
+        with pytest.raises(UserError, match="sample_rate: .*; it must be an integer in 1"):
+            header_for(codec, "me", "0" * 16, rate, RATE)
 
 
 def test_file_objects_and_a_codec_of_parts(codec, wav):
