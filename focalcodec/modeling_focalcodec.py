@@ -16,8 +16,10 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from focalcodec.codec import FocalCodec
+from focalcodec.errors import UserError
 from focalcodec.hub.checkpoints import PART_NAMES, upgrade_config
 from focalcodec.hub.publish import card_beside, model_card, publish
+from focalcodec.nn.masking import as_tensor
 
 
 class FocalCodecConfig(PretrainedConfig):
@@ -114,7 +116,7 @@ class FocalCodecModel(PreTrainedModel):
         **_: Any,
     ) -> FocalCodecOutput:
         """Codes to `audio_values`, as long as the input if its `padding_mask` is given."""
-        toks = audio_codes.squeeze(1) if audio_codes.dim() == 3 else audio_codes  # (B, N')
+        toks = _without_channel("audio_codes", audio_codes)  # (B, N')
         num_samples = _lengths(padding_mask)
         if num_samples is not None:
             rates = self.codec.sample_rate_input, self.codec.sample_rate_output
@@ -129,7 +131,7 @@ class FocalCodecModel(PreTrainedModel):
 
         Without a `padding_mask`, an input that requires a gradient gets one: docs/pytorch.md.
         """
-        sig = input_values.squeeze(1) if input_values.dim() == 3 else input_values  # (B, T)
+        sig = _without_channel("input_values", input_values)  # (B, T)
         if padding_mask is None:
             toks, _codes, rec_sig = self.codec(sig)
             mask = torch.ones_like(toks)
@@ -152,6 +154,14 @@ class FocalCodecModel(PreTrainedModel):
         return self.codec.push_to_hub(repo_id, **options)
 
 
+def _without_channel(name: str, x: Any) -> Tensor:
+    """Audio or codes of one channel, (B, 1, N) or (B, N), without the channel."""
+    x = as_tensor(name, x)
+    if x.dim() == 2 or (x.dim() == 3 and x.shape[1] == 1):
+        return x.flatten(1)
+    raise UserError(f"{name}: shape {tuple(x.shape)}; give (batch, 1, length) or (batch, length)")
+
+
 def _lengths(mask: Tensor | None) -> Tensor | None:
     """Valid positions (B,) of a mask (B, N) or (B, 1, N) that is 1 on the first ones."""
-    return None if mask is None else mask.flatten(1).long().sum(dim=1)
+    return None if mask is None else as_tensor("mask", mask).flatten(1).long().sum(dim=1)

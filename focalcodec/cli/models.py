@@ -168,10 +168,11 @@ def run_download(args: argparse.Namespace) -> int:
 
 
 def _copy(cached: Path, folder: Path) -> None:
-    from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
+    from focalcodec.hub.checkpoints import CONFIG_NAME, PUBLISHED, WEIGHTS_NAME
 
-    # Copy both files before replacing any: a mix of two models would load without an error.
-    names = (WEIGHTS_NAME, CONFIG_NAME)
+    # Copy all files before replacing any: a mix of two models would load without an error.
+    others = {path.name for pattern in PUBLISHED for path in cached.glob(pattern)}
+    names = (*sorted(others), WEIGHTS_NAME, CONFIG_NAME)
     with write_errors(folder / WEIGHTS_NAME):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as staging:

@@ -29,6 +29,8 @@ from focalcodec.hub.weights import read_tensors, shown
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+# patterns of what a repository has beside them: `publish`, and modules of own parts
+PUBLISHED = ("model.json", "preprocessor_config.json", "README.md", "*.py")
 PART_NAMES = ("encoder", "compressor", "quantizer", "decompressor", "decoder")
 _KEYS: dict[str, Any] = {f"{part}_name": str for part in PART_NAMES}
 _KEYS |= {f"{part}_config": (dict, type(None)) for part in PART_NAMES}
@@ -157,7 +159,8 @@ def find_checkpoint(
                 f"{source}: not a folder, nor the name of a hub repository (owner/name);"
                 " check the path"
             )
-        folder = hub_folder(str(source), (CONFIG_NAME, WEIGHTS_NAME), revision, token, cache_dir)
+        names = (CONFIG_NAME, WEIGHTS_NAME, *PUBLISHED)
+        folder = hub_folder(str(source), names, revision, token, cache_dir)
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no {name} there; give a folder with an exported codec")

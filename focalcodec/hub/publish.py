@@ -21,6 +21,7 @@ from focalcodec.hub.checkpoints import CONFIG_NAME, PART_NAMES, WEIGHTS_NAME
 from focalcodec.hub.fingerprint import weights_sha256
 
 CARD_NAME = "README.md"
+PROCESSOR_NAME = "preprocessor_config.json"
 MODELING_NAME = "modeling_focalcodec.py"
 OFFICIAL_NAME = f"{Path(WEIGHTS_NAME).stem}.json"  # it looks for weights of the same name
 TRANSFORMERS = {
@@ -30,6 +31,14 @@ TRANSFORMERS = {
         "AutoConfig": "modeling_focalcodec.FocalCodecConfig",
         "AutoModel": "modeling_focalcodec.FocalCodecModel",
     },
+}
+# of `AutoFeatureExtractor`, which checks the rate and pads a batch
+_PROCESSOR = {
+    "feature_extractor_type": "EncodecFeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
 }
 
 
@@ -87,10 +96,12 @@ def publish(
     `dtype` is that of `stored_tensors`. Raises a `UserError` as `save_pretrained`.
     """
     codec.save_pretrained(folder, dtype)
-    config = codec.config | TRANSFORMERS | {"sampling_rate": codec.sample_rate_input}
+    rate = codec.sample_rate_input
+    config = codec.config | TRANSFORMERS | {"sampling_rate": rate}
     texts = {
         OFFICIAL_NAME: json.dumps(codec.config, indent=2) + "\n",
         MODELING_NAME: (Path(__file__).parents[1] / MODELING_NAME).read_text(encoding="utf-8"),
+        PROCESSOR_NAME: json.dumps(_PROCESSOR | {"sampling_rate": rate}, indent=2) + "\n",
         CONFIG_NAME: json.dumps(config, indent=2) + "\n",
         CARD_NAME: card,
     }

@@ -7,7 +7,10 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,9 @@ from focalcodec.audio import write_audio
 from focalcodec.cli import info
 from focalcodec.cli.main import COMMANDS, command_parser, main, parse
 from focalcodec.fct import TokenTable, read_toks, write_toks
+from focalcodec.hub import checkpoints
 from focalcodec.hub.fingerprint import weights_sha256
+from focalcodec.hub.publish import model_card, publish
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
 MODEL = str(GOLDEN["tiny_50hz"])
@@ -208,6 +213,25 @@ def test_download_to_a_folder(cached: str, capsys: pytest.CaptureFixture) -> Non
     shutil.rmtree("hub")
     codec = FocalCodec.from_pretrained("mine")
     assert weights_sha256(codec) == weights_sha256(golden_codec("tiny_50hz"))
+
+
+def test_download_takes_what_was_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers needs the code, and own parts their modules; other files stay on the hub."""
+    codec = golden_codec("tiny_50hz")
+    publish(codec, tmp_path / "published", model_card(codec, "mine"))
+    (tmp_path / "published" / "my_parts.py").touch()
+    (tmp_path / "published" / "optimizer.bin").touch()
+    asked: list[str] = []
+
+    def hub_folder(name: str, patterns: Sequence[str], *options: Any) -> Path:
+        asked.extend(patterns)
+        return tmp_path / "published"
+
+    monkeypatch.setattr(checkpoints, "hub_folder", hub_folder)
+    assert main(["download", "me/mine", "--to", "mine"]) == 0
+    names = {path.name for path in (tmp_path / "published").iterdir()} - {"optimizer.bin"}
+    assert {path.name for path in Path("mine").iterdir()} == names
+    assert all(any(fnmatch(name, pattern) for pattern in asked) for name in names)
 
 
 def test_download_errors(cached: str, capsys: pytest.CaptureFixture) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import CommitInfo, ModelCard, RepoUrl
-from transformers import AutoConfig, AutoModel, dynamic_module_utils
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, dynamic_module_utils
 
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
@@ -111,6 +112,23 @@ def test_the_official_package_can_load_it(folder: Path) -> None:
         if source != folder / "config.json":
             loaded = FocalCodec.from_pretrained(source)
             assert weights_sha256(loaded) == weights_sha256(golden_codec(CAUSAL))
+
+
+def test_a_processor_pads_the_batch(folder: Path) -> None:
+    processor = AutoFeatureExtractor.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    clips = [
+        np.random.default_rng(0).standard_normal(n).astype(np.float32) / 9 for n in (8000, 5000)
+    ]
+    with pytest.raises(ValueError, match="16000"):
+        processor(clips, sampling_rate=8000)
+    batch = processor(clips, sampling_rate=16000, padding=True, return_tensors="pt")
+    output = model(**batch)
+    alone = model.encode(clips[1][None]).audio_codes
+    assert torch.equal(output.audio_codes[1:, :, : alone.shape[2]], alone)
+    for call, x in ((model, torch.zeros(1, 2, 8000)), (model.decode, torch.zeros(8))):
+        with pytest.raises(UserError, match=r": shape .*give .batch, 1, length"):
+            call(x)
 
 
 # -- the model card --------------------------------------------------------------------------------

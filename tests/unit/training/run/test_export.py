@@ -73,6 +73,7 @@ def test_codec_gives_what_the_runs_modules_give(data, runs, tmp_path, capsys) ->
         "model.json",
         "model.safetensors",
         "modeling_focalcodec.py",
+        "preprocessor_config.json",
     ]
 
 
