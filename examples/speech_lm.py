@@ -38,7 +38,7 @@ class SpeechLM(nn.Module):
         vectors = self.embed(self.codes)  # (size, dim)
         x = vectors[ids] + self.place[: ids.shape[1]]  # (B, N, dim)
         mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
-        return self.blocks(x, mask, is_causal=True) @ vectors.T
+        return self.blocks(x, mask, is_causal=True) @ vectors.T / vectors.shape[1] ** 0.5
 
 
 def nats(stream: np.ndarray, starts: np.ndarray) -> Tensor:
