@@ -57,7 +57,7 @@ def test_slow_bfloat16_is_named_with_its_ratio(ratio, warned, monkeypatch):
 def test_the_command_line_shows_the_ratio_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr("focalcodec.precision.set_precision", warn)
     options = {"model": str(GOLDEN["tiny_50hz"]), "revision": None, "device": "cpu"}
-    models.load_model(argparse.Namespace(**options, precision="bf16"))
+    models.load_model(argparse.Namespace(**options, trust=[], precision="bf16"))
     assert capsys.readouterr().err == "focalcodec: warning: slow\n"
 
 

@@ -166,7 +166,9 @@ def test_exported_with_wavlm(name):
     codec, sig = golden_codec(name), clip(name)
     with torch.no_grad():
         program = torch.export.export(codec, (sig,)).module()
-    assert all(torch.equal(a, b) for a, b in zip(codec(sig), program(sig), strict=True))
+    expected, found = codec(sig), program(sig)
+    assert torch.equal(found[0], expected[0])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, found, strict=True))
 
 
 # -- copies, threads, processes --------------------------------------------------------------------
