@@ -32,8 +32,8 @@ _IMPORTED_BY = os.getpid()
 class ClipEncoder:
     """Encode batches of clips, for Ray's `map_batches`, `datasets.map` and Spark's `mapInPandas`.
 
-    A batch is a mapping of columns or a pandas DataFrame; an iterator of DataFrames gives an
-    iterator. The result has the same form. It has the other columns of the batch and
+    A batch is a mapping of columns, an Arrow table, which gives a mapping, or a pandas DataFrame;
+    an iterator of DataFrames gives an iterator. The result has the other columns of the batch and
 
     * `toks`: the clip's tokens, (N,) integers, those that `focalcodec tokenize` writes;
     * `lengths`: N;
@@ -97,6 +97,8 @@ class ClipEncoder:
         """Encode a mapping of columns, a DataFrame, or each of an iterator of DataFrames."""
         if isinstance(batch, Mapping):
             return self._encode(batch)
+        if hasattr(batch, "to_pydict"):  # a table of Arrow
+            return self._encode(batch.to_pydict())
         if hasattr(batch, "columns"):
             return self._encode_frame(batch)
         return self._encode_frames(batch)
@@ -118,6 +120,8 @@ class ClipEncoder:
                 " the name of its column of audio"
             )
         values = batch[self.column]
+        if isinstance(values, (Mapping, bytes, str)):
+            raise UserError(f"column={self.column!r}: one clip, not a batch; give batched=True")
         rates: Sequence[Any] = next(
             (batch[name] for name in _RATES if name in batch), [None] * len(values)
         )

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,12 +119,12 @@ class UrlOutput:
         """Write a file of the output as a whole."""
         place = self._place.below(name)
         with storage_errors(place.url):
-            place.files.makedirs(place.path.rpartition("/")[0], exist_ok=True)
             place.files.pipe_file(place.path, content)
 
     def names(self) -> list[str]:
         """Names of the files of the output."""
-        with storage_errors(self.url):
+        found: list[str] = []
+        with storage_errors(self.url), suppress(FileNotFoundError):  # a new output
             self._place.files.invalidate_cache()
             found = self._place.files.find(self._place.path)
         root = self._place.path.strip("/")

@@ -91,8 +91,9 @@ def tokenize_corpus(
     """
     tokenizer = as_tokenizer(codec)
     _check_fit(tokenizer, plan)
-    if is_url(os.fspath(out)):
-        output = UrlOutput(os.fspath(out), plan, describe_model(tokenizer, plan))
+    out = os.fspath(out).removeprefix("file://")
+    if is_url(out):
+        output = UrlOutput(out, plan, describe_model(tokenizer, plan))
         return _tokenize_to_url(tokenizer, output, shard, read_threads, overwrite)
     workspace = Workspace(Path(out), plan)
     workspace.open(overwrite)

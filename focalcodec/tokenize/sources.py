@@ -50,6 +50,7 @@ def open_corpus(
     >>> source.clips[0].id, source.clips[0].location, source.clips[0].spk_id
     ('91/1/91-1-0000', '$data_root/91/1/91-1-0000.flac', '91')
     """
+    source = source.removeprefix("file://")
     if is_url(source):
         return _open_url(source, data_folder, split)
     path = Path(source).expanduser()

@@ -98,9 +98,17 @@ def test_data_frames_as_map_in_pandas_gives_them(corpus, expected):
     check(pd.concat(done[:2], ignore_index=True), corpus, expected)
 
 
+def test_an_arrow_table(corpus, expected):
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"audio": [str(path) for path in paths(corpus)]})
+    check(ClipEncoder(MODEL)(table), corpus, expected)
+
+
 def test_bad_arguments_are_one_line(corpus):
     with pytest.raises(UserError, match="column='audio': the batch has file; give the name"):
         ClipEncoder(MODEL)({"file": []})
+    with pytest.raises(UserError, match="'audio': one clip, not a batch; give batched=True"):
+        ClipEncoder(MODEL)({"audio": {"bytes": b"", "path": None}})
     with pytest.raises(UserError, match="batch_seconds=0: give a number above 0"):
         ClipEncoder(MODEL, batch_seconds=0)
     with pytest.raises(UserError, match="no/such"):

@@ -109,6 +109,12 @@ def test_shards_and_resuming_at_a_url(bucket, monkeypatch):
     assert content(bucket) == whole
 
 
+def test_a_file_url_is_a_folder(corpus, expected, tmp_path):
+    plan = plan_for(CODEC, f"file://{corpus}")
+    tokenize_corpus(CODEC, plan, f"file://{tmp_path}/out")
+    assert np.array_equal(TokenStore(tmp_path / "out").stream, expected.stream)
+
+
 def test_another_plan_at_a_url(bucket):
     tokenize_corpus(CODEC, url_plan(), "memory://bucket/out")
     other = plan_for(CODEC, "memory://bucket/speech", formats=("parquet",), part_clips=5)
