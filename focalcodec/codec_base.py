@@ -294,7 +294,7 @@ class CodecBase(nn.Module):
     def lats_to_codes(self, lats: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Quantize. lats (B, N', L) -> codes (B, N', L) of +-1/sqrt(L).
 
-        lats that require a gradient get that of the codes unchanged: straight-through.
+        lats that require a gradient get one, straight through, as in the training of a quantizer.
         """
         return self._codes(lats, lengths, lats)
 
@@ -306,7 +306,9 @@ class CodecBase(nn.Module):
         """
         codes = self.quantizer.lats_to_codes(lats)
         if given.requires_grad or self.training:
-            codes = codes + (lats - lats.detach())  # plus zero: the values do not change
+            # a scripted quantizer has no `project`; that of ours is done already
+            points = getattr(self.quantizer, "project", nn.Identity())(lats)  # (B, N', L)
+            codes = codes + (points - points.detach())  # plus zero: the values do not change
         return _zero(codes, lengths)
 
     def lats_to_toks(self, lats: Tensor, *, lengths: Tensor | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
 from torch import Tensor, nn
 
 from focalcodec import FocalCodec
+from focalcodec.bsq import BinarySphericalQuantizer
 
 CASES = ["tiny_50hz", "tiny_12_5hz", "tiny_50hz_causal"]
 FROM_SIG = ["sig_to_codes", "sig_to_qfeats", "sig_to_sig"]
@@ -65,6 +66,22 @@ def test_it_goes_straight_through_the_quantizer():
     codec.codes_to_sig(codes, output_length=sig.shape[1]).square().sum().backward()
     assert torch.equal(steps.grad, sig.grad)
     codec.zero_grad()
+
+
+def test_it_goes_through_the_projection_of_an_own_quantizer():
+    """As in the training of the quantizer."""
+
+    class Tanh(BinarySphericalQuantizer):
+        def project(self, lats: Tensor) -> Tensor:
+            return torch.tanh(3 * lats)
+
+    codec, quantizer = copy.deepcopy(logmel_codec()), Tanh(8192).train()
+    codec.quantizer = quantizer.eval()
+    lats, other = asked(torch.randn(1, 5, 13)), asked(torch.zeros(1, 5, 13))
+    other.data.copy_(lats.data)
+    codec.lats_to_codes(lats).sin().sum().backward()
+    quantizer.train().run(other)[1].sin().sum().backward()
+    assert torch.allclose(lats.grad, other.grad, atol=1e-6)
 
 
 def test_codes_have_no_gradient_that_nobody_asked_for():
