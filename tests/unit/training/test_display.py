@@ -128,9 +128,9 @@ def test_fine_tuning_shows_the_figures_before_it(data, tmp_path, monkeypatch, ca
         weights.append(tiny.weights(brain))
     assert tiny.same(*weights)  # one more validation changes nothing
     messages = [record.getMessage() for record in caplog.records]
-    before = f"(before {brain.before['loss']:#.3g})"
+    before = f"(worse than before {brain.before['loss']:#.3g})"
     assert sum(before in line for line in messages if line.startswith("epoch")) == 2
-    assert any(line.startswith("worse than before fine-tuning: valid") for line in messages)
+    assert any(line.startswith("tested: the weights before fine-tuning") for line in messages)
     resumed, *_ = make("quantizer", tmp_path / "tuned", data)
     resumed._fine_tunes = True
     resumed.checkpointer.recover_if_possible()
