@@ -130,6 +130,7 @@ setup(
     },
     install_requires=[
         "filelock>=4.1",  # does not truncate the file, and is not inherited by a fork
+        "fsspec",  # URLs; huggingface_hub needs it too
         "huggingface_hub",
         "numpy",
         "safetensors",
