@@ -148,7 +148,8 @@ def _best_epoch(history: Sequence[Mapping[str, Any]], watched: str) -> float | N
         for entry in history
         if "epoch" in entry and watched in entry.get("valid", {})
     ]
-    return min(values)[1] if values else None
+    # Of equal ones the last, as in the checkpointer.
+    return min(values, key=lambda pair: (pair[0], -pair[1]))[1] if values else None
 
 
 def _panel(ax: Axes, curves: Curves, colors: Mapping[str, str], before: float | None) -> None:
