@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ class Past:
     ring: Tensor  # (B, R, ...), frame f of a stream is at f % R
     position: Tensor  # (B,) int64, number of frames before the chunk, 0 at the start of a stream
     new: Tensor | None = None  # (B, N, ...), the frames of the chunk
+    # places that other rings of the same size and position read, by size and number of new frames
+    places: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict)
 
     def frames(self) -> Tensor:
         """Number of the frame that each place of the ring has, (B, R) int64; below 0: none yet."""
@@ -34,20 +36,27 @@ class Past:
         Before the first frame of a stream are copies of it, or zeros if not `repeat`.
         """
         self.new = x
+        # all are picked at once from the ring, the chunk and a frame of zeros
+        source = torch.cat([self.ring.to(x.dtype), x, torch.zeros_like(x[:, :1])], dim=1)
         (batch, size), count = self.ring.shape[:2], x.shape[1]
-        frame = self.position[:, None] - size + torch.arange(size, device=x.device)  # (B, R)
+        key = size, count, repeat
+        if key not in self.places:
+            self.places[key] = self._places(size, count, repeat)
+        picked = source.flatten(0, 1).index_select(0, self.places[key])
+        return picked.unflatten(0, (batch, size + count))
+
+    def _places(self, size: int, count: int, repeat: bool) -> Tensor:
+        """Where `before` finds its frames, (B * (R + N),)."""
+        steps = torch.arange(size + count, device=self.position.device)
+        frame = self.position[:, None] - size + steps[:size]  # (B, R)
         place = frame.clamp(min=0) % max(1, size)
         if repeat:  # frame 0 stays in the ring as long as a frame before it is asked for
             place = torch.where(self.position[:, None] == 0, size, place)
         else:
             place = torch.where(frame < 0, size + count, place)
-        # all are picked at once from the ring, the chunk and a frame of zeros
-        source = torch.cat([self.ring.to(x.dtype), x, torch.zeros_like(x[:, :1])], dim=1)
-        chunk = torch.arange(size, size + count, device=x.device).expand(batch, -1)
-        row = torch.arange(batch, device=x.device)[:, None] * source.shape[1]
-        index = torch.cat([place, chunk], dim=1) + row  # (B, R + N)
-        picked = source.flatten(0, 1).index_select(0, index.flatten())
-        return picked.unflatten(0, (batch, size + count))
+        index = torch.cat([place, steps[size:].expand(len(place), -1)], dim=1)
+        row = torch.arange(len(place), device=steps.device)[:, None] * (size + count + 1)
+        return (index + row).flatten()
 
 
 # The frames that a layer needs of the past: as many as it needs, or a ring

@@ -42,7 +42,12 @@ class PartStep(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Output of the chunk x (B, N, ...) after `chunks` (B,) int64, and new frames of rings."""
         given = iter(rings)
-        pasts = [Past(next(given), chunks * count) if count else None for count in self._counts]
+        # rings with as many frames a chunk share a position, and what is computed from it
+        shared = {count: (chunks * count, {}) for count in {*self._counts}}
+        pasts = [
+            Past(next(given), shared[count][0], None, shared[count][1]) if count else None
+            for count in self._counts
+        ]
         y, _ = self.part.step(x, tree_unflatten(pasts, self._spec))
         return y, [past.new for past in pasts if past is not None and past.new is not None]
 
@@ -128,10 +133,13 @@ def write_rings(
     the rows to write.
     """
     row = torch.arange(len(rows), device=rows.device)[:, None]
+    every, indices = bool(rows.all()), {}
     for ring, frames, count in zip(rings, new, counts, strict=True):
         size = ring.shape[1]
-        frames = frames[:, max(0, frames.shape[1] - size) :]  # (B, n, ...), n at most R
-        skipped = count - frames.shape[1]
-        place = torch.arange(skipped, count, device=rows.device) + chunks[:, None] * count
-        index = (place % size + row * size)[rows].flatten()
-        ring.flatten(0, 1).index_copy_(0, index, frames[rows].flatten(0, 1).to(ring.dtype))
+        kept = min(size, count)  # new frames that fit
+        if (size, count) not in indices:
+            place = torch.arange(count - kept, count, device=rows.device) + chunks[:, None] * count
+            indices[size, count] = (place % size + row * size)[rows].flatten()
+        frames = frames[:, count - kept :]  # (B, kept, ...)
+        frames = frames if every else frames[rows]
+        ring.flatten(0, 1).index_copy_(0, indices[size, count], frames.flatten(0, 1).to(ring.dtype))
