@@ -19,6 +19,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from focalcodec.codec import FocalCodec
 from focalcodec.nn.past import Past
 
+# Frames before a chunk, (B,), and what rings of one position share, see `Past.places`
+Shared = tuple[Tensor, dict[tuple[int, int, bool], Tensor]]
+
 
 class PartStep(nn.Module):
     """A causal part, whose state is a flat list of rings.
@@ -43,7 +46,7 @@ class PartStep(nn.Module):
         """Output of the chunk x (B, N, ...) after `chunks` (B,) int64, and new frames of rings."""
         given = iter(rings)
         # rings with as many frames a chunk share a position, and what is computed from it
-        shared = {count: (chunks * count, {}) for count in {*self._counts}}
+        shared: dict[int, Shared] = {count: (chunks * count, {}) for count in {*self._counts}}
         pasts = [
             Past(next(given), shared[count][0], None, shared[count][1]) if count else None
             for count in self._counts
