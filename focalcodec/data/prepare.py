@@ -138,6 +138,11 @@ def build_manifests(
             _logger.warning(f"{manifest}: changed after it was made; kept as it is")
         return False
     if edited and not overwrite:
+        if not _read_sidecar(edited[0]):
+            raise EditedError(
+                f"{_sidecar(edited[0])}: damaged, so {edited[0].name} may have been changed by"
+                " hand; give another folder, or remove both to make them again"
+            )
         raise EditedError(
             f"{edited[0]}: changed by hand after it was made, and now the files or options are"
             " others; give another folder, or remove it to make it again"

@@ -145,11 +145,16 @@ def test_other_options_or_files_make_it_again(tree, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["{", "[]"])
-def test_damaged_sidecar_is_made_again(tree, tmp_path, damage):
+def test_damaged_sidecar_is_refused(tree, tmp_path, damage):
     prepare(tree, tmp_path / "save")
     manifest, sidecar = tmp_path / "save" / "train.csv", tmp_path / "save" / "train.csv.json"
     whole = manifest.read_bytes()
     sidecar.write_text(damage)
+    with pytest.raises(UserError, match="may have been changed by hand"):
+        prepare(tree, tmp_path / "save")
+    assert manifest.read_bytes() == whole
+    sidecar.unlink()
+    manifest.unlink()
     prepare(tree, tmp_path / "save")
     assert manifest.read_bytes() == whole
     assert json.loads(sidecar.read_text())["clips"] == 20

@@ -108,7 +108,8 @@ def test_errors_of_the_new_recipe_are_one_line(
     words = [option.format(vctk=vctk) for option in options]
     out = f"--output_folder={tmp_path}"
     encoder = "--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 8}"
-    done = run(recipe, "train.py", "hparams/vctk_vocos.yaml", out, encoder, *words)
+    words += [encoder, "--feature_dim=8"]
+    done = run(recipe, "train.py", "hparams/vctk_vocos.yaml", out, *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1]

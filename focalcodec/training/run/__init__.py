@@ -37,6 +37,7 @@ from focalcodec.training.run.command import (
     usage,
 )
 from focalcodec.training.run.config import (
+    COMMAND_LINE,
     load_config,
     problems_of,
     read_tree,
@@ -145,7 +146,9 @@ def open_folder(hparams: dict[str, Any], run_opts: Any) -> RunFolder:
         or key in ("precision", "eval_precision", "compile")
         or key == "remove_vector_weight_decay"
     }
-    resolved = resolve_config(file, overrides, whole_path)
+    started = hparams["__trained__"] is not None
+    given_by = "command line, or architecture of init_from" if started else COMMAND_LINE
+    resolved = resolve_config(file, overrides, whole_path, given_by)
     sources = own_code(file, sys.argv[0])
     folder = run_folder.open_folder(hparams["output_folder"], resolved, options, sources)
     folder.trust = hparams["__trust__"]

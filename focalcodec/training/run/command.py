@@ -33,7 +33,7 @@ from focalcodec.training.run.tree import tag_of, to_text
 
 NAMES = frozenset(
     """
-    by cache codecs data file folder freeze from languages mixture path sentences sets source
+    actor by cache codecs data file folder freeze from languages mixture path sentences sets source
     splits target tests unlabelled voices
     """.split()
 )

@@ -35,7 +35,7 @@ from focalcodec.training.run.tree import (
 
 BASE_KEY = "__base__"
 RESOLVED_MARK = ", resolved; "  # in the first line of a resolved YAML
-COMMAND_LINE = "command line, or architecture of init_from"
+COMMAND_LINE = "command line"
 _INCLUDE = "!include:"
 _LONGEST_CHAIN = 5  # depth of references; a circle never ends
 
@@ -118,7 +118,10 @@ def problems_of(path: str | Path) -> Iterator[None]:
 
 
 def resolve_config(
-    path: str | Path, overrides: str = "", change: Callable[[str], str] | None = None
+    path: str | Path,
+    overrides: str = "",
+    change: Callable[[str], str] | None = None,
+    given_by: str = COMMAND_LINE,
 ) -> str:
     """Text of a YAML in which bases, overrides and references are resolved.
 
@@ -131,6 +134,8 @@ def resolve_config(
         See `load_config`.
     change : callable, optional
         Function for the top-level values that are text.
+    given_by : str
+        Where the overrides come from, for the comments.
 
     Returns
     -------
@@ -148,7 +153,8 @@ def resolve_config(
     lines = text.split("\n")
     for line, name in _places(YAML().load(text)):
         if name in origins:
-            lines[line] = f"{lines[line].partition(' # ')[0].rstrip():<40} # {origins[name]}"
+            origin = given_by if origins[name] == COMMAND_LINE else origins[name]
+            lines[line] = f"{lines[line].partition(' # ')[0].rstrip():<40} # {origin}"
     body = "\n".join(lines)
     # The comment at the top is from the base and has the base's command.
     while body.startswith("#"):

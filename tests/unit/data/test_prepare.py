@@ -303,12 +303,22 @@ def test_manifests_are_not_written_into_the_corpus(root):
     assert not (root / "save").exists()
 
 
-def test_damaged_sidecar_and_manifest_are_made_again(root, tmp_path):
+def test_a_manifest_with_a_damaged_sidecar_may_have_been_changed(root, tmp_path):
     prepare(root, tmp_path / "save")
     whole = (tmp_path / "save" / "train.csv").read_bytes()
     sidecar = tmp_path / "save" / "train.csv.json"
-    for damaged in ("", "[]", json.dumps({"key": {}})):
+    manifest = tmp_path / "save" / "train.csv"
+    for damaged in ("", "[]"):
         sidecar.write_text(damaged)
-        (tmp_path / "save" / "train.csv").write_bytes(whole[:50])
+        manifest.write_bytes(whole[:50])
+        with pytest.raises(UserError, match=r"train.csv.json: damaged, .* remove both"):
+            prepare(root, tmp_path / "save")
+        assert manifest.read_bytes() == whole[:50]
+        sidecar.unlink()
+        manifest.unlink()
         prepare(root, tmp_path / "save")
-        assert (tmp_path / "save" / "train.csv").read_bytes() == whole
+        assert manifest.read_bytes() == whole
+    sidecar.write_text(json.dumps({"key": {}}))  # of a version that kept no hash
+    manifest.write_bytes(whole[:50])
+    prepare(root, tmp_path / "save")
+    assert manifest.read_bytes() == whole

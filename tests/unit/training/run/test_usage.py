@@ -33,9 +33,7 @@ def test_help_lists_the_scripts_yamls(path: Path, monkeypatch, capsys) -> None:
     assert not [name for name in named if wrong in name]
     assert f"python {path.name} YAML --help" in shown
     if "sid_mini" in shown:  # a sentence of two lines
-        assert (
-            "one of eight synthetic speakers, from the tokens of the quickstart's codec\n" in shown
-        )
+        assert "one of eight synthetic speakers, from the tokens of the package's codec" in shown
 
 
 @pytest.mark.parametrize("path", OWN_OPTIONS, ids=lambda path: path.stem)
