@@ -149,6 +149,6 @@ def test_a_manifest_is_not_replaced_by_its_own_sets(talks: Path, tmp_path: Path)
 def test_a_damaged_sidecar_does_not_allow_to_replace_a_manifest(talks, tmp_path) -> None:
     prepare_own(talks, tmp_path / "one")
     (tmp_path / "one" / "test.csv.json").write_text("{")
-    with pytest.raises(UserError, match="test.csv: changed by hand"):
+    with pytest.raises(UserError, match="test.csv may have been changed by hand"):
         prepare_own(talks, tmp_path / "one", language="de")
     prepare_own(talks, tmp_path / "one", language="de", overwrite=True)
