@@ -67,6 +67,8 @@ def pack_weights(codec: Codec, precision: str = "float32") -> Codec:
     weights = {(weight.device.type, weight.dtype) for weight in codec.parameters()}
     if weights - {("cpu", torch.float32)} or not torch.backends.mkldnn.is_available():
         raise UserError("pack_weights: needs float32 weights on a CPU with oneDNN; leave it out")
+    if precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise UserError("precision: bfloat16 needs AVX-512; give float32 or int8 on this processor")
     codec.packed_sha256 = weights_sha256(codec)
     for parent in list(codec.modules()):
         # samples need more than 8 bits
