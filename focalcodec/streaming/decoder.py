@@ -130,9 +130,7 @@ class DecoderSession(Session):
         whole stream has so many: its end is cut, or filled with zeros. Samples that were given
         before can't be cut: give the last toks here. With `rows` the lengths are given too.
         """
-        if rows is None:
-            self._check_together()
-        ends = [yes and not ended for yes, ended in zip(self._mask(rows), self._ended, strict=True)]
+        ends = self._ending(rows)
         if toks is None:
             new = [torch.zeros(0, dtype=torch.int64)] * self.batch_size
         else:
@@ -143,7 +141,7 @@ class DecoderSession(Session):
             if end and num_samples is not None:
                 wanted = max(0, num_samples - before[row])
                 outputs[row] = F.pad(outputs[row], (0, wanted))[:wanted]
-        self._ended = [end or ended for end, ended in zip(ends, self._ended, strict=True)]
+        self._end(ends)
         return self._result(outputs, rows is not None)
 
     def reset(self, rows: Tensor | Sequence[bool] | None = None) -> None:

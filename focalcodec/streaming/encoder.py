@@ -108,13 +108,10 @@ class EncoderSession(Session):
 
         If only some end, `rows` (B,) bool are these; the result is toks and their lengths then.
         """
-        if rows is None:
-            self._check_together()
-        ends = self._mask(rows)
-        ends = [end and not before for end, before in zip(ends, self._ended, strict=True)]
+        ends = self._ending(rows)
         new = [
             each.flush() if end else torch.zeros(0)
             for each, end in zip(self._resamplers, ends, strict=True)
         ]
-        self._ended = [end or before for end, before in zip(ends, self._ended, strict=True)]
+        self._end(ends)
         return self._result(self._engine.run(new, ends), rows is not None)

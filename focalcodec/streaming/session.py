@@ -95,6 +95,15 @@ class Session:
             )
         return mask.tolist()
 
+    def _ending(self, rows: Tensor | Sequence[bool] | None) -> list[bool]:
+        """Rows that `flush(rows)` ends: those that did not end before."""
+        if rows is None:
+            self._check_together()
+        return [yes and not ended for yes, ended in zip(self._mask(rows), self._ended, strict=True)]
+
+    def _end(self, ends: list[bool]) -> None:
+        self._ended = [end or ended for end, ended in zip(ends, self._ended, strict=True)]
+
     def _check(self, x: Tensor, lengths: Any) -> list[int]:
         """Number of new items of each row of x (B, T)."""
         if x.dim() != 2 or len(x) != self.batch_size:
