@@ -190,7 +190,7 @@ class DecoderSession(Session):
             return audio
         weight = torch.arange(1, self._hop + 1) / self._hop
         return (
-            audio.view(count, -1) * torch.lerp(gains[:-1, None], gains[1:, None], weight)
+            audio.view(count, self._hop) * torch.lerp(gains[:-1, None], gains[1:, None], weight)
         ).flatten()
 
     def _more_state(self) -> State:

@@ -13,6 +13,7 @@ from focalcodec.audio import resampled_length
 from focalcodec.errors import UserError
 from focalcodec.streaming import DecoderSession, EncoderSession
 from focalcodec.streaming.resampler import Resampler
+from tests.unit.small_codecs import golden_codec
 from tests.unit.streaming.small_streams import CAUSAL, CHUNK, causal_codec, speech
 
 TINY_LATENT = 1e-5  # of the latents' root mean square: below it the sign may be rounding
@@ -206,6 +207,15 @@ def test_latency_and_memory():
     half = EncoderSession(codec, state_dtype=torch.float16).state_dict()
     size = sum(x.nbytes for name, x in state.items() if "ring" in name)
     assert sum(x.nbytes for name, x in half.items() if "ring" in name) * 2 == size
+
+
+def test_tokens_are_lost_before_a_window_is_full():
+    """A codec that is not causal has no audio yet: nothing is scaled."""
+    session = DecoderSession(golden_codec("tiny_50hz"))
+    audio = [session.push(torch.zeros(1, 4, dtype=torch.int64)), session.conceal(4)]
+    audio.append(session.push(torch.zeros(1, 4, dtype=torch.int64)))
+    audio.append(session.flush())
+    assert sum(sig.shape[1] for sig in audio) == 12 * 320
 
 
 def test_lost_tokens_fade_and_leave_no_jump():
