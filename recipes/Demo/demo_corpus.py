@@ -13,6 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from demo_packages import (
+    FIRST_READER,
+    RUSSIAN,
+    find_letters,
+    find_russian,
+    read_files,
+    read_letters,
+)
 from demo_prompts import VOICES, find_prompts, read_prompt
 from demo_readers import find_readers, read_reader, reader_names
 from demo_synthetic import Kokoro, read_voices
@@ -41,7 +49,13 @@ def make_corpus(argv: Sequence[str]) -> None:
     """
     _, hparams, _ = load_command(argv, sys.modules[__name__])
     root = Path(hparams["output_folder"]).expanduser()
-    sources = ("asterisk_folder", "librispeech_folder", "kokoro_voices")
+    sources = (
+        "asterisk_folder",
+        "festvox_folder",
+        "klettres_folder",
+        "librispeech_folder",
+        "kokoro_voices",
+    )
     if not any(hparams[source] for source in sources):
         raise UserError(f"{', '.join(sources)}: all are null; give one of them")
     how = {
@@ -51,6 +65,13 @@ def make_corpus(argv: Sequence[str]) -> None:
     }
     if hparams["asterisk_folder"]:
         write_real(root, hparams["asterisk_folder"], hparams["min_seconds"], how)
+    if hparams["festvox_folder"]:
+        write_clips(
+            root, clips=find_russian(hparams["festvox_folder"]), new_maker=_files_reader, **how
+        )
+        write_speakers(root, {RUSSIAN: ("M", "festvox-ru, BSD-like licence")})
+    if hparams["klettres_folder"]:
+        write_letters(root, hparams["klettres_folder"], hparams["letters_seconds"], how)
     if hparams["librispeech_folder"]:
         write_readers(root, hparams["librispeech_folder"], how)
     if hparams["kokoro_voices"]:
@@ -81,6 +102,21 @@ def write_real(root: Path, folder: str, min_seconds: float, how: Mapping[str, An
 
 def _prompt_reader() -> Maker:
     return read_prompt
+
+
+def write_letters(root: Path, folder: str, most_seconds: float, how: Mapping[str, Any]) -> None:
+    """Write the split of the readers of letters; see `find_letters` and `write_real`."""
+    clips = find_letters(folder, most_seconds)
+    write_clips(root, clips=clips, new_maker=_files_reader, **how)
+    names = {
+        str(FIRST_READER + number): ("X", f"klettres-data, {reader.language}, GPL-2+")
+        for number, reader in enumerate(read_letters(folder))
+    }
+    write_speakers(root, names)
+
+
+def _files_reader() -> Maker:
+    return read_files
 
 
 def write_readers(root: Path, folder: str, how: Mapping[str, Any]) -> None:

@@ -43,7 +43,9 @@ class DemoClip:
 
     @property
     def source_key(self) -> Any:
-        """The source as text; a file is named without its folder."""
+        """The source as text; files are named without their folders."""
+        if isinstance(self.source, tuple):
+            return [path.name for path in self.source]
         return self.source.name if isinstance(self.source, Path) else self.source
 
     @property

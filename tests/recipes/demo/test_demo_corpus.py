@@ -34,7 +34,7 @@ HOW = {"suffix": ".flac", "jobs": 1, "max_broken_share": 0.05}
 def demo() -> Iterator[Any]:
     """The recipe's modules, imported from its folder as in a user's run."""
     sys.path.insert(0, str(RECIPE))
-    names = ("corpus", "texts", "tree", "synthetic", "prompts", "readers")
+    names = ("corpus", "texts", "tree", "synthetic", "prompts", "readers", "packages")
     try:
         yield SimpleNamespace(**{n: importlib.import_module(f"demo_{n}") for n in names})
     finally:
@@ -337,6 +337,58 @@ def test_first_clip_of_each_reader(demo: Any, tmp_path: Path) -> None:
 def test_no_readers(demo: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="librispeech_folder.*OpenSLR 12"):
         demo.corpus.write_readers(tmp_path / "out", str(tmp_path), HOW)
+
+
+# -- two more packages -----------------------------------------------------------------------------
+
+
+def write_sound(path: Path, seconds: float, level: float, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full((round(seconds * 22050), channels), level), 22050)
+
+
+def write_packages(folder: Path) -> Path:
+    """Two Russian sentences, of which one has no file, and two readers of letters."""
+    voice = folder / "usr/share/festival/voices/russian/msu_ru_nsh_clunits"
+    write_sound(voice / "wav/ru_2.wav", 0.5, 0.1)
+    (voice / "etc").mkdir()
+    (voice / "etc/txt.done.data").write_text('( ru_1 "нет" )\n( ru_2 "в+олос, да." )\n')
+    for language, seconds in (("it", 2.5), ("ml", 4.0)):
+        root = folder / "usr/share/klettres"
+        names = ["b", "a", "c", "none"]
+        for name in names[:3]:
+            write_sound(
+                root / language / f"alpha/{name}.wav", seconds, ord(name) / 1000, channels=2
+            )
+        sounds = "".join(
+            f'<sound name="{n.upper()}" file="{language}/alpha/{n}.wav"/>' for n in names
+        )
+        (root / language / "sounds.xml").write_text(
+            f"<klettres><language>{sounds}</language></klettres>"
+        )
+    return folder
+
+
+def test_russian_sentences_and_letters(demo: Any, tmp_path: Path) -> None:
+    packages, out = str(write_packages(tmp_path / "packages")), tmp_path / "demo"
+    clips = demo.packages.find_russian(packages)
+    assert [(clip.id, clip.text) for clip in clips] == [("105-1-0000", "волос, да.")]
+    demo.corpus.write_letters(out, packages, 9.0, HOW)
+    clips = {clip.id: clip.wrd for clip in find_clips(out, walk_files(out, "train-letters"))}
+    # letters are joined to six seconds, and the second reader has no place for a third letter
+    assert clips == {"201-1-0000": "A B C", "202-1-0000": "A B"}
+    sig, rate = soundfile.read(out / "train-letters/201/1/201-1-0000.flac")
+    assert (rate, len(sig)) == (16000, 3 * 40000)
+    middles = sig[[20000, 60000, 100000]]
+    assert middles == pytest.approx([0.097, 0.098, 0.099], abs=1e-3)
+    assert "202 | X | train-letters | 0.1 | klettres-data, ml" in (out / "SPEAKERS.TXT").read_text()
+
+
+def test_no_such_packages(demo: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="festvox_folder .*unpack Debian's festvox-ru"):
+        demo.packages.find_russian(tmp_path)
+    with pytest.raises(UserError, match="klettres_folder .*unpack Debian's klettres-data"):
+        demo.packages.find_letters(tmp_path, 90)
 
 
 # -- the command -----------------------------------------------------------------------------------
