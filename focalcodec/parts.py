@@ -25,6 +25,10 @@ from focalcodec.errors import UserError, one_line
 from focalcodec.files import atomic_path
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.hub.weights import check_arguments
+from focalcodec.quantizers.fsq import FiniteScalarQuantizer
+from focalcodec.quantizers.lfq import LookupFreeQuantizer
+from focalcodec.quantizers.ssq import ScalarSphericalQuantizer
+from focalcodec.quantizers.vq import SimVQ, VectorQuantizer
 from focalcodec.vocos import Vocos
 from focalcodec.wavenext import WaveNeXt
 from focalcodec.wavlm import WavLM
@@ -32,7 +36,14 @@ from focalcodec.wavlm import WavLM
 PARTS: dict[str, tuple[type[nn.Module], ...]] = {
     "encoder": (WavLM, LogMel, MelEncoder, SpeechEncoder),
     "compressor": (FocalEncoder,),
-    "quantizer": (BinarySphericalQuantizer,),
+    "quantizer": (
+        BinarySphericalQuantizer,
+        LookupFreeQuantizer,
+        FiniteScalarQuantizer,
+        ScalarSphericalQuantizer,
+        VectorQuantizer,
+        SimVQ,
+    ),
     "decompressor": (FocalDecoder,),
     "decoder": (Vocos, WaveNeXt),
 }

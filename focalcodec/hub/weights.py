@@ -164,7 +164,7 @@ _MOST |= {"focal_level": 100, "n_mels": 1024, "num_mel_bins": 1024, "n_fft": 819
 _MOST |= {"sample_rate": 384_000}
 _MOST_OTHERS = 2**24
 _LEAST = dict.fromkeys(("num_layers", "layer", "focal_level", "focal_factor", "lookahead_size"), 0)
-_LEAST |= {"pad_token_id": 0, "max_cached_steps": 0}
+_LEAST |= {"pad_token_id": 0, "max_cached_steps": 0, "dead_below": 0}
 _MOST_ENTRIES = 100
 
 

@@ -131,21 +131,21 @@ def _speech_encoder(part: SpeechEncoder) -> Context:
 
 @_context.register
 def _compressor(part: FocalEncoder) -> Context:
-    left, right = _focal_reach(part.config)
-    total, rate = Context(0, 0), 1
-    for factor in part.config["downscale_factors"]:
+    total, rate = _attention(part.config), 1
+    for factor, layer in zip(part.config["downscale_factors"], part.layers, strict=True):
         rate *= factor
+        left, right = _block_reach(layer, part.config)
         total += Context(left * rate, right * rate, align=rate)
     return total
 
 
 @_context.register
 def _decompressor(part: FocalDecoder) -> Context:
-    factors, rate, total = part.config["upscale_factors"], 1, Context(0, 0)
+    factors, rate, total = part.config["upscale_factors"], 1, _attention(part.config)
     windows = [part.config["window_size"]] * (len(factors) - 1)
     windows.append(part.config["last_window_size"] or part.config["window_size"])
-    for factor, window in zip(factors, windows, strict=True):
-        left, right = _focal_reach(part.config | {"window_size": window})
+    for factor, window, layer in zip(factors, windows, part.layers, strict=True):
+        left, right = _block_reach(layer, part.config | {"window_size": window})
         total += Context(math.ceil(left / rate), math.ceil(right / rate))
         rate *= factor
     chunk = 1 + part.config["lookahead_size"] if part.config["causal"] else 1
@@ -162,6 +162,19 @@ def _vocos(part: Vocos) -> Context:
 @_context.register
 def _wavenext(part: WaveNeXt) -> Context:
     return _convnext_context(part.config)
+
+
+def _attention(config: dict[str, Any]) -> Context:
+    """Reach of the attention of Conformer blocks."""
+    reach = _ATTENTION if config.get("block") == "conformer" else 0
+    return Context(reach, reach)
+
+
+def _block_reach(layer: Any, config: dict[str, Any]) -> tuple[int, int]:
+    """Frames before and after that the block of a level depends on, without its attention."""
+    if config.get("block", "focal") == "focal":
+        return _focal_reach(config)
+    return layer.focal_block.reach, layer.focal_block.reach
 
 
 def _focal_reach(config: dict[str, Any]) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from focalcodec.blocks.focal import FIRST_ORDER, FocalModulation
 from focalcodec.errors import UserError
-from focalcodec.nn.focal_block import FIRST_ORDER, FocalModulation
 
 
 def warmup_linear(

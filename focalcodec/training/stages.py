@@ -15,11 +15,11 @@ import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
-from focalcodec.bsq import EntropyTerms
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.data.randomness import cut_crops, stable_seed
 from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Column
+from focalcodec.nn.entropy import EntropyTerms
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum

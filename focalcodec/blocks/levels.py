@@ -6,14 +6,17 @@ Source: FocalCodec, arXiv 2502.04465, section 3 (offline models), and arXiv 2509
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec.errors import UserError
-from focalcodec.nn.focal_block import Contexts, FocalBlock, FocalOptions
+from focalcodec.blocks.amp import AMPBlock
+from focalcodec.blocks.conformer import ConformerBlock
+from focalcodec.blocks.focal import Contexts, FocalBlock, FocalOptions
+from focalcodec.blocks.linear import LinearBlock
+from focalcodec.errors import UserError, one_line
 from focalcodec.nn.layers import Snake1d
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.nn.packed import AsLinear
@@ -21,6 +24,50 @@ from focalcodec.nn.past import LeftContext, after_context
 
 # State of a stream: the contexts of each layer, in the published order.
 FocalState = list[Contexts]
+
+BLOCKS = {"conformer": ConformerBlock, "amp": AMPBlock, "linear": LinearBlock}
+_SLOPE = 0.1  # of the leaky ReLU, as in HiFi-GAN
+
+
+class Variant(NamedTuple):
+    """What a level has instead of focal modulation and Snake: other blocks are not causal."""
+
+    block: str = "focal"
+    block_options: Mapping[str, Any] | None = None
+    activation: str = "snake"
+
+    def make_block(self, dim: int, options: FocalOptions) -> nn.Module:
+        """Block for x (B, N, dim); a `UserError` if there is none of this name or options."""
+        if self.block == "focal" and not self.block_options:
+            return FocalBlock(dim, 4 * dim, *options)
+        if self.block not in BLOCKS:
+            names = ", ".join(BLOCKS)
+            raise UserError(
+                f"block={self.block}: give focal, whose options are focal_window and others,"
+                f" or {names}"
+            )
+        if options.causal:
+            raise UserError(f"block={self.block}: needs later frames; a causal model needs focal")
+        try:
+            return BLOCKS[self.block](dim, options.dropout, **(self.block_options or {}))
+        except TypeError as error:
+            raise UserError(f"block_options of {self.block}: {one_line(error)}") from error
+
+    def make_activation(self, dim: int) -> nn.Module:
+        """Activation of x (B, N, dim); a `UserError` if there is none of this name."""
+        if self.activation == "snake":
+            return Snake1d(dim)
+        if self.activation == "leaky_relu":
+            return nn.LeakyReLU(_SLOPE)
+        raise UserError(f"activation={self.activation}: give snake or leaky_relu")
+
+    def config(self) -> dict[str, Any]:
+        """What differs from the published models, for `config.json`."""
+        given = self._asdict().items()
+        return {key: value for key, value in given if value != self._field_defaults[key]}
+
+
+PUBLISHED = Variant()
 
 
 class DownScale(AsLinear):
@@ -37,12 +84,14 @@ class DownScale(AsLinear):
         kernel_size: int = 1,
         stride: int = 1,
         causal: bool = False,
+        *,
+        variant: Variant = PUBLISHED,
     ) -> None:
         super().__init__()
         _check_kernel(kernel_size, stride)
         self.factor, self.causal = stride, causal
         self.downscale = nn.Conv1d(input_dim, output_dim, kernel_size, stride)
-        self.activation = Snake1d(output_dim)
+        self.activation = variant.make_activation(output_dim)
 
     def forward(
         self, input: Tensor, left_context: LeftContext | None = None, mask: Tensor | None = None
@@ -77,11 +126,13 @@ class UpScale(AsLinear):
         kernel_size: int = 1,
         stride: int = 1,
         causal: bool = False,
+        *,
+        variant: Variant = PUBLISHED,
     ) -> None:
         super().__init__()
         _check_kernel(kernel_size, stride)
         self.factor, self.causal = stride, causal
-        self.activation = Snake1d(input_dim)
+        self.activation = variant.make_activation(input_dim)
         self.upscale = nn.ConvTranspose1d(input_dim, output_dim, kernel_size, stride)
 
     def forward(
@@ -113,15 +164,17 @@ class FocalDownScale(nn.Module):
         output_dim: int = 1024,
         downscale_factor: int = 1,
         *options: Any,
+        variant: Variant = PUBLISHED,
         **named_options: Any,
     ) -> None:
         super().__init__()
         chosen = FocalOptions(*options, **named_options)
         self.factor = downscale_factor
         self.downscale = DownScale(
-            input_dim, output_dim, downscale_factor, downscale_factor, chosen.causal
+            *(input_dim, output_dim, downscale_factor, downscale_factor, chosen.causal),
+            variant=variant,
         )
-        self.focal_block = FocalBlock(output_dim, 4 * output_dim, *chosen)
+        self.focal_block = variant.make_block(output_dim, chosen)
 
     def forward(
         self,
@@ -158,13 +211,16 @@ class FocalUpScale(nn.Module):
         output_dim: int = 1024,
         upscale_factor: int = 1,
         *options: Any,
+        variant: Variant = PUBLISHED,
         **named_options: Any,
     ) -> None:
         super().__init__()
         chosen = FocalOptions(*options, **named_options)
         self.factor = upscale_factor
-        self.focal_block = FocalBlock(input_dim, 4 * input_dim, *chosen)
-        self.upscale = UpScale(input_dim, output_dim, upscale_factor, upscale_factor, chosen.causal)
+        self.focal_block = variant.make_block(input_dim, chosen)
+        self.upscale = UpScale(
+            *(input_dim, output_dim, upscale_factor, upscale_factor, chosen.causal), variant=variant
+        )
 
     def forward(
         self,
