@@ -1,6 +1,7 @@
 # make quickstart: train both stages of the mini configuration, export, evaluate
 # make test:       everything that CI checks
 # make dist:       sdist and wheel in dist/
+# make site:       docs, course and API as web pages in site/
 # All install into their own environment, .venv, the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 JUDGES := whisper-base whisper-tiny distillmos dnsmos pesq stoi
 
-.PHONY: quickstart test lint dist venv clean
+.PHONY: quickstart test lint dist site venv clean
 
 quickstart: venv
 	$(BIN)/python recipes/LibriSpeech/quickstart.py
@@ -44,6 +45,11 @@ dist: venv
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
+# the docs, the course and the API as web pages; links are checked
+site: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/ is written; to read it: $(BIN)/python -m http.server -d site, then http://localhost:8000"
+
 venv: $(VENV)/installed
 
 $(VENV)/installed: setup.py constraints.txt
@@ -63,4 +69,4 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) results build dist *.egg-info
+	rm -rf $(VENV) results build dist site *.egg-info

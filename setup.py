@@ -53,6 +53,10 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 STREAM = ["sounddevice"]  # microphone and loudspeaker of `focalcodec stream`
 AV = ["av"]  # m4a, webm, video and others, where there is no ffmpeg program
+SITE = [  # make site
+    f'{package}; python_version >= "3.11"'
+    for package in ("latex2mathml", "mkdocs-material", "mkdocstrings[python]", "nbconvert")
+]
 DEV = [
     "build",  # make dist
     "hypothesis",
@@ -70,7 +74,9 @@ DEV = [
     "yamllint",
 ]
 # Everything but the judges, which may fail to install, and the demo's corpus.
-ALL = sorted({*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *DEV})
+ALL = sorted(
+    {*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *SITE, *DEV}
+)
 
 
 class BuildWithRecipes(build_py):
@@ -156,6 +162,7 @@ setup(
         "av": AV,
         "vq": VQ,
         "stream": STREAM,
+        "site": SITE,
         "dev": DEV,
         "all": ALL,
     },
