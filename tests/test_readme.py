@@ -168,7 +168,7 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
         assert all(f'"{word}"' in script for word in rest if word.startswith("--"))
     elif program.endswith("focalcodec"):
         assert parse(rest).command == rest[0]
-    elif rest and rest[0].startswith("examples/"):
+    elif rest and rest[0].startswith(("examples/", "docs/course/")):
         assert (ROOT / rest[0]).is_file()
     elif program.endswith("python") and rest[0].endswith("quickstart.py"):
         assert (ROOT / rest[0]).is_file() or (RECIPE / rest[0]).is_file()
