@@ -52,7 +52,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(shared / "site.lock"):
         if not done.exists():
             words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-            built = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+            quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+            built = subprocess.run(words, cwd=ROOT, env=quiet, capture_output=True, text=True)
             assert built.returncode == 0, built.stderr
             done.touch()
     return folder
