@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.nn.masking import zero_padding
-from focalcodec.nn.packed import AsLinear
+from focalcodec.nn.packed import Packable, PackedConv1d
 from focalcodec.nn.past import LeftContext, after_context, pad_frames
 
 # Number of frames with 4096 hidden channels that fit into the cache of a CPU, and are below 32 MB:
@@ -94,7 +94,7 @@ class FeedForward(nn.Module):
         return self.dropout(self.out_proj(self.dropout(F.gelu(self.in_proj(x)))))
 
 
-class MaskedConv1d(nn.Conv1d, AsLinear):
+class MaskedConv1d(nn.Conv1d, Packable):
     """Convolution over time that keeps the number of frames and ignores padded frames.
 
     An output frame has `kernel_size` input frames: half past and half future, or past ones only if
@@ -134,13 +134,13 @@ class MaskedConv1d(nn.Conv1d, AsLinear):
         x, context = after_context(x, context, self.left, self.repeat)
         return self._convolve(x), context
 
-    def matrix(self) -> tuple[Tensor, Tensor | None]:
-        """Map of the input frames of one output frame, if there is one group."""
-        return self.weight.flatten(1), self.bias
+    def packed_form(self, precision: str) -> PackedConv1d:
+        """The convolution without padding."""
+        return PackedConv1d(self, precision)
 
     def _convolve(self, x: Tensor) -> Tensor:
         if self.packed is not None:
-            return self.packed(x.unfold(1, self.kernel_size[0], 1).flatten(2))
+            return self.packed(x)
         return convolve(x, self.weight, self.bias, groups=self.groups)
 
 

@@ -36,8 +36,9 @@ class Past:
         Before the first frame of a stream are copies of it, or zeros if not `repeat`.
         """
         self.new = x
-        # all are picked at once from the ring, the chunk and a frame of zeros
-        source = torch.cat([self.ring.to(x.dtype), x, torch.zeros_like(x[:, :1])], dim=1)
+        # all are picked at once from the ring, the chunk, and a frame of zeros where it is needed
+        parts = [self.ring.to(x.dtype), x] + ([] if repeat else [torch.zeros_like(x[:, :1])])
+        source = torch.cat(parts, dim=1)
         (batch, size), count = self.ring.shape[:2], x.shape[1]
         key = size, count, repeat
         if key not in self.places:
@@ -55,7 +56,7 @@ class Past:
         else:
             place = torch.where(frame < 0, size + count, place)
         index = torch.cat([place, steps[size:].expand(len(place), -1)], dim=1)
-        row = torch.arange(len(place), device=steps.device)[:, None] * (size + count + 1)
+        row = torch.arange(len(place), device=steps.device)[:, None] * (size + count + (not repeat))
         return (index + row).flatten()
 
 

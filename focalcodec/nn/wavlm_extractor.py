@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from focalcodec.errors import UserError
 from focalcodec.nn.layers import blocks_allowed, convolve
 from focalcodec.nn.masking import masked_mean, valid_mask, zero_padding
-from focalcodec.nn.packed import AsLinear
+from focalcodec.nn.packed import Packable, PackedConv1d
 from focalcodec.nn.past import LeftContext, Past, after_context, pad_frames
 
 # Bytes of samples of the whole batch in one block. On a CPU the first layer's frames, which have a
@@ -52,7 +52,7 @@ class TimeNorm(nn.Module):
         return centred * torch.rsqrt(variance + 1e-5) * self.weight + self.bias
 
 
-class ConvBlock(AsLinear):
+class ConvBlock(Packable):
     """Strided convolution, dropout, normalisation, GELU.
 
     `norm` is "layer" (LayerNorm over channels), "time" (`TimeNorm`) or None; `causal` pads on the
@@ -119,12 +119,12 @@ class ConvBlock(AsLinear):
     def _convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
         if self.packed is not None:
-            return self.packed(x.unfold(1, conv.kernel_size[0], conv.stride[0]).flatten(2))
+            return self.packed(x)
         return self.dropout(convolve(x, conv.weight, conv.bias, stride=conv.stride[0]))
 
-    def matrix(self) -> tuple[Tensor, Tensor | None]:
-        """Map of the input frames of one output frame."""
-        return self.conv.weight.flatten(1), self.conv.bias
+    def packed_form(self, precision: str) -> PackedConv1d:
+        """The convolution alone."""
+        return PackedConv1d(self.conv, precision)
 
     def _normalised(self, y: Tensor, mask: Tensor | None) -> Tensor:
         if isinstance(self.norm, TimeNorm):

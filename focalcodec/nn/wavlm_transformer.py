@@ -22,6 +22,7 @@ from focalcodec.nn.official import (
     one_position,
     relative_mask,
 )
+from focalcodec.nn.packed import Packable, PackedConv1d
 from focalcodec.nn.past import LeftContext, Past, after_context, pad_frames
 from focalcodec.nn.wavlm_attention import (
     MultiHeadAttention,
@@ -238,7 +239,7 @@ class TransformerLayer(nn.Module):
         return x, curr_pos, kv_cache
 
 
-class ConvPositionalEmbedding(nn.Module):
+class ConvPositionalEmbedding(Packable):
     """Convolutional positional embedding, with the weight norm of the original folded in."""
 
     def __init__(
@@ -263,5 +264,11 @@ class ConvPositionalEmbedding(nn.Module):
         else:
             # an even kernel covers one frame more of the past than of the future
             x = pad_frames(input, kernel_size // 2, (kernel_size - 1) // 2)
+        if self.packed is not None:
+            return F.gelu(self.packed(x)), context
         y = F.gelu(convolve(x, self.conv.weight, self.conv.bias, groups=self.conv.groups))
         return y, context
+
+    def packed_form(self, precision: str) -> PackedConv1d:
+        """The convolution alone."""
+        return PackedConv1d(self.conv, precision)

@@ -9,7 +9,7 @@ import torch
 
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import weights_sha256
-from focalcodec.nn.packed import PACKED, PackedLinear
+from focalcodec.nn.packed import PACKED, PackedConv1d, PackedLinear
 from focalcodec.precision import pack_weights
 from focalcodec.streaming import EncoderSession
 from tests.unit.small_codecs import golden_codec
@@ -36,6 +36,22 @@ def test_a_packed_map_is_the_map(precision, bias):
     if precision == "int8":
         assert error > 1e-4  # it is not float32
         assert torch.equal(alone, y[1:2])
+
+
+@pytest.mark.parametrize("precision", RUNS_HERE)
+@pytest.mark.parametrize(("groups", "stride"), [(1, 2), (4, 1), (12, 1)])
+def test_a_packed_convolution_is_the_convolution(precision, groups, stride):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv1d(12, 12, 9, stride, groups=groups)
+    packed = PackedConv1d(conv, precision)
+    x = torch.randn(2, 90, 12)  # more frames than a block
+    with torch.no_grad():
+        expected, y = conv(x.transpose(1, 2)).transpose(1, 2), packed(x)
+        alone = packed(x[1:, :12])
+    assert y.shape == expected.shape
+    error = (y - expected).square().mean().sqrt() / expected.std()
+    assert error < (1e-5 if groups == 12 else LARGEST[precision])
+    assert (alone - y[1:, : alone.shape[1]]).abs().max() < 10 * LARGEST[precision]
 
 
 @pytest.mark.parametrize("name", ["causal", "tiny_50hz"])
