@@ -127,20 +127,25 @@ class DecoderSession(Session):
         """Audio (B, T) of the toks that are left, at the end of all streams, or of `rows` (B,).
 
         `toks` (B, N) are the last ones, if they were not pushed. With `num_samples`, the audio of a
-        whole stream has so many: its end is cut, or filled with zeros. Samples that were given
-        before can't be cut: give the last toks here. With `rows` the lengths are given too.
+        whole stream has so many: its end is cut, or filled with zeros. A `UserError`, and the
+        session is unchanged, if more samples were given before: so give the last toks here. With
+        `rows` the lengths are given too.
         """
         ends = self._ending(rows)
         if toks is None:
             new = [torch.zeros(0, dtype=torch.int64)] * self.batch_size
         else:
             new = self._checked(toks, None if rows is None else [toks.shape[1] * e for e in ends])
-        before = list(self._given)
+        wanted = [0 if num_samples is None else num_samples - given for given in self._given]
+        if any(end and size < 0 for end, size in zip(ends, wanted, strict=True)):
+            raise UserError(
+                f"num_samples: {num_samples}, but {max(self._given)} were given before; flush"
+                " without it, or leave the last toks to flush(num_samples, toks=...)"
+            )
         outputs = self._run(new, 1.0, ends)
         for row, end in enumerate(ends):
             if end and num_samples is not None:
-                wanted = max(0, num_samples - before[row])
-                outputs[row] = F.pad(outputs[row], (0, wanted))[:wanted]
+                outputs[row] = F.pad(outputs[row], (0, wanted[row]))[: wanted[row]]
         self._end(ends)
         return self._result(outputs, rows is not None)
 
@@ -155,14 +160,11 @@ class DecoderSession(Session):
     def _checked(self, toks: Any, lengths: Any) -> list[Tensor]:
         """New toks of each row."""
         toks = as_tensor("toks", toks)
-        sizes, size = self._check(toks, lengths), self.codec.quantizer.codebook_size
+        sizes = self._check(toks, lengths)
         if toks.numel():
             check_toks(toks)
-            if bool((toks < 0).any()) or bool((toks >= size).any()):
-                raise UserError(
-                    f"toks: {int(toks.min())}..{int(toks.max())}; give 0..{size - 1}, tokens of"
-                    " this codec"
-                )
+            # the quantizer refuses tokens that are not its own; in a step it would be too late
+            self.codec.quantizer.toks_to_codes(toks.to(self.codec.device))
         return [row[:size].long() for row, size in zip(toks.cpu(), sizes, strict=True)]
 
     def _run(
@@ -193,10 +195,10 @@ class DecoderSession(Session):
             audio.view(count, self._hop) * torch.lerp(gains[:-1, None], gains[1:, None], weight)
         ).flatten()
 
-    def _more_state(self) -> State:
-        state = {"given": torch.tensor(self._given)}
-        state |= {f"gains{row}": gains.clone() for row, gains in enumerate(self._gains)}
-        return state | {f"recent{row}": toks.clone() for row, toks in enumerate(self._recent)}
+    def _state(self) -> State:
+        state = super()._state() | {"given": torch.tensor(self._given)}
+        state |= {f"gains{row}": gains for row, gains in enumerate(self._gains)}
+        return state | {f"recent{row}": toks for row, toks in enumerate(self._recent)}
 
     def _load_more(self, state: State) -> None:
         self._given = state["given"].tolist()

@@ -43,7 +43,7 @@ class StepEngine:
             self._queues[row] = torch.zeros(0)
             self._chunks[row] = 0
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self, items: Sequence[Tensor], last: Sequence[bool]) -> list[Tensor]:
         """Output of each row after new items (n,); where `last`, also of an incomplete chunk."""
         queues = [
@@ -75,7 +75,7 @@ class StepEngine:
         mask = mask.to(self._chunks.device)
         write_rings(self._rings, new, self._step.counts, self._chunks, mask)
         self._chunks += mask
-        return y[mask].cpu().unbind()
+        return (y if len(ready) == len(queues) else y[mask]).cpu().unbind()
 
     def _rest(self, queues: Sequence[Tensor], rows: list[int]) -> Sequence[Tensor]:
         """Outputs of the last items of rows that end."""
@@ -84,10 +84,10 @@ class StepEngine:
         return y.cpu().unbind()
 
     def state(self) -> State:
-        """Everything that the next outputs depend on."""
-        tensors = {f"ring{number}": ring.clone() for number, ring in enumerate(self._rings)}
-        tensors |= {f"queue{row}": queue.clone() for row, queue in enumerate(self._queues)}
-        return tensors | {"chunks": self._chunks.clone()}
+        """Everything that the next outputs depend on, not copied."""
+        tensors = {f"ring{number}": ring for number, ring in enumerate(self._rings)}
+        tensors |= {f"queue{row}": queue for row, queue in enumerate(self._queues)}
+        return tensors | {"chunks": self._chunks}
 
     def load_state(self, state: State) -> None:
         """Continue where `state` was taken."""
@@ -167,10 +167,10 @@ class WindowEngine:
         return output
 
     def state(self) -> State:
-        """Everything that the next outputs depend on."""
-        tensors = {f"queue{row}": queue.clone() for row, queue in enumerate(self._queues)}
-        tensors |= {f"tail{row}": tail.clone() for row, tail in enumerate(self._tails)}
-        return tensors | {"lefts": self._lefts.clone()}
+        """Everything that the next outputs depend on, not copied."""
+        tensors = {f"queue{row}": queue for row, queue in enumerate(self._queues)}
+        tensors |= {f"tail{row}": tail for row, tail in enumerate(self._tails)}
+        return tensors | {"lefts": self._lefts}
 
     def load_state(self, state: State) -> None:
         """Continue where `state` was taken."""

@@ -72,9 +72,9 @@ class Resampler:
         return self._output(resampled_length(self._taken, *self.rates))
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next samples depend on."""
+        """Everything that the next samples depend on, not copied."""
         numbers = torch.tensor([self._start, self._taken, self._given])
-        return {"tail": self._tail.clone(), "numbers": numbers}
+        return {"tail": self._tail, "numbers": numbers}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where `state` was taken."""

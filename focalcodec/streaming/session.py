@@ -44,11 +44,7 @@ class Session:
 
     def state_dict(self) -> State:
         """State as tensors on the CPU, and a hash of the codec: for a file, or another machine."""
-        state = {f"engine.{name}": value.cpu() for name, value in self._engine.state().items()}
-        for row, resampler in enumerate(self._resamplers):
-            state |= {f"resampler{row}.{k}": value for k, value in resampler.state().items()}
-        state["rows"] = torch.tensor([self._taken, self._ended])
-        return state | {"session": self._identity} | self._more_state()
+        return {name: value.to("cpu", copy=True) for name, value in self._state().items()}
 
     def load_state_dict(self, state: State) -> None:
         """Continue where `state_dict` was called: the outputs are equal bit by bit.
@@ -56,7 +52,7 @@ class Session:
         Raises a `UserError` for the state of another model, batch size, rate or kind of session;
         the session is unchanged then.
         """
-        present = self.state_dict()
+        present = self._state()
         same = "make the session in the same way"
         if "session" not in state or not torch.equal(state["session"], self._identity):
             raise UserError(
@@ -71,8 +67,15 @@ class Session:
         self._taken, self._ended = state["rows"][0].tolist(), state["rows"][1].bool().tolist()
         self._load_more(state)
 
-    def _more_state(self) -> State:
-        return {}
+    def _state(self) -> State:
+        """The tensors of the state, not copied."""
+        state = {f"engine.{name}": value for name, value in self._engine.state().items()}
+        for row, resampler in enumerate(self._resamplers):
+            state |= {f"resampler{row}.{k}": value for k, value in resampler.state().items()}
+        return state | {
+            "rows": torch.tensor([self._taken, self._ended]),
+            "session": self._identity,
+        }
 
     def _load_more(self, state: State) -> None:
         pass

@@ -55,24 +55,40 @@ class PartStep(nn.Module):
         return y, [past.new for past in pasts if past is not None and past.new is not None]
 
 
-class EncoderStep(nn.Module):
+class _TwoParts(nn.Module):
+    """Two causal parts, one after the other: `chunk` goes through both."""
+
+    def __init__(self, first: Any, second: Any, chunk: Tensor) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.first = PartStep(first, chunk)
+            self.second = PartStep(second, self.first.output)
+        self.counts = self.first.counts + self.second.counts
+        self.shapes = self.first.shapes + self.second.shapes
+
+    def through(
+        self, x: Tensor, chunks: Tensor, rings: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Output of both, and the new frames of their rings."""
+        split = len(self.first.counts)
+        x, new = self.first(x, chunks, rings[:split])
+        x, more = self.second(x, chunks, rings[split:])
+        return x, new + more
+
+
+class EncoderStep(_TwoParts):
     """Chunks of audio to tokens: encoder, compressor and quantizer of a causal codec.
 
     `chunk_samples` and `chunk_toks` are the samples and tokens of a chunk.
     """
 
     def __init__(self, codec: FocalCodec) -> None:
-        super().__init__()
         encoder, factor = codec.encoder, codec.compressor.factor
-        self.chunk_samples = math.lcm(codec.chunk_size, encoder.hop * factor)
-        self.chunk_toks = self.chunk_samples // (encoder.hop * factor)
-        with torch.no_grad():
-            sig = codec._weight.new_zeros(1, self.chunk_samples)
-            self.encoder = PartStep(encoder, sig)
-            self.compressor = PartStep(codec.compressor, self.encoder.output)
+        chunk_samples = math.lcm(codec.chunk_size, encoder.hop * factor)
+        super().__init__(encoder, codec.compressor, codec._weight.new_zeros(1, chunk_samples))
+        self.chunk_samples = chunk_samples
+        self.chunk_toks = chunk_samples // (encoder.hop * factor)
         self.quantizer = codec.quantizer
-        self.counts = self.encoder.counts + self.compressor.counts
-        self.shapes = self.encoder.shapes + self.compressor.shapes
 
     def forward(
         self, sig: Tensor, chunks: Tensor, rings: Sequence[Tensor]
@@ -82,31 +98,22 @@ class EncoderStep(nn.Module):
         `chunks` (B,) int64 are the chunks of each row before this one. Only the last chunk of a row
         may have fewer than `chunk_samples`.
         """
-        split = len(self.encoder.counts)
-        feats, rows = self.encoder(sig, chunks, rings[:split])  # (B, n, D)
-        lats, more = self.compressor(feats, chunks, rings[split:])  # (B, N, L)
-        return self.quantizer.lats_to_toks(lats), rows + more
+        lats, new = self.through(sig, chunks, rings)  # (B, N, L)
+        return self.quantizer.lats_to_toks(lats), new
 
 
-class DecoderStep(nn.Module):
+class DecoderStep(_TwoParts):
     """Chunks of tokens to audio: quantizer, decompressor and decoder of a causal codec.
 
     `chunk_toks` are the tokens of a chunk.
     """
 
     def __init__(self, codec: FocalCodec) -> None:
-        super().__init__()
         factor = codec.decompressor.factor
-        chunk = getattr(codec.decompressor, "chunk_size", 1)
-        self.chunk_toks = math.lcm(chunk, factor) // factor
-        self.quantizer = codec.quantizer
-        with torch.no_grad():
-            codes = codec.toks_to_codes(torch.zeros(1, self.chunk_toks, dtype=torch.int64))
-            self.decompressor = PartStep(codec.decompressor, codes)
-            self.decoder = PartStep(codec.decoder, self.decompressor.output)
-        self.chunk_samples = self.decoder.output.shape[1]
-        self.counts = self.decompressor.counts + self.decoder.counts
-        self.shapes = self.decompressor.shapes + self.decoder.shapes
+        chunk_toks = math.lcm(getattr(codec.decompressor, "chunk_size", 1), factor) // factor
+        codes = codec.toks_to_codes(torch.zeros(1, chunk_toks, dtype=torch.int64))
+        super().__init__(codec.decompressor, codec.decoder, codes)
+        self.chunk_toks, self.quantizer = chunk_toks, codec.quantizer
 
     def forward(
         self, toks: Tensor, chunks: Tensor, rings: Sequence[Tensor]
@@ -116,11 +123,7 @@ class DecoderStep(nn.Module):
         `chunks` (B,) int64 are the chunks of each row before this one. Only the last chunk of a row
         may have fewer than `chunk_toks`.
         """
-        split = len(self.decompressor.counts)
-        codes = self.quantizer.toks_to_codes(toks)  # (B, N, L)
-        qfeats, rows = self.decompressor(codes, chunks, rings[:split])  # (B, n, D)
-        rec_sig, more = self.decoder(qfeats, chunks, rings[split:])  # (B, n * hop)
-        return rec_sig, rows + more
+        return self.through(self.quantizer.toks_to_codes(toks), chunks, rings)
 
 
 def write_rings(

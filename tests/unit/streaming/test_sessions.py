@@ -138,8 +138,8 @@ def test_a_saved_state_continues_bit_by_bit(rate):
     decoder.push(toks[:, :7])
     decoder.conceal(3)
     other.load_state_dict(decoder.state_dict())
-    wanted = [decoder.push(toks[:, 7:]), decoder.flush(9000)]
-    assert all(map(torch.equal, wanted, [other.push(toks[:, 7:]), other.flush(9000)]))
+    wanted = [decoder.push(toks[:, 7:]), decoder.flush(12000)]
+    assert all(map(torch.equal, wanted, [other.push(toks[:, 7:]), other.flush(12000)]))
 
 
 def test_reset_begins_a_new_stream():
@@ -171,9 +171,13 @@ def test_bad_input_leaves_a_session_as_it_was():
     with pytest.raises(UserError, match="0..10"):
         session.push(torch.zeros(1, 10), lengths=[11])
     assert torch.equal(session.push(sig[:, 1000:]), expected)
-    for wrong, message in [(torch.tensor([[512]]), "0..511"), (torch.rand(1, 4), "integers")]:
+    for wrong, message in [(torch.tensor([[512]]), "token 512"), (torch.rand(1, 4), "integers")]:
         with pytest.raises(UserError, match=message):
             decoder.push(wrong)
+    given = decoder.push(torch.zeros(1, 8, dtype=torch.int64)).shape[1]
+    with pytest.raises(UserError, match=f"num_samples: {given - 1}, but {given} were given"):
+        decoder.flush(given - 1)
+    assert decoder.flush(given + 5, toks=torch.zeros(1, 1, dtype=torch.int64)).shape == (1, 5)
     session.flush()
     with pytest.raises(UserError, match="reset"):
         session.push(sig)
