@@ -244,12 +244,17 @@ def attend_ring(
     past.new = new
     (old_key, old_value), (key, value) = _both(past.ring.to(new.dtype)), _both(new)
     query = query * query.shape[3] ** -0.5
-    logits = [query @ old_key.transpose(2, 3), query @ key.transpose(2, 3)]
+    logits = [_by_rows(query, old_key.transpose(2, 3)), query @ key.transpose(2, 3)]
     # (B, H, N, P + N)
     biased = torch.cat(logits, dim=3) + gate.to(query.dtype) * around.bias.to(query.dtype)
     weights = torch.softmax(biased.masked_fill(~around.valid, float("-inf")), dim=3)
     size = old_key.shape[2]
-    return weights[..., :size] @ old_value + weights[..., size:] @ value
+    return _by_rows(weights[..., :size], old_value) + weights[..., size:] @ value
+
+
+def _by_rows(x: Tensor, y: Tensor) -> Tensor:
+    """Product of each row (H, n, m) of the batch alone: else keys and values are copied for it."""
+    return torch.stack([one @ other for one, other in zip(x, y, strict=True)])
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
