@@ -1,5 +1,6 @@
 # make quickstart: train both stages of the mini configuration, export, evaluate
 # make test:       everything that CI checks
+# make course:     run the chapters of docs/course and write their notebooks
 # make dist:       sdist and wheel in dist/
 # make site:       docs, course and API as web pages in site/
 # All install into their own environment, .venv, the versions in constraints.txt.
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 JUDGES := whisper-base whisper-tiny distillmos dnsmos pesq stoi
 
-.PHONY: quickstart test lint dist site venv clean
+.PHONY: quickstart test lint course dist site venv clean
 
 quickstart: venv
 	$(BIN)/python recipes/LibriSpeech/quickstart.py
@@ -38,6 +39,10 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/yamllint .
 	$(BIN)/pylint focalcodec recipes benchmarks
+
+# 15 minutes on one core; checks the figures of all chapters
+course: venv
+	OMP_NUM_THREADS=1 $(BIN)/python docs/course/render.py
 
 # sdist and wheel of a release
 dist: venv

@@ -57,6 +57,7 @@ SITE = [  # make site
     f'{package}; python_version >= "3.11"'
     for package in ("latex2mathml", "mkdocs-material", "mkdocstrings[python]", "nbconvert")
 ]
+COURSE = ["ipykernel", "jupytext", "matplotlib", "nbclient"]  # docs/course
 DEV = [
     "build",  # make dist
     "hypothesis",
@@ -75,7 +76,10 @@ DEV = [
 ]
 # Everything but the judges, which may fail to install, and the demo's corpus.
 ALL = sorted(
-    {*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *SITE, *DEV}
+    {
+        *(*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ),
+        *(*COURSE, *SITE, *DEV),
+    }
 )
 
 
@@ -163,6 +167,7 @@ setup(
         "vq": VQ,
         "stream": STREAM,
         "site": SITE,
+        "course": COURSE,
         "dev": DEV,
         "all": ALL,
     },

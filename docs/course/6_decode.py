@@ -1,0 +1,313 @@
+# %% [markdown]
+# # 6. Decode: Vocos, the mel loss, and what a GAN adds
+#
+# The *decoder* makes a wave out of features. Here you hear why the phase matters, rebuild the last
+# layer of Vocos by hand, train with the mel loss, and take the GAN away from a decoder that was
+# trained with one.
+#
+# * **You need**: chapters 1, 2 and 5.
+# * **Time**: 40 minutes; the cells run in three minutes.
+# * **At the end**: a sound, a picture, numbers that are checked, three exercises.
+
+# %% tags=["install"]
+# Google Colab only: write the address of the repository, then run this. Elsewhere it does nothing.
+import os
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:
+    ADDRESS = "https://github.com/OWNER/focalcodec"
+    subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "focalcodec_course"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "./focalcodec_course"], check=True
+    )
+    os.chdir("focalcodec_course/docs/course")
+    sys.path.insert(0, os.getcwd())
+
+# %%
+import course
+import matplotlib.pyplot as plt
+import torch
+
+from focalcodec import FocalCodec
+from focalcodec.audio import read_audio
+from focalcodec.training.discriminators import Discriminators
+from focalcodec.training.losses import (
+    MelLoss,
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+)
+from focalcodec.vocos import ISTFT
+
+torch.set_num_threads(1)
+codec = FocalCodec.from_pretrained("demo")
+sig = course.clip()  # (T,)
+sig = sig[: len(sig) // 320 * 320]  # whole frames
+
+# %% [markdown]
+# ## A failure to hear: the right loudness, the wrong phase
+#
+# The *short-time Fourier transform* (STFT) of a wave is a table of complex numbers $S = m \, e^{i
+# \varphi}$: for each frame and frequency a magnitude $m$ (how loud) and a phase $\varphi$ (where in
+# the cycle). With both, the wave comes back exactly. We keep $m$ and change $\varphi$.
+
+# %%
+WINDOW = torch.hann_window(1024)
+spectrum = torch.stft(sig, 1024, 320, window=WINDOW, return_complex=True)  # (513, frames)
+magnitude, phase = spectrum.abs(), spectrum.angle()
+
+
+def wave(magnitude, phase):
+    """The wave of this magnitude and phase."""
+    return torch.istft(torch.polar(magnitude, phase), 1024, 320, window=WINDOW)
+
+
+course.listen("true phase", wave(magnitude, phase))
+course.listen("zero phase", wave(magnitude, torch.zeros_like(phase)))
+noise = 2 * torch.pi * torch.rand(phase.shape, generator=torch.Generator().manual_seed(0))
+course.listen("random phase", wave(magnitude, noise))
+
+# %% [markdown]
+# With zero phase there is a robot, with random phase a whisper in a hall. A decoder must predict
+# the phase too, and no feature contains it.
+#
+# ## Vocos
+#
+# Older vocoders predict samples, 16000 a second, with layers that work at that rate. *Vocos*
+# predicts the STFT, 50 columns a second, and leaves the rest to the inverse Fourier transform. So
+# it is small and fast:
+#
+# 1. a *backbone*: eight ConvNeXt blocks (a convolution over seven frames, then a small network for
+#    each frame), at 50 frames a second;
+# 2. a *head*: a linear map to $2 \times 513$ numbers. The first half, through $e^x$, is the
+#    magnitude. The second half is the phase $\varphi$, used as $\cos \varphi + i \sin \varphi$, so
+#    any number is a phase;
+# 3. the inverse STFT, which adds the frames, 320 samples apart.
+#
+# The head by hand, on the decoder of `demo` (four blocks):
+
+# %%
+decoder = codec.decoder
+with torch.no_grad():
+    feats = codec.sig_to_feats(sig[None])  # (1, N, 256)
+    hidden, _ = decoder.backbone(feats)  # (1, N, 256)
+    log_magnitude, angle = decoder.head.proj(hidden).chunk(2, dim=-1)  # (1, N, 513) each
+    columns = torch.polar(log_magnitude.exp().clamp(max=100.0), angle)
+    by_hand = ISTFT(n_fft=1024, hop_length=320)(columns)  # (1, N * 320)
+    difference = (by_hand - codec.feats_to_sig(feats)).abs().max()
+print("largest difference to the package:", float(difference))
+assert difference < 1e-4
+course.listen("decoded from clean features", by_hand[0])
+
+# %% [markdown]
+# ## The mel loss
+#
+# How should the decoder be trained? Not by the difference of samples: a wave that is shifted by
+# half a cycle sounds the same and has twice the error. The *mel loss* compares what we hear: the
+# log-mel spectrograms of output $y$ and original $x$,
+#
+# $$\text{mel loss} = \frac{1}{80 N} \sum_{i, b} \left| \log M_{i b}(y) - \log M_{i b}(x) \right|$$
+#
+# $M_{ib}$ is the loudness of band $b$ in frame $i$. One unit is a factor of $e$.
+
+# %%
+mel_loss = MelLoss()
+inverted = -sig  # sounds the same
+print("mel loss of the inverted wave:", float(mel_loss(inverted[None], sig[None])))
+print("squared error over power:", float((inverted - sig).square().mean() / sig.square().mean()))
+print("mel loss of zero phase:", float(mel_loss(wave(magnitude, phase * 0)[None], sig[None])))
+assert mel_loss(inverted[None], sig[None]) < 1e-4
+
+# %% [markdown]
+# ## What a GAN adds: take it away
+#
+# The decoder of `demo` was trained for an hour as a *GAN*: the mel loss, and *discriminators*. A
+# discriminator is a network that learns to tell real waves from decoded ones; the decoder learns to
+# fool it. What does that add? We continue the training with the mel loss *alone*, and listen to
+# what goes.
+
+# %%
+recordings = [read_audio(path, 16000) for path in course.files("train-mini")]
+with torch.no_grad():
+    clips = [(codec.sig_to_feats(sig[None])[0], sig) for sig in recordings]
+
+
+def draw_crops(random, size=8, frames=40):
+    """Crops of 0.8 s: feats (B, 40, 256) and the waves (B, 12800) that belong to them."""
+    pairs = []
+    while len(pairs) < size:
+        feats, sig = clips[torch.randint(len(clips), (), generator=random)]
+        last = len(sig) // 320 - frames
+        if last >= 0:
+            start = int(torch.randint(last + 1, (), generator=random))
+            pairs.append((feats[start : start + frames], sig[320 * start : 320 * (start + frames)]))
+    return [torch.stack(column) for column in zip(*pairs, strict=True)]
+
+
+def train_mel(decoder, steps):
+    """Train a decoder with the mel loss alone; return the loss of each step."""
+    random, curve = torch.Generator().manual_seed(0), []
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=0.0003, betas=(0.8, 0.99))
+    for _ in range(steps):
+        feats, sig = draw_crops(random)
+        loss = mel_loss(decoder.run(feats)[0], sig).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        curve.append(float(loss.detach()))
+    return curve
+
+
+other = FocalCodec.from_pretrained("demo")  # a copy
+curve = train_mel(other.decoder, course.choose(400, 2))
+with torch.no_grad():
+    without_gan = other.feats_to_sig(feats)
+    with_gan = codec.feats_to_sig(feats)
+course.listen("trained with a GAN", with_gan[0])
+course.listen("the same, then trained with the mel loss alone", without_gan[0])
+
+# %% [markdown]
+# The voice becomes hoarser and more metallic, and the loss says that it became *better*:
+
+# %%
+test = [read_audio(path, 16000) for path in course.files("dev-mini")]
+
+
+@torch.no_grad()
+def mel_distance(codec):
+    """Mean mel loss of the decoder on the validation clips, from clean features."""
+    values = []
+    for sig in test:
+        output = codec.feats_to_sig(codec.sig_to_feats(sig[None]))[:, : len(sig)]
+        values.append(float(mel_loss(output, sig[None, : output.shape[1]])))
+    return sum(values) / len(values)
+
+
+distances = mel_distance(codec), mel_distance(other)
+print(f"mel distance with GAN {distances[0]:.3f}, without {distances[1]:.3f}")
+
+# %% [markdown]
+# Of all waves whose mel spectrogram is near, most sound bad: 80 bands do not show whether the
+# harmonics are clean between two bands, and the mean over possible outputs, which a distance
+# rewards, is a blur.
+#
+# **The picture to read.** Not mel bands, but all frequencies up to 3 kHz of half a second. Clean
+# stripes are a clean voice.
+
+# %%
+outputs = {"original": sig, "with GAN": with_gan[0], "mel loss alone": without_gan[0]}
+_, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True)
+for axis, (name, output) in zip(axes, outputs.items(), strict=True):
+    columns = torch.stft(output[16000:24000], 1024, 80, window=WINDOW, return_complex=True).abs()
+    axis.imshow(
+        columns[:192].clamp(min=1e-2).log(), origin="lower", aspect="auto", extent=(1, 1.5, 0, 3000)
+    )
+    axis.set_title(name)
+    axis.set_xlabel("s")
+axes[0].set_ylabel("Hz")
+plt.show()
+
+# %% [markdown]
+# ## A GAN by hand
+#
+# The package has the discriminators of HiFi-GAN: five look at every second, third, fifth, seventh
+# or eleventh sample, three at the wave in three resolutions. Each gives *scores*. The losses are
+# *hinge* losses:
+#
+# * discriminator: $\max(0, 1 - D(x)) + \max(0, 1 + D(y))$: real $x$ above 1, decoded $y$ below
+#   $-1$;
+# * decoder: $\max(0, 1 - D(y))$: be taken for real;
+# * decoder, *feature matching*: the inner layers of the discriminator should see no difference.
+#
+# Can a discriminator tell which decoder is which? We train a small one against our two decoders,
+# which stay as they are.
+
+
+# %%
+def train_discriminator(decoder, steps):
+    """Train discriminators against a frozen decoder; return them and the loss of each step."""
+    torch.manual_seed(0)
+    random, curve = torch.Generator().manual_seed(0), []
+    discriminator = Discriminators(channel_divisor=32, num_scales=0)
+    optimizer = torch.optim.AdamW(discriminator.parameters(), lr=0.001, betas=(0.8, 0.99))
+    for _ in range(steps):
+        feats, real = draw_crops(random, size=4)
+        with torch.no_grad():
+            fake, _ = decoder.run(feats)
+        real_scores, _ = discriminator(real)
+        fake_scores, _ = discriminator(fake)
+        loss = hinge_discriminator_loss(real_scores, fake_scores).mean() / len(real_scores)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        curve.append(float(loss.detach()))
+    return discriminator, curve
+
+
+STEPS = course.choose(200, 2)
+against_gan = train_discriminator(codec.decoder, STEPS)
+against_mel = train_discriminator(other.decoder, STEPS)
+ends = [sum(curve[-50:]) / len(curve[-50:]) for _, curve in (against_gan, against_mel)]
+print(
+    f"loss of a discriminator: against the GAN decoder {ends[0]:.2f}, the mel decoder {ends[1]:.2f}"
+)
+print("2 means: it sees no difference; 0: it is always right")
+
+# %% [markdown]
+# What the decoder would get from this discriminator in one step of a GAN:
+
+# %%
+discriminator, _ = against_mel
+crop_feats, real = draw_crops(torch.Generator().manual_seed(1), size=4)
+fake, _ = other.decoder.run(crop_feats)
+scores, maps = discriminator(fake)
+_, real_maps = discriminator(real)
+adversarial = hinge_generator_loss(scores).mean()
+matching = feature_matching_loss(real_maps, maps).mean()
+mel = mel_loss(fake, real).mean()
+loss = 45.0 * mel + adversarial + 54.0 * matching  # the weights of the published training
+loss.backward()
+print(f"mel {mel:.2f}, adversarial {adversarial:.2f}, feature matching {matching:.3f}")
+assert all(p.grad.isfinite().all() for p in other.decoder.parameters() if p.grad is not None)
+
+# %% [markdown]
+# A step with discriminators takes several times as long, and a GAN needs many: an hour here, about
+# three million steps in the paper. `recipes/LibriSpeech/train.py hparams/vocos_16khz_mini.yaml`
+# trains one.
+#
+# **The numbers to check.**
+
+# %%
+course.expect("mel distance with GAN", distances[0], 0.45, 0.05)
+course.expect("mel distance, mel loss alone", distances[1], 0.40, 0.05)
+if not course.SHORT:
+    assert distances[1] < distances[0], "the loss says better, the ear says worse"
+    assert ends[1] < ends[0], "a discriminator sees the mel decoder more easily"
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. How many numbers a second does the head of Vocos predict, and how many a decoder of samples?
+# 2. What is the mel loss between a wave and the same wave at a tenth of its level? Predict, then
+#    compute.
+# 3. Shift the wave by 8 samples (half a millisecond). Compare mel loss and squared error over
+#    power.
+
+# %% tags=["solution"] jupyter={"source_hidden": true} cellView="form"
+# @title Solution 1
+# 50 x 1026 = 51,300: more numbers than 16,000 samples, but all layers before the head run at 50
+# frames a second instead of 16,000 samples.
+assert 50 * 1026 == 51_300
+
+# %% tags=["solution"] jupyter={"source_hidden": true} cellView="form"
+# @title Solution 2
+# log 10 = 2.3, except where the band is below the floor of the logarithm, in pauses
+loud = torch.randn(1, 16000)
+assert abs(float(mel_loss(0.1 * loud, loud)) - 2.3026) < 1e-3
+
+# %% tags=["solution"] jupyter={"source_hidden": true} cellView="form"
+# @title Solution 3
+shifted = sig.roll(8)
+assert float((shifted - sig).square().mean() / sig.square().mean()) > 0.3
+assert float(mel_loss(shifted[None], sig[None])) < 0.1
