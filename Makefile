@@ -24,7 +24,8 @@ quickstart: venv
 # Processors without AVX-512 add numbers in another order. Tests of numbers run with their
 # instructions too, so that no test passes on one kind of processor only.
 NUMERIC := $(addprefix tests/unit/,nn encoders hub long_audio metrics streaming) $(wildcard tests/unit/test_*.py)
-AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	FBGEMM_ENABLE_INSTRUCTIONS=AVX2
 
 PYTEST = UNAVAILABLE="$(UNAVAILABLE) $$(cat $(VENV)/unavailable 2>/dev/null)" OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -q -n $(JOBS)

@@ -9,6 +9,7 @@ in later versions of torch, and oneDNN's packed ones.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,14 +38,12 @@ class PackedLinear(nn.Module):
         self.weight = torch.zeros(0)  # callers read its dtype, that of x
         weight = weight.detach()
         if precision == "int8":
-            scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
-            zero = torch.zeros(len(scale), dtype=torch.int64)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of their end in a later version of torch
-                quantized = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
-            kept = None if bias is None else bias.detach().float()
-            self.packed = torch.ops.quantized.linear_prepack(quantized, kept)
+            self.packed = _quantized(weight, None if bias is None else bias.detach())
             self.bias = None
+            # Without VNNI, a processor adds two products in 16 bits: rows get 7 bits there.
+            x, ones = torch.ones(1, 64), _quantized(torch.ones(8, 64), None)
+            exact = torch.ops.quantized.linear_dynamic(x, ones).min() > 63
+            self.short = not bool(exact)
             return
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), 4)
@@ -53,11 +52,22 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out), in the dtype of x."""
         if self.precision == "int8":
-            rows = [torch.ops.quantized.linear_dynamic(row, self.packed) for row in x.float()]
+            linear = torch.ops.quantized.linear_dynamic
+            rows = [linear(row, self.packed, self.short) for row in x.float()]
             return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(x.dtype)
         given = x.to(self.packed.dtype)
         y = torch.ops.mkldnn._linear_pointwise(given, self.packed, self.bias, "none", [], "")
         return y.to(x.dtype)
+
+
+def _quantized(weight: Tensor, bias: Tensor | None) -> Any:
+    """Weight (out, in) in 8 bits, with a scale for each output channel, and bias, packed."""
+    scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
+    zero = torch.zeros(len(scale), dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of their end in a later version of torch
+        quantized = torch.quantize_per_channel(weight.float(), scale, zero, 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.float())
 
 
 class PackedConv1d(nn.Module):

@@ -38,6 +38,12 @@ def test_a_packed_map_is_the_map(precision, bias):
         assert torch.equal(alone, y[1:2])
 
 
+def test_int8_sums_are_exact_on_every_processor():
+    """All products are as large as can be: without VNNI they do not fit 16 bits."""
+    packed = PackedLinear(torch.ones(8, 64), None, "int8")
+    torch.testing.assert_close(packed(torch.ones(1, 2, 64)), torch.full((1, 2, 8), 64.0))
+
+
 @pytest.mark.parametrize("precision", RUNS_HERE)
 @pytest.mark.parametrize(("groups", "stride"), [(1, 2), (4, 1), (12, 1)])
 def test_a_packed_convolution_is_the_convolution(precision, groups, stride):
