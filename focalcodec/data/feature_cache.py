@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from focalcodec.audio import Channels
+from focalcodec.audio import Channels, resample
 from focalcodec.data.clips import Span, read_clip
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
@@ -29,13 +29,18 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 @torch.no_grad()
 def batch_feats(
-    encoder: Encoder, batch: AudioBatch, cache: FeatureCache | None = None
+    encoder: Encoder,
+    batch: AudioBatch,
+    cache: FeatureCache | None = None,
+    sample_rate: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Features (B, N, D), zero-padded, and frames (B,) int64 of a batch or its `mixture`.
 
     The encoder is frozen, in eval mode, (sig, lengths) -> (feats, lengths), and on the batch's
-    device; new features go to the cache. A batch with one clip that is not cached is encoded as a
-    whole. So a run that was killed while it filled the cache gives the same bits when resumed.
+    device. The sig has `sample_rate` Hz, None is the encoder's rate; another one is resampled as
+    the file would be. New features go to the cache. A batch with one clip that is not cached is
+    encoded as a whole. So a run that was killed while it filled the cache gives the same bits when
+    resumed.
     """
     cached = [x for x in batch.feats if x is not None]
     if len(cached) == len(batch):
@@ -47,6 +52,8 @@ def batch_feats(
             read_clip(wav, encoder.sample_rate, span, channels) for wav, span, channels in clips
         ]
         sig, lengths = (x.to(batch.sig.device) for x in pad_feats(whole))
+    elif sample_rate not in (None, encoder.sample_rate):
+        sig, lengths = resample(sig, sample_rate, encoder.sample_rate, lengths)
     feats, frames = encoder(sig, lengths=lengths)  # (B, N, D), (B,)
     if cache is None:
         return feats, frames

@@ -34,7 +34,7 @@ from focalcodec.training.figures import BEFORE, CHANCE, LOSS_KEY, Figures
 from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.monitor import STEP_INTERVAL
 from focalcodec.training.run.folder import RunFolder
-from focalcodec.training.run.loaders import AudioLoaders, Rows
+from focalcodec.training.run.loaders import AudioLoaders, Rows, clip_rate
 from focalcodec.training.run.start import Start, freeze, initialise
 
 logger = logging.getLogger(__name__)
@@ -44,9 +44,8 @@ logger = logging.getLogger(__name__)
 class CodecBrain(TurnsBrain):
     """A training on the features of a frozen encoder.
 
-    A subclass defines which modules each optimiser trains (`trained`), how losses are computed from
-    a batch (`compute_forward`, `compute_objectives`; for a GAN also `turns`) and the figures of a
-    stage.
+    A subclass defines which modules each optimiser trains (`trained`), how losses are computed
+    (`compute_forward`, `compute_objectives`; for a GAN also `turns`) and the figures of a stage.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ class CodecBrain(TurnsBrain):
         (sig, lengths) -> (feats, lengths). It is frozen, in eval mode, on the device, and not part
         of a checkpoint or an optimiser.
     loaders : AudioLoaders
-        Training, validation and test sets; the position in the training set is in the checkpoint.
+        Training, validation and test sets; a checkpoint has the position in the training set.
     folder : RunFolder
         Folder for checkpoints, log, curves, audio and pictures.
     hparams : mapping
@@ -87,6 +86,7 @@ class CodecBrain(TurnsBrain):
         self.checkpointer.add_recoverable("sampler", self.sampler)
         self.cache = loaders.cache
         self.encoder: Any = encoder.requires_grad_(False).eval().to(self.device)
+        self.sample_rate = clip_rate(modules, encoder)  # Hz, of the clips
         self.train_stats: dict[str, float] = {}
         self.test_stats: dict[str, float] = {}
         self.test_group_stats: dict[str, dict[str, float]] = {}
@@ -128,7 +128,8 @@ class CodecBrain(TurnsBrain):
 
     def num_frames(self, batch: Any) -> int:
         """Number of frames of a batch, of all processes."""
-        return int(self.encoder.output_lengths(batch.lengths).sum()) * process_count()
+        lengths = batch.lengths * self.encoder.sample_rate // self.sample_rate
+        return int(self.encoder.output_lengths(lengths).sum()) * process_count()
 
     def write_samples(self, epoch: int | None) -> None:
         """Write audio and pictures of the fixed validation clips."""
@@ -148,7 +149,7 @@ class CodecBrain(TurnsBrain):
     def encode(self, batch: AudioBatch) -> tuple[Tensor, Tensor]:
         """Frozen encoder's feats (B, N, D) and their lengths (B,), in float32 at any precision."""
         with torch.autocast(self.device_type, enabled=False):
-            return batch_feats(self.encoder, batch, self.cache)
+            return batch_feats(self.encoder, batch, self.cache, self.sample_rate)
 
     def mean(self, name: str, losses: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean over the global batch of losses (B,), weighted by (B,); reported as `name`."""

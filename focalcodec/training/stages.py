@@ -15,6 +15,7 @@ import speechbrain as sb
 import torch
 from torch import Tensor, nn
 
+from focalcodec.audio import resample
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.data.randomness import cut_crops, stable_seed
 from focalcodec.errors import UserError
@@ -241,7 +242,9 @@ class Stage1Brain(StageBrain):
             )
             self.monitor.write_picture(f"{name}_qfeats", figure, epoch)
             if self.decoder is not None:
-                rec_sig = self.decoder(out.qfeats, lengths=out.frames)[0][0].cpu()
+                rec_sig = self.decoder(out.qfeats, lengths=out.frames)[0].cpu()  # (1, T)
+                own_rate = getattr(self.decoder, "sample_rate", rate)
+                rec_sig = resample(rec_sig, own_rate, rate)[0][0]
                 self.monitor.write_sample(f"{name}_codec", batch, rec_sig, rate, epoch)
 
 
@@ -280,11 +283,11 @@ class Stage2Brain(StageBrain):
                     "extra_losses: their weights are beside mel_weight; give it above 0"
                 )
         check_crops(self.encoder, self.hparams.min_seconds, self.hparams.crop_frames)
-        rate = getattr(self.modules.decoder, "sample_rate", self.encoder.sample_rate)
-        if rate != self.encoder.sample_rate:
+        encoder, hop, rate = self.encoder, self.modules.decoder.hop, self.sample_rate
+        if hop * encoder.sample_rate != encoder.hop * rate:
             raise UserError(
-                f"the decoder gives {rate} Hz, and clips are read at {self.encoder.sample_rate} Hz,"
-                " the encoder's rate; stage 2 needs the same rate, so train stage 1 alone"
+                f"decoder: {hop} samples a frame at {rate} Hz, the encoder {encoder.hop} at"
+                f" {encoder.sample_rate} Hz; make their frames equally long"
             )
         for name in self.hparams.freeze:
             if name.split(".")[0] == "discriminator":
@@ -307,7 +310,7 @@ class Stage2Brain(StageBrain):
         Feats are cut after the encoder, which had the whole clip as input. The position of a crop
         depends on the seed, the clip and the step.
         """
-        hop, hparams = self.encoder.hop, self.hparams
+        hop, hparams = self.modules.decoder.hop, self.hparams
         return cut_crops(feats, frames, batch, length, hop, (hparams.seed, self.epoch, self.step))
 
     def whole_clips(self, rec_sig: Tensor, lengths: Tensor, batch: AudioBatch) -> Stage2Output:
@@ -359,14 +362,13 @@ class Stage2Brain(StageBrain):
     def write_samples(self, epoch: int | None) -> None:
         """Audio and pictures of the decoder's output for clean feats."""
         self.modules.eval()
-        rate = self.encoder.sample_rate
-        self.monitor.write_mixtures(rate, epoch)
+        self.monitor.write_mixtures(self.sample_rate, epoch)
         for batch in self.monitor.sample_batches:
             batch = batch.to(self.device)
             feats, frames = self.encode(batch)
             rec_sig, _ = self.modules.decoder(feats, lengths=frames)  # (1, T)
             name = f"{batch.id[0]}_vocoder"
-            self.monitor.write_sample(name, batch, rec_sig[0].cpu(), rate, epoch)
+            self.monitor.write_sample(name, batch, rec_sig[0].cpu(), self.sample_rate, epoch)
 
 
 def check_crops(

@@ -94,15 +94,16 @@ def export(
         first one's teacher, there is no such `dtype`, a part of the user's own can't be loaded
         again from its `config`, or `results` are of another codec.
     """
-    first = load_trained(quantizer_source, trust, PART_NAMES)
+    first = load_trained(quantizer_source, trust, ("student", *PART_NAMES))
+    encoder = first.encoder_for()
     names = ("compressor", "quantizer", "decompressor")
     compressor, quantizer, decompressor = (first.part(name) for name in names)
     second = first
     if named_folder(decoder_source) != named_folder(quantizer_source):
         second = load_trained(decoder_source, trust, PART_NAMES)
     decoder = second.part("decoder")
-    _check_encoder(second, first.encoder)
-    codec = FocalCodec(first.encoder, compressor, quantizer, decompressor, decoder).eval()
+    _check_encoder(second, encoder)
+    codec = FocalCodec(encoder, compressor, quantizer, decompressor, decoder).eval()
     codec.load_state_dict(stored_tensors(codec.state_dict(), dtype))  # rounded as in the file
     sources = {"all but the decoder": quantizer_source, "decoder": decoder_source}
     about = (about or About())._replace(

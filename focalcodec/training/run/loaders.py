@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ import torch
 from speechbrain.utils.distributed import if_main_process
 from torch.utils.data import DataLoader
 
+from focalcodec.audio_files import AudioFile
 from focalcodec.data.corpus import SetSource, check_data_folder
 from focalcodec.data.dataset import AudioBatch, AudioDataset, pad_collate
 from focalcodec.data.feature_cache import FeatureCache
@@ -118,7 +120,8 @@ class AudioLoaders:
     hparams : mapping
         The run's configuration.
     encoder : Module
-        Clips are read at its `sample_rate`; a cache stores its feats.
+        Clips are read at its `sample_rate`, or at that of a decoder in the YAML's modules; a cache
+        stores its feats.
     sets : mapping of str to manifest rows
         Result of `read_corpus`.
     folder : RunFolder
@@ -135,6 +138,8 @@ class AudioLoaders:
         The first validation clips by ID, one in each batch; their audio and pictures are written.
     cache : FeatureCache or None
         Stores feats between epochs.
+    sample_rate : int
+        Of the clips, Hz.
     """
 
     def __init__(
@@ -146,6 +151,9 @@ class AudioLoaders:
     ) -> None:
         self.hparams, self.encoder, self.sets = hparams, encoder, sets
         self._report = folder.path / "skipped.csv"
+        self.sample_rate = clip_rate(hparams.get("modules", {}), encoder)
+        if self.sample_rate > encoder.sample_rate and if_main_process():
+            _say_if_upsampled(sets["train"], self.sample_rate)
         self.cache: FeatureCache | None = None
         if hparams["feature_cache"] is not None:
             dtype = hparams["feature_cache_dtype"]
@@ -207,7 +215,7 @@ class AudioLoaders:
     def _dataset(
         self, rows: Rows, cache: FeatureCache | None, group_by: str | None
     ) -> AudioDataset:
-        hparams, rate = self.hparams, self.encoder.sample_rate
+        hparams, rate = self.hparams, self.sample_rate
         mixer = hparams["mixer"]
         if mixer is not None and "noisy" in rows[0]:
             mixer = None  # the mixtures are on disk
@@ -223,6 +231,22 @@ class AudioLoaders:
             group_by=group_by,
             mixer=mixer,
         )
+
+
+def clip_rate(modules: Mapping[str, Any], encoder: Any) -> int:
+    """Rate of the clips of a training, Hz: that of the decoder in `modules`, or the encoder's."""
+    return getattr(modules.get("decoder"), "sample_rate", encoder.sample_rate)
+
+
+def _say_if_upsampled(rows: Rows, sample_rate: int) -> None:
+    """One line if the first clip has a lower rate; the others are assumed to be like it."""
+    with suppress(UserError), AudioFile(rows[0]["wav"]) as file:  # a broken clip is left out later
+        if file.sample_rate < sample_rate:
+            print(
+                f"clips of {file.sample_rate} Hz are upsampled to {sample_rate} Hz, the decoder's"
+                f" rate; above {file.sample_rate / 2:g} Hz it learns silence only",
+                flush=True,
+            )
 
 
 def long_enough(rows: Rows, min_seconds: float) -> Rows:

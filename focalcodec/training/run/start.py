@@ -71,7 +71,7 @@ def load_start(hparams: Mapping[str, Any], device: torch.device | None = None) -
     if source is not None and trained is None:
         trained = load_trained(source, trust)
     if trained is not None and not hparams["replace_encoder"]:
-        encoder = trained.encoder
+        encoder = trained.encoder_for(hparams.get("modules", {}))
     else:
         encoder = make_encoder()
         if trained is not None:

@@ -220,7 +220,7 @@ class TrainedParts:
     name : str
         Folder or hub repository, for messages.
     parts : mapping of str to Module
-        Some of compressor, quantizer, decompressor, decoder and discriminator.
+        Some of student, compressor, quantizer, decompressor, decoder and discriminator.
     make_encoder : callable
         Returns the encoder; only called if it is needed.
     trained_on : dict, optional
@@ -252,6 +252,14 @@ class TrainedParts:
         if self.trained_on is not None and not is_described(encoder, self.trained_on):
             refuse_other_encoder(self.name, self.trained_on, describe_encoder(encoder))
         return encoder
+
+    def encoder_for(self, modules: Collection[str] = ()) -> Any:
+        """Encoder of a codec with these parts, or of a training of `modules`.
+
+        It is the student, if one was trained with the parts. But a training of a student gets the
+        feats of its teacher.
+        """
+        return self.encoder if "student" in modules else self.parts.get("student") or self.encoder
 
     @property
     def is_whole(self) -> bool:
@@ -310,6 +318,8 @@ def _load_trained_run(
 ) -> TrainedParts:
     run, trained_on = load_run(folder, trust, parts), read_encoder(folder)
     modules = {name: module.eval() for name, module in run["modules"].items()}
+    if "student" in modules:
+        modules["student"].teacher = trained_on
     source = run["init_from"]
     if source is None:
         return TrainedParts(str(folder), modules, run["encoder"], trained_on)
@@ -323,7 +333,8 @@ def _load_trained_run(
             before = load_trained(source, trust)
     except UserError as error:
         raise UserError(f"{folder / CONFIG_NAME}: init_from: {error}") from error
-    make_encoder = run["encoder"] if run.get("replace_encoder") else lambda: before.encoder
+    own = run["encoder"] if run.get("replace_encoder") else None
+    make_encoder = own or (lambda: before.encoder_for(modules))
     return TrainedParts(str(folder), before.parts | modules, make_encoder, trained_on)
 
 

@@ -41,6 +41,11 @@ YAMLS = {
     "quantizer12": "focalcodec_12_5hz_mini.yaml",
     "vocoder": "vocos_16khz_mini.yaml",
     "distill": "distill_encoder.yaml",
+    "position": "streaming/causal_position_mini.yaml",
+    "student": "streaming/causal_encoder_mini.yaml",
+    "causal": "streaming/causal_50hz_4k_mini.yaml",
+    "joint": "streaming/joint_50hz_4k_mini.yaml",
+    "wavenext": "streaming/wavenext_24khz_mini.yaml",
 }
 _RUN = {
     "number_of_epochs": 2,
@@ -74,7 +79,32 @@ _DISTILL = {
     "modules": {"student": {"num_layers": 1, "dim": 8, "ffn_dim": 8}},
     "warmup_steps": 1,
 }
-_STAGES = {"vocoder": _VOCODER, "distill": _DISTILL}
+
+
+def flow(value: Any) -> str:
+    """A value as a user types it on the command line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return "null" if value is None else str(value)
+
+
+WAVLM = {
+    **{"hidden_dims": [8] * 7, "num_layers": 2, "ffn_dim": 8, "num_heads": 2},
+    **{"num_buckets": 8, "max_distance": 16, "conv_pos": 4, "conv_pos_groups": 2},
+}
+TEACHER = {"encoder": f"!name:causal_brains.random_wavlm {flow({**WAVLM, 'dim': 8})}"}
+_STUDENT = TEACHER | {"modules": {"student": WAVLM}, "window_size": 8}
+_STAGES = {
+    "vocoder": _VOCODER,
+    "distill": _DISTILL,
+    "position": _STUDENT,
+    "student": _STUDENT | {"init_from": None},
+    "causal": _QUANTIZER | {"window_size": 8},
+    "joint": _QUANTIZER | _STUDENT | {"quantizer_source": None},
+    "wavenext": TEACHER | _VOCODER | {"crop_frames": 20, "min_seconds": 0.5},
+}
 
 
 def knobs(stage: str, **changes: Any) -> dict[str, Any]:
@@ -106,15 +136,6 @@ def arguments(stage: str, output: Path, data: Path, *options: str, **changes: An
     for key, value in knobs(stage, **changes).items():
         lines.append(f"--{key}={flow(value)}")
     return [*lines, *options]
-
-
-def flow(value: Any) -> str:
-    """A value as a user types it on the command line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    return "null" if value is None else str(value)
 
 
 class QuietMonitor(Monitor):

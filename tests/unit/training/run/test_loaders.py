@@ -19,6 +19,7 @@ from focalcodec.errors import UserError
 from focalcodec.training.run.folder import RunFolder
 from focalcodec.training.run.loaders import AudioLoaders, warn_of_known_clips
 from focalcodec.training.stages import Stage1Brain
+from focalcodec.wavenext import WaveNeXt
 from tests.unit.training import tiny
 
 HPARAMS = {
@@ -102,6 +103,20 @@ def test_short_clips_are_left_out_of_training_alone(rows: Any, tmp_path: Path) -
     made = loaders(rows, tmp_path, min_seconds=0.25)
     assert sum(len(batch) for batch in made.train) == 12
     assert sum(len(batch) for batch in made.valid) == 16
+
+
+def test_clips_have_the_rate_of_the_decoder(
+    rows: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = loaders(rows, tmp_path, modules={"decoder": WaveNeXt(8, 1, 4, 6)})
+    assert made.sample_rate == 24000
+    assert next(iter(made.valid)).lengths.tolist() == [4800] * 4
+    assert capsys.readouterr().out.splitlines() == [
+        "clips of 16000 Hz are upsampled to 24000 Hz, the decoder's rate; above 8000 Hz it learns"
+        " silence only"
+    ]
+    assert loaders(rows, tmp_path).sample_rate == 16000
+    assert capsys.readouterr().out == ""
 
 
 def mixer(rows: Any, sample_rate: int, seed: int) -> Any:
