@@ -80,7 +80,8 @@ class EncoderBrain(CodecBrain):
             _, frames = self.encode(batch)  # (B,)
         student = self.modules.student
         with calls_of(student.encoder.layers) as ours:
-            _, own_frames = student(batch.sig, lengths=batch.lengths)  # (B,)
+            # `run` is not compiled: a compiled module does not report the calls of its layers.
+            _, own_frames = student.run(batch.sig, batch.lengths)  # (B,)
         length = min(theirs[0][1].shape[1], ours[0][1].shape[1])
         outputs, targets = ([y[:, :length] for _, y in calls] for calls in (ours, theirs))
         return StudentOutput(outputs, targets, torch.minimum(frames, own_frames))
