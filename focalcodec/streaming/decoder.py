@@ -136,6 +136,8 @@ class DecoderSession(Session):
             new = [torch.zeros(0, dtype=torch.int64)] * self.batch_size
         else:
             new = self._checked(toks, None if rows is None else [toks.shape[1] * e for e in ends])
+        if num_samples is not None and not isinstance(num_samples, int):
+            raise UserError(f"num_samples: {num_samples!r}; give a whole number of samples")
         wanted = [0 if num_samples is None else num_samples - given for given in self._given]
         if any(end and size < 0 for end, size in zip(ends, wanted, strict=True)):
             raise UserError(

@@ -177,12 +177,25 @@ def test_bad_input_leaves_a_session_as_it_was():
     given = decoder.push(torch.zeros(1, 8, dtype=torch.int64)).shape[1]
     with pytest.raises(UserError, match=f"num_samples: {given - 1}, but {given} were given"):
         decoder.flush(given - 1)
+    with pytest.raises(UserError, match="num_samples: 0.5; give a whole number"):
+        decoder.flush(0.5)
     assert decoder.flush(given + 5, toks=torch.zeros(1, 1, dtype=torch.int64)).shape == (1, 5)
     session.flush()
     with pytest.raises(UserError, match="reset"):
         session.push(sig)
     session.reset()
     assert torch.equal(session.push(sig), expected)
+
+
+def test_results_and_states_can_be_used_with_gradients():
+    """They are made without autograd, but are no tensors of inference mode."""
+    codec, sig = causal_codec(), speech(1, 3 * CHUNK)
+    encoder, decoder = EncoderSession(codec), DecoderSession(codec)
+    toks = encoder.push(sig)
+    for result in [toks, decoder.push(toks), decoder.flush(toks=toks[:, :3])]:
+        assert not result.is_inference() and not result.requires_grad
+    states = encoder.state_dict() | decoder.state_dict()
+    assert not any(value.is_inference() for value in states.values())
 
 
 def test_a_state_of_another_session_is_refused():
