@@ -61,6 +61,12 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="rate of - and of the devices (default: the rates of the model)",
     )
+    group.add_argument(
+        "--pack",
+        metavar="PRECISION",
+        help="store the weights in the CPU's fastest layout, as float32 (equal but for rounding),"
+        " bfloat16 or int8",
+    )
     group.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     group.add_argument("--quiet", action="store_true", help="no live line and no summary")
     add_channels_option(parser)
@@ -82,28 +88,38 @@ def run_stream(args: argparse.Namespace) -> int:
     if not args.send and Path(target).is_file() and not args.overwrite:
         raise UserError(f"{target}: exists; give --overwrite or another name")
     from focalcodec.cli.connection import connect, read_connection, read_file
-    from focalcodec.cli.models import load_model
 
     if args.send:
         with connect(args.send, "--send", args.quiet) as stream:
-            return _send(args, load_model(args), source, stream, args.send)
+            return _send(args, _load(args), source, stream, args.send)
     if args.listen:
-        model = load_model(args)  # before the sender comes
+        model = _load(args)  # before the sender comes
         with connect(args.listen, "--listen", args.quiet) as stream:
             return _receive(
                 args, model, read_connection(stream, "the sender"), "the sender", target
             )
     if source.endswith(TOKEN_SUFFIX):
-        return _receive(args, load_model(args), read_file(source), source, target)
+        return _receive(args, _load(args), read_file(source), source, target)
     if not target.endswith(TOKEN_SUFFIX):
-        return _through(args, load_model(args), source, target)
-    model = load_model(args)
+        return _through(args, _load(args), source, target)
+    model = _load(args)
     try:
         file = open(target, "wb")
     except OSError as error:
         raise UserError(f"{target}: can't be written ({error.strerror})") from error
     with file:
         return _send(args, model, source, file, target)
+
+
+def _load(args: argparse.Namespace) -> LoadedModel:
+    """The model, packed if asked for."""
+    from focalcodec.cli.models import load_model
+    from focalcodec.precision import pack_weights
+
+    model = load_model(args)
+    if args.pack is not None:
+        pack_weights(model.codec, args.pack)
+    return model
 
 
 # -- the three kinds of a stream -------------------------------------------------------------------

@@ -124,6 +124,15 @@ def test_two_processes_through_a_connection(talk, capsys):
     assert "real-time factor" in capsys.readouterr().err
 
 
+def test_packed_weights_give_the_same_tokens_and_are_named_as_the_codec(talk, capsys):
+    assert run("talk.wav", "packed.fct", "--pack", "float32") == 0
+    header, toks = read_toks("packed.fct")
+    assert weights_sha256(golden_codec(NAME)).startswith(header.weights_sha256)
+    assert (toks == tokens(talk)).float().mean() > 0.98
+    assert run("talk.wav", "out.wav", "--pack", "int3") == 2
+    assert "int3" in capsys.readouterr().err and not Path("out.wav").exists()
+
+
 @pytest.mark.parametrize("end", ["closes", "loses"])
 def test_a_sender_that_goes_or_loses_tokens(talk, capsys, end):
     codec, listener = golden_codec(NAME), Listener("out.wav")
