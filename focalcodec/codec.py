@@ -228,6 +228,8 @@ class FocalCodec(AudioCodec):
         """
         parts = {part: self._part(part) for part in PART_NAMES}
         check_stored(parts)
+        if self.packed_sha256 is not None:
+            raise UserError("save_pretrained: the weights are packed; load the codec again")
         write_checkpoint(folder, self.config, self.state_dict(), dtype)
         copy_modules(parts.values(), folder)
 

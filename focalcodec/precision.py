@@ -41,6 +41,7 @@ def set_precision(codec: Codec, precision: str | torch.dtype) -> Codec:
     precision = exact_precision(precision)
     if precision == "fp16" and codec.device.type == "cpu":
         raise UserError("precision: fp16 on a CPU; give bf16 or fp32, or a GPU as the device")
+    _refuse_packed(codec)
     warning = slow_precision(precision, codec.device)
     if warning:
         warnings.warn(warning, stacklevel=2)
@@ -59,11 +60,12 @@ def pack_weights(codec: Codec, precision: str = "float32") -> Codec:
     Then a step of a stream reads them in a third of the time. `precision` is "float32", which
     changes results by rounding only, "bfloat16" or "int8", which change some tokens; norms,
     activations, depth-wise convolutions and the map to samples stay in float32. The codec can't be
-    trained or saved any more. Raises a `UserError` for another precision, and where the weights are
-    not in float32 on a CPU with oneDNN.
+    trained, saved or copied any more. Raises a `UserError` for another precision, and where the
+    weights are not in float32 on a CPU with oneDNN.
     """
     if precision not in PACKED:
         raise UserError(f"precision: {precision!r}; give one of {', '.join(PACKED)}")
+    _refuse_packed(codec)
     weights = {(weight.device.type, weight.dtype) for weight in codec.parameters()}
     if weights - {("cpu", torch.float32)} or not torch.backends.mkldnn.is_available():
         raise UserError("pack_weights: needs float32 weights on a CPU with oneDNN; leave it out")
@@ -79,6 +81,11 @@ def pack_weights(codec: Codec, precision: str = "float32") -> Codec:
             if type(child) is nn.Linear and child.in_features * child.out_features >= _SMALLEST:
                 setattr(parent, name, PackedLinear(child.weight, child.bias, here))
     return codec
+
+
+def _refuse_packed(codec: CodecBase) -> None:
+    if codec.packed_sha256 is not None:
+        raise UserError("precision: the weights are packed already; load the codec again")
 
 
 def slow_precision(precision: str, device: torch.device) -> str:

@@ -54,7 +54,8 @@ class Session:
         """
         present = self._state()
         same = "make the session in the same way"
-        if "session" not in state or not torch.equal(state["session"], self._identity):
+        session = state.get("session")
+        if not isinstance(session, Tensor) or not torch.equal(session, self._identity):
             raise UserError(
                 f"state: not of a {type(self).__name__} of this model with these rates; {same}"
             )

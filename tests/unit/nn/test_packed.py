@@ -10,7 +10,7 @@ import torch
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.nn.packed import PACKED, PackedConv1d, PackedLinear
-from focalcodec.precision import pack_weights
+from focalcodec.precision import pack_weights, set_precision
 from focalcodec.streaming import EncoderSession
 from tests.unit.small_codecs import golden_codec
 from tests.unit.streaming.small_streams import causal_codec, speech
@@ -89,6 +89,16 @@ def test_a_packed_codec_streams():
     assert torch.equal(
         torch.cat([session.push(sig), session.flush()], dim=1), codec.encode(sig, 16000)[0]
     )
+
+
+def test_a_packed_codec_is_not_packed_again_cast_or_saved(tmp_path):
+    codec = pack_weights(copy.deepcopy(causal_codec()))
+    for call in [lambda: pack_weights(codec, "int8"), lambda: set_precision(codec, "fp32")]:
+        with pytest.raises(UserError, match="packed already"):
+            call()
+    with pytest.raises(UserError, match="save_pretrained: the weights are packed"):
+        codec.save_pretrained(tmp_path / "codec")
+    assert not (tmp_path / "codec").exists()
 
 
 def test_what_can_not_be_packed_is_refused():
