@@ -36,6 +36,19 @@ TASK = {"name", "task", "probe", "brain", "best_checkpoint"}
 PAIRS = [
     ("LibriSpeech/focalcodec_50hz", "VoxPopuli/focalcodec_50hz", DATA | SPLITS | LANGUAGES),
     ("LibriSpeech/focalcodec_50hz", "LibriMix/focalcodec_50hz", DATA | SPLITS | MIXTURES),
+    (
+        "LibriSpeech/focalcodec_50hz",
+        "LibriSpeech/streaming/causal_50hz_4k",
+        {"name", "lr", "betas", "encoder", "encoder_source", "distilled", "window_size", "modules"}
+        | {"code_dim", "hidden_dims", "reversed_hidden_dims", "focal_window"}
+        | {"downscale_factors", "upscale_factors"},
+    ),
+    (
+        "LibriSpeech/streaming/causal_50hz_4k",
+        "LibriSpeech/streaming/joint_50hz_4k",
+        {"name", "encoder", "encoder_source", "distilled", "quantizer_source", "lookahead_size"}
+        | {"modules", "freeze", "brain"},
+    ),
     ("LibriSpeech/vocos_16khz", "VoxPopuli/vocos_16khz", DATA | SPLITS | LANGUAGES),
     (
         "LibriSpeech/vocos_16khz",
@@ -91,14 +104,14 @@ def every(paths: list[Path]) -> pytest.MarkDecorator:
 
 def keys_of(name: str) -> dict[str, Any]:
     """Top-level keys of a base with their whole values."""
-    folder, stem = name.split("/")
+    folder, stem = name.split("/", 1)
     tree = tiny.read_yaml(tiny.RECIPES / folder / "hparams" / f"{stem}.yaml")
     return {key: dict(knobs_of(tree[key], key)) for key in tree}
 
 
 def comments_of(name: str) -> dict[str, str]:
     """Comment beside each top-level key that has one."""
-    folder, stem = name.split("/")
+    folder, stem = name.split("/", 1)
     lines = (tiny.RECIPES / folder / "hparams" / f"{stem}.yaml").read_text().splitlines()
     pairs = [line.split(" # ", 1) for line in lines if line[:1].isalpha() and " # " in line]
     return {left.partition(":")[0]: right for left, right in pairs}
