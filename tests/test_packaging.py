@@ -33,6 +33,7 @@ DISTRIBUTIONS = {
     "faster_whisper": "faster-whisper",
     "kokoro_onnx": "kokoro-onnx",
     "ruamel": "ruamel.yaml",
+    "vector_quantize_pytorch": "vector-quantize-pytorch",
     "xls_r_sqa": "xls-r-sqa",
 }
 # Extras whose packages a folder may import at the top of a module; all others are imported late.

@@ -27,6 +27,7 @@ FILES += ("web/dist/**/*.*",)  # the page that runs the codec in a browser, wher
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s:]+)(?=[)#])")
 LANGUAGES = {".py": "python", ".c": "c", ".yaml": "yaml", ".cff": "yaml"}
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
+NAME = re.compile(r"<code>(focalcodec\.[\w.]+)</code>(?!</a>)")
 MATHS = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -125,9 +126,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Equations as MathML, which browsers draw without a script or a font."""
+    """Equations as MathML, which browsers draw without a script or a font; names as links."""
 
     def drawn(match: re.Match[str]) -> str:
         return convert(unescape(match[2]), display="block" if match[1] == "div" else "inline")
 
-    return MATHS.sub(drawn, html)
+    return NAME.sub(r'<autoref identifier="\1" optional>\g<0></autoref>', MATHS.sub(drawn, html))
