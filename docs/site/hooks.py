@@ -6,17 +6,16 @@ and checks relative links by itself. A link to code or to a folder gets a page t
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from html import unescape
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
-from nbformat import from_dict
 from traitlets.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -56,14 +55,14 @@ def from_page(name: str, target: str) -> str:
 
 def notebook_text(path: Path) -> str:
     """A notebook with its outputs as Markdown, its sounds and pictures embedded."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if html := output.get("data", {}).get("text/html"):
-                lines = "".join(html).splitlines()  # Markdown takes indented lines for code
-                output["data"]["text/html"] = "\n".join(filter(None, map(str.strip, lines)))
+                lines = map(str.strip, html.splitlines())  # indented ones would be code
+                output["data"]["text/html"] = "\n".join(filter(None, lines))
     exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": {"enabled": False}}))
-    text, _ = exporter.from_notebook_node(from_dict(notebook))
+    text, _ = exporter.from_notebook_node(notebook)
     return f"{text}\n\n[Download this notebook]({path.name})\n"
 
 
@@ -79,9 +78,10 @@ def view_text(path: Path) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """The chapters of the course that are there enter the navigation, in their order."""
+    """The first page of the course and its chapters enter the navigation."""
     (course,) = [section["Course"] for section in config.nav if "Course" in section]
-    course[:] = [*course, *(f"{name}.md" for name in found(("docs/course/*.ipynb",)))]
+    chapters = [f"{name}.md" for name in found(("docs/course/*.ipynb",))]
+    course[:0] = [*found(("docs/course/README.md",)), *chapters]
     return config
 
 
