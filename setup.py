@@ -57,7 +57,7 @@ SITE = [  # make site
     f'{package}; python_version >= "3.11"'
     for package in ("latex2mathml", "mkdocs-material", "mkdocstrings[python]", "nbconvert")
 ]
-COURSE = ["ipykernel", "jupytext", "matplotlib", "nbclient"]  # docs/course
+COURSE = ["ipykernel", "jupytext", "matplotlib", "nbclient", "torchaudio"]  # docs/course
 DEV = [
     "build",  # make dist
     "hypothesis",

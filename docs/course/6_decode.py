@@ -168,7 +168,7 @@ course.listen("trained with a GAN", with_gan[0])
 course.listen("the same, then trained with the mel loss alone", without_gan[0])
 
 # %% [markdown]
-# The voice becomes hoarser and more metallic, and the loss says that it became *better*:
+# Listen to vowels with headphones: is there more buzz, or hiss between the tones? Now ask the loss:
 
 # %%
 test = [read_audio(path, 16000) for path in course.files("dev-mini")]
@@ -188,12 +188,14 @@ distances = mel_distance(codec), mel_distance(other)
 print(f"mel distance with GAN {distances[0]:.3f}, without {distances[1]:.3f}")
 
 # %% [markdown]
-# Of all waves whose mel spectrogram is near, most sound bad: 80 bands do not show whether the
-# harmonics are clean between two bands, and the mean over possible outputs, which a distance
-# rewards, is a blur.
+# The loss says that the second decoder is *better* by a sixth. Do you agree? The mel loss can't
+# hear everything: 80 bands do not show whether a tone is clean within its band, and where several
+# outputs are possible, a distance is smallest at their mean, which is a blur. A judge that predicts
+# the opinion of listeners (Distill-MOS, 1 to 5) gave decoders of this size 1.2 after training with
+# the mel loss alone, and 2.0 with discriminators of spectrograms ([demo.md](../demo.md)).
 #
 # **The picture to read.** Not mel bands, but all frequencies up to 3 kHz of half a second. Clean
-# stripes are a clean voice.
+# stripes with dark gaps are a clean voice.
 
 # %%
 outputs = {"original": sig, "with GAN": with_gan[0], "mel loss alone": without_gan[0]}
@@ -220,8 +222,7 @@ plt.show()
 # * decoder: $\max(0, 1 - D(y))$: be taken for real;
 # * decoder, *feature matching*: the inner layers of the discriminator should see no difference.
 #
-# Can a discriminator tell which decoder is which? We train a small one against our two decoders,
-# which stay as they are.
+# We train small discriminators against our last decoder, which stays as it is.
 
 
 # %%
@@ -245,20 +246,15 @@ def train_discriminator(decoder, steps):
     return discriminator, curve
 
 
-STEPS = course.choose(200, 2)
-against_gan = train_discriminator(codec.decoder, STEPS)
-against_mel = train_discriminator(other.decoder, STEPS)
-ends = [sum(curve[-50:]) / len(curve[-50:]) for _, curve in (against_gan, against_mel)]
-print(
-    f"loss of a discriminator: against the GAN decoder {ends[0]:.2f}, the mel decoder {ends[1]:.2f}"
-)
-print("2 means: it sees no difference; 0: it is always right")
+discriminator, scored = train_discriminator(other.decoder, course.choose(200, 2))
+last = sum(scored[-50:]) / len(scored[-50:])
+print(f"loss of a discriminator: {scored[0]:.2f} before, {last:.2f} after {len(scored)} steps")
 
 # %% [markdown]
-# What the decoder would get from this discriminator in one step of a GAN:
+# 2 means that it sees no difference, 0 that it is always right. After 200 steps these small ones
+# just begin to see one. What the decoder would get from them in one step of a GAN:
 
 # %%
-discriminator, _ = against_mel
 crop_feats, real = draw_crops(torch.Generator().manual_seed(1), size=4)
 fake, _ = other.decoder.run(crop_feats)
 scores, maps = discriminator(fake)
@@ -273,17 +269,15 @@ assert all(p.grad.isfinite().all() for p in other.decoder.parameters() if p.grad
 
 # %% [markdown]
 # A step with discriminators takes several times as long, and a GAN needs many: an hour here, about
-# three million steps in the paper. `recipes/LibriSpeech/train.py hparams/vocos_16khz_mini.yaml`
-# trains one.
+# three million steps in the paper. `python train.py hparams/vocos_16khz_mini.yaml` in
+# `recipes/LibriSpeech` trains one.
 #
 # **The numbers to check.**
 
 # %%
-course.expect("mel distance with GAN", distances[0], 0.45, 0.05)
-course.expect("mel distance, mel loss alone", distances[1], 0.40, 0.05)
-if not course.SHORT:
-    assert distances[1] < distances[0], "the loss says better, the ear says worse"
-    assert ends[1] < ends[0], "a discriminator sees the mel decoder more easily"
+course.expect("mel distance with GAN", distances[0], 0.403, 0.02)
+course.expect("mel distance, mel loss alone", distances[1], 0.336, 0.02)
+course.expect("loss of a discriminator", last, 1.95, 0.1)
 
 # %% [markdown]
 # ## Exercises

@@ -57,16 +57,15 @@ codec = FocalCodec.from_pretrained("demo")
 
 # %%
 folder = Path(tempfile.mkdtemp())
+os.chdir(folder)  # the files of this chapter; the last cell removes them
 for name, split in (("train", "train-mini"), ("valid", "dev-mini")):
-    (folder / name).mkdir()
+    Path(name).mkdir()
     for path in course.files(split):
-        shutil.copy(path, folder / name)
-    status = focalcodec_command(
-        ["tokenize", str(folder / name), str(folder / f"toks_{name}"), "--model", "demo"]
-    )
+        shutil.copy(path, name)
+    status = focalcodec_command(["tokenize", name, f"toks_{name}", "--model", "demo"])
     assert status == 0
 
-train, valid = TokenStore(folder / "toks_train"), TokenStore(folder / "toks_valid")
+train, valid = TokenStore("toks_train"), TokenStore("toks_valid")
 print(len(train), "clips; the first tokens of the first one:", train[0][:8].tolist())
 
 # %% [markdown]
@@ -98,13 +97,11 @@ course.listen("as frequent as in speech, in random order", codec.decode(drawn)[0
 # not used for training. A guess among $n$ equal tokens has perplexity $n$. Lower is better.
 
 # %%
-os.chdir(folder)  # the example reads and writes where it runs
 sys.argv = ["speech_lm.py", str(course.choose(300, 2))]
 language_model = runpy.run_path(str(course.ROOT / "examples" / "speech_lm.py"))
-os.chdir(course.ROOT / "docs" / "course")
 
 perplexity = float(language_model["value"])
-continued = read_audio(folder / "continued.wav", sample_rate=16000)
+continued = read_audio("continued.wav", sample_rate=16000)
 course.listen("two seconds of a clip, then three of the model", continued)
 
 # %% [markdown]
@@ -273,8 +270,8 @@ print(
 
 # %%
 course.expect("perplexity", perplexity, 1875, 150)
-course.expect("right voice, tokens", results["tokens"][1], 0.9, 0.15)
-course.expect("right voice, features", results["features"][1], 0.95, 0.1)
+course.expect("right voice, tokens", results["tokens"][1], 0.88, 0.12)
+course.expect("right voice, features", results["features"][1], 0.97, 0.06)
 course.expect("taken for voice 0 after conversion", share_of_voice_0(after), 0.9, 0.2)
 if not course.SHORT:
     assert perplexity < 2500 and share_of_voice_0(before) < 0.3
@@ -312,4 +309,5 @@ with torch.no_grad():
     )
 # Most of the voice is in which tokens occur, not in their order.
 assert course.SHORT or of_shuffled > 0.3
+os.chdir(course.ROOT / "docs" / "course")
 shutil.rmtree(folder)
