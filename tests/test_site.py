@@ -217,12 +217,15 @@ def test_a_notebook_keeps_its_outputs(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
     cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "source": "n = 5"}
     title = {"cell_type": "markdown", "metadata": {}, "source": "# Title\n\n$x^2$"}
-    notebook = {"cells": [title, {**cell, "outputs": outputs}], "metadata": {}}
+    answer = {"source": "# @title Solution 1\nassert n == 5", "metadata": {"tags": ["solution"]}}
+    cells = [title, {**cell, "outputs": outputs}, {**cell, **answer, "outputs": []}]
+    notebook = {"cells": cells, "metadata": {}}
     path = tmp_path / "1_title.ipynb"
     path.write_text(json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 4}), encoding="utf-8")
     text = hooks.notebook_text(path)
     for part in ("# Title", "n = 5", "5 tokens", "data:image/png;base64,iVBORw0K", "$x^2$"):
         assert part in text, part
+    assert '??? question "Solution 1"\n    \n    ```python\n    assert n == 5\n    ```' in text
     assert "\n<audio controls src='data:audio/wav;base64,AAAA'></audio>\n" in text
     maths = hooks.on_page_content(r'<span class="arithmatex">\(x &lt; y\)</span>', None, None, None)
     assert maths.startswith("<math") and "<mi>y</mi>" in maths and "arithmatex" not in maths

@@ -57,6 +57,10 @@ def notebook_text(path: Path) -> str:
     """A notebook with its outputs as Markdown, its sounds and pictures embedded."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
+        if "solution" in cell.metadata.get("tags", []):  # folded, as in Jupyter
+            title, *code = cell.source.removeprefix("# @title ").splitlines()
+            lines = [f'??? question "{title}"', "", "```python", *code, "```"]
+            cell.update(cell_type="markdown", source="\n    ".join(lines))
         for output in cell.get("outputs", []):
             if html := output.get("data", {}).get("text/html"):
                 lines = map(str.strip, html.splitlines())  # indented ones would be code
