@@ -200,4 +200,8 @@ def random_wavlm(seed: int = 0, **arguments: Any) -> WavLM:
     """A WavLM with the same random weights in each run: the teacher of the minis."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return WavLM(**arguments).eval()
+        encoder = WavLM(**arguments)
+        for name, parameter in encoder.named_parameters():
+            if name.endswith("bias"):  # with zeros the norms of digital silence have huge gradients
+                nn.init.normal_(parameter, std=0.1)
+    return encoder.eval()
