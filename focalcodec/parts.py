@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
+from focalcodec.blocks.hifigan import HiFiGAN
 from focalcodec.bsq import BinarySphericalQuantizer
 from focalcodec.contracts import ROLES, check_fit, check_part, takes_lengths
 from focalcodec.encoders.logmel import LogMel, MelEncoder
@@ -45,7 +46,7 @@ PARTS: dict[str, tuple[type[nn.Module], ...]] = {
         SimVQ,
     ),
     "decompressor": (FocalDecoder,),
-    "decoder": (Vocos, WaveNeXt),
+    "decoder": (Vocos, WaveNeXt, HiFiGAN),
 }
 # Classes of the official package by their names; a client may add its own, for any role.
 REGISTRY: dict[str, type[nn.Module]] = {

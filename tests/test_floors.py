@@ -29,7 +29,10 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("audio",), "signals and audio files; masks come from nn"),
     (("audio_stream",), "audio files in blocks"),
     (("blocks",), "exchangeable blocks of compressor and decompressor"),
-    (("bsq", "focalnet", "vocos", "wavenext", "wavlm", "knn"), "one idea of a paper each"),
+    (
+        ("bsq", "focalnet", "vocos", "wavenext", "wavlm", "knn"),
+        "one idea of a paper each",
+    ),
     (("quantizers",), "quantizers beside the paper's"),
     (("encoders",), "encoders beside WavLM, and how their weights are converted"),
     (("contracts",), "what each part must have"),

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.blocks.focal import Contexts
+from focalcodec.blocks.residual import ResidualUnits
 from focalcodec.nn.layers import Snake1d
-from focalcodec.nn.residual import ResidualUnits
 
 _TAPS = 12
 

@@ -1,4 +1,4 @@
-"""`focalcodec eval`: codecs on the same clips, judged; and `probes`: results of probes."""
+"""`focalcodec eval`: codecs on the same clips, judged; tables of results: `probes`, `ablations`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ codecs (with NAME= before it, a codec has this name in tables):
 PROBES_EXAMPLES = """examples:
   focalcodec probes results
   focalcodec probes results/asr results/sid
+"""
+ABLATIONS_EXAMPLES = """examples:
+  focalcodec ablations results/ablations
+  focalcodec ablations results/ablations --json > ablations.json
 """
 
 
@@ -207,4 +211,30 @@ def run_probes(args: argparse.Namespace) -> int:
 
     cards = [card for folder in args.folders for card in read_cards(folder)]
     print(probe_table(cards))
+    return DONE
+
+
+# -- ablations -------------------------------------------------------------------------------------
+
+
+def add_ablations_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `focalcodec ablations`."""
+    parser.epilog = ABLATIONS_EXAMPLES
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="output folders of evaluations, or above them"
+    )
+    parser.add_argument(
+        "--base", default="base", help="row that others are compared with (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+
+
+def run_ablations(args: argparse.Namespace) -> int:
+    """Print the tables."""
+    import json
+
+    from focalcodec.evaluation.ablations import ablation_tables, ablations, read_cards
+
+    sets = ablations(read_cards(args.folders), args.base)
+    print(json.dumps(sets, indent=1) if args.json else ablation_tables(sets))
     return DONE

@@ -44,6 +44,7 @@ COMMANDS = {
     "prepare": Command("corpora", "make the sets of a recipe from any folder of audio"),
     "eval": Command("evaluate", "evaluate codecs on the same clips, or compare two results"),
     "probes": Command("evaluate", "show the results of probes of several codecs as one table"),
+    "ablations": Command("evaluate", "show codecs that differ in one thing as one table"),
     "info": Command("info", "describe models, token files and recordings"),
     "export": Command("models", "join the runs of both training stages into a model folder"),
     "download": Command("models", "download a model, for use without a network"),

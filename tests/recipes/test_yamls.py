@@ -47,7 +47,10 @@ EVALUATIONS = [path for path in YAMLS if script_of(path) == "evaluate.py"]
 DEMO = [path for path in YAMLS if recipe_of(path).name == "Demo" and script_of(path) == "train.py"]
 # and those of the causal chain start from each other: test_streaming_recipes.py
 CHAIN = [path for path in YAMLS if path.parent.name == "streaming"]
-TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in DEMO + CHAIN]
+# rows of the ablations: test_ablations.py
+ROWS = [path for path in YAMLS if path.parent == ROOT / "recipes/LibriSpeech/hparams/ablations"]
+APART = [*DEMO, *CHAIN, *ROWS]
+TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in APART]
 FULL_SIZE = [path for path in TRAININGS if not re.search("_mini$|_demo", path.stem)]
 PROBES = [path for path in TRAININGS if "probe" in read_tree(path)]
 CODECS = [path for path in FULL_SIZE if path not in PROBES]

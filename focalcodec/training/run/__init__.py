@@ -239,6 +239,9 @@ def command_lines(argv: Sequence[str]) -> list[list[str]]:
     seeds = [hparams["seed"]] if seeds is None else seeds
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise UserError(f"seeds={seeds}: give a list of whole numbers, such as [1986, 1987]")
+    if "<seed>" in str(getattr(out, "value", "")):  # a reference: the folder follows the seed
+        rest = without(argv, ("seed", "seeds"))
+        return [[*rest, f"--seed={seed}"] for seed in seeds]
     if out is None:
         # Under another name, so that only probes count as readers of these keys (`dead_keys`).
         probe = hparams

@@ -35,6 +35,7 @@ _LARGEST_BYTES = 1_000_000
 # The modules of this package whose networks are built.
 _PARTS = (
     *("bsq", "focalnet", "vocos", "wavenext", "wavlm", "nn", "encoders", "probes"),
+    *("quantizers", "blocks"),
     *("training.discriminators", "training.losses"),
 )
 _NETWORKS = ("torch.nn", "torch.optim", *(f"focalcodec.{part}" for part in _PARTS))
