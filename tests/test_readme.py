@@ -163,7 +163,7 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
     elif rest and rest[0] == "demo_stream.py":
         for yaml in (recipe / "hparams").glob("stream_*.yaml"):
             check_train(recipe, [f"hparams/{yaml.name}", *rest[2:]])
-    elif rest and rest[0] == "fit_mix.py":
+    elif rest and rest[0] in ("fit_mix.py", "ablations.py"):
         script = (recipe / rest[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in script for word in rest if word.startswith("--"))
     elif program.endswith("focalcodec"):
