@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from focalcodec.blocks.residual import NormedConv1d, NormedConvTranspose1d, ResidualUnits
 from focalcodec.errors import UserError
+from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import full_lengths, valid_mask
 from focalcodec.nn.official import refuse_lengths
 
@@ -90,7 +91,7 @@ class HiFiGAN(nn.Module):
                     ResidualUnits(dim, size, dilations, LeakyReLU) for size in unit_kernels
                 )
             )
-        self.conv_out = NormedConv1d(dim, 1, 2 * _EDGE + 1, padding=_EDGE)
+        self.conv_out = Output(dim, 1, 2 * _EDGE + 1, padding=_EDGE)
 
     def run(self, feats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Decode feats (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
@@ -105,7 +106,7 @@ class HiFiGAN(nn.Module):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=2)
             outputs = [unit(x, mask) for unit in units]
             x = torch.stack(outputs).mean(dim=0)
-        rec_sig = self.conv_out(F.leaky_relu(x), mask).tanh()  # (B, 1, N * hop)
+        rec_sig = self.conv_out(F.leaky_relu(x), mask)  # (B, 1, N * hop)
         rec_sig = (rec_sig if mask is None else rec_sig.masked_fill(~mask, 0.0))[:, 0]
         return rec_sig, self.output_lengths(full_lengths(feats) if lengths is None else lengths)
 
@@ -132,6 +133,15 @@ class HiFiGAN(nn.Module):
             reach += max(unit.reach for unit in units) / rate
         frames = math.ceil(reach + _EDGE / rate)
         return frames, frames
+
+
+class Output(AtLeastFloat32, NormedConv1d):
+    """Last convolution, within +-1: samples of 8 bits of mantissa would be noisy."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map x (B, C, T) to (B, 1, T)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype), mask).tanh()
 
 
 class LeakyReLU(nn.LeakyReLU):

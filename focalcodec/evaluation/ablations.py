@@ -7,7 +7,7 @@ a number at the end, such as `conformer-1986` and `conformer-1987`, are the seed
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
@@ -62,11 +62,7 @@ def read_cards(folders: Iterable[str | Path]) -> list[Card]:
     return list(separate_judges(cards))
 
 
-def ablations(
-    cards: Sequence[Card],
-    base: str = "base",
-    cost: Callable[[str], Mapping[str, float]] | None = None,
-) -> list[dict[str, Any]]:
+def ablations(cards: Sequence[Card], base: str = "base") -> list[dict[str, Any]]:
     """Rows of each set, JSON-ready: figures over clips and seeds, and differences to the base.
 
     A clip's score is the mean over seeds; intervals are over clips. `seeds` are the figures of each
@@ -78,17 +74,15 @@ def ablations(
         Of one task; `read_cards`.
     base : str
         Row that the others are compared with, on the same clips.
-    cost : callable, optional
-        Costs of a codec's folder by the keys of `COSTS`; default `cost_of`.
     """
-    cost = cost_of if cost is None else cost
     sets: dict[str, dict[str, list[Card]]] = {}
     for card in cards:
         name = card["codec"]["name"]
         found = _SEED.fullmatch(name)
         rows = sets.setdefault(card["set"]["name"], {})
         rows.setdefault(found[1] if found else name, []).append(card)
-    made, costs = [], {}
+    made: list[dict[str, Any]] = []
+    costs: dict[str, dict[str, float]] = {}
     for rows in sets.values():
         first = next(iter(rows.values()))[0]
         scores = {row: _scores(some) for row, some in rows.items()}
@@ -97,7 +91,7 @@ def ablations(
             source = some[0]["codec"]["source"]
             if row not in costs:
                 is_ours = bool(some[0].get("usage")) and Path(str(source)).is_dir()
-                costs[row] = dict(cost(source)) if is_ours else {}
+                costs[row] = cost_of(source) if is_ours else {}
             lines.append(
                 {
                     "row": row,

@@ -14,7 +14,8 @@ import torch
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
 from focalcodec.evaluation.ablations import COSTS
-from focalcodec.training.run.config import BASE_KEY, read_file, read_tree
+from focalcodec.training.run import command_lines
+from focalcodec.training.run.config import BASE_KEY, read_file, read_tree, resolve_config
 from tests.unit.training import tiny
 
 ABLATIONS = tiny.RECIPE / "hparams" / "ablations"
@@ -93,9 +94,17 @@ def test_the_base_is_that_of_the_paper() -> None:
         assert tree[key] == full[key]
 
 
+def test_seeds_are_an_option_of_the_command() -> None:
+    yaml = str(ABLATIONS / "bsq_mini.yaml")
+    lines = command_lines([yaml, "--lr=0.1", "--seeds", "[1, 2]"])
+    assert lines == [[yaml, "--lr=0.1", "--seed=1"], [yaml, "--lr=0.1", "--seed=2"]]
+    assert "results/ablations/bsq_mini/2" in resolve_config(yaml, "seed: 2")
+    assert command_lines([yaml, "--seed=3"]) == [[yaml, "--seed=3"]]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Corpus, a trained HiFi-GAN, the runs of all twins (two steps each), and their codecs."""
+    """Corpus, and a trained HiFi-GAN."""
     folder = tmp_path_factory.mktemp("ablations")
     data = tiny.write_corpus(folder / "data", train=[0.8] * 4, dev=[0.7] * 2, test=[0.6, 0.9])
     decoder = [f"--output_folder={folder / 'decoder'}", f"--data_folder={data}"]
@@ -103,18 +112,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     decoder += [f"--{key}={tiny.flow(TINY[key])}" for key in keys]
     small = "--modules={decoder: {dim: 16, unit_kernels: [3], dilations: [1]}}"
     tiny.train(["hparams/ablations/hifigan_mini.yaml", *decoder, small])
-    for twin in TWINS:
-        run, codec = folder / "runs" / twin, folder / "codecs" / twin
-        tiny.train(command(twin, run, data))
-        assert main(["export", str(run), str(folder / "decoder"), str(codec)]) == 0
     return folder
+
+
+def trained(place: Path, twin: str) -> Path:
+    """The codec of a twin, after two steps of training."""
+    run, codec = place / "runs" / twin, place / "codecs" / twin
+    if not codec.exists():
+        tiny.train(command(twin, run, place / "data"))
+        assert main(["export", str(run), str(place / "decoder"), str(codec)]) == 0
+    return codec
 
 
 @pytest.mark.parametrize("twin", TWINS)
 def test_each_twin_trains_is_exported_and_loads(place: Path, twin: str) -> None:
+    folder = trained(place, twin)
     results = json.loads((place / "runs" / twin / "results.json").read_text())["test"]
     assert results["loss"] == results["loss"] and results["feature_loss"] > 0
-    codec = FocalCodec.from_pretrained(place / "codecs" / twin)
+    codec = FocalCodec.from_pretrained(folder)
     assert type(codec.decoder).__name__ == "HiFiGAN"
     torch.manual_seed(0)
     sig = 0.1 * torch.randn(2, 8000)
@@ -128,6 +143,7 @@ def test_each_twin_trains_is_exported_and_loads(place: Path, twin: str) -> None:
 
 @pytest.mark.parametrize("twin", ["amp_mini", "vq_mini"])
 def test_a_run_resumes(place: Path, twin: str) -> None:
+    trained(place, twin)
     run = place / "runs" / twin
     tiny.train(command(twin, run, place / "data", number_of_epochs=2))
     assert "resuming" in (run / "log.txt").read_text()
@@ -139,7 +155,7 @@ def test_the_table_has_figures_costs_and_differences(
 ) -> None:
     clips, out = str(place / "data" / "test"), str(tmp_path / "eval")
     names = {"base-1": "base_mini", "base-2": "bsq_mini", "linear-1": "linear_mini"}
-    codecs = [f"{name}={place / 'codecs' / twin}" for name, twin in names.items()]
+    codecs = [f"{name}={trained(place, twin)}" for name, twin in names.items()]
     assert main(["eval", clips, out, "--panel=none", "--speed_clips=0", "--codecs", *codecs]) == 0
     capsys.readouterr()
     assert main(["ablations", str(tmp_path)]) == 0

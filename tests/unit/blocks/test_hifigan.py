@@ -64,6 +64,14 @@ def test_it_goes_to_other_processes_and_files() -> None:
     assert torch.equal(made.eval().run(feats)[0], decoder.run(feats)[0])
 
 
+def test_samples_of_a_model_in_few_bits_are_float32() -> None:
+    decoder, feats = small(), torch.randn(1, 3, 6)
+    wanted = decoder.run(feats)[0]
+    rec_sig = decoder.bfloat16().run(feats)[0]
+    assert rec_sig.dtype == torch.float32 and rec_sig.abs().max() <= 1
+    torch.testing.assert_close(rec_sig, wanted, atol=0.1, rtol=0.1)
+
+
 def test_weight_norm_is_that_of_pytorch() -> None:
     conv = NormedConv1d(3, 4, 5)
     wanted = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(3, 4, 5))
