@@ -1,5 +1,6 @@
-/* Reads a token file (docs/token_files.md), packed, with its own frequencies, or in packets, from
- * standard input, and writes its header and its tokens, one a line, to standard output.
+/* Reads a token file (docs/token_files.md), packed, with its own frequencies, in packets, or with
+ * runs and a voice, from standard input, and writes its header and its tokens, one a line, to
+ * standard output. The tokens of a voice are in a line of the header.
  *
  *     cc -std=c99 -O2 -o read_fct docs/read_fct.c && ./read_fct < clip.fct
  *
@@ -13,6 +14,7 @@
 #define PACKED 0
 #define OWN 1
 #define PACKETS 3
+#define VOICED 4
 
 static uint32_t crc = 0xFFFFFFFF; /* of the bytes since the last check */
 
@@ -113,6 +115,57 @@ static void write_packets(int bits)
     check_crc();
     printf("# %" PRIu64 " samples, %" PRIu64 " tokens\n", number(samples, 5), done);
     free(body);
+}
+
+static uint32_t *unpack(uint64_t count, int bits) /* the values that follow, to be freed */
+{
+    uint32_t *values = NULL;
+    uint64_t window = 0, room = 0;
+    int held = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (i == room) { /* grows with what really comes */
+            room = room ? 2 * room : 4096;
+            values = realloc(values, room * sizeof *values);
+            if (!values)
+                fail("out of memory");
+        }
+        for (; held < bits; held += 8)
+            window = window << 8 | (uint64_t)next_byte();
+        held -= bits;
+        values[i] = (uint32_t)(window >> held & ((UINT64_C(1) << bits) - 1));
+    }
+    if (window & ((UINT64_C(1) << held) - 1))
+        fail("corrupted, the bits that fill the last byte are not zero");
+    return values;
+}
+
+static void write_voiced(uint64_t num_tokens, int bits)
+{
+    uint8_t head[6];
+    read_bytes(head, 6);
+    uint64_t count = number(head + 2, 4), done = 0;
+    int length_bits = head[1];
+    if (length_bits != 0 && length_bits != 3)
+        fail("lengths of a later version");
+    uint32_t *voice = unpack(head[0], 12), *toks = unpack(count, bits);
+    uint32_t *lengths = length_bits ? unpack(count, length_bits) : NULL;
+    check_crc();
+    if (head[0]) {
+        printf("# voice");
+        for (int i = 0; i < head[0]; i++)
+            printf(" %" PRIu32, voice[i]);
+        printf("\n");
+    }
+    for (uint64_t i = 0; i < count; i++)
+        done += lengths ? lengths[i] + 1 : 1;
+    if (done != num_tokens)
+        fail("corrupted, another number of tokens than in the header");
+    for (uint64_t i = 0; i < count; i++)
+        for (uint32_t n = lengths ? lengths[i] + 1 : 1; n; n--)
+            printf("%" PRIu32 "\n", toks[i]);
+    free(voice);
+    free(toks);
+    free(lengths);
 }
 
 struct coder {
@@ -219,6 +272,8 @@ int main(void)
         write_coded(num_tokens, bits);
     else if (body == PACKETS)
         write_packets(bits);
+    else if (body == VOICED)
+        write_voiced(num_tokens, bits);
     else
         fail("its body needs a table of frequencies, or is of a later version");
     if (getchar() != EOF)

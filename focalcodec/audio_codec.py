@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,15 +13,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import as_batch, resample, resampled_length, validate_sig
 from focalcodec.audio_files.sound import AudioSource
-from focalcodec.audio_stream import AudioStream, write_blocks
+from focalcodec.audio_stream import AudioStream, Head, write_blocks
 from focalcodec.bsq import check_toks
 from focalcodec.choices import WINDOW_SECONDS, Channels
+from focalcodec.codec_base import State
 from focalcodec.errors import UserError
 from focalcodec.fct import Tokens, check_model, header_for
 from focalcodec.fct.header import TEXT_BYTES
 from focalcodec.knn import ReferenceFrames, as_frames, check_k, convert_feats
-from focalcodec.long_audio.coding import decode_blocks, encode_blocks
+from focalcodec.long_audio.coding import decode_blocks, encode_blocks, encode_window
 from focalcodec.nn.masking import as_tensor, fit_lengths, full_lengths
+from focalcodec.nn.merging import check_threshold, merge_lats
+from focalcodec.nn.voice import voice_toks, voice_values
 from focalcodec.official_codec import OfficialCodec
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class AudioCodec(OfficialCodec):
         sig: Tensor | ArrayLike,
         sample_rate: int,
         lengths: Tensor | ArrayLike | None = None,
+        *,
+        merge: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Audio to tokens: toks (B, N') int64 and the number of tokens of each clip, (B,) int64.
 
@@ -53,7 +58,46 @@ class AudioCodec(OfficialCodec):
             Rate of `sig`, Hz; another one than `sample_rate_input` is resampled.
         lengths : Tensor, array or list, optional
             (B,) integers, valid samples of each clip at `sample_rate`; default all.
+        merge : float, optional
+            Cosine, -1 to 1: similar neighbours above it get the same token, so that the tokens can
+            be stored as runs, see `merging`. Default: none are merged.
         """
+        threshold = None if merge is None else check_threshold(merge)
+        states = {"encoder": (), "compressor": ()}
+        lats, frames, _ = self._steps_of_audio(sig, sample_rate, lengths, states)
+        ends = full_lengths(lats) if frames is None else frames
+        if not bool(torch.isfinite(lats).all()):
+            raise UserError(
+                "sig: its features are not finite; scale it to [-1, 1], or take a higher precision"
+            )
+        lats = lats if threshold is None else merge_lats(lats, ends, threshold)
+        return self.lats_to_toks(lats, lengths=ends), ends
+
+    @torch.no_grad()
+    def encode_voice(
+        self,
+        sig: Tensor | ArrayLike,
+        sample_rate: int,
+        lengths: Tensor | ArrayLike | None = None,
+    ) -> Tensor:
+        """Vector of each clip as tokens, (B, voice_tokens) int64 in [0, 4096): `decode` takes it.
+
+        Decoding with the vector of another clip changes the voice. Arguments and errors are those
+        of `encode`; a `UserError` too if the codec has no such vector.
+        """
+        if not self.voice_tokens:
+            raise UserError(f"encode_voice: {self.name} has no vector of an utterance")
+        feats, frames, _ = self._steps_of_audio(sig, sample_rate, lengths, {"encoder": ()})
+        return voice_toks(self._part("compressor").voice(feats, frames))
+
+    def _steps_of_audio(
+        self,
+        sig: Tensor | ArrayLike,
+        sample_rate: int,
+        lengths: Tensor | ArrayLike | None,
+        states: Mapping[str, State],
+    ) -> tuple[Tensor, Tensor | None, list[State]]:
+        """Check and resample audio, and apply the parts of `states`; no lengths: all are whole."""
         self._check_values()
         sig = as_batch(sig)
         lengths = None if lengths is None else as_tensor("lengths", lengths).to(sig.device)
@@ -65,14 +109,7 @@ class AudioCodec(OfficialCodec):
         longest = int(lengths.max())
         # clips of one length need no masks
         padded = bool((lengths < longest).any())
-        states = {"encoder": (), "compressor": ()}
-        lats, frames, _ = self._steps(sig[:, :longest], states, lengths if padded else None)
-        lengths = full_lengths(lats) if frames is None else frames
-        if not bool(torch.isfinite(lats).all()):
-            raise UserError(
-                "sig: its features are not finite; scale it to [-1, 1], or take a higher precision"
-            )
-        return self.lats_to_toks(lats, lengths=lengths), lengths
+        return self._steps(sig[:, :longest], states, lengths if padded else None)
 
     @torch.no_grad()
     def decode(
@@ -81,6 +118,8 @@ class AudioCodec(OfficialCodec):
         lengths: Tensor | ArrayLike | None = None,
         num_samples: int | Tensor | ArrayLike | None = None,
         sample_rate: int | None = None,
+        *,
+        voice: Tensor | ArrayLike | None = None,
     ) -> Tensor:
         """Tokens to audio: rec_sig (B, T), zero beyond a clip's length.
 
@@ -98,6 +137,8 @@ class AudioCodec(OfficialCodec):
             (B,) integers; T is the largest. Default: the duration of the tokens.
         sample_rate : int, optional
             Rate of the output, Hz; default `sample_rate_output`.
+        voice : Tensor, array or list, optional
+            (B, voice_tokens), or (voice_tokens,) for all clips: the result of `encode_voice`.
         """
         self._check_values()
         toks = as_tensor("toks", toks)
@@ -105,8 +146,15 @@ class AudioCodec(OfficialCodec):
         lengths = check_toks(toks, None if lengths is None else as_tensor("lengths", lengths))
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths=lengths)  # (B, N', L)
-        states = {"decompressor": (), "decoder": ()}
-        rec_sig, ends, _ = self._steps(codes, states, lengths)  # (B, T)
+        rec_sig: Tensor = codes
+        ends: Tensor | None = lengths
+        vector = self.voice_values(voice, len(toks))
+        for part in ("decompressor", "decoder"):
+            given = self.voice_input(part, vector)
+            if given:
+                rec_sig, ends = self._part(part)(rec_sig, lengths=ends, **given)
+            else:
+                rec_sig, ends, _ = self._steps(rec_sig, {part: ()}, ends)  # (B, T)
         rate = self.sample_rate_output if sample_rate is None else sample_rate
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
@@ -172,6 +220,7 @@ class AudioCodec(OfficialCodec):
         *,
         channels: Channels = "error",
         window_seconds: float = WINDOW_SECONDS,
+        merge: float | None = None,
         progress: Callable[[float], object] | None = None,
     ) -> Tokens:
         """Tokens of an audio file of any format, rate and length, in bounded memory.
@@ -186,7 +235,10 @@ class AudioCodec(OfficialCodec):
         channels : {"error", "mix", "first"}
             For a file with several channels: raise an error, average them, or read the first.
         window_seconds : float
-            A longer file is encoded in windows of this length, see `long_audio.coding`.
+            A longer file is encoded in windows of this length, see `long_audio.coding`. The vector
+            of the utterance, if the codec has one, is that of the first window.
+        merge : float, optional
+            As for `encode`.
         progress : callable, optional
             Is called with the seconds of audio that were done since its last call.
         """
@@ -194,10 +246,12 @@ class AudioCodec(OfficialCodec):
         name, sha256 = self.name, self.weights_sha256  # all parts are there
         with AudioStream(source, channels=channels) as stream:
             rate = stream.sample_rate
-            blocks = _counted(stream, rate, progress)
-            toks = torch.cat([*encode_blocks(self, blocks, rate, window_seconds)])  # (N,)
+            head = Head(encode_window(self, window_seconds) * rate * bool(self.voice_tokens))
+            blocks = head.of(_counted(stream, rate, progress))
+            toks = torch.cat([*encode_blocks(self, blocks, rate, window_seconds, merge)])  # (N,)
             header = header_for(self, name, sha256, rate, stream.num_samples, _clip_id(source))
-        return Tokens(toks, header)
+        voice = self.encode_voice(head.sig(), rate)[0].cpu() if self.voice_tokens else None
+        return Tokens(toks, header, voice)
 
     def decode_file(
         self,
@@ -241,10 +295,29 @@ class AudioCodec(OfficialCodec):
             check_model(header, self.name, self.weights_sha256, name)
         rate = self.sample_rate_output if sample_rate is None else sample_rate
         count = output_samples(header.num_samples, header.sample_rate, rate, self.sample_rate_input)
-        blocks = decode_blocks(self, tokens.toks, count, rate, window_seconds, change_feats)
+        blocks = decode_blocks(
+            self, tokens.toks, count, rate, window_seconds, change_feats, voice=tokens.voice
+        )
         write_blocks(target, _counted(blocks, rate, progress), rate, file_format)
 
     # -- checks ----------------------------------------------------------------------------------
+
+    def voice_values(self, voice: Tensor | ArrayLike | None, batch: int) -> Tensor | None:
+        """Vectors (batch, 6 * voice_tokens) of tokens of `encode_voice`; None without any."""
+        if voice is None:
+            return None
+        if not self.voice_tokens:
+            raise UserError(f"voice: {self.name} has no vector of the utterance; leave it out")
+        given = as_tensor("voice", voice).to(self._weight.device)
+        values = voice_values(given[None] if given.dim() == 1 else given, self.voice_tokens)
+        if len(values) not in (1, batch):
+            raise UserError(f"voice: of {len(values)} clips, for {batch}; give one each, or one")
+        return values.expand(batch, -1)
+
+    def voice_input(self, part: str, vector: Tensor | None) -> dict[str, Tensor]:
+        """Vector as an argument of the decompressor or the decoder, if there is one for it."""
+        takes = getattr(self._part(part), "voice_tokens", 0) and vector is not None
+        return {"voice": vector} if takes and vector is not None else {}
 
     def check_num_samples(
         self, num_samples: int | Tensor | ArrayLike, lengths: Tensor, sample_rate: int

@@ -149,3 +149,22 @@ def write_blocks(
             file.write(block.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy())
             count += len(block)
     return count
+
+
+class Head:
+    """Keeps the first samples, at most `limit`, of blocks that pass."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._blocks: list[Tensor] = []
+
+    def of(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the blocks."""
+        for block in blocks:
+            left = int(self.limit) - sum(map(len, self._blocks))
+            self._blocks += [block[:left]] if left > 0 else []
+            yield block
+
+    def sig(self) -> Tensor:
+        """The samples, (T,)."""
+        return torch.cat(self._blocks)

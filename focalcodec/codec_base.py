@@ -26,7 +26,7 @@ from focalcodec.version import VERSION
 State = Sequence[Any]  # of a part: what its call returned after the output, `()` at the start
 _FACTS = (
     *("sample_rate", "hop", "chunk_size", "causal", "factor", "config"),
-    *("codebook_size", "num_codebooks", "unit_norm"),
+    *("codebook_size", "num_codebooks", "unit_norm", "voice_tokens"),
 )
 
 
@@ -126,6 +126,11 @@ class CodecBase(nn.Module):
     def num_codebooks(self) -> int:
         """Tokens of a frame; 1, unless the quantizer has this attribute."""
         return self._fact("quantizer", "num_codebooks", 1)
+
+    @property
+    def voice_tokens(self) -> int:
+        """Tokens of the vector of an utterance, 12 bits each; 0 for a codec without one."""
+        return self._fact("compressor", "voice_tokens", 0)
 
     @property
     def vocab_size(self) -> int:

@@ -24,9 +24,11 @@ from focalcodec.blocks.levels import (
     through_layers,
 )
 from focalcodec.errors import UserError
+from focalcodec.nn.adaptive_norm import AdaptiveNorm
 from focalcodec.nn.layers import DynamicTanh, Snake1d, project_to_sphere
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.official import CompressorView, refuse_lengths, scripted
+from focalcodec.nn.voice import VALUES, VoicePool
 
 __all__ = [
     "ChunkFeedForward",
@@ -68,6 +70,8 @@ class FocalEncoder(nn.Module):
         `focalcodec/blocks/`; instead of Snake `leaky_relu`. For ablations.
     unit_norm : bool
         Whether lats are scaled to norm 1, as spherical quantizers need.
+    voice_tokens : int
+        Tokens of the vector of an utterance, which `voice` pools from the feats; 0 for none.
 
     Example
     -------
@@ -100,6 +104,7 @@ class FocalEncoder(nn.Module):
         block_options: Mapping[str, Any] | None = None,
         activation: str = "snake",
         unit_norm: bool = True,
+        voice_tokens: int = 0,
     ) -> None:
         super().__init__()
         _check_levels("downscale_factors", downscale_factors, hidden_dims)
@@ -119,6 +124,7 @@ class FocalEncoder(nn.Module):
             options,
             **variant.config(),
             **({} if unit_norm else {"unit_norm": False}),
+            **_if_any(voice_tokens),
         )
         self.causal, self.unit_norm = causal, unit_norm
         self.factor = self.downsample_factor = self.chunk_size = math.prod(downscale_factors)
@@ -131,6 +137,8 @@ class FocalEncoder(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(widths[-1], output_dim)
+        self.voice_tokens = voice_tokens
+        self.voice = VoicePool(input_dim, voice_tokens) if voice_tokens else None
 
     def forward(
         self,
@@ -207,6 +215,8 @@ class FocalDecoder(nn.Module):
     refiner_dim : int, optional
         Hidden width of the refiner; None is that of the published models, the values of a chunk.
         The official package loads only configurations without it.
+    voice_tokens : int
+        Tokens of the vector that `run` takes as `voice`; 0 for none.
 
     Example
     -------
@@ -241,6 +251,7 @@ class FocalDecoder(nn.Module):
         block: str = "focal",
         block_options: Mapping[str, Any] | None = None,
         activation: str = "snake",
+        voice_tokens: int = 0,
     ) -> None:
         super().__init__()
         _check_levels("upscale_factors", upscale_factors, hidden_dims)
@@ -259,6 +270,7 @@ class FocalDecoder(nn.Module):
             lookahead_size=lookahead_size,
             **({} if refiner_dim is None else {"refiner_dim": refiner_dim}),
             **variant.config(),
+            **_if_any(voice_tokens),
         )
         self.factor = self.upsample_factor = math.prod(upscale_factors)
         chunk = self.chunk_size = 1 + lookahead_size
@@ -276,6 +288,15 @@ class FocalDecoder(nn.Module):
         if causal and lookahead_size > 0:
             width = refiner_dim or chunk * output_dim
             self.refiner = ChunkFeedForward(chunk, output_dim, width, dropout)
+        self.voice_tokens = voice_tokens
+        if voice_tokens and block != "focal":
+            raise UserError(
+                f"block={block}: takes no vector of an utterance; set voice_tokens to 0"
+            )
+        self.adaptive_norms = nn.ModuleList(
+            AdaptiveNorm(VALUES * voice_tokens, hidden, branches=2)
+            for hidden in hidden_dims[: len(hidden_dims) * bool(voice_tokens)]
+        )
 
     def forward(
         self,
@@ -283,23 +304,29 @@ class FocalDecoder(nn.Module):
         left_contexts: FocalState | None = None,
         *,
         lengths: Tensor | None = None,
+        voice: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """`run` if `lengths` are given; else `step`, as the official class, causal or not."""
-        if lengths is not None:
-            return self.run(input, lengths)
+        """`run` if lengths or voice are given; else `step`, as the official class."""
+        if lengths is not None or voice is not None:
+            return self.run(input, lengths, voice)
         refuse_lengths(left_contexts)
         return self.step(input, left_contexts)
 
-    def run(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(
+        self, x: Tensor, lengths: Tensor | None = None, voice: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Decompress codes, x (B, N, input_dim): qfeats, zero on padded frames, and their lengths.
 
-        `lengths` (B,) int64 are the valid frames of x; None is all.
+        `lengths` (B,) int64 are the valid frames of x; None is all. `voice` (B, 6 * voice_tokens)
+        is the vector of each utterance; None and zeros are none.
         """
-        if lengths is None:
+        if lengths is None and voice is None:
             qfeats, _ = self.step(x)
             return qfeats, full_lengths(qfeats)
+        lengths = full_lengths(x) if lengths is None else lengths
+        how = [] if voice is None else [norm(voice) for norm in self.adaptive_norms]
         x = self._project(zero_padding(x, valid_mask(lengths, x.shape[1])))
-        x, _ = through_layers(self.layers, x, None, lengths)  # (B, N'', output_dim)
+        x, _ = through_layers(self.layers, x, None, lengths, how)  # (B, N'', output_dim)
         lengths = self.output_lengths(lengths)
         mask = valid_mask(lengths, x.shape[1])
         return zero_padding(self.refiner(zero_padding(x, mask)), mask), lengths
@@ -338,6 +365,11 @@ def _set_arguments(
     if not options.causal and config.get("last_window_size") == 512:
         config["last_window_size"] = None  # it is not used; for the hash, too
     return config
+
+
+def _if_any(voice_tokens: int) -> dict[str, int]:
+    """Only where there is a vector: the hash of a codec depends on its configuration."""
+    return {"voice_tokens": voice_tokens} if voice_tokens else {}
 
 
 def _check_levels(name: str, factors: Sequence[int], hidden_dims: Sequence[int]) -> None:

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
+from focalcodec.nn.adaptive_norm import AdaptiveNorm
 from focalcodec.nn.convnext import ConvNeXt, ConvNeXtDecoder
 from focalcodec.nn.convnext import ConvNeXtBlock as ConvNeXtBlock
 from focalcodec.nn.layers import AtLeastFloat32
 from focalcodec.nn.masking import zero_padding
+from focalcodec.nn.voice import VALUES
 
 
 class Vocos(ConvNeXtDecoder):
@@ -35,6 +37,8 @@ class Vocos(ConvNeXtDecoder):
         Use no frames ahead, and samples of one frame each, so that `step` can decode a stream.
     sample_rate : int
         Hz of rec_sig.
+    voice_tokens : int
+        Tokens of the vector of an utterance that `run` takes as `voice`; 0 for none.
     others
         Ignored with a warning, but `input_channels`, the old name of `input_dim`.
 
@@ -59,6 +63,7 @@ class Vocos(ConvNeXtDecoder):
         causal: bool = False,
         *,
         sample_rate: int = 16000,
+        voice_tokens: int = 0,
         **others: Any,
     ) -> None:
         input_dim = others.pop("input_channels", None) or input_dim
@@ -77,12 +82,19 @@ class Vocos(ConvNeXtDecoder):
                 "layerscale_init": layerscale_init,
                 "causal": causal,
                 "sample_rate": sample_rate,
+                # the hash of a codec depends on its configuration
+                **({"voice_tokens": voice_tokens} if voice_tokens else {}),
             }
         )
+        self.voice_tokens = voice_tokens
         self.backbone = VocosBackbone(
             input_dim, num_layers, dim, ffn_dim, kernel_size, layerscale_init, causal
         )
         self.head = ISTFTHead(dim, n_fft, hop_length, causal)
+        self.adaptive_norms = nn.ModuleList(
+            AdaptiveNorm(VALUES * voice_tokens, dim, branches=1)
+            for _ in range(num_layers * bool(voice_tokens))
+        )
 
 
 class VocosBackbone(ConvNeXt):

@@ -6,12 +6,14 @@ one-dimensional and causal forms from FocalCodec, arXiv 2502.04465 and 2509.1619
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focalcodec.nn.adaptive_norm import Adaptation, adapt, gate
 from focalcodec.nn.layers import DynamicTanh, FeedForward, MaskedConv1d
 from focalcodec.nn.masking import masked_mean
 from focalcodec.nn.packed import AsLinear
@@ -161,19 +163,28 @@ class FocalBlock(nn.Module):
         self.feed_forward_gamma = None if init is None else nn.Parameter(torch.full((dim,), init))
 
     def forward(
-        self, input: Tensor, left_contexts: Contexts | None = None, mask: Tensor | None = None
+        self,
+        input: Tensor,
+        left_contexts: Contexts | None = None,
+        mask: Tensor | None = None,
+        adaptations: Sequence[Adaptation | None] = (None, None),
     ) -> tuple[Tensor, Contexts]:
-        """Map (B, N, dim) to (B, N, dim); contexts and mask as in `FocalModulation`."""
-        x = input
+        """Map (B, N, dim) to (B, N, dim); contexts and mask as in `FocalModulation`.
+
+        The vector of an utterance may adapt the two branches.
+        """
+        x, (first, second) = input, adaptations
         if self.use_post_norm:
             y, contexts = self.modulation(x, left_contexts, mask)
-            x = x + _scale(self.modulation_norm(y), self.modulation_gamma)
-            y = self.feed_forward_norm(self.feed_forward(x))
+            y = adapt(self.modulation_norm(y), first)
+            x = x + _scale(gate(y, first), self.modulation_gamma)
+            y = adapt(self.feed_forward_norm(self.feed_forward(x)), second)
         else:
-            y, contexts = self.modulation(self.modulation_norm(x), left_contexts, mask)
-            x = x + _scale(y, self.modulation_gamma)
-            y = self.feed_forward(self.feed_forward_norm(x))
-        return x + _scale(y, self.feed_forward_gamma), contexts
+            y = adapt(self.modulation_norm(x), first)
+            y, contexts = self.modulation(y, left_contexts, mask)
+            x = x + _scale(gate(y, first), self.modulation_gamma)
+            y = self.feed_forward(adapt(self.feed_forward_norm(x), second))
+        return x + _scale(gate(y, second), self.feed_forward_gamma), contexts
 
 
 def _make_norm(dim: int, causal: bool, tanhscale_init: float) -> nn.Module:

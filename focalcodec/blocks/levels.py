@@ -6,7 +6,7 @@ Source: FocalCodec, arXiv 2502.04465, section 3 (offline models), and arXiv 2509
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from focalcodec.blocks.conformer import ConformerBlock
 from focalcodec.blocks.focal import Contexts, FocalBlock, FocalOptions
 from focalcodec.blocks.linear import LinearBlock
 from focalcodec.errors import UserError, one_line
+from focalcodec.nn.adaptive_norm import Adaptation
 from focalcodec.nn.layers import Snake1d
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.nn.packed import AsLinear
@@ -227,14 +228,17 @@ class FocalUpScale(nn.Module):
         input: Tensor,
         left_contexts: Contexts | None = None,
         lengths: Tensor | None = None,
+        adaptations: Sequence[Adaptation] = (),
     ) -> tuple[Tensor, Contexts]:
         """Map (B, N, input_dim) to (B, N * factor, output_dim), and give the next contexts.
 
-        `lengths` (B,) int64 are the valid frames of the input, None is all.
+        `lengths` (B,) int64 are the valid frames of the input, None is all. `adaptations` are those
+        of a focal block.
         """
         first, last = (left_contexts[:-1], left_contexts[-1]) if left_contexts else (None, None)
         mask = None if lengths is None else valid_mask(lengths, input.shape[1])
-        x, contexts = self.focal_block(input, first, mask)
+        how = [adaptations] if adaptations else []
+        x, contexts = self.focal_block(input, first, mask, *how)
         x, context = self.upscale(x, last)
         return x, [*contexts, context]
 
@@ -265,12 +269,20 @@ class ChunkFeedForward(nn.Module):
 
 
 def through_layers(
-    layers: Iterable[Any], x: Tensor, state: FocalState | None, lengths: Tensor | None = None
+    layers: Iterable[Any],
+    x: Tensor,
+    state: FocalState | None,
+    lengths: Tensor | None = None,
+    adaptations: Sequence[Sequence[Adaptation]] = (),
 ) -> tuple[Tensor, FocalState]:
-    """Output of all layers, (B, N', D), and the state after it; without states if with lengths."""
+    """Output of all layers, (B, N', D), and the state after it; without states if with lengths.
+
+    `adaptations` of each layer, if there are any, are by the vector of an utterance.
+    """
     states = []
     for number, layer in enumerate(layers):
-        x, contexts = layer(x, state[number] if state else None, lengths)
+        how = adaptations[number : number + 1]
+        x, contexts = layer(x, state[number] if state else None, lengths, *how)
         if lengths is not None:
             lengths = layer.output_lengths(lengths)
         states.append(contexts)

@@ -42,10 +42,17 @@ def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
     add_path_arguments(parser, "audio", "token")
     parser.add_argument(
         "--body",
-        choices=("packed", "smallest"),
-        default="packed",
+        choices=("packed", "smallest", "runs"),
         help="packed stores the bits as they are; smallest also tries a range coder, and needs the"
-        " package constriction (default: %(default)s)",
+        " package constriction; runs stores equal neighbours once, with a length (default: packed,"
+        " with --merge runs)",
+    )
+    parser.add_argument(
+        "--merge",
+        type=float,
+        metavar="COSINE",
+        help="similar neighbours above this cosine, such as 0.9, get one token: fewer bits, at a"
+        " variable rate (default: none are merged)",
     )
     add_table_option(parser, "for --body smallest")
     add_channels_option(parser)
@@ -56,8 +63,11 @@ def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_encode(args: argparse.Namespace) -> int:
     """Encode recordings as token files."""
-    if args.table is not None and args.body == "packed":
-        raise UserError(f"--table {args.table}: packed tokens need no table; give --body smallest")
+    args.body = args.body or ("packed" if args.merge is None else "runs")
+    if args.table is not None and args.body != "smallest":
+        raise UserError(
+            f"--table {args.table}: {args.body} tokens need no table; give --body smallest"
+        )
     jobs = plan_jobs(args.sources, args.out, writes=[TOKEN_SUFFIX])
     from focalcodec.cli.jobs import run_jobs
     from focalcodec.cli.recordings import encode, encode_setup

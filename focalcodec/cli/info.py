@@ -138,6 +138,7 @@ def _describe_tokens(path: Path, table: TokenTable | None) -> dict[str, Any]:
             "seconds": reader.header.seconds,
             "token_rate_hz": reader.header.token_rate,
             "num_tokens": reader.num_tokens,
+            "voice_tokens": None if reader.voice is None else len(reader.voice),
             "body": reader.body,
             "crc_checked": checked,
             "bytes": size,
@@ -156,6 +157,7 @@ def _describe_model(codec: FocalCodec) -> dict[str, Any]:
         "sample_rate_output_hz": codec.sample_rate_output,
         "token_rate_hz": codec.token_rate,
         "bits_per_token": codec.bits_per_token,
+        "voice_tokens": codec.voice_tokens or None,  # of 12 bits, once for an utterance
         "vocabulary": codec.vocab_size,
         "kbit_per_second": codec.bitrate / 1000,
         "latency_ms": codec.latency,  # None: not causal

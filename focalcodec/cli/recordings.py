@@ -223,6 +223,7 @@ def _encode(
             opened,
             channels=args.channels,
             window_seconds=args.window_seconds,
+            merge=getattr(args, "merge", None),
             progress=progress,
         )
 

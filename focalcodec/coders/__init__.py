@@ -87,9 +87,23 @@ def _ours(spec: CodecSpec, place: _Place) -> Coder:
     return FocalCoder(spec.setting, spec.source or None, *place, spec.trust)
 
 
+def _merge(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.focal import MergedCoder
+
+    return MergedCoder(_number(spec), spec.source, None, *place, spec.trust)
+
+
+def _voice(spec: CodecSpec, place: _Place) -> Coder:
+    from focalcodec.coders.focal import VoiceCoder
+
+    return VoiceCoder(spec.setting, spec.source or None, *place, spec.trust)
+
+
 KINDS: dict[str, tuple[Callable[[CodecSpec, _Place], Coder], str]] = {
     "original": (_original, "original, no codec: the recordings themselves"),
     "vocoder": (_vocoder, "vocoder:FOLDER, the decoder alone, on clean feats"),
+    "merge": (_merge, "merge:COSINE@FOLDER, similar neighbouring tokens are merged"),
+    "voice": (_voice, "voice:FOLDER, converts by the vector of the utterance"),
     "opus": (_opus, "opus:KBPS, from 6 kbit/s"),
     "codec2": (_codec2, "codec2:MODE, 3200 ... 1300, 1200 or 700C bit/s"),
     "encodec": (_hub("Encodec", "facebook/encodec_24khz"), "encodec:KBPS, 1.5, 3, 6, 12 or 24"),
@@ -127,9 +141,11 @@ def parse_spec(text: str) -> CodecSpec:
         repository, _, revision = name.partition("@")
         return CodecSpec(label or repository.split("/")[-1], "", repository, revision)
     kind, source = kind.lower(), name.partition("@")[2]
-    if kind == "vocoder":
-        label = label or f"vocoder:{Path(setting).expanduser().resolve().name}"
-    if kind in ("opus", "codec2", "vocoder") and not setting:
+    if kind in ("vocoder", "voice"):
+        label = label or f"{kind}:{Path(setting).expanduser().resolve().name}"
+    if (kind in ("opus", "codec2", "vocoder", "voice") and not setting) or (
+        kind == "merge" and not (setting and source)
+    ):
         raise UserError(f"codecs: {text}: give {KINDS[kind][1]}")
     return CodecSpec(label or f"{kind}{':' if setting else ''}{setting}", kind, setting, source)
 

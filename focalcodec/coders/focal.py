@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from focalcodec.audio import resampled_length
 from focalcodec.codec import FocalCodec
 from focalcodec.coders.coder import Coder, Sent
 from focalcodec.conversion import ReferenceSet, convert_toks
+from focalcodec.errors import UserError
+from focalcodec.fct.voiced import LENGTH_BITS
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.long_audio.coding import (
     decode_blocks,
@@ -21,6 +25,8 @@ from focalcodec.long_audio.coding import (
     feats_blocks,
     vocode_blocks,
 )
+from focalcodec.nn.merging import check_threshold, to_runs
+from focalcodec.nn.voice import BITS
 
 _VOICES_KEPT = 16
 
@@ -43,6 +49,7 @@ class FocalCoder(Coder):
     """
 
     converts = True
+    merge: float | None = None  # threshold of `MergedCoder`
 
     def __init__(
         self,
@@ -61,26 +68,45 @@ class FocalCoder(Coder):
         self.kbps, self.token_rate = codec.bitrate / 1000, codec.token_rate
         self.bits, self.codebook_size = codec.bits_per_token, codec.codebook_size
         self.settings = {"window_seconds": window_seconds}
+        if codec.voice_tokens:  # beside the tokens, once for a clip
+            self.kbps = None
         self._voices: OrderedDict[tuple[int, ...], ReferenceSet] = OrderedDict()
 
     def encode(self, sig: Tensor, lengths: Tensor) -> Sent:
         """Encode a padded batch, or one clip of any length."""
         if self._needs_windows(lengths):
-            clips = self._in_windows(encode_blocks, sig, lengths)
+            clips = self._in_windows(partial(encode_blocks, merge=self.merge), sig, lengths)
         else:
-            padded, ends = self.codec.encode(sig, self.sample_rate_input, lengths)  # (B, N), (B,)
+            rate = self.sample_rate_input
+            padded, ends = self.codec.encode(sig, rate, lengths, merge=self.merge)  # (B, N), (B,)
             clips = [clip[:n] for clip, n in zip(padded.cpu(), ends.tolist(), strict=True)]
-        bits = [len(clip) * self.codec.bits_per_token for clip in clips]
-        return Sent(self._is_long(sig), bits, clips)
+        voice = None
+        if self.codec.voice_tokens:
+            longest = int(encode_window(self.codec, self.window_seconds) * self.sample_rate_input)
+            heads = sig[:, :longest], self.sample_rate_input, lengths.clamp(max=longest)
+            voice = self.codec.encode_voice(*heads)  # (B, V)
+        bits = [self._bits(clip) for clip in clips]
+        return Sent((self._is_long(sig), voice), bits, clips)
+
+    def _bits(self, toks: Tensor) -> int:
+        """Bits of a clip: its tokens, or runs and their lengths, and the vector."""
+        bits = self.codec.voice_tokens * BITS
+        if self.merge is None:
+            return bits + len(toks) * self.codec.bits_per_token
+        return bits + len(to_runs(toks)[0]) * (self.codec.bits_per_token + LENGTH_BITS)
 
     def decode(self, sent: Sent) -> Tensor:
         """Decode the result of `encode`."""
         assert sent.toks is not None
-        if sent.content:
-            blocks = decode_blocks(self.codec, sent.toks[0], window_seconds=self.window_seconds)
+        is_long, voice = sent.content
+        if is_long:
+            given = {"voice": None if voice is None else voice[0]}
+            blocks = decode_blocks(
+                self.codec, sent.toks[0], window_seconds=self.window_seconds, **given
+            )
             return torch.cat([*blocks])[None]
         lengths = torch.tensor([len(clip) for clip in sent.toks])  # (B,)
-        return self.codec.decode(pad_sequence(sent.toks, batch_first=True), lengths)
+        return self.codec.decode(pad_sequence(sent.toks, batch_first=True), lengths, voice=voice)
 
     def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
         """Convert a clip: each frame becomes a mean of the four nearest frames of the voice."""
@@ -119,6 +145,38 @@ class FocalCoder(Coder):
 
     def _is_long(self, sig: Tensor) -> bool:
         return len(sig) == 1 and sig.shape[1] > self.window_seconds * self.sample_rate_input
+
+
+class MergedCoder(FocalCoder):
+    """FocalCodec whose similar neighbouring tokens are merged; `threshold` is their cosine."""
+
+    def __init__(self, threshold: float, *args: Any) -> None:
+        self.merge = check_threshold(threshold)
+        super().__init__(*args)
+        self.kbps = None  # it varies
+        self.settings |= {"merge": self.merge}
+
+
+class VoiceCoder(FocalCoder):
+    """FocalCodec that converts voices by the vector of the utterance, not by nearest frames."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.settings |= {"converts_by": "voice"}
+        if not self.codec.voice_tokens:
+            raise UserError(f"{self.source}: no vector of the utterance; leave out voice:")
+
+    def convert(self, sig: Tensor, voice: Sequence[Tensor], sample_rate: int) -> Tensor:
+        """Decode the tokens of a clip with the vector of the voice's clips, joined."""
+        toks = torch.cat([*encode_blocks(self.codec, [sig], sample_rate, self.window_seconds)])
+        longest = int(encode_window(self.codec, self.window_seconds) * sample_rate)
+        joined = torch.cat([*voice])[:longest]
+        vector = self.codec.encode_voice(joined, sample_rate)[0]
+        num_samples = resampled_length(len(sig), sample_rate, self.sample_rate_output)
+        blocks = decode_blocks(
+            self.codec, toks, num_samples, window_seconds=self.window_seconds, voice=vector
+        )
+        return torch.cat([*blocks])
 
 
 class VocoderCoder(FocalCoder):

@@ -252,9 +252,8 @@ class SpeechEncoder(OfflineEncoder):
             return (samples // 160 + 1) // 2
         return self.model._get_feat_extract_output_lengths(samples)
 
-    @torch.no_grad()
     def run(self, sig: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode sig (B, T), float at 16 kHz, about [-1, 1], without gradients.
+        """Encode sig (B, T), float at 16 kHz, about [-1, 1]; gradients only if sig requires one.
 
         Return feats (B, N, D), zero in the padding, and their lengths (B,) int64; see `Encoder`.
         Another shape of sig, and clips longer than `max_seconds`, are a `UserError`.
@@ -265,11 +264,12 @@ class SpeechEncoder(OfflineEncoder):
         frames = self.output_lengths(lengths)
         weight = next(self.model.parameters())
         feats = weight.new_zeros(len(sig), int(frames.max()), self.dim)  # (B, N, D)
-        for length in lengths.unique().tolist():
-            items = (lengths == length).nonzero()[:, 0]
-            layers = self._hidden_states(sig[items, :length])
-            out = layers[0] if self.mix is None else self.mix(layers)  # (items, n, D)
-            feats[items, : out.shape[1]] = out.to(feats)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and sig.requires_grad):
+            for length in lengths.unique().tolist():
+                items = (lengths == length).nonzero()[:, 0]
+                layers = self._hidden_states(sig[items, :length])
+                out = layers[0] if self.mix is None else self.mix(layers)  # (items, n, D)
+                feats[items, : out.shape[1]] = out.to(feats)
         return feats, frames
 
     @torch.no_grad()
@@ -340,6 +340,8 @@ class SpeechEncoder(OfflineEncoder):
 
     def _spectra(self, sig: Tensor) -> Tensor:
         """Whisper's own log-mel: (B, T) to (B, bands, 2N)."""
+        if torch.is_grad_enabled() and sig.requires_grad:
+            return self._spectra_with_gradient(sig)
         with torch.autocast("cpu", enabled=False):
             return self._spectrogram(
                 list(sig.float().cpu().numpy()),
@@ -348,6 +350,20 @@ class SpeechEncoder(OfflineEncoder):
                 truncation=False,
                 return_tensors="pt",
             )["input_features"]
+
+    def _spectra_with_gradient(self, sig: Tensor) -> Tensor:
+        """The same in torch, for a loss on sig; equal but for rounding."""
+        make = self._spectrogram
+        filters = torch.as_tensor(make.mel_filters, dtype=torch.float32, device=sig.device)
+        with torch.autocast(sig.device.type, enabled=False):
+            window = torch.hann_window(make.n_fft, device=sig.device)
+            spectrum = torch.stft(
+                sig.float(), make.n_fft, make.hop_length, window=window, return_complex=True
+            )[..., :-1]
+            power = torch.view_as_real(spectrum).square().sum(-1)  # (B, bins, 2N)
+            mel = (filters.T @ power).clamp(min=1e-10).log10()
+            mel = torch.maximum(mel, mel.amax(dim=(1, 2), keepdim=True) - 8.0)
+            return (mel + 4.0) / 4.0
 
 
 def _check_frames(config: Any) -> None:

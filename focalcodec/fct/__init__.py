@@ -38,6 +38,7 @@ from focalcodec.fct.header import (
     read_header,
 )
 from focalcodec.fct.packets import PacketWriter, read_packets
+from focalcodec.fct.voiced import read_voiced, voiced_bytes
 from focalcodec.files import atomic_path
 
 __all__ = [
@@ -56,8 +57,8 @@ __all__ = [
 if TYPE_CHECKING:
     from torch import Tensor
 
-Body = Literal["packed", "smallest"]
-BODIES = ("packed", "own", "table", "packets")  # the index of each is its number in a file
+Body = Literal["packed", "smallest", "runs"]
+BODIES = ("packed", "own", "table", "packets", "voiced")  # the index is its number in a file
 SIZE_BYTES = 4
 
 
@@ -67,6 +68,8 @@ def write_toks(
     header: TokenHeader,
     body: Body = "packed",
     table: TokenTable | None = None,
+    *,
+    voice: Tensor | None = None,
 ) -> int:
     """Write a token file and return its number of bytes.
 
@@ -78,12 +81,14 @@ def write_toks(
         (N,) integer in [0, 2^bits).
     header : TokenHeader
         Model, rates and length for the tokens.
-    body : {"packed", "smallest"}
+    body : {"packed", "smallest", "runs"}
         "packed" stores the bits as they are. "smallest" takes the smallest of packed bits, bits
         coded with the file's own frequencies, and bits coded with `table`; it needs the package
-        `constriction`.
+        `constriction`. "runs" stores equal neighbours once, with a length of 3 bits.
     table : TokenTable, optional
         Frequencies of a corpus. Reading the file needs the same table.
+    voice : Tensor, optional
+        (V,) tokens of the vector of the utterance; not with "smallest".
 
     Raises
     ------
@@ -102,9 +107,11 @@ def write_toks(
     57
     tensor([   1,    2, 8191])
     """
-    if body not in ("packed", "smallest"):
-        raise UserError(f"body={body!r}: not one of packed, smallest")
-    if table is not None and (table.bits != header.bits or body == "packed"):
+    if body not in ("packed", "smallest", "runs"):
+        raise UserError(f"body={body!r}: not one of packed, smallest, runs")
+    if body == "smallest" and voice is not None:
+        raise UserError("body='smallest': has no place for a voice; take packed or runs")
+    if table is not None and (table.bits != header.bits or body != "smallest"):
         raise UserError(
             f"table: of {table.bits} bits per token, for tokens of {header.bits} and body={body!r};"
             " give a table of the same model and body='smallest'"
@@ -114,6 +121,9 @@ def write_toks(
     parts: Iterable[bytes] = _packed(array, header.bits)
     if body == "smallest":
         number, parts = _smallest(array, header.bits, table)
+    elif body == "runs" or voice is not None:
+        number = BODIES.index("voiced")
+        parts = [*voiced_bytes(toks, header.bits, voice, body == "runs")]  # checked before writing
     head = header_bytes(header, len(array), number)
     if isinstance(target, str | os.PathLike):
         with atomic_path(target) as temporary, open(temporary, "wb") as stream:
@@ -138,7 +148,8 @@ def read_toks(
 class Tokens:
     """Tokens of a recording and their header, as `FocalCodec.encode_file` makes them.
 
-    `toks` are (N,) int64, on the CPU. `decode_file` gives the recording back.
+    `toks` are (N,) int64, on the CPU; `voice` (V,) int64 is the vector of the utterance, of a codec
+    that has one. `decode_file` gives the recording back.
 
     Example
     -------
@@ -154,6 +165,7 @@ class Tokens:
 
     toks: Tensor
     header: TokenHeader
+    voice: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -166,15 +178,19 @@ class Tokens:
         table: TokenTable | None = None,
     ) -> int:
         """Write a token file and return its bytes; arguments are those of `write_toks`."""
-        return write_toks(target, self.toks, self.header, body, table)
+        return write_toks(target, self.toks, self.header, body, table, voice=self.voice)
 
     @classmethod
     def load(
         cls, source: str | os.PathLike[str] | BinaryIO, table: TokenTable | None = None
     ) -> Tokens:
         """Read a whole token file; arguments and errors are those of `TokenReader`."""
-        header, toks = read_toks(source, table)
-        return cls(toks, header)
+        import torch
+
+        with TokenReader(source, table) as reader:
+            toks = torch.cat(list(reader))
+        voice = None if reader.voice is None else torch.from_numpy(reader.voice)
+        return cls(toks, reader.header, voice)
 
 
 class TokenReader:
@@ -230,8 +246,11 @@ class TokenReader:
                     " update focalcodec"
                 )
             self.body = BODIES[number]  # "own": coded with frequencies that the file contains
+            self.voice: npt.NDArray[np.int64] | None = None  # vector of the utterance, (V,)
             if self.body == "packets":
                 self._read_packets()
+            elif self.body == "voiced":
+                self._toks, self.voice = read_voiced(self._bytes, self.num_tokens, self.header.bits)
             self._files = stack.pop_all()
 
     @property
@@ -266,7 +285,7 @@ class TokenReader:
             raise UserError(f"{self.name}: was read already; open it again")
         self._started = True
         try:
-            if self.body == "packets":
+            if self.body in ("packets", "voiced"):
                 starts = range(0, self.num_tokens, BLOCK_TOKENS)
                 yield from (self._toks[start : start + BLOCK_TOKENS] for start in starts)
                 return

@@ -38,13 +38,14 @@ def encode_blocks(
     blocks: Iterable[Tensor],
     sample_rate: int,
     window_seconds: float = WINDOW_SECONDS,
+    merge: float | None = None,
 ) -> Iterator[Tensor]:
     """Tokens of a recording of any length: blocks toks (n,) int64, on the CPU.
 
     `blocks` are (T,) float32 each, at `sample_rate`, Hz, such as those of an `AudioStream`; no
     samples, NaN or infinite ones raise a `UserError`. There are as many tokens as `codec.encode`
     gives, and a recording that fits one window is encoded whole. A window is at most the encoder's
-    longest input.
+    longest input. `merge` is that of `codec.encode`.
 
     Example
     -------
@@ -67,7 +68,7 @@ def encode_blocks(
     empty, rate = True, codec.sample_rate_input
     resampled = resample_blocks(blocks, sample_rate, rate)
     for items, start, stop in cut_windows(resampled, plan, per_frame=hop):
-        toks, _ = codec.encode(items[None], rate)  # (1, N')
+        toks, _ = codec.encode(items[None], rate, merge=merge)  # (1, N')
         yield toks[0, start // factor : None if stop is None else stop // factor].cpu()
         empty = False
     if empty:
@@ -81,40 +82,53 @@ def decode_blocks(
     sample_rate: int | None = None,
     window_seconds: float = WINDOW_SECONDS,
     change_feats: Callable[[Tensor], Tensor] | None = None,
+    *,
+    voice: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Waveform of toks (N,) integer, of any number: blocks rec_sig (T,) float32, on the CPU.
 
     The counterpart of `FocalCodec.decode`, with its errors: `num_samples` is the length of the
     output at `sample_rate`, Hz; defaults are the duration of the tokens and
     `codec.sample_rate_output`. `change_feats` maps qfeats (n, D) to feats (n, D), on the codec's
-    device, frame by frame: the input of the decoder, such as feats of another voice.
+    device, frame by frame: the input of the decoder, such as feats of another voice. `voice`
+    (voice_tokens,) is the vector of the utterance, of a codec that has one.
     """
     rate = codec.sample_rate_output if sample_rate is None else sample_rate
     lengths = check_toks(toks[None])
     if num_samples is not None:
         codec.check_num_samples(num_samples, lengths, rate)
-    feats = decompress_blocks(codec, toks, window_seconds)
+    vector = codec.voice_values(voice, 1)
+    feats = decompress_blocks(codec, toks, window_seconds, vector)
     if change_feats is not None:
         feats = map(change_feats, feats)
-    sig = vocode_blocks(codec, feats, window_seconds)
+    sig = vocode_blocks(codec, feats, window_seconds, vector)
     resampled = resample_blocks(sig, codec.sample_rate_output, rate)
     yield from resampled if num_samples is None else _exactly(resampled, num_samples)
 
 
 def decompress_blocks(
-    codec: AudioCodec, toks: Tensor, window_seconds: float = WINDOW_SECONDS
+    codec: AudioCodec,
+    toks: Tensor,
+    window_seconds: float = WINDOW_SECONDS,
+    vector: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Quantized features of toks (N,) integer: blocks qfeats (n, D), on the codec's device.
 
     The decompressor's mean over time differs between windows, so their features differ a little:
-    neighbouring windows are cross-faded over half a second.
+    neighbouring windows are cross-faded over half a second. `vector` (1, V) is that of the
+    utterance.
     """
+    given = codec.voice_input("decompressor", vector)
     plan, fade = _decompress_plan(codec, window_seconds)
     fade = min(fade, plan.size - plan.left - plan.right) * codec.decompressor.factor
     tail: Tensor | None = None
     for items, start, stop in cut_windows([toks.to(codec.device)], plan):
         with torch.no_grad():
-            qfeats = codec.toks_to_qfeats(items[None])[0]  # (n, D)
+            if given:
+                codes = codec.toks_to_codes(items[None])  # (1, N', L)
+                qfeats = codec._part("decompressor")(codes, **given)[0][0]  # (n, D)
+            else:
+                qfeats = codec.toks_to_qfeats(items[None])[0]  # (n, D)
         end = (len(items) if stop is None else stop) * codec.decompressor.factor
         kept = qfeats[start * codec.decompressor.factor : end]
         if tail is not None:
@@ -125,18 +139,25 @@ def decompress_blocks(
 
 
 def vocode_blocks(
-    codec: AudioCodec, feats: Iterable[Tensor], window_seconds: float = WINDOW_SECONDS
+    codec: AudioCodec,
+    feats: Iterable[Tensor],
+    window_seconds: float = WINDOW_SECONDS,
+    vector: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Waveform of features of any length: that of the whole recording, up to rounding.
 
     Takes blocks of feats or qfeats (n, D), on the codec's device; yields rec_sig (n * hop,)
-    float32, on the CPU.
+    float32, on the CPU. `vector` (1, V) is that of the utterance.
     """
+    given = codec.voice_input("decoder", vector)
     plan = plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
     hop = codec.decoder.hop
     for items, start, stop in cut_windows(feats, plan):
         with torch.no_grad():
-            sig = codec.feats_to_sig(items[None])[0]  # (n * hop,)
+            if given:
+                sig = codec._part("decoder")(items[None], **given)[0][0]  # (n * hop,)
+            else:
+                sig = codec.feats_to_sig(items[None])[0]  # (n * hop,)
         yield sig[start * hop : None if stop is None else stop * hop].float().cpu()
 
 

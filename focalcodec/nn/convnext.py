@@ -5,7 +5,7 @@ Source: Vocos, arXiv 2306.00814, section 3.2; ConvNeXt from Liu et al., arXiv 22
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focalcodec.errors import UserError
+from focalcodec.nn.adaptive_norm import Adaptation, adapt, gate
 from focalcodec.nn.layers import MaskedConv1d
 from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
 from focalcodec.nn.official import DecoderView, given_states, refuse_lengths, scripted
@@ -78,12 +79,17 @@ class ConvNeXtBlock(nn.Module):
         left_context: LeftContext | None = None,
         *,
         mask: Tensor | None = None,
+        adaptation: Adaptation | None = None,
     ) -> tuple[Tensor, LeftContext | None]:
-        """Map (B, N, dim) to (B, N, dim) and, if causal, to the context of the next frames."""
+        """Map (B, N, dim) to (B, N, dim) and, if causal, to the context of the next frames.
+
+        The vector of an utterance may adapt the branch.
+        """
         y, left_context = _convolve_next(self.dwconv, self.causal, input, left_context, mask)
         y = y if self.chunk_mix is None else y + self.chunk_mix(input, mask)
-        y = F.gelu(self.pwconv1(self.norm(y)))  # (B, N, ffn_dim): each frame over its channels
-        y = self.pwconv2(y)
+        y = adapt(self.norm(y), adaptation)
+        y = F.gelu(self.pwconv1(y))  # (B, N, ffn_dim): each frame over its channels
+        y = gate(self.pwconv2(y), adaptation)
         return input + (y if self.gamma is None else self.gamma * y), left_context
 
 
@@ -137,20 +143,24 @@ class ConvNeXt(nn.Module):
         left_contexts: Sequence[LeftContext | None] | None = None,
         *,
         mask: Tensor | None = None,
+        adaptations: Sequence[Adaptation] = (),
     ) -> tuple[Tensor, list[LeftContext | None]]:
         """Map (B, N, input_dim) to (B, N, dim) and contexts: of the embedding and of each layer.
 
         A causal backbone without `mask` takes the contexts of the frames before, None at the start,
         and gives those of the next frames; else they are None. `mask` (B, N) bool is True on valid
-        frames, None is all; padded frames of the result have arbitrary values.
+        frames, None is all; padded frames of the result have arbitrary values. `adaptations` of
+        each layer, if there are any, are by the vector of an utterance.
         """
         number = 1 + len(self.layers)
         before = given_states("left_contexts", left_contexts, number) or [None] * number
         x = input.to(self.embedding.weight.dtype)
         x, context = _convolve_next(self.embedding, self.causal, x, before[0], mask)
         x, contexts = self.input_norm(x), [context]  # (B, N, dim)
-        for layer, context in zip(self.layers, before[1:], strict=True):
-            x, context = layer(x, context, mask=mask)  # (B, N, dim)
+        how: Sequence[Adaptation | None] = adaptations or [None] * len(self.layers)
+        for layer, context, adaptation in zip(self.layers, before[1:], how, strict=True):
+            options = {} if adaptation is None else {"adaptation": adaptation}
+            x, context = layer(x, context, mask=mask, **options)  # (B, N, dim)
             contexts.append(context)
         return self.output_norm(x), contexts
 
@@ -183,6 +193,7 @@ class ConvNeXtDecoder(nn.Module):
     causal: bool
     sample_rate: int
     backbone: ConvNeXt
+    adaptive_norms: Iterable[Any] = ()  # of each layer, in a decoder that takes a vector
     head: nn.Module  # (B, N, dim) and a mask (B, N) or None to (B, N * hop), zero in the padding
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -194,13 +205,17 @@ class ConvNeXtDecoder(nn.Module):
         self.hop = self.upsample_factor = self.hop_length
         self.chunk_size = 1  # frames of a step
 
-    def run(self, feats: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def run(
+        self, feats: Tensor, lengths: Tensor | None = None, voice: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Decode feats (B, N, input_dim): rec_sig (B, N * hop) and its valid samples (B,) int64.
 
-        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero.
+        `lengths` (B,) int64 are the valid frames, None is all; padded samples are zero. `voice` is
+        the vector of each utterance, (B, 6 * voice_tokens), for a decoder that takes one.
         """
         mask = None if lengths is None else valid_mask(lengths, feats.shape[1])
-        x, _ = self.backbone(feats, mask=mask)  # (B, N, dim)
+        how = [] if voice is None else [norm(voice)[0] for norm in self.adaptive_norms]
+        x, _ = self.backbone(feats, mask=mask, adaptations=how)  # (B, N, dim)
         rec_sig = self.head(x, mask)[:, : x.shape[1] * self.hop]
         return rec_sig, self.output_lengths(full_lengths(x) if lengths is None else lengths)
 
@@ -221,11 +236,12 @@ class ConvNeXtDecoder(nn.Module):
         left_contexts: Sequence[Tensor | None] | None = None,
         *,
         lengths: Tensor | None = None,
+        voice: Tensor | None = None,
     ) -> tuple[Tensor, Any]:
-        """With `lengths`, `run`; else the official call: rec_sig, and contexts for the next one."""
+        """`run` if lengths or voice are given; else the official call, with the next contexts."""
         refuse_lengths(left_contexts)
-        if lengths is not None:
-            return self.run(input, lengths)
+        if lengths is not None or voice is not None:
+            return self.run(input, lengths, voice)
         x, contexts = self.backbone(input, left_contexts)
         return self.head(x), contexts
 

@@ -28,6 +28,11 @@ class Session:
     def __init__(self, codec: FocalCodec, batch_size: int) -> None:
         if not isinstance(codec, FocalCodec):
             raise UserError(f"codec: {type(codec).__name__}; give a FocalCodec")
+        if codec.voice_tokens:
+            raise UserError(
+                f"codec: its utterances have a vector (voice_tokens={codec.voice_tokens}), which a"
+                " stream does not have; use encode and decode, or a codec without it"
+            )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size: {batch_size!r}; give a number of streams, at least 1")
         self.codec, self.batch_size = codec.eval(), batch_size

@@ -7,10 +7,7 @@ processes or accumulated steps.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,54 +37,6 @@ def absolute_error(qfeats: Tensor, targets: Tensor) -> Tensor:
     tensor([[2.]])
     """
     return (qfeats.float() - targets.float()).abs().mean(dim=-1)
-
-
-@dataclass(frozen=True)
-class ExtraLoss:
-    """A further term of a stage's loss, from `extra_losses` of a YAML."""
-
-    weight: float
-    measure: Callable[[Any], Tensor]
-    """Stage1Output -> (B, N) or (B,); Stage2Output -> (B,)."""
-
-
-def check_takes(key: str, function: Any, number: int) -> None:
-    """Raise a `UserError` if a function of the YAML does not take so many tensors or outputs."""
-    try:
-        inspect.signature(function).bind(*range(number))
-    except ValueError:
-        return  # a compiled function without a signature
-    except TypeError as error:
-        what = ("", "the output of the stage", "qfeats and targets")[number]
-        raise UserError(f"{key}: {error}; give a function of {what}") from error
-
-
-def read_extra_losses(given: Any, taken: Collection[str]) -> dict[str, ExtraLoss]:
-    """Check `extra_losses` of a YAML: name -> {weight, loss}.
-
-    `taken` are names of other figures. Raises a `UserError` for anything else.
-
-    Example
-    -------
-    >>> read_extra_losses({"size_loss": {"weight": 0.1, "loss": torch.norm}}, ["loss"])["size_loss"]
-    ... # doctest: +ELLIPSIS
-    ExtraLoss(weight=0.1, measure=<function norm at ...>)
-    """
-    terms = {}
-    for name, about in (given or {}).items():
-        form = "extra_losses: give {name: {weight: 0.1, loss: !name:my_parts.my_loss}}"
-        if not isinstance(about, Mapping) or about.keys() != {"weight", "loss"}:
-            raise UserError(f"{form}, not {name}: {about!r}")
-        if name in taken or not str(name).isidentifier():
-            raise UserError(f"extra_losses: {name!r} is no name for a figure, or has a meaning")
-        weight = about["weight"]
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise UserError(f"{form}; the weight of {name} is {weight!r}, not a number")
-        if not callable(about["loss"]):
-            raise UserError(f"{form}; the loss of {name} is {about['loss']!r}, not a function")
-        check_takes(f"extra_losses: {name}", about["loss"], 1)
-        terms[str(name)] = ExtraLoss(float(weight), about["loss"])
-    return terms
 
 
 class MelLoss(nn.Module):

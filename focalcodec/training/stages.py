@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focalcodec.audio import resample
 from focalcodec.data.dataset import AudioBatch
@@ -22,11 +22,12 @@ from focalcodec.errors import UserError
 from focalcodec.metrics.judge import Column
 from focalcodec.nn.entropy import EntropyTerms
 from focalcodec.nn.masking import valid_mask, zero_padding
-from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import global_sum
-from focalcodec.training.figures import COLUMNS, LOSS_KEY, CodeUsage
-from focalcodec.training.losses import check_takes, read_extra_losses
+from focalcodec.training.extra_losses import StageBrain, check_takes
+from focalcodec.training.figures import LOSS_KEY, CodeUsage
+from focalcodec.training.improvements import Stage1Options
 from focalcodec.training.pictures import code_usage_figure, feature_figure
+from focalcodec.training.quantized_feats import CodecInput
 from focalcodec.training.run.export import load_decoder
 from focalcodec.training.run.start import Start
 
@@ -54,38 +55,7 @@ class Stage1Output:
     """(B, N, D), output of the decompressor, cut to the frames of feats."""
 
 
-class StageBrain(CodecBrain):
-    """What both stages share: further terms of the loss, `extra_losses` of the YAML.
-
-    Each term is a figure of its own. Whatever `compute_objectives` adds to a stage's own formula
-    counts in the loss of training, validation and test, so it counts in the choice of the best
-    checkpoint too.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        given, taken = getattr(self.hparams, "extra_losses", {}), [each.key for each in COLUMNS]
-        self.terms = read_extra_losses(given, taken)
-        for term in self.terms.values():
-            if isinstance(term.measure, nn.Module):
-                term.measure.requires_grad_(False).eval().to(self.device)
-        columns = [Column(name, name.replace("_", " "), "", "lower") for name in self.terms]
-        figures = self.monitor.figures
-        self.monitor.figures = replace(figures, columns=(*figures.columns, *columns))
-
-    def term_mean(self, name: str, losses: Tensor, out: Any) -> Tensor:
-        """Mean of the losses of a term over the valid frames or clips of the global batch."""
-        raise NotImplementedError
-
-    def extra_loss(self, out: Any, stage: sb.Stage) -> Tensor | float:
-        """Weighted sum of the terms of `extra_losses`; 0 without any."""
-        total: Tensor | float = 0.0
-        for name, term in self.terms.items():
-            total = total + term.weight * self.term_mean(name, term.measure(out), out)
-        return total
-
-
-class Stage1Brain(StageBrain):
+class Stage1Brain(Stage1Options, StageBrain):
     """Base of the Brains that train compressor, quantizer and decompressor.
 
     A subclass has `compute_forward` -> Stage1Output, `compute_objectives`, and `total_loss`. This
@@ -101,6 +71,7 @@ class Stage1Brain(StageBrain):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.decoder: Any = None
+        self.check_options()
         if self.cache is not None and self.hparams.speed_perturb is not None:
             raise UserError(
                 "feature_cache and speed_perturb: cached feats are of the clip at its normal"
@@ -276,6 +247,12 @@ class Stage2Brain(StageBrain):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.mel_loss = self.hparams.mel_loss.to(self.device)
+        self.codec_input: CodecInput | None = None
+        given = getattr(self.hparams, "codec_input", None)
+        if given is not None:
+            trust = getattr(self.hparams, "__trust__", ())
+            self.codec_input = CodecInput(given, self.encoder, trust).to(self.device)
+        self.codec_input_has_voice()
         if self.terms:
             self.monitor.figures = replace(self.monitor.figures, valid_loss="reconstruction_loss")
             if self.hparams.mel_weight <= 0:
@@ -301,6 +278,35 @@ class Stage2Brain(StageBrain):
         """Whether the GAN has begun; before, the decoder is trained with the mel loss alone."""
         first = self.hparams.adversarial_start_step
         return first is not None and self.optimizer_step >= first
+
+    def codec_input_has_voice(self) -> None:
+        """Raise if the decoder takes another vector of an utterance than `codec_input` has."""
+        wanted = getattr(self.modules.decoder, "voice_tokens", 0)
+        source = None if self.codec_input is None else self.codec_input.codec.compressor
+        given = getattr(source, "voice_tokens", 0)
+        if wanted and wanted != given:
+            raise UserError(
+                f"voice_tokens={wanted}: the vector comes from the stage 1 that codec_input names,"
+                f" which has {given} tokens; name one with as many"
+            )
+
+    def decoder_input(
+        self, batch: AudioBatch, stage: sb.Stage
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Feats of whole clips, (B, N, D), valid frames (B,), and further inputs: clean feats.
+
+        With `codec_input`, a share of the clips in training, and outside of training all clips,
+        have feats after that codec's quantizer; with `voice_tokens` its vector is a further input.
+        """
+        feats, frames = self.encode(batch)
+        if self.codec_input is None:
+            return feats, frames, {}
+        draw = (self.hparams.seed, self.epoch, self.step) if stage == sb.Stage.TRAIN else None
+        with torch.no_grad(), torch.autocast(self.device_type, enabled=False):
+            given = {}
+            if getattr(self.modules.decoder, "voice_tokens", 0):
+                given = self.codec_input.voice(feats, frames, batch, draw)
+            return *self.codec_input.mix(feats, frames, batch, draw), given
 
     def crop(
         self, feats: Tensor, frames: Tensor, batch: AudioBatch, length: int
@@ -360,13 +366,13 @@ class Stage2Brain(StageBrain):
 
     @torch.no_grad()
     def write_samples(self, epoch: int | None) -> None:
-        """Audio and pictures of the decoder's output for clean feats."""
+        """Audio and pictures of the decoder's output."""
         self.modules.eval()
         self.monitor.write_mixtures(self.sample_rate, epoch)
         for batch in self.monitor.sample_batches:
             batch = batch.to(self.device)
-            feats, frames = self.encode(batch)
-            rec_sig, _ = self.modules.decoder(feats, lengths=frames)  # (1, T)
+            feats, frames, given = self.decoder_input(batch, sb.Stage.VALID)
+            rec_sig, _ = self.modules.decoder(feats, lengths=frames, **given)  # (1, T)
             name = f"{batch.id[0]}_vocoder"
             self.monitor.write_sample(name, batch, rec_sig[0].cpu(), self.sample_rate, epoch)
 

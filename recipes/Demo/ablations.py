@@ -1,20 +1,17 @@
 """Brains of experiments for the demo codec that were not kept; YAMLs: hparams/ablations/.
 
-`MelQuantizerBrain`: stage 1 with a mel loss through the frozen decoder. `SpeakerVocoderBrain`:
-stage 2 with a loss on the voice. `SpeakerBrain`: training of the speaker encoder for that loss.
-Figures are in docs/demo.md.
+`MelQuantizerBrain`: stage 1 with a mel loss through the frozen decoder. `SpeakerBrain`: training of
+the speaker encoder for a loss on the voice. Figures are in docs/demo.md.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, TypeAlias
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from brains import QuantizerBrain, VocoderBrain
-from speaker import load_speaker_loss
+from brains import QuantizerBrain
 from speechbrain import Stage
 from torch import Tensor, nn
 
@@ -26,9 +23,7 @@ from focalcodec.training.brain import CodecBrain
 from focalcodec.training.distributed import process_count
 from focalcodec.training.figures import LOSS_KEY
 from focalcodec.training.run.start import Start
-from focalcodec.training.stages import Stage1Output, Stage2Output, check_crops
-
-VOICE_SECONDS = 1.0  # shortest crop in which a speaker encoder can recognise a voice
+from focalcodec.training.stages import Stage1Output, check_crops
 
 Embedding: TypeAlias = tuple[str, Tensor]
 """Speaker and embedding (D,) of a clip, scaled to length 1."""
@@ -75,45 +70,6 @@ class MelQuantizerBrain(QuantizerBrain):
         return self.mean("mel_loss", self.mel_loss(rec_sig.float(), sig))
 
 
-class SpeakerVocoderBrain(VocoderBrain):
-    """Stage 2 with a loss by a speaker encoder: the output should keep the voice.
-
-    loss = loss of `VocoderBrain` + speaker_weight * (1 - cosine of the embeddings of both crops).
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        hparams, rate, hop = self.hparams, self.encoder.sample_rate, self.encoder.hop
-        if hparams.crop_frames * hop < VOICE_SECONDS * rate:
-            raise UserError(
-                f"crop_frames={hparams.crop_frames}: too short to recognise a voice, which"
-                f" speaker_weight needs; give {math.ceil(VOICE_SECONDS * rate / hop)} or more"
-            )
-        if hparams.speaker_source is None:
-            raise UserError("speaker_source: null; name a run of ablations/speaker_encoder.yaml")
-        speaker_loss = load_speaker_loss(hparams.speaker_source)
-        if speaker_loss.sample_rate != rate:
-            raise UserError(
-                f"speaker_source={hparams.speaker_source}: takes {speaker_loss.sample_rate} Hz, the"
-                f" encoder {rate}; name one for that rate"
-            )
-        self.speaker_loss = speaker_loss.to(self.device)
-
-    def compute_objectives(self, out: Stage2Output, batch: AudioBatch, stage: Stage) -> Tensor:
-        """As `VocoderBrain`; in validation and test also the distance of the voices of clips."""
-        loss = super().compute_objectives(out, batch, stage)
-        if stage != Stage.TRAIN:
-            self.mean("speaker_loss", self.speaker_loss(out.rec_sig, out.sig, out.lengths))
-        return loss
-
-    def reconstruction_loss(self, out: Stage2Output) -> Tensor:
-        """Mel distance and distance of the voices, of crops."""
-        loss = super().reconstruction_loss(out)
-        with self.training_ctx:
-            distances = self.speaker_loss(out.rec_sig, out.sig)  # (B,)
-        return loss + self.hparams.speaker_weight * self.mean("speaker_loss", distances)
-
-
 class SpeakerBrain(CodecBrain):
     """Trains the speaker encoder to separate the speakers of the training set.
 
@@ -128,7 +84,7 @@ class SpeakerBrain(CodecBrain):
     whole set; the best is about -1. A mean is 0 if a set has no such pairs.
 
     Only the sample rate of the run's `encoder` is used. The modules are `speaker`, which
-    `load_speaker_loss` reads, and `classifier`, with D inputs and at least one output a speaker.
+    `SpeakerLoss` reads, and `classifier`, with D inputs and at least one output a speaker.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"speaker": ("speaker", "classifier")}

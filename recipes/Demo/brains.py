@@ -95,9 +95,12 @@ class QuantizerBrain(Stage1Brain):
         """Feats through compressor, quantizer and decompressor."""
         batch = self.perturb_speed(batch, stage)
         feats, frames = self.encode(batch)  # (B, N, D), (B,); frozen encoder, or the cache
-        lats, lat_frames = self.modules.compressor(feats, lengths=frames)  # (B, N', L), (B,)
+        inputs = self.mask_frames(feats, frames, batch, stage)  # four lines: docs/improvements.md
+        lats, lat_frames = self.modules.compressor(inputs, lengths=frames)  # (B, N', L), (B,)
+        lats = self.merge_frames(lats, lat_frames, batch, stage)
         toks, codes = self.modules.quantizer(lats, lengths=lat_frames)  # (B, N'), (B, N', L)
-        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames)  # (B, >= N, D)
+        given = self.utterance_vector(feats, frames, batch, stage)
+        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames, **given)  # (B, >= N, D)
         # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, feats, lats, lat_frames, toks, qfeats)
@@ -127,12 +130,12 @@ class VocoderBrain(Stage2Brain):
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage2Output:
         """Feats of crops (in training) or of whole clips through the decoder."""
-        feats, frames = self.encode(batch)  # (B, N, D), (B,)
+        feats, frames, given = self.decoder_input(batch, stage)  # (B, N, D), (B,)
         if stage != Stage.TRAIN:
-            rec_sig, lengths = self.modules.decoder(feats, lengths=frames)  # (B, T), (B,)
+            rec_sig, lengths = self.modules.decoder(feats, lengths=frames, **given)  # (B, T), (B,)
             return self.whole_clips(rec_sig, lengths, batch)
         feats, sig = self.crop(feats, frames, batch, self.hparams.crop_frames)
-        rec_sig = self.modules.decoder(feats)[0]  # (B, crop_frames * hop)
+        rec_sig = self.modules.decoder(feats, **given)[0]  # (B, crop_frames * hop)
         return Stage2Output(rec_sig.float(), sig, full_lengths(rec_sig))
 
     def turns(self, batch: AudioBatch) -> Iterator[tuple[str, Tensor]]:

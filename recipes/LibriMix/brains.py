@@ -42,9 +42,12 @@ class QuantizerBrain(Stage1Brain):
         # The input is the mixture; the targets are feats of the clean clip.
         feats, frames = self.encode(mixture_of(batch))  # (B, N, D), (B,); frozen encoder, or cache
         targets, _ = self.encode(batch)  # (B, N, D)
-        lats, lat_frames = self.modules.compressor(feats, lengths=frames)  # (B, N', L), (B,)
+        inputs = self.mask_frames(feats, frames, batch, stage)  # four lines: docs/improvements.md
+        lats, lat_frames = self.modules.compressor(inputs, lengths=frames)  # (B, N', L), (B,)
+        lats = self.merge_frames(lats, lat_frames, batch, stage)
         toks, codes = self.modules.quantizer(lats, lengths=lat_frames)  # (B, N'), (B, N', L)
-        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames)  # (B, >= N, D)
+        given = self.utterance_vector(feats, frames, batch, stage)
+        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames, **given)  # (B, >= N, D)
         # A token at 25 or 12.5 Hz lasts 2 or 4 frames; frames after the clip's end have no target.
         qfeats = qfeats[:, : feats.shape[1]]
         return Stage1Output(feats, frames, targets, lats, lat_frames, toks, qfeats)
@@ -77,16 +80,16 @@ class VocoderBrain(Stage2Brain):
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage2Output:
         """Feats of crops (in training) or of whole clips through the decoder."""
-        feats, frames = self.encode(batch)  # (B, N, D), (B,)
+        feats, frames, given = self.decoder_input(batch, stage)  # (B, N, D), (B,)
         if stage != Stage.TRAIN:
-            rec_sig, lengths = self.modules.decoder(feats, lengths=frames)  # (B, T), (B,)
+            rec_sig, lengths = self.modules.decoder(feats, lengths=frames, **given)  # (B, T), (B,)
             return self.whole_clips(rec_sig, lengths, batch)
         if self.hparams.mixture_share > 0:
             noisy, _ = self.encode(mixture_of(batch))  # (B, N, D)
             chosen = torch.rand(len(batch)) < self.hparams.mixture_share  # (B,)
             feats = torch.where(chosen.to(feats.device)[:, None, None], noisy, feats)
         feats, sig = self.crop(feats, frames, batch, self.hparams.crop_frames)
-        rec_sig = self.modules.decoder(feats)[0]  # (B, crop_frames * hop)
+        rec_sig = self.modules.decoder(feats, **given)[0]  # (B, crop_frames * hop)
         return Stage2Output(rec_sig.float(), sig, full_lengths(rec_sig))
 
     def turns(self, batch: AudioBatch) -> Iterator[tuple[str, Tensor]]:

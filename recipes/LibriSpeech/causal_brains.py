@@ -155,7 +155,9 @@ class JointBrain(QuantizerBrain):
         batch = self.perturb_speed(batch, stage)
         targets, target_frames = self.encode(batch)  # (B, N, D), (B,); the teacher, or the cache
         feats, frames = self.modules.student(batch.sig, lengths=batch.lengths)  # (B, M, D), (B,)
-        lats, lat_frames = self.modules.compressor(feats, lengths=frames)  # (B, M, L), (B,)
+        inputs = self.mask_frames(feats, frames, batch, stage)
+        lats, lat_frames = self.modules.compressor(inputs, lengths=frames)  # (B, M, L), (B,)
+        lats = self.merge_frames(lats, lat_frames, batch, stage)
         toks, codes = self.modules.quantizer(lats, lengths=lat_frames)  # (B, M), (B, M, L)
         qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames)  # (B, >= M, D)
         # The student may have one frame more than the teacher, which has no target.

@@ -41,7 +41,7 @@ PAIRS = [
         "LibriSpeech/streaming/causal_50hz_4k",
         {"name", "lr", "betas", "encoder", "encoder_source", "distilled", "window_size", "modules"}
         | {"code_dim", "hidden_dims", "reversed_hidden_dims", "focal_window"}
-        | {"downscale_factors", "upscale_factors"},
+        | {"downscale_factors", "upscale_factors", "voice_tokens"},
     ),
     (
         "LibriSpeech/streaming/causal_50hz_4k",

@@ -50,11 +50,16 @@ MOVED = {
     "focalcodec.training.multi_mel_loss": "focalcodec.training.losses",
     "focalcodec.training.losses.mel": "focalcodec.training.losses",
     "focalcodec.training.distill": "focalcodec.training.run.trained",
-    "focalcodec.training.quantized": "quantized_feats",
-    "focalcodec.training.speaker_encoder": "speaker",
+    "focalcodec.training.quantized": "focalcodec.training.quantized_feats",
+    "focalcodec.training.speaker_encoder": "focalcodec.training.speaker",
+    "quantized_feats.quantized_feats": "focalcodec.training.quantized_feats.quantized_feats",
+    "speaker.SpeakerEncoder": "focalcodec.training.speaker.SpeakerEncoder",
+    "discriminators.SpectrogramDiscriminators": (
+        "focalcodec.training.spectrogram_discriminators.SpectrogramDiscriminators"
+    ),
 }
-"""Old module names in stored runs, and the new names; the last ones are in recipes/Demo."""
-_MOVED_NAME = re.compile(rf"(?<=:)({'|'.join(map(re.escape, MOVED))})(?=\.)")
+"""Old names of modules and classes in stored runs, and the new ones; some were in recipes/Demo."""
+_MOVED_NAME = re.compile(rf"(?<=:)({'|'.join(map(re.escape, MOVED))})(?!\w)")
 
 
 def load_config(
@@ -266,11 +271,11 @@ def read_file(path: Path) -> Any:
 
 
 def current_class(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Discriminators with `windows` in early runs are those of spectrograms in recipes/Demo."""
+    """Discriminators with `windows` in early runs are those of spectrograms."""
     if name == "focalcodec.training.discriminators.Discriminators" and "windows" in arguments:
         windows = arguments.pop("windows")
         if windows and not arguments.get("periods"):
-            return "discriminators.SpectrogramDiscriminators", {"windows": windows}
+            return MOVED["discriminators.SpectrogramDiscriminators"], {"windows": windows}
     return name, arguments
 
 

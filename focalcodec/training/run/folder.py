@@ -28,7 +28,7 @@ from focalcodec.processes import FolderLock
 from focalcodec.training.distributed import process_rank
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.checkpointing import SAVE_NAME, RunCheckpointer
-from focalcodec.training.run.config import MOVED
+from focalcodec.training.run.config import current_names
 from focalcodec.training.run.export import export
 from focalcodec.training.run.logs import LOG_NAME, describe_environment, quiet_libraries, start_logs
 from focalcodec.training.run.start import Start
@@ -355,11 +355,7 @@ def _today(value: Any) -> Any:
         return value
     head, colon, path = value.partition(":")
     if head in ("!name", "!new") and colon:
-        path = _OLD_NAMES.get(path, path)
-        for old, new in MOVED.items():
-            if path.startswith(f"{old}."):
-                path = new + path.removeprefix(old)
-        return f"{head}:{path}"
+        return current_names(f"{head}:{_OLD_NAMES.get(path, path)}")
     return whole_path(value)
 
 

@@ -216,7 +216,10 @@ def initialise(
     ]
     _refuse_other_shape(source, {name: (source.part(name), modules[name]) for name in present})
     for name in present:
-        modules[name].load_state_dict(source.part(name).state_dict())
+        # without the vector of an utterance in the source, its weights keep their first values
+        own = modules[name].state_dict().items()
+        kept = {key: x for key, x in own if key.split(".")[0] in ("voice", "adaptive_norms")}
+        modules[name].load_state_dict(kept | source.part(name).state_dict())
 
 
 def _has_discriminator_like(source: TrainedParts, ours: nn.Module) -> bool:

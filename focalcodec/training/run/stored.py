@@ -36,7 +36,8 @@ _LARGEST_BYTES = 1_000_000
 _PARTS = (
     *("bsq", "focalnet", "vocos", "wavenext", "wavlm", "nn", "encoders", "probes"),
     *("quantizers", "blocks"),
-    *("training.discriminators", "training.losses"),
+    *("training.discriminators", "training.losses", "training.speaker"),
+    "training.spectrogram_discriminators",
 )
 _NETWORKS = ("torch.nn", "torch.optim", *(f"focalcodec.{part}" for part in _PARTS))
 _KINDS = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler)
@@ -45,6 +46,7 @@ _MAKERS = {
     "focalcodec.encoders.wavlm_convert.wavlm_from_transformers": {"source", "layer", "revision"},
     "focalcodec.encoders.whisper_packages.whisper_base": {"layer", "components"},
     "focalcodec.encoders.whisper_packages.whisper_base_mix": {"file"},
+    "focalcodec.training.quantized_feats.quantized_feats": {"source"},
     "focalcodec.training.run.trained.load_student": {"source"},
 }
 _READ_PACKAGES = ("focalcodec", "torch.nn", "torch.optim", "speechbrain")

@@ -13,13 +13,12 @@ from torch import nn
 from focalcodec import FocalCodec
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
+from focalcodec.training.quantized_feats import quantized_feats
 from focalcodec.training.run.export import export
 from focalcodec.training.run.start import check_replacement
 from focalcodec.training.run.trained import TrainedParts, describe_encoder, load_trained
 from tests.recipes.demo import small
 from tests.unit.training import tiny
-
-quantized_feats = small.module("quantized_feats").quantized_feats
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +56,7 @@ def test_output_equals_the_input_of_the_codecs_decoder(
 def test_a_tuned_decoder_makes_a_codec_with_its_quantizer(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"hyperparams.yaml, line \d+: .* --trust quantized_"):
-        export(runs["quantizer"], runs["tuned"], tmp_path / "codec")
-    trust = ["quantized_feats"]
-    codec = export(runs["quantizer"], runs["tuned"], tmp_path / "codec", trust=trust)
+    codec = export(runs["quantizer"], runs["tuned"], tmp_path / "codec")
     assert isinstance(codec.encoder, LogMel)
     again = FocalCodec.from_pretrained(tmp_path / "codec")
     tuned = load_trained(runs["tuned"], parts=["decoder"]).part("decoder").state_dict()

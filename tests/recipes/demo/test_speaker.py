@@ -12,16 +12,15 @@ import soundfile
 import speechbrain as sb
 import torch
 
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.training.run.export import load_decoder
 from focalcodec.training.run.trained import load_run
+from focalcodec.training.speaker import SpeakerEncoder, SpeakerLoss
 from tests.recipes.demo import small
 from tests.unit.training import tiny
 
 pair_figures = small.module("ablations").pair_figures
-speaker_module = small.module("speaker")
-SpeakerEncoder, SpeakerLoss = speaker_module.SpeakerEncoder, speaker_module.SpeakerLoss
-load_speaker_loss = speaker_module.load_speaker_loss
 
 
 @pytest.fixture(scope="module")
@@ -160,33 +159,44 @@ def test_one_speaker_is_refused(data: Path, tmp_path: Path) -> None:
 # -- the loss ------------------------------------------------------------------------------------
 
 
+def loss_of(speaker: SpeakerEncoder) -> SpeakerLoss:
+    loss = SpeakerLoss("a run")
+    loss.encoder = speaker
+    return loss.requires_grad_(False).eval()
+
+
+def loaded(source: Path | str) -> SpeakerLoss:
+    loss = SpeakerLoss(source)
+    loss.load(LogMel())
+    return loss
+
+
 def test_loss_is_one_minus_the_cosine_over_valid_samples() -> None:
-    loss, lengths = SpeakerLoss(encoder()), torch.tensor([9000, 5000])
+    loss, lengths = loss_of(encoder()), torch.tensor([9000, 5000])
     sig, rec_sig = torch.randn(2, 9000), torch.randn(2, 9000).cumsum(dim=1) / 50
-    found = loss(rec_sig, sig, lengths)
+    found = loss.distances(rec_sig, sig, lengths)
     for item, length in enumerate(lengths.tolist()):
         parts = [x[item : item + 1, :length] for x in (rec_sig, sig)]
         a, b = (encoder().eval()(x) for x in parts)
         cosine = (a @ b.T).squeeze() / a.norm() / b.norm()
         torch.testing.assert_close(found[item], 1 - cosine, atol=1e-5, rtol=1e-4)
-    assert loss(sig, sig, lengths).abs().max() < 1e-6
+    assert loss.distances(sig, sig, lengths).abs().max() < 1e-6
 
 
 def test_gradients_reach_only_the_generated_clip() -> None:
-    loss = SpeakerLoss(encoder()).train()
-    assert not any(module.training for module in loss.modules())
+    loss = loss_of(encoder())
     sig, rec_sig = torch.randn(2, 2, 8000, requires_grad=True).unbind(0)
     sig.retain_grad(), rec_sig.retain_grad()
-    loss(rec_sig, sig).sum().backward()
+    loss.distances(rec_sig, sig).sum().backward()
     assert rec_sig.grad is not None and rec_sig.grad.abs().sum() > 0 and sig.grad is None
     assert all(p.grad is None for p in loss.parameters())
 
 
 def test_source_must_be_a_speaker_encoders_run(data: Path, run: Path, tmp_path: Path) -> None:
-    wanted = load_run(run, trust=["speaker"])["modules"]["speaker"].state_dict()
-    assert tiny.same(wanted, load_speaker_loss(str(run)).encoder.state_dict())
+    wanted = load_run(run)["modules"]["speaker"].state_dict()
+    assert tiny.same(wanted, loaded(str(run)).encoder.state_dict())
     with pytest.raises(UserError, match=r"gone: no hyperparams\.yaml; name the folder"):
-        load_speaker_loss(tmp_path / "gone")
+        loaded(tmp_path / "gone")
 
 
 # -- stage 2 -------------------------------------------------------------------------------------
@@ -207,18 +217,20 @@ def test_with_weight_zero_the_decoder_learns_the_same(
 def test_loss_has_its_part_and_its_meter(data: Path, run: Path, tmp_path: Path) -> None:
     changes = {"speaker_source": str(run), "speaker_weight": 3.0}
     brain, *sets = small.make_brain("voice", tmp_path, data, **changes)
-    before = {n: p.clone() for n, p in brain.speaker_loss.named_parameters()}
+    measure = brain.terms["speaker_loss"].measure
+    before = {n: p.clone() for n, p in measure.named_parameters()}
     tiny.fit(brain, *sets)
     stats = brain.history[0]["train"]
     parts = 45.0 * stats["mel_loss"] + stats["adversarial_loss"] + 10.0 * stats["matching_loss"]
     assert stats["speaker_loss"] > 0 and brain.history[0]["valid"]["speaker_loss"] > 0
     assert stats["loss"] == pytest.approx(parts + 3.0 * stats["speaker_loss"], rel=1e-5)
-    assert tiny.same(before, dict(brain.speaker_loss.named_parameters()))
+    assert tiny.same(before, dict(measure.named_parameters()))
+    assert not any(module.training for module in measure.modules())
     assert not any("speaker" in name for name in brain.modules)
 
 
 def test_decoder_learns_from_the_speaker_loss(data: Path, run: Path, tmp_path: Path) -> None:
-    changes = {"speaker_source": str(run), "mel_weight": 0.0, "adversarial_start_step": None}
+    changes = {"speaker_source": str(run), "mel_weight": 1e-9, "adversarial_start_step": None}
     brain, *_ = small.make_brain("voice", tmp_path, data, **changes)
     brain.modules.train()
     brain.step = 1
@@ -226,21 +238,14 @@ def test_decoder_learns_from_the_speaker_loss(data: Path, run: Path, tmp_path: P
     loss.backward()
     assert name == "generator"
     assert all(p.grad is not None and p.grad.any() for p in brain.modules.decoder.parameters())
-    assert all(p.grad is None for p in brain.speaker_loss.parameters())
+    measure = brain.terms["speaker_loss"].measure
+    assert all(p.grad is None for p in measure.parameters())
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"speaker_source": None}, "speaker_source: null; name a run"),
-        ({"crop_frames": 49}, "crop_frames=49: too short to recognise a voice.* give 50 or more"),
-    ],
-    ids=str,
-)
-def test_no_source_and_short_crops_are_refused(data, run, tmp_path, changes, message) -> None:
-    knobs = {"speaker_source": str(run), **changes}
+def test_short_crops_are_refused(data: Path, run: Path, tmp_path: Path) -> None:
+    message = "crop_frames: crops of 15680 samples; a voice can't be recognised in less than 16000"
     with pytest.raises(UserError, match=message):
-        small.make_brain("voice", tmp_path, data, **knobs)
+        small.train("voice", tmp_path, data, speaker_source=str(run), crop_frames=49)
 
 
 def test_run_resumes_and_its_decoder_needs_no_speaker_encoder(
@@ -253,6 +258,6 @@ def test_run_resumes_and_its_decoder_needs_no_speaker_encoder(
     with pytest.raises(UserError, match="started with speaker_weight=9.0, now speaker_weight=0.5"):
         small.train("voice", tmp_path / "run", data, **knobs, speaker_weight=0.5)
     with pytest.raises(UserError, match="a run that trained no speaker encoder; give one of"):
-        load_speaker_loss(tmp_path / "run")
+        loaded(tmp_path / "run")
     shutil.rmtree(voice)
     load_decoder(tmp_path / "run", load_run(tmp_path / "run", parts=["decoder"])["encoder"]())

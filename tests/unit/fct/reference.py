@@ -53,14 +53,27 @@ def parse(data: bytes, table: TokenTable | None = None) -> Parsed:
     num_toks, body, bits = number(data, 32, 4), data[4], data[5]
     stored = data[body_offset:-4]
     if body == 0:
-        row = "".join(f"{octet:08b}" for octet in stored)
-        return Parsed(header, 0, [int(row[i * bits : (i + 1) * bits], 2) for i in range(num_toks)])
+        return Parsed(header, 0, values(stored, num_toks, bits))
+    if body == 4:  # voice, tokens of runs, their lengths: each begins with a whole byte
+        num_voice, length_bits, count = stored[0], stored[1], number(stored, 2, 4)
+        sizes = [(num_voice * 12 + 7) // 8, (count * bits + 7) // 8]
+        toks = values(stored[6 + sizes[0] :], count, bits)
+        lengths = [1] * count
+        if length_bits:
+            lengths = [1 + x for x in values(stored[6 + sum(sizes) :], count, length_bits)]
+        return Parsed(header, 4, [t for t, n in zip(toks, lengths, strict=True) for _ in range(n)])
     if body == 1:
         ones, words = stored[4 : 4 + 2 * bits], stored[4 + 2 * bits :]
     else:
         assert table is not None
         ones, words = table.ones, stored[12:]
     return Parsed(header, body, decode(words, num_toks, bits, ones))
+
+
+def values(data: bytes, count: int, bits: int) -> list[int]:
+    """Packed values."""
+    row = "".join(f"{octet:08b}" for octet in data)
+    return [int(row[i * bits : (i + 1) * bits], 2) for i in range(count)]
 
 
 def decode(data: bytes, num_toks: int, bits: int, ones: bytes) -> list[int]:

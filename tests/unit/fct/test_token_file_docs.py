@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.errors import UserError
-from focalcodec.fct import read_toks, write_toks
+from focalcodec.fct import TokenReader, read_toks, write_toks
 from tests.unit.fct.reference import EXAMPLE
 from tests.unit.fct.test_token_file_mutations import correct_crcs, mutate, seeds
 
@@ -95,7 +95,33 @@ def test_reader_in_c_decodes_own_frequencies(reader: Path) -> None:
     assert toks_of(run(reader, data).stdout) == toks.tolist()
 
 
-@pytest.mark.parametrize("body", ["packed", "own"])
+@pytest.mark.parametrize("runs", [False, True])
+def test_reader_in_c_expands_runs_and_prints_the_voice(reader: Path, runs: bool) -> None:
+    toks, stream = (torch.arange(9001) // 11) % 8192, io.BytesIO()
+    voice = torch.tensor([0, 1, 4095] + [77] * 17)
+    write_toks(stream, toks, EXAMPLE, "runs" if runs else "packed", voice=voice)
+    done = run(reader, stream.getvalue())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert toks_of(done.stdout) == toks.tolist()
+    assert f"# voice {' '.join(map(str, voice.tolist()))}\n".encode() in done.stdout
+    with TokenReader(io.BytesIO(stream.getvalue())) as found:
+        assert found.body == "voiced" and found.num_tokens == 9001
+        assert found.voice.tolist() == voice.tolist()
+        assert torch.cat(list(found)).equal(toks)
+
+
+def test_voices_and_runs_that_do_not_fit_are_refused() -> None:
+    for voice, message in (
+        (torch.tensor([4096]), "toks: 4096..4096; 12 bits hold 0..4095"),
+        (torch.zeros(256, dtype=torch.int64), "voice: 256 tokens; a file holds at most 255"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_toks(io.BytesIO(), TOKS, EXAMPLE, voice=voice)
+    with pytest.raises(UserError, match="body='smallest': has no place for a voice; take packed"):
+        write_toks(io.BytesIO(), TOKS, EXAMPLE, "smallest", voice=TOKS)
+
+
+@pytest.mark.parametrize("body", ["packed", "own", "voiced"])
 def test_readers_agree_on_damaged_files(reader: Path, body: str) -> None:
     """Both give the same tokens; the C reader checks fewer fields of the header."""
     if body == "own":

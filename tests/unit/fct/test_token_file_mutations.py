@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from focalcodec.errors import UserError
-from focalcodec.fct import TokenHeader, TokenTable, read_toks, write_toks
+from focalcodec.fct import BODIES, TokenHeader, TokenTable, read_toks, write_toks
 from tests.unit.fct.reference import EXAMPLE, parse
 
 MUTATIONS = 100_000
@@ -39,15 +39,12 @@ def seeds(body: str) -> tuple[list[bytes], TokenTable | None]:
             "m", "ab" * 8, 13, 320, 16000, 24000, 8000, 100, "é" * (num_tokens % 3)
         )
         stream = io.BytesIO()
-        write_toks(
-            stream,
-            torch.tensor(toks),
-            EXAMPLE if num_tokens == 8 else header,
-            "packed" if body == "packed" else "smallest",
-            table,
-        )
+        kind = {"packed": "packed", "voiced": "runs"}.get(body, "smallest")
+        given = {"voice": torch.tensor([7, 4095])} if body == "voiced" and num_tokens > 8 else {}
+        about = EXAMPLE if num_tokens == 8 else header
+        write_toks(stream, torch.tensor(toks), about, kind, table, **given)  # type: ignore
         files.append(stream.getvalue())
-    assert {data[4] for data in files} == {("packed", "own", "table").index(body)}
+    assert {data[4] for data in files} == {BODIES.index(body)}
     return files, table
 
 
@@ -115,10 +112,15 @@ def outcome(data: bytes, files: list[bytes], table: TokenTable | None, sealed: b
 
 @pytest.mark.parametrize(
     ("body", "count"),
-    [("packed", MUTATIONS // 2), ("own", MUTATIONS // 4), ("table", MUTATIONS // 4)],
+    [
+        ("packed", MUTATIONS // 2),
+        ("own", MUTATIONS // 4),
+        ("table", MUTATIONS // 4),
+        ("voiced", MUTATIONS // 10),
+    ],
 )
 def test_mutated_files(body: str, count: int) -> None:
-    if body != "packed":
+    if body in ("own", "table"):
         pytest.importorskip("constriction")
     files, table = seeds(body)
     random, outcomes = Random(2), Counter[str]()

@@ -1,24 +1,32 @@
-"""A small speaker encoder, and a loss on the voice of the decoder's output; tried, not kept.
+"""A small speaker encoder, and a loss on the voice of the decoder's output.
 
 The encoder maps a clip to a vector of 128 numbers; its direction depends on the speaker.
-`ablations.py` trains the encoder, and a decoder with the loss.
+`SpeakerBrain` of recipes/Demo trains it, on the training speakers. It is not a judge: evaluations
+measure similarity by models that no training uses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from focalcodec.encoders import Encoder
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.errors import UserError
 from focalcodec.nn.convnext import ConvNeXt
 from focalcodec.nn.masking import full_lengths, masked_mean, valid_mask, zero_padding
 from focalcodec.probes.lstm import pool_statistics
 from focalcodec.training.run.trained import load_run
+
+if TYPE_CHECKING:
+    from focalcodec.training.stages import Stage2Output
+
+VOICE_SECONDS = 1.0  # shortest crop in which a speaker encoder can recognise a voice
 
 
 class SpeakerEncoder(nn.Module):
@@ -119,74 +127,62 @@ class SpeakerEncoder(nn.Module):
 
 
 class SpeakerLoss(nn.Module):
-    """1 - cosine of the speaker embeddings of a generated and of the real clip.
+    """Term of stage 2: 1 - cosine of the speaker embeddings of the decoded and of the true audio.
 
-    Gradients pass through the frozen encoder to the generated clip.
+    Gradients pass through the frozen speaker encoder to the decoder. In training the audio are
+    crops, which must have a second or more (`crop_frames`).
 
     Source: the speaker consistency loss of YourTTS, arXiv 2112.02418.
 
     Parameters
     ----------
-    encoder : Module
-        (sig, lengths) -> embeddings (B, D), with `sample_rate`; frozen here, and kept in eval
-        mode. Not the judge of an evaluation: see `SpeakerEncoder`.
+    source : str or path
+        Run that trained a speaker encoder: recipes/Demo/hparams/ablations/speaker_encoder.yaml. It
+        is loaded when the training starts.
 
     Example
     -------
-    >>> loss = SpeakerLoss(SpeakerEncoder(num_layers=1, dim=8, ffn_dim=8))
-    >>> sig = torch.randn(2, 8000)
-    >>> loss(0.5 * sig, sig) < 0.1
+    >>> loss = SpeakerLoss("results/speaker_encoder/1986")
+    >>> loss.encoder = SpeakerEncoder(num_layers=1, dim=8, ffn_dim=8)
+    >>> sig = torch.randn(2, 16000)
+    >>> loss.distances(0.5 * sig, sig) < 0.1
     tensor([True, True])
     """
 
-    def __init__(self, encoder: Any) -> None:
+    encoder: Any
+
+    def __init__(self, source: str | Path) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.sample_rate: int = encoder.sample_rate
-        self.requires_grad_(False).eval()
+        self.source = source
 
-    def train(self, mode: bool = True) -> SpeakerLoss:
-        """Stay in eval mode."""
-        return super().train(False)
+    def load(self, encoder: Encoder, trust: Collection[str] = ()) -> None:
+        """Load the speaker encoder; a `UserError` if its sample rate is not the run's encoder's."""
+        folder = Path(self.source).expanduser()
+        modules = load_run(folder, trust, parts=["speaker"])["modules"]
+        if "speaker" not in modules:
+            raise UserError(
+                f"{self.source}: a run that trained no speaker encoder; give one of"
+                " speaker_encoder.yaml"
+            )
+        self.encoder = modules["speaker"]
+        if self.encoder.sample_rate != encoder.sample_rate:
+            raise UserError(
+                f"{self.source}: its speaker encoder takes {self.encoder.sample_rate} Hz, the"
+                f" encoder {encoder.sample_rate}; name one for that rate"
+            )
 
-    def forward(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Distance between the voices of rec_sig and sig, for each item.
+    def forward(self, out: Stage2Output) -> Tensor:
+        """Distances (B,) float32, 0 to 2; a `UserError` if crops of a training are too short."""
+        shortest = round(VOICE_SECONDS * self.encoder.sample_rate)
+        if out.rec_sig.requires_grad and out.sig.shape[1] < shortest:
+            raise UserError(
+                f"crop_frames: crops of {out.sig.shape[1]} samples; a voice can't be recognised in"
+                f" less than {shortest}, so raise crop_frames and min_seconds"
+            )
+        return self.distances(out.rec_sig, out.sig, out.lengths)
 
-        Parameters
-        ----------
-        rec_sig, sig : Tensor
-            (B, T), generated and real, at `sample_rate`; of a second or more.
-        lengths : Tensor, optional
-            (B,) int64 >= 1, valid samples; default all.
-
-        Returns
-        -------
-        Tensor
-            (B,) float32, 0 to 2.
-        """
+    def distances(self, rec_sig: Tensor, sig: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Distance between the voices of rec_sig and sig, both (B, T): (B,) float32."""
         with torch.no_grad():
             target = self.encoder(sig, lengths=lengths)  # (B, D)
         return 1 - cosine_similarity(self.encoder(rec_sig, lengths=lengths), target, dim=1)
-
-
-def load_speaker_loss(source: str | Path) -> SpeakerLoss:
-    """Load the speaker encoder that a run trained, as a loss.
-
-    Parameters
-    ----------
-    source : str or Path
-        Folder of a run of `hparams/ablations/speaker_encoder.yaml`.
-
-    Raises
-    ------
-    UserError
-        The source is not a run's folder, has no complete checkpoint, or trained other modules.
-    """
-    folder = Path(source).expanduser()
-    modules = load_run(folder, trust=[__name__], parts=["speaker"])["modules"]
-    if "speaker" not in modules:
-        raise UserError(
-            f"speaker_source={source}: a run that trained no speaker encoder; give one of"
-            " speaker_encoder.yaml"
-        )
-    return SpeakerLoss(modules["speaker"])

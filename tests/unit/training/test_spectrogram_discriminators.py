@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from focalcodec.errors import UserError
-from tests.recipes.demo import small
-
-discriminators = small.module("discriminators")
-SpectrogramDiscriminator = discriminators.SpectrogramDiscriminator
-SpectrogramDiscriminators = discriminators.SpectrogramDiscriminators
+from focalcodec.training.spectrogram_discriminators import (
+    SpectrogramDiscriminator,
+    SpectrogramDiscriminators,
+)
 
 
 def test_output_depends_on_the_whole_crop() -> None:
@@ -62,3 +61,11 @@ def test_refuses_impossible_sizes(window: int, channels: int) -> None:
 def test_refuses_other_windows(windows: list[int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SpectrogramDiscriminators(windows)
+
+
+def test_periods_may_be_beside_them() -> None:
+    both = SpectrogramDiscriminators([64], periods=[2, 3], channel_divisor=32)
+    scores, maps = both(torch.ones(2, 99))
+    assert [len(each) for each in maps] == [4, 6, 6] and len(scores) == 3
+    alone = SpectrogramDiscriminators([64])
+    assert not any("periods" in name for name in alone.state_dict())

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.parametrizations import weight_norm
 
 from focalcodec.errors import UserError
-from focalcodec.training.discriminators import feature_maps
+from focalcodec.training.discriminators import PeriodDiscriminator, feature_maps
 
 _LAYERS = 3
 _KERNEL = 3  # frames
@@ -102,12 +102,16 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class SpectrogramDiscriminators(nn.Module):
-    """One `SpectrogramDiscriminator` for each window.
+    """One `SpectrogramDiscriminator` for each window; beside them those of periods, if wanted.
 
     Parameters
     ----------
     windows : sequence of int
         Samples of each window.
+    periods : sequence of int
+        A `PeriodDiscriminator` of HiFi-GAN for each, as in Vocos.
+    channel_divisor : int
+        Every width of these is divided by it.
 
     Raises
     ------
@@ -121,13 +125,16 @@ class SpectrogramDiscriminators(nn.Module):
     (2, 8)
     """
 
-    def __init__(self, windows: Sequence[int]) -> None:
+    def __init__(
+        self, windows: Sequence[int], periods: Sequence[int] = (), channel_divisor: int = 1
+    ) -> None:
         super().__init__()
         if not windows:
             raise UserError("windows=[]: no discriminator is left; give one")
         self.spectrograms = nn.ModuleList(SpectrogramDiscriminator(window) for window in windows)
+        self.periods = nn.ModuleList(PeriodDiscriminator(n, channel_divisor) for n in periods)
 
     def forward(self, sig: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Scores (B, 1, frames) and feature maps of each, of sig (B, T), all samples valid."""
-        outputs = [discriminator(sig) for discriminator in self.spectrograms]
+        """Scores (B, ...) and feature maps of each, of sig (B, T), all samples valid."""
+        outputs = [discriminator(sig) for discriminator in [*self.spectrograms, *self.periods]]
         return [score for score, _ in outputs], [maps for _, maps in outputs]

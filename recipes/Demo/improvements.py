@@ -1,0 +1,262 @@
+"""Train each improvement beside its base, with two seeds, and make the table of paired differences.
+
+    python improvements.py results/improvements --data_folder /data/demo --precision bf16
+
+Options after the folder are those of each training; --only, --seeds, --panel and --max_clips are of
+this command. Each command is printed when it starts, and can be typed by hand in this folder. The
+same command resumes. OUT/improvements.md has the table, docs/improvements.md what each row is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from demo_stream import Steps
+
+from focalcodec.evaluation.intervals import Figure, paired_difference
+from focalcodec.evaluation.summary import read_card
+
+SEEDS = (1986, 1987)
+LOW_RATE = ["--downscale_factors=[2, 2, 1]", "--upscale_factors=[1, 2, 2]"]  # 12.5 Hz
+
+
+Card = Mapping[str, Any]
+
+
+class Train(NamedTuple):
+    """A training: its YAML, the runs that its options name, and other options."""
+
+    yaml: str
+    sources: Mapping[str, str] = {}
+    options: Sequence[str] = ()
+
+
+SHARED = {
+    "distill_encoder": Train("distill_encoder"),
+    "demo_50hz_wide": Train("demo_50hz_wide"),
+    "demo_50hz_small": Train(
+        "demo_50hz_small", {"distilled": "distill_encoder", "init_from": "demo_50hz_wide"}
+    ),
+    "demo_vocos": Train("demo_vocos"),
+    "demo_vocos_gan": Train("demo_vocos_gan", {"init_from": "demo_vocos"}),
+    "speaker_encoder": Train("ablations/speaker_encoder"),
+}
+"""Trained once, with the first seed: what the rows start from."""
+
+MEL = {"init_from": "demo_vocos"}
+ROWS: dict[str, tuple[Train, Train]] = {
+    "codec_input": (
+        Train("demo_vocos_gan", MEL),
+        Train("improvements/vocos_codec_input", {**MEL, "codec_input": "demo_50hz_small"}),
+    ),
+    "encoder_loss": (
+        Train("demo_vocos_gan", MEL),
+        Train("improvements/vocos_encoder_loss", {**MEL, "distilled": "distill_encoder"}),
+    ),
+    "speaker_loss": (
+        Train("demo_vocos_gan", MEL),
+        Train("improvements/vocos_speaker_loss", {**MEL, "speaker_source": "speaker_encoder"}),
+    ),
+    "seen": (
+        Train("demo_vocos_gan", MEL),
+        Train(
+            "improvements/vocos_seen",
+            {
+                **MEL,
+                "codec_input": "demo_50hz_small",
+                "distilled": "distill_encoder",
+                "speaker_source": "speaker_encoder",
+            },
+        ),
+    ),
+    "masked": (Train("demo_50hz_wide"), Train("improvements/demo_50hz_masked")),
+    "merged": (Train("demo_50hz_wide"), Train("improvements/demo_50hz_merged")),
+    "voice": (Train("ablations/demo_25hz"), Train("improvements/demo_25hz_voice")),
+    "ssq": (
+        Train("ablations/demo_50hz", options=LOW_RATE),
+        Train("improvements/demo_12_5hz_ssq"),
+    ),
+}
+"""Base and delta. A decoder is joined with demo_50hz_small, a stage 1 with demo_vocos_gan."""
+VOICED = Train("improvements/vocos_25hz_voice", MEL)
+"""The decoder of the row `voice`; its codec_input is that row's stage 1."""
+MERGE = "merge:0.9@"  # how the row `merged` is evaluated, on both sides
+
+
+class Plan(Steps):
+    """Trains, exports and evaluates in the folder `out`."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.done: set[Path] = set()
+
+    def shared(self, names: Sequence[str], seed: int) -> None:
+        """Train what rows start from."""
+        for name in names:
+            self.run(name, SHARED[name], self.out / name, seed)
+
+    def run(self, label: str, what: Train, folder: Path, seed: int, **more: Path) -> None:
+        """Train once, also if several rows have this base."""
+        if folder in self.done:
+            return
+        self.done.add(folder)
+        words = ["train.py", f"hparams/{what.yaml}.yaml", f"--output_folder={folder}"]
+        places = {key: self.out / name for key, name in what.sources.items()} | more
+        for key, place in places.items():
+            is_input = key == "codec_input"
+            words.append(f"--{key}={f'{{source: {place}, share: 0.5}}' if is_input else place}")
+        self.call(label, *words, f"--seed={seed}", *what.options, *self.options)
+
+    def side(self, row: str, side: str, what: Train, seed: int) -> Path:
+        """Train one side of a row and join it to a codec; return the codec's folder."""
+        base = Path(what.yaml).name + "_12_5hz" * bool(what.options)
+        place = self.out / (f"bases/{base}" if side == "base" else row) / str(seed)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        label = f"{row}-{side}-{seed}"
+        self.run(label, what, place / "run", seed)
+        first, second = self.out / "demo_50hz_small", place / "run"
+        if "vocos" not in what.yaml:
+            first, second = place / "run", self.out / "demo_vocos_gan"
+        if what.yaml.endswith("_voice"):
+            second = place / "decoder"
+            self.run(label, VOICED, second, seed, codec_input=first)
+        codec = place / "codec"
+        words = ("export", str(first), str(second), str(codec), "--dtype", "float16")
+        self.call(label, "-m", "focalcodec", *words)
+        return codec
+
+    def row(self, row: str, seed: int, judging: Sequence[str]) -> None:
+        """Train both sides with a seed and evaluate them in one run."""
+        sides = zip(("base", "delta"), ROWS[row], strict=True)
+        codecs = {side: self.side(row, side, what, seed) for side, what in sides}
+        prefix = MERGE if row == "merged" else ""
+        self.evaluate(row, seed, {s: f"{prefix}{codec}" for s, codec in codecs.items()}, judging)
+        if row == "voice":
+            ways = {"base": str(codecs["delta"]), "delta": f"voice:{codecs['delta']}"}
+            self.evaluate("conversion", seed, ways, [*judging, "--task=conversion"])
+
+    def evaluate(
+        self, row: str, seed: int, codecs: Mapping[str, str], judging: Sequence[str]
+    ) -> None:
+        """Evaluate codecs, by their side, on the same clips."""
+        named = ", ".join(f'{{{side}: "{codec}"}}' for side, codec in codecs.items())
+        place = f"--output_folder={self.out / row / 'figures' / str(seed)}"
+        yaml = "hparams/resynthesis_demo.yaml"
+        words = (yaml, f"--codecs=[original, {named}]", place, "--report=False", *judging)
+        self.call(f"{row}-{seed}", "evaluate.py", *words)
+
+
+def needed(rows: Sequence[str]) -> list[str]:
+    """Names in SHARED that these rows start from or are joined with, in their order."""
+    names = {"demo_50hz_small", "demo_vocos_gan"}
+    names |= {source for row in rows for each in ROWS[row] for source in each.sources.values()}
+    for name in reversed(SHARED):
+        if name in names:
+            names |= set(SHARED[name].sources.values())
+    return [name for name in SHARED if name in names]
+
+
+def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
+    """Paired differences, delta minus base, of each set and figure; a clip counts once for seeds.
+
+    Rows without figures are left out.
+    """
+    lines = ["| row | set | figure | base | delta | difference |", "|---|---|---|---|---|---|"]
+    for row in [*rows, *(["conversion"] if "voice" in rows else [])]:
+        figures = out / row / "figures"
+        for folder in sorted(figures.glob(f"{seeds[0]}/*/base")):
+            name = folder.parent.name
+            pairs = [
+                [read_card(figures / str(seed) / name / side) for side in ("base", "delta")]
+                for seed in seeds
+            ]
+            for column in pairs[0][0]["columns"]:
+                base, delta, found = difference(pairs, column["key"])
+                text = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+                title = f"{column['title']} {'↑' if column['better'] == 'higher' else '↓'}"
+                cells = [row, name, title, f"{base:.3g}", f"{delta:.3g}", text]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def difference(pairs: Sequence[Sequence[Card]], key: str) -> tuple[float, float, Figure]:
+    """Means of both sides over clips and seeds, and their paired difference over clips.
+
+    Example
+    -------
+    >>> def card(*values):
+    ...     scores = enumerate(values)
+    ...     return {"clips": [{"id": i, "scores": {"wer": [v, 1.0]}} for i, v in scores]}
+    >>> seed = [card(1.0, 2.0), card(2.0, 3.0)]
+    >>> found = difference([seed, seed], "wer")
+    >>> found[:2], found[2].value
+    ((1.5, 2.5), 1.0)
+    """
+    sides = []
+    for side in (0, 1):
+        sums: dict[Any, list[float]] = {}
+        for pair in pairs:
+            for clip in pair[side]["clips"]:
+                if all(key in _clip(other, clip["id"]) for seed in pairs for other in seed):
+                    value, weight = clip["scores"][key]
+                    total = sums.setdefault(clip["id"], [0.0, 0.0])
+                    total[0] += value * weight
+                    total[1] += weight
+        values = [total / max(weight, 1e-9) for total, weight in sums.values()]
+        sides.append((values, [weight for _, weight in sums.values()]))
+    base, delta = (
+        sum(v * w for v, w in zip(*side, strict=True)) / max(sum(side[1]), 1e-9) for side in sides
+    )
+    return base, delta, paired_difference(sides[1], sides[0])
+
+
+def _clip(card: Card, name: Any) -> Mapping[str, Any]:
+    """Scores of a clip, {} if the card lacks it."""
+    return next((clip["scores"] for clip in card["clips"] if clip["id"] == name), {})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all rows; the result is an exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s OUT [--only ROW ...] [--seeds N ...] [OPTIONS OF train.py]",
+    )
+    parser.add_argument("out", metavar="OUT", help="folder for runs, codecs and figures")
+    parser.add_argument("--only", nargs="+", choices=tuple(ROWS), default=list(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--panel", default="offline_tiny", help="judges (default: %(default)s)")
+    parser.add_argument("--max_clips", default="null", help="of each set; null: all")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at the same time")
+    given, options = parser.parse_known_args(argv)
+    out = Path(given.out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    plan = Plan(out, options)
+    plan.shared(needed(given.only), given.seeds[0])
+    judging = [f"--panel={given.panel}", f"--max_clips={given.max_clips}", "--jobs=1"]
+
+    def one_seed(seed: int) -> None:
+        for row in given.only:
+            plan.row(row, seed, judging)
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        list(pool.map(one_seed, given.seeds))
+    if plan.code:
+        return abs(plan.code)
+    text = table(out, given.only, given.seeds)
+    (out / "improvements.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        raise SystemExit(128 + 2) from None

@@ -1,0 +1,83 @@
+"""The command that makes the table of improvements: what it runs, and its figures."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from focalcodec.evaluation.card import FORMAT
+from tests.recipes.demo import small
+from tests.unit.nn.test_voice import make
+
+FAKE = """
+import json, sys
+with open("{folder}/calls.jsonl", "a") as file:
+    print(json.dumps(sys.argv), file=file)
+"""
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(small.RECIPE))
+    return importlib.import_module("improvements")
+
+
+def write_card(folder: Path, values: list[float]) -> None:
+    folder.mkdir(parents=True)
+    clips = [{"id": str(i), "scores": {"wer": [v, 1.0]}} for i, v in enumerate(values)]
+    columns = [{"key": "wer", "title": "word errors", "better": "lower"}]
+    (folder / "card.json").write_text(
+        json.dumps({"format": FORMAT, "clips": clips, "columns": columns})
+    )
+
+
+def test_each_row_trains_exports_and_evaluates_both_sides(
+    command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    for name in ("train", "evaluate", "focalcodec"):
+        (tmp_path / f"{name}.py").write_text(FAKE.replace("{folder}", str(tmp_path)))
+    monkeypatch.setattr("demo_stream.FOLDER", tmp_path)
+    out = tmp_path / "out"
+    for seed, shift in ((1, 0.0), (2, 2.0)):
+        figures = out / "voice" / "figures" / str(seed) / "test-real"
+        write_card(figures / "base", [1.0, 3.0])
+        write_card(figures / "delta", [2.0 + shift, 4.0 + shift])
+    words = [str(out), "--only", "voice", "--seeds", "1", "2", "--data_folder=/data"]
+    assert command.main(words) == 0
+    calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    trained = [Path(words[1]).stem for words in calls if words[0].endswith("train.py")]
+    first = ["distill_encoder", "demo_50hz_wide", "demo_50hz_small", "demo_vocos", "demo_vocos_gan"]
+    row = ["demo_25hz", "demo_25hz_voice", "vocos_25hz_voice"]
+    assert trained[:5] == first and sorted(trained[5:]) == sorted(2 * row)
+    assert all(words[-1] == "--data_folder=/data" for words in calls if "train.py" in words[0])
+    for words in calls:
+        if "train.py" in words[0]:
+            assert (small.RECIPE / words[1]).is_file()
+    evaluated = [words[2] for words in calls if "evaluate.py" in words[0]]
+    assert len(evaluated) == 4 and sum("voice:" in words for words in evaluated) == 2
+    lines = (out / "improvements.md").read_text().splitlines()
+    assert lines[2] == "| voice | test-real | word errors ↓ | 2 | 4 | 2 [2, 2] |"
+    assert capsys.readouterr().out.splitlines()[-1] == lines[-1]
+
+
+def test_perplexity_is_printed_for_each_codec(tmp_path: Path, capsys: Any) -> None:
+    from focalcodec.audio import write_audio
+
+    make(0).save_pretrained(tmp_path / "codec")
+    for name, seconds in (("train", 8), ("valid", 2)):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            sig = 0.1 * torch.randn(seconds * 16000)
+            write_audio(tmp_path / name / f"{index}.wav", sig, 16000)
+    script, codec = small.module("token_perplexity"), str(tmp_path / "codec")
+    folders = [str(tmp_path / name) for name in ("train", "valid")]
+    assert script.main([*folders, codec, codec, "--steps=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[3].endswith("| 0.00 [0.00, 0.00] |")
+    assert script.main([str(tmp_path), str(tmp_path / "gone"), codec]) == 2
+    assert "no .flac, .wav or .ogg files" in capsys.readouterr().err
