@@ -66,8 +66,8 @@ class Codec(Protocol):
         """Hz."""
 
     @property
-    def causal(self) -> bool:
-        """Whether it can work in chunks."""
+    def latency(self) -> float | None:
+        """Duration of a chunk, ms; None if the codec is not causal."""
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Weights by name."""
@@ -179,7 +179,7 @@ def model_card(codec: Codec, name: str, about: About | None = None) -> str:
         else "Not stated. Who publishes these weights chooses the licence, within that of the"
         " training data: `focalcodec export ... --license apache-2.0`."
     )
-    unknown = "Not known: `focalcodec export` was not given {}."
+    unknown, late = "Not known: `focalcodec export` was not given {}.", codec.latency
     return _CARD.format(
         metadata=data.to_yaml(),
         name=name,
@@ -189,7 +189,8 @@ def model_card(codec: Codec, name: str, about: About | None = None) -> str:
         rate_in=codec.sample_rate_input,
         rate_out=codec.sample_rate_output,
         parameters=sum(weight.numel() for weight in codec.parameters()) / 1e6,
-        causal="yes, in chunks" if codec.causal else "no: a frame depends on later audio",
+        causal=f"yes, {late:g} ms" if late is not None else "no: a frame depends on later audio",
+        method=_METHODS[late is not None],
         parts="\n".join(f"| {part} | {codec.config[f'{part}_name']} |" for part in PART_NAMES),
         sha256=weights_sha256(codec),
         training=about.training or unknown.format("a run that trained it"),
@@ -198,6 +199,12 @@ def model_card(codec: Codec, name: str, about: About | None = None) -> str:
     )
 
 
+_METHODS = {
+    False: "FocalCodec, [arXiv 2502.04465](https://arxiv.org/abs/2502.04465)",
+    True: "FocalCodec-Stream, [arXiv 2509.16195](https://arxiv.org/abs/2509.16195)",
+}
+"""Name and paper, by whether the codec is causal."""
+
 _CARD = """---
 {metadata}
 ---
@@ -205,7 +212,7 @@ _CARD = """---
 # {name}
 
 A speech codec of {kbps} kbit/s: {token_rate} tokens a second of {bits} bits, one stream. The method
-is FocalCodec, [arXiv 2502.04465](https://arxiv.org/abs/2502.04465).
+is {method}.
 
 | | |
 |---|---|

@@ -142,7 +142,7 @@ def test_the_card_is_one_of_the_hub(tmp_path: Path) -> None:
     assert card.data.license == "cc-by-4.0"
     assert card.data.language == ["en", "fr"]
     assert card.data.library_name == "focalcodec"
-    for text in ("# mine", "Speech of *A*.", "| dWER |", weights_sha256(codec), "yes, in chunks"):
+    for text in ("# mine", "Speech of *A*.", "| dWER |", weights_sha256(codec), "yes, 80 ms"):
         assert text in card.text
     plain = ModelCard(model_card(codec, "mine"))
     assert plain.data.license is None
