@@ -117,8 +117,8 @@ class Named:
             raise UserError(f"{self.where}: there is no {self.name} ({error})") from error
         is_network = isinstance(found, type) and issubclass(found, _KINDS)
         if self.name in _MAKERS and not trusted:
-            known = _MAKERS[self.name]
-            if not isinstance(self.arguments, Mapping) or not self.arguments.keys() <= known:
+            known, given = _MAKERS[self.name], self.arguments or {}  # without arguments: a list
+            if not isinstance(given, Mapping) or not given.keys() <= known:
                 names = ", ".join(sorted(known))
                 raise UserError(f"{self.where}: {self.name} may have only {names} here")
         elif not trusted and not (is_network and is_inside(found.__module__, _NETWORKS)):

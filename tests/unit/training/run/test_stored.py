@@ -220,3 +220,13 @@ def test_a_wrong_description_of_the_encoder_is_one_line(text: str, run: Path, ca
     (run / "encoder.json").write_text(text)
     message = refusal_of_export(run, capsys)
     assert "encoder.json: not" in message or "encoder.json: JSON of" in message
+
+
+def test_an_encoder_without_arguments_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "hyperparams.yaml"
+    maker = "focalcodec.encoders.whisper_packages.whisper_base_mix"
+    path.write_text(f"encoder: !name:{maker}\nother: !name:{maker} [a_file]\n")
+    stored = read_stored(path)
+    assert stored["encoder"].build().args[0].__name__ == "whisper_base_mix"
+    with pytest.raises(UserError, match="may have only file here"):
+        stored["other"].build()
