@@ -262,24 +262,21 @@ class FocalDecoder(nn.Module):
         )
         sizes: dict[str, Any] = {"input_dim": input_dim, "output_dim": output_dim}
         sizes |= {"hidden_dims": list(hidden_dims), "upscale_factors": list(upscale_factors)}
-        self.config = _set_arguments(
-            self,
-            sizes,
-            options,
-            last_window_size=last_window_size,
-            lookahead_size=lookahead_size,
-            **({} if refiner_dim is None else {"refiner_dim": refiner_dim}),
-            **variant.config(),
-            **_if_any(voice_tokens),
-        )
+        more: dict[str, Any] = {
+            "last_window_size": last_window_size,
+            "lookahead_size": lookahead_size,
+        }
+        more |= {} if refiner_dim is None else {"refiner_dim": refiner_dim}
+        more |= variant.config() | _if_any(voice_tokens)
+        self.config = _set_arguments(self, sizes, options, **more)
         self.factor = self.upsample_factor = math.prod(upscale_factors)
         chunk = self.chunk_size = 1 + lookahead_size
         self.in_proj = nn.Linear(input_dim, hidden_dims[0])
         self.dropout = nn.Dropout(dropout)
         last = options._replace(window_size=last_window_size or window_size)
         level_options = [options] * (len(hidden_dims) - 1) + [last]
-        widths = [*hidden_dims, output_dim]
-        levels = zip(hidden_dims, widths[1:], upscale_factors, level_options, strict=True)
+        widths = [*hidden_dims[1:], output_dim]
+        levels = zip(hidden_dims, widths, upscale_factors, level_options, strict=True)
         self.layers = nn.ModuleList(
             FocalUpScale(hidden, width, factor, *level, variant=variant)
             for hidden, width, factor, level in levels
@@ -289,14 +286,7 @@ class FocalDecoder(nn.Module):
             width = refiner_dim or chunk * output_dim
             self.refiner = ChunkFeedForward(chunk, output_dim, width, dropout)
         self.voice_tokens = voice_tokens
-        if voice_tokens and block != "focal":
-            raise UserError(
-                f"block={block}: takes no vector of an utterance; set voice_tokens to 0"
-            )
-        self.adaptive_norms = nn.ModuleList(
-            AdaptiveNorm(VALUES * voice_tokens, hidden, branches=2)
-            for hidden in hidden_dims[: len(hidden_dims) * bool(voice_tokens)]
-        )
+        self.adaptive_norms = _adaptive_norms(voice_tokens, hidden_dims, block)
 
     def forward(
         self,
@@ -370,6 +360,14 @@ def _set_arguments(
 def _if_any(voice_tokens: int) -> dict[str, int]:
     """Only where there is a vector: the hash of a codec depends on its configuration."""
     return {"voice_tokens": voice_tokens} if voice_tokens else {}
+
+
+def _adaptive_norms(voice_tokens: int, hidden_dims: Sequence[int], block: str) -> nn.ModuleList:
+    """Norms of each level that the vector of an utterance adapts; none without a vector."""
+    if voice_tokens and block != "focal":
+        raise UserError(f"block={block}: takes no vector of an utterance; set voice_tokens to 0")
+    widths = hidden_dims if voice_tokens else ()
+    return nn.ModuleList(AdaptiveNorm(VALUES * voice_tokens, width, branches=2) for width in widths)
 
 
 def _check_levels(name: str, factors: Sequence[int], hidden_dims: Sequence[int]) -> None:

@@ -107,23 +107,15 @@ def write_toks(
     57
     tensor([   1,    2, 8191])
     """
-    if body not in ("packed", "smallest", "runs"):
-        raise UserError(f"body={body!r}: not one of packed, smallest, runs")
-    if body == "smallest" and voice is not None:
-        raise UserError("body='smallest': has no place for a voice; take packed or runs")
-    if table is not None and (table.bits != header.bits or body != "smallest"):
-        raise UserError(
-            f"table: of {table.bits} bits per token, for tokens of {header.bits} and body={body!r};"
-            " give a table of the same model and body='smallest'"
-        )
+    _check_body(body, table, header.bits, voice)
     array = toks_array(toks, header.bits)
-    number = BODIES.index("packed")
-    parts: Iterable[bytes] = _packed(array, header.bits)
     if body == "smallest":
         number, parts = _smallest(array, header.bits, table)
     elif body == "runs" or voice is not None:
         number = BODIES.index("voiced")
         parts = [*voiced_bytes(toks, header.bits, voice, body == "runs")]  # checked before writing
+    else:
+        number, parts = BODIES.index("packed"), _packed(array, header.bits)
     head = header_bytes(header, len(array), number)
     if isinstance(target, str | os.PathLike):
         with atomic_path(target) as temporary, open(temporary, "wb") as stream:
@@ -363,6 +355,18 @@ def _open_source(
         return files.enter_context(open(source, "rb")), str(source)
     except OSError as error:
         raise UserError(f"{source}: can't be read ({error.strerror}); check the path") from error
+
+
+def _check_body(body: str, table: TokenTable | None, bits: int, voice: Tensor | None) -> None:
+    if body not in ("packed", "smallest", "runs"):
+        raise UserError(f"body={body!r}: not one of packed, smallest, runs")
+    if body == "smallest" and voice is not None:
+        raise UserError("body='smallest': has no place for a voice; take packed or runs")
+    if table is not None and (table.bits != bits or body != "smallest"):
+        raise UserError(
+            f"table: of {table.bits} bits per token, for tokens of {bits} and body={body!r};"
+            " give a table of the same model and body='smallest'"
+        )
 
 
 def _write_parts(stream: BinaryIO, head: bytes, parts: Iterable[bytes]) -> int:

@@ -1,8 +1,7 @@
 """Bases of the Brains of the two stages; forward passes and losses are in the recipes.
 
 Stage 1: speed, entropy of the codes, usage of the codebook, pictures of feats. Stage 2: crops,
-switching the gradients of the discriminator, mel distance of whole clips, audio samples. Both:
-further terms of the loss.
+gradients of the discriminator, mel distance of whole clips, audio samples. Both: further losses.
 """
 
 from __future__ import annotations
