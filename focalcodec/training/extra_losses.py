@@ -76,8 +76,13 @@ class StageBrain(CodecBrain):
         super().__init__(*args, **kwargs)
         given, taken = getattr(self.hparams, "extra_losses", {}), [each.key for each in COLUMNS]
         self.terms = read_extra_losses(given, taken)
-        for term in self.terms.values():
+        for name, term in self.terms.items():
             if hasattr(term.measure, "load"):
+                if self.sample_rate != self.encoder.sample_rate:
+                    raise UserError(
+                        f"extra_losses: {name}: needs clips of {self.encoder.sample_rate} Hz, the"
+                        f" decoder has {self.sample_rate} Hz; leave it out"
+                    )
                 term.measure.load(self.encoder, getattr(self.hparams, "__trust__", ()))
             if isinstance(term.measure, nn.Module):
                 term.measure.requires_grad_(False).eval().to(self.device)

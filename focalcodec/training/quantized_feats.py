@@ -121,14 +121,23 @@ class CodecInput:
         on; otherwise the source's own encoder gets the clips.
     trust : collection of str
         Modules whose classes may be parts of the source.
+    clip_rate : int, optional
+        Sample rate of the clips, Hz; default that of the encoder.
 
     Raises
     ------
     UserError
-        Other keys or values; no such source, or one whose feats do not fit the encoder's.
+        Other keys or values; no such source, or one whose feats do not fit the encoder's; another
+        encoder, for clips at another rate.
     """
 
-    def __init__(self, given: Any, encoder: Encoder, trust: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        given: Any,
+        encoder: Encoder,
+        trust: Collection[str] = (),
+        clip_rate: int | None = None,
+    ) -> None:
         if not isinstance(given, Mapping) or given.keys() != {"source", "share"}:
             raise UserError(f"codec_input={given!r}: give {{source: run or codec, share: 0.5}}")
         self.share = given["share"]
@@ -145,6 +154,11 @@ class CodecInput:
                     f" {ours}; name a stage 1 for the same feats"
                 )
         self.same_encoder = is_described(encoder, describe_encoder(self.codec.clean))
+        if not self.same_encoder and clip_rate not in (None, encoder.sample_rate):
+            raise UserError(
+                f"codec_input: source={given['source']}: has another encoder than this run, which"
+                f" can't have clips of {clip_rate} Hz; name a stage 1 with the same encoder"
+            )
 
     def to(self, device: torch.device) -> CodecInput:
         """Move the codec."""
@@ -193,3 +207,14 @@ class CodecInput:
             return self.codec.voice(feats, frames)
         given = self.codec.voice(feats, frames, half_frames(frames, feats.shape[1], batch, draw))
         return drop_vectors(given)
+
+
+def check_vector(decoder: Any, source: CodecInput | None) -> None:
+    """Raise if a decoder takes another vector of an utterance than the source gives."""
+    wanted = getattr(decoder, "voice_tokens", 0)
+    given = 0 if source is None else getattr(source.codec.compressor, "voice_tokens", 0)
+    if wanted and wanted != given:
+        raise UserError(
+            f"voice_tokens={wanted}: the vector comes from the stage 1 that codec_input names,"
+            f" which has {given} tokens; name one with as many"
+        )

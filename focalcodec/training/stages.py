@@ -26,7 +26,7 @@ from focalcodec.training.extra_losses import StageBrain, check_takes
 from focalcodec.training.figures import LOSS_KEY, CodeUsage
 from focalcodec.training.improvements import Stage1Options
 from focalcodec.training.pictures import code_usage_figure, feature_figure
-from focalcodec.training.quantized_feats import CodecInput
+from focalcodec.training.quantized_feats import CodecInput, check_vector
 from focalcodec.training.run.export import load_decoder
 from focalcodec.training.run.start import Start
 
@@ -250,8 +250,9 @@ class Stage2Brain(StageBrain):
         given = getattr(self.hparams, "codec_input", None)
         if given is not None:
             trust = getattr(self.hparams, "__trust__", ())
-            self.codec_input = CodecInput(given, self.encoder, trust).to(self.device)
-        self.codec_input_has_voice()
+            source = CodecInput(given, self.encoder, trust, self.sample_rate)
+            self.codec_input = source.to(self.device)
+        check_vector(self.modules.decoder, self.codec_input)
         if self.terms:
             self.monitor.figures = replace(self.monitor.figures, valid_loss="reconstruction_loss")
             if self.hparams.mel_weight <= 0:
@@ -277,17 +278,6 @@ class Stage2Brain(StageBrain):
         """Whether the GAN has begun; before, the decoder is trained with the mel loss alone."""
         first = self.hparams.adversarial_start_step
         return first is not None and self.optimizer_step >= first
-
-    def codec_input_has_voice(self) -> None:
-        """Raise if the decoder takes another vector of an utterance than `codec_input` has."""
-        wanted = getattr(self.modules.decoder, "voice_tokens", 0)
-        source = None if self.codec_input is None else self.codec_input.codec.compressor
-        given = getattr(source, "voice_tokens", 0)
-        if wanted and wanted != given:
-            raise UserError(
-                f"voice_tokens={wanted}: the vector comes from the stage 1 that codec_input names,"
-                f" which has {given} tokens; name one with as many"
-            )
 
     def decoder_input(
         self, batch: AudioBatch, stage: sb.Stage

@@ -166,3 +166,16 @@ def test_the_encoder_loss_has_its_weight(data, tmp_path) -> None:
     parts = 45.0 * stats["mel_loss"] + stats["adversarial_loss"] + 54.0 * stats["matching_loss"]
     assert stats["encoder_loss"] > 0
     assert stats["loss"] == pytest.approx(parts + 3.0 * stats["encoder_loss"], rel=1e-5)
+
+
+def test_a_decoder_of_another_rate_has_no_losses_through_encoders(data, stage_1, tmp_path) -> None:
+    sizes = "input_dim: 8, num_layers: 1, dim: 8, ffn_dim: 8, hop_length: 480, sample_rate: 24000"
+    changes = {"modules": {"decoder": f"!new:focalcodec.vocos.Vocos {{{sizes}}}"}}
+    with pytest.raises(
+        UserError, match="encoder_loss: needs clips of 16000 Hz, the decoder"
+    ):
+        tiny.make_brain("vocoder", tmp_path, data, extra_losses=LOSS, **changes)
+    given = {"source": stage_1, "share": 1.0}
+    with pytest.raises(UserError, match="another encoder than this run, .* clips of 24000 Hz"):
+        CodecInput(given, LogMel(n_mels=8, floor=0.1), clip_rate=24000)
+    assert CodecInput(given, LogMel(n_mels=8), clip_rate=24000).same_encoder
