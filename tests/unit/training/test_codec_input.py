@@ -171,9 +171,7 @@ def test_the_encoder_loss_has_its_weight(data, tmp_path) -> None:
 def test_a_decoder_of_another_rate_has_no_losses_through_encoders(data, stage_1, tmp_path) -> None:
     sizes = "input_dim: 8, num_layers: 1, dim: 8, ffn_dim: 8, hop_length: 480, sample_rate: 24000"
     changes = {"modules": {"decoder": f"!new:focalcodec.vocos.Vocos {{{sizes}}}"}}
-    with pytest.raises(
-        UserError, match="encoder_loss: needs clips of 16000 Hz, the decoder"
-    ):
+    with pytest.raises(UserError, match="encoder_loss: needs clips of 16000 Hz, the decoder"):
         tiny.make_brain("vocoder", tmp_path, data, extra_losses=LOSS, **changes)
     given = {"source": stage_1, "share": 1.0}
     with pytest.raises(UserError, match="another encoder than this run, .* clips of 24000 Hz"):
