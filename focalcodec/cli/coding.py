@@ -51,7 +51,7 @@ def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge",
         type=float,
         metavar="COSINE",
-        help="similar neighbours above this cosine, such as 0.9, get one token: fewer bits, at a"
+        help="similar neighbours above this cosine, such as 0.5, get one token: fewer bits, at a"
         " variable rate (default: none are merged)",
     )
     add_table_option(parser, "for --body smallest")

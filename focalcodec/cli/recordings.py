@@ -20,6 +20,7 @@ from focalcodec.fct import TokenHeader, TokenReader, Tokens, TokenTable, check_m
 from focalcodec.fct.header import HASH_DIGITS
 from focalcodec.hub import DEMO, has_demo
 from focalcodec.knn import check_k
+from focalcodec.nn.merging import runs_bits
 from focalcodec.processes import Progress
 
 # -- encode ----------------------------------------------------------------------------------------
@@ -42,7 +43,10 @@ def encode(state: _EncodeState, job: Job, progress: Progress) -> Made:
     tokens = _encode(model.codec, job.source, args, progress)
     with open_target(job.target) as target:  # a path is written atomically
         tokens.save(target, args.body, table)
-    return _made(tokens)
+    made = _made(tokens)
+    if args.body != "runs":
+        return made
+    return made._replace(bits=runs_bits(tokens.toks, tokens.header.bits))
 
 
 # -- decode ----------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from focalcodec.codec import FocalCodec
 from focalcodec.coders.coder import Coder, Sent
 from focalcodec.conversion import ReferenceSet, convert_toks
 from focalcodec.errors import UserError
-from focalcodec.fct.voiced import LENGTH_BITS
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.long_audio.coding import (
     decode_blocks,
@@ -25,7 +24,7 @@ from focalcodec.long_audio.coding import (
     feats_blocks,
     vocode_blocks,
 )
-from focalcodec.nn.merging import check_threshold, to_runs
+from focalcodec.nn.merging import check_threshold, runs_bits
 from focalcodec.nn.voice import BITS
 
 _VOICES_KEPT = 16
@@ -93,7 +92,7 @@ class FocalCoder(Coder):
         bits = self.codec.voice_tokens * BITS
         if self.merge is None:
             return bits + len(toks) * self.codec.bits_per_token
-        return bits + len(to_runs(toks)[0]) * (self.codec.bits_per_token + LENGTH_BITS)
+        return bits + runs_bits(toks, self.codec.bits_per_token)
 
     def decode(self, sent: Sent) -> Tensor:
         """Decode the result of `encode`."""

@@ -84,7 +84,8 @@ def write_toks(
     body : {"packed", "smallest", "runs"}
         "packed" stores the bits as they are. "smallest" takes the smallest of packed bits, bits
         coded with the file's own frequencies, and bits coded with `table`; it needs the package
-        `constriction`. "runs" stores equal neighbours once, with a length of 3 bits.
+        `constriction`. "runs" stores equal neighbours once, with a length of 3 bits, where
+        that is smaller.
     table : TokenTable, optional
         Frequencies of a corpus. Reading the file needs the same table.
     voice : Tensor, optional

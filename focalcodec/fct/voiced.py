@@ -24,22 +24,23 @@ from focalcodec.fct.binary import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+LENGTH_BITS = 3  # as in focalcodec.nn.merging, which needs torch
 VOICE_BITS = 12  # of a token of the voice
-LENGTH_BITS = 3  # of the length of a run, 1 to 8
 COUNT_BYTES = 4
 Toks = npt.NDArray[np.int64]
 
 
 def voiced_bytes(toks: Tensor, bits: int, voice: Tensor | None, runs: bool) -> Iterable[bytes]:
-    """Bytes of a body, without its CRC: toks (N,), a voice (V,) or None; `runs` merges equal toks.
+    """Bytes of a body, without its CRC: toks (N,), a voice (V,) or None; `runs` where they help.
 
     Raises a `UserError` for tokens that are out of range, or a voice of more than 255.
     """
-    from focalcodec.nn.merging import to_runs
+    from focalcodec.nn.merging import runs_bits, to_runs
 
     marks = np.zeros(0, np.int64) if voice is None else toks_array(voice, VOICE_BITS)
     if len(marks) > 255:
         raise UserError(f"voice: {len(marks)} tokens; a file holds at most 255")
+    runs = runs and runs_bits(toks, bits) < len(toks) * bits
     values, lengths = to_runs(toks.cpu()) if runs else (toks, None)
     array = toks_array(values, bits)
     yield bytes([len(marks), LENGTH_BITS * runs]) + len(array).to_bytes(COUNT_BYTES, "little")

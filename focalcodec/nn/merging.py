@@ -17,7 +17,8 @@ from torch.nn.functional import cosine_similarity, pad
 from focalcodec.errors import UserError
 from focalcodec.nn.masking import valid_mask
 
-LONGEST = 8  # tokens of a group: its length takes 3 bits
+LONGEST = 8  # tokens of a group
+LENGTH_BITS = 3  # of its length
 
 
 def merge_lats(lats: Tensor, lengths: Tensor, threshold: float | Tensor) -> Tensor:
@@ -79,6 +80,17 @@ def to_runs(toks: Tensor) -> tuple[Tensor, Tensor]:
     lengths = lengths.repeat_interleave(pieces)
     lengths[pieces.cumsum(0) - 1] = counts - (pieces - 1) * LONGEST
     return values, lengths
+
+
+def runs_bits(toks: Tensor, bits: int) -> int:
+    """Bits of toks (N',), `bits` each: as runs with their lengths, or as they are if that is less.
+
+    Example
+    -------
+    >>> runs_bits(torch.tensor([5, 5, 5, 5]), 13), runs_bits(torch.tensor([5, 6]), 13)
+    (16, 26)
+    """
+    return min(len(to_runs(toks)[0]) * (bits + LENGTH_BITS), len(toks) * bits)
 
 
 def from_runs(toks: Tensor, lengths: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ ROWS: dict[str, tuple[Train, Train]] = {
 """Base and delta. A decoder is joined with demo_50hz_small, a stage 1 with demo_vocos_gan."""
 VOICED = Train("improvements/vocos_25hz_voice", MEL)
 """The decoder of the row `voice`; its codec_input is that row's stage 1."""
-MERGE = "merge:0.9@"  # how the row `merged` is evaluated, on both sides
+MERGE = "merge:0.7@"  # how the row `merged` is evaluated, on both sides
 
 
 class Plan(Steps):
