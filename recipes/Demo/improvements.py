@@ -126,7 +126,7 @@ class Plan(Steps):
             second = place / "decoder"
             self.run(label, VOICED, second, seed, codec_input=first)
         codec = place / "codec"
-        words = ("export", str(first), str(second), str(codec), "--dtype", "float16")
+        words = ("export", str(first), str(second), str(codec), "--dtype=float16", "--overwrite")
         self.call(label, "-m", "focalcodec", *words)
         return codec
 

@@ -58,6 +58,8 @@ def test_each_row_trains_exports_and_evaluates_both_sides(
     for words in calls:
         if "train.py" in words[0]:
             assert (small.RECIPE / words[1]).is_file()
+    # the same command resumes: a codec that is there is written again
+    assert all("--overwrite" in words for words in calls if "export" in words)
     evaluated = [words[2] for words in calls if "evaluate.py" in words[0]]
     assert len(evaluated) == 4 and sum("voice:" in words for words in evaluated) == 2
     lines = (out / "improvements.md").read_text().splitlines()
