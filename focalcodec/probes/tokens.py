@@ -124,7 +124,7 @@ class ProbeCodec:
     def decode(self, toks: Tensor) -> Tensor:
         """Decode toks (N,) or (N, Q) to rec_sig (T,) on the CPU, at the coder's output rate."""
         if isinstance(self.coder, FocalCoder):
-            return self.coder.decode(Sent(False, None, [toks.cpu()]))[0].float().cpu()
+            return self.coder.decode(Sent((False, None), None, [toks.cpu()]))[0].float().cpu()
         streams = toks.view(len(toks), self.streams).T.to(self.coder.device)  # (Q, N)
         return self.coder.decode_clip(streams).float().cpu()
 

@@ -75,7 +75,7 @@ def test_a_class_of_a_client(codec: FocalCodec, monkeypatch: pytest.MonkeyPatch)
         pass
 
     config = codec.config | {"decoder_name": "Quiet"}
-    with pytest.raises(UserError, match="decoder_name='Quiet': give Vocos or WaveNeXt"):
+    with pytest.raises(UserError, match="decoder_name='Quiet': give HiFiGAN or Vocos or WaveNeXt"):
         FocalCodec(**config)
     monkeypatch.setitem(REGISTRY, "Quiet", Quiet)
     assert isinstance(FocalCodec(**config).decoder, Quiet)

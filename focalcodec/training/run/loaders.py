@@ -234,8 +234,11 @@ class AudioLoaders:
 
 
 def clip_rate(modules: Mapping[str, Any], encoder: Any) -> int:
-    """Rate of the clips of a training, Hz: that of the decoder in `modules`, or the encoder's."""
-    return getattr(modules.get("decoder"), "sample_rate", encoder.sample_rate)
+    """Rate of the clips of a training, Hz: that of the decoder in `modules`, or the encoder's.
+
+    It is 0 for a probe of tokens, which has no encoder and reads no audio.
+    """
+    return getattr(modules.get("decoder"), "sample_rate", getattr(encoder, "sample_rate", 0))
 
 
 def _say_if_upsampled(rows: Rows, sample_rate: int) -> None:

@@ -217,7 +217,7 @@ def test_config_of_something_else(folder, config):
     ("changes", "match"),
     [
         ({"encoder_name": "Hubert"}, "encoder_name='Hubert': give LogMel or MelEncoder"),
-        ({"decoder_name": "WavLM"}, "decoder_name='WavLM': give Vocos or WaveNeXt"),
+        ({"decoder_name": "WavLM"}, "decoder_name='WavLM': give HiFiGAN or Vocos or WaveNeXt"),
         ({"encoder_name": ["WavLM"]}, "encoder_name="),
         ({"encoder_config": 3}, "encoder_config=3"),
         ({"encoder_config": {"width": 3}}, "encoder_config: not one of WavLM .*width"),
