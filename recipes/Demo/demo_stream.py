@@ -26,6 +26,9 @@ CONTINUES = {
 }
 """Option of a training that names the run of another."""
 
+# The same command runs again after its end, too.
+EXPORT = ("-m", "focalcodec", "export", "--dtype", "float16", "--overwrite")
+
 # The models are small: a second thread does not make them much faster.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **os.environ}
 
@@ -102,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(len(LANES)) as pool:
         list(pool.map(steps.train, LANES))
     runs, codec = [str(out / lane[-1]) for lane in LANES], str(out / "codec")
-    steps.call("export", "-m", "focalcodec", "export", *runs, codec, "--dtype", "float16")
+    steps.call("export", *EXPORT, *runs, codec)
     places = ("--codec", codec, "--output_folder", str(out / "resynthesis"))
     steps.call("evaluate", "evaluate.py", "hparams/resynthesis_demo.yaml", *places)
     if not steps.code:

@@ -63,7 +63,7 @@ def test_steps_of_the_chain(
     stage_1 = done[names.index("stream_50hz")]
     assert stage_1[stage_1.index("--distilled") + 1] == str(out / "stream_encoder")
     runs = [str(out / lane[-1]) for lane in chain.LANES]
-    assert done[4][1:5] == ["export", *runs, str(out / "codec")]
+    assert done[4][1:] == ["export", "--dtype", "float16", "--overwrite", *runs, str(out / "codec")]
     assert done[5][1:4] == ["hparams/resynthesis_demo.yaml", "--codec", str(out / "codec")]
     shown = capfd.readouterr().out
     assert "[stream_50hz] epoch 1/1: train loss 0.5" in shown and "other line" not in shown
