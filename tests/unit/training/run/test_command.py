@@ -128,8 +128,8 @@ def test_null_is_none_where_a_name_may_be_missing(file: Path) -> None:
 def test_each_open_key_of_the_recipes_is_a_name_or_a_number(path: Path) -> None:
     """Where the YAML's own value shows no kind, the key must be known."""
     others = """
-        adversarial_start_step codec_input copies epochs extra_losses judge_clips max_clips
-        merge_range mixer seconds seeds snr_db speed_perturb
+        adversarial_start_step block_options codec_input copies epochs extra_losses judge_clips
+        max_clips merge_range mixer seconds seeds snr_db speed_perturb
     """.split()
     for key, value in read_tree(path).items():
         if value in (None, [], {}) or tag_of(value) == "!PLACEHOLDER":
