@@ -146,15 +146,9 @@ class AudioCodec(OfficialCodec):
         lengths = check_toks(toks, None if lengths is None else as_tensor("lengths", lengths))
         toks, lengths = toks.to(self._weight.device).long(), lengths.to(self._weight.device)
         codes = self.toks_to_codes(toks, lengths=lengths)  # (B, N', L)
-        rec_sig: Tensor = codes
-        ends: Tensor | None = lengths
+        states = {"decompressor": (), "decoder": ()}
         vector = self.voice_values(voice, len(toks))
-        for part in ("decompressor", "decoder"):
-            given = self.voice_input(part, vector)
-            if given:
-                rec_sig, ends = self._part(part)(rec_sig, lengths=ends, **given)
-            else:
-                rec_sig, ends, _ = self._steps(rec_sig, {part: ()}, ends)  # (B, T)
+        rec_sig, ends, _ = self._steps(codes, states, lengths, voice=vector)  # (B, T)
         rate = self.sample_rate_output if sample_rate is None else sample_rate
         rec_sig, ends = resample(rec_sig, self.sample_rate_output, rate, ends)
         if num_samples is None:
@@ -313,11 +307,6 @@ class AudioCodec(OfficialCodec):
         if len(values) not in (1, batch):
             raise UserError(f"voice: of {len(values)} clips, for {batch}; give one each, or one")
         return values.expand(batch, -1)
-
-    def voice_input(self, part: str, vector: Tensor | None) -> dict[str, Tensor]:
-        """Vector as an argument of the decompressor or the decoder, if there is one for it."""
-        takes = getattr(self._part(part), "voice_tokens", 0) and vector is not None
-        return {"voice": vector} if takes and vector is not None else {}
 
     def check_num_samples(
         self, num_samples: int | Tensor | ArrayLike, lengths: Tensor, sample_rate: int

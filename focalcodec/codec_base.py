@@ -258,16 +258,22 @@ class CodecBase(nn.Module):
         x: Tensor,
         state: State | None,
         lengths: Tensor | None = None,
+        voice: Tensor | None = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """Output of a part, its valid frames if `lengths` are given, and the state after it."""
+        """Output of a part, its valid frames if `lengths` are given, and the state after it.
+
+        Only a part with `voice_tokens` gets `voice` (B, V), the vector of the utterance.
+        """
         state = () if state is None else state
         if isinstance(state, Tensor) or any(isinstance(entry, (int, float)) for entry in state):
             raise UserError(f"{part}_state: numbers; valid lengths go by name: lengths=...")
         module = self._part(part)
+        takes_voice = voice is not None and self._fact(part, "voice_tokens", 0)
+        more = {"voice": voice} if takes_voice else {}
         if lengths is None:
             options = {key: value for key, value in options.items() if value is not None}
-            x, *state = module(x, *state, **options)
+            x, *state = module(x, *state, **options, **more)
             if part == "compressor" and self._fact(part, "unit_norm"):
                 x = project_to_sphere(x)
             return x, None, state
@@ -275,22 +281,27 @@ class CodecBase(nn.Module):
             raise UserError("lengths: not together with states or length; give one of them")
         if not self._facts[part, "lengths"]:
             raise UserError(f"{part}: {type(module).__name__} takes no lengths; give clips alone")
-        x, lengths = module(x, lengths=lengths)
+        x, lengths = module(x, lengths=lengths, **more)
         return x, lengths, ()
 
     def _steps(
-        self, x: Tensor, states: Mapping[str, State], lengths: Tensor | None, length: Any = None
+        self,
+        x: Tensor,
+        states: Mapping[str, State],
+        lengths: Tensor | None,
+        length: Any = None,
+        voice: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, list[State]]:
         """Apply the parts of `states`, in order, with the quantizer before the decompressor.
 
-        `length` is for the encoder.
+        `length` is for the encoder, `voice` for the decompressor and the decoder.
         """
         after, given = [], x
         for part, state in states.items():
             if part == "decompressor" and "compressor" in states:
                 x = self._codes(x, lengths, given)
             options = {"length": length} if part == "encoder" else {}
-            x, lengths, state = self._step(part, x, state, lengths, **options)
+            x, lengths, state = self._step(part, x, state, lengths, voice, **options)
             after.append(state)
         return x, lengths, after
 

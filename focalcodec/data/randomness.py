@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,13 @@ def clip_generator(seed: int, epoch: int, clip_id: str) -> torch.Generator:
     resumed run has the same draws as a run without interruption.
     """
     return torch.Generator().manual_seed(stable_seed(seed, epoch, clip_id))
+
+
+def clip_draws(what: str, ids: Iterable[str], draw: tuple[int, int, int]) -> Tensor:
+    """One uniform number in [0, 1) for each clip, (B,): `draw` is seed, epoch and step."""
+    seed, epoch, step = draw
+    generators = (clip_generator(seed, epoch, f"{what}:{clip_id}:{step}") for clip_id in ids)
+    return torch.stack([torch.rand((), generator=generator) for generator in generators])
 
 
 def cut_crops(

@@ -85,7 +85,7 @@ def ablations(cards: Sequence[Card], base: str = "base") -> list[dict[str, Any]]
     costs: dict[str, dict[str, float]] = {}
     for rows in sets.values():
         first = next(iter(rows.values()))[0]
-        scores = {row: _scores(some) for row, some in rows.items()}
+        scores = {row: clip_scores(some) for row, some in rows.items()}
         known, lines = scores.get(base, {}), []
         for row, some in rows.items():
             source = some[0]["codec"]["source"]
@@ -144,6 +144,22 @@ def ablation_tables(sets: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def clip_scores(cards: Sequence[Card]) -> dict[str, Scores]:
+    """By column and clip: mean value and weight over cards, such as seeds, with the clip."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for card in cards:
+        for clip in card["clips"]:
+            for key, score in clip["scores"].items():
+                found.setdefault(key, {}).setdefault(clip["id"], []).append(score)
+    return {
+        key: {
+            clip: [mean(value for value, _ in scores), mean(weight for _, weight in scores)]
+            for clip, scores in clips.items()
+        }
+        for key, clips in found.items()
+    }
+
+
 @torch.no_grad()
 def cost_of(source: str) -> dict[str, float]:
     """Parameters in millions, and 10^9 multiplications a second of audio, of a codec's folder."""
@@ -175,22 +191,6 @@ def cost_of(source: str) -> dict[str, float]:
 def _seed(card: Card) -> int | None:
     found = _SEED.fullmatch(card["codec"]["name"])
     return int(found[2]) if found else None
-
-
-def _scores(cards: Sequence[Card]) -> dict[str, Scores]:
-    """By column and clip: mean value over the cards that have the clip, and its weight."""
-    found: dict[str, dict[str, list[list[float]]]] = {}
-    for card in cards:
-        for clip in card["clips"]:
-            for key, score in clip["scores"].items():
-                found.setdefault(key, {}).setdefault(clip["id"], []).append(score)
-    return {
-        key: {
-            clip: [mean(value for value, _ in scores), mean(weight for _, weight in scores)]
-            for clip, scores in clips.items()
-        }
-        for key, clips in found.items()
-    }
 
 
 def _figures(scores: Mapping[str, Scores], cards: Sequence[Card]) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from focalcodec.fct.binary import (
     TokenTable,
     decode_toks,
     encode_toks,
-    pack_block,
+    pack_blocks,
     packed_bytes,
     toks_array,
-    unpack_block,
+    unpack_blocks,
 )
 from focalcodec.fct.header import (
     TokenHeader,
@@ -116,7 +116,7 @@ def write_toks(
         number = BODIES.index("voiced")
         parts = [*voiced_bytes(toks, header.bits, voice, body == "runs")]  # checked before writing
     else:
-        number, parts = BODIES.index("packed"), _packed(array, header.bits)
+        number, parts = BODIES.index("packed"), pack_blocks(array, header.bits)
     head = header_bytes(header, len(array), number)
     if isinstance(target, str | os.PathLike):
         with atomic_path(target) as temporary, open(temporary, "wb") as stream:
@@ -131,10 +131,8 @@ def read_toks(
 
     Arguments and errors are those of `TokenReader`.
     """
-    import torch
-
-    with TokenReader(source, table) as reader:
-        return reader.header, torch.cat(list(reader))
+    tokens = Tokens.load(source, table)
+    return tokens.header, tokens.toks
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,11 +303,7 @@ class TokenReader:
             raise UserError(f"{self.name}: {error}") from error
 
     def _packed(self) -> Iterator[npt.NDArray[np.int64]]:
-        bits = self.header.bits
-        for start in range(0, self.num_tokens, BLOCK_TOKENS):
-            count = min(BLOCK_TOKENS, self.num_tokens - start)
-            data = self._bytes.read(packed_bytes(count, bits), "tokens")
-            yield unpack_block(data, count, bits)
+        yield from unpack_blocks(self._bytes, self.num_tokens, self.header.bits)
         self._bytes.check_crc("tokens")
         self._bytes.check_end()
 
@@ -380,11 +374,6 @@ def _write_parts(stream: BinaryIO, head: bytes, parts: Iterable[bytes]) -> int:
     return size + CRC_BYTES
 
 
-def _packed(toks: npt.NDArray[np.int64], bits: int) -> Iterator[bytes]:
-    for start in range(0, len(toks), BLOCK_TOKENS):
-        yield pack_block(toks[start : start + BLOCK_TOKENS], bits)
-
-
 def _smallest(
     toks: npt.NDArray[np.int64], bits: int, table: TokenTable | None
 ) -> tuple[int, Iterable[bytes]]:
@@ -395,5 +384,5 @@ def _smallest(
         coded["table"] = table.id + encode_toks(toks, table)  # or only names the table
     body, data = min(coded.items(), key=lambda item: len(item[1]))
     if SIZE_BYTES + len(data) >= packed_bytes(len(toks), bits):
-        return BODIES.index("packed"), _packed(toks, bits)
+        return BODIES.index("packed"), pack_blocks(toks, bits)
     return BODIES.index(body), [len(data).to_bytes(SIZE_BYTES, "little"), data]

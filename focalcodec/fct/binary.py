@@ -80,6 +80,21 @@ def unpack_block(data: bytes, num_tokens: int, bits: int) -> npt.NDArray[np.int6
     return bits_to_toks(row[: num_tokens * bits].reshape(num_tokens, bits))
 
 
+def pack_blocks(toks: npt.NDArray[np.int64], bits: int) -> Iterator[bytes]:
+    """Bytes of any number of tokens (N,), block by block."""
+    for start in range(0, len(toks), BLOCK_TOKENS):
+        yield pack_block(toks[start : start + BLOCK_TOKENS], bits)
+
+
+def unpack_blocks(
+    reader: ByteReader, num_tokens: int, bits: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Read what `pack_blocks` wrote: tokens in blocks; errors as in `unpack_block`."""
+    for start in range(0, num_tokens, BLOCK_TOKENS):
+        count = min(BLOCK_TOKENS, num_tokens - start)
+        yield unpack_block(reader.read(packed_bytes(count, bits), "tokens"), count, bits)
+
+
 def toks_to_bits(toks: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.uint8]:
     """Return the bits of tokens, (N,) int64 -> (N, bits) uint8, most significant bit first."""
     octets = toks.astype(">u4").view(np.uint8).reshape(-1, 4)  # big-endian: the top byte first

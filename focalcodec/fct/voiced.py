@@ -5,7 +5,7 @@ It is read and written whole; docs/token_files.md specifies it byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from focalcodec.errors import UserError
 from focalcodec.fct.binary import (
-    BLOCK_TOKENS,
     ByteReader,
     pack_block,
-    packed_bytes,
+    pack_blocks,
     toks_array,
-    unpack_block,
+    unpack_blocks,
 )
 
 if TYPE_CHECKING:
@@ -45,9 +44,9 @@ def voiced_bytes(toks: Tensor, bits: int, voice: Tensor | None, runs: bool) -> I
     array = toks_array(values, bits)
     yield bytes([len(marks), LENGTH_BITS * runs]) + len(array).to_bytes(COUNT_BYTES, "little")
     yield pack_block(marks, VOICE_BITS)
-    yield from _packed(array, bits)
+    yield from pack_blocks(array, bits)
     if lengths is not None:
-        yield from _packed(lengths.numpy() - 1, LENGTH_BITS)
+        yield from pack_blocks(lengths.numpy() - 1, LENGTH_BITS)
 
 
 def read_voiced(reader: ByteReader, num_tokens: int, bits: int) -> tuple[Toks, Toks | None]:
@@ -60,11 +59,13 @@ def read_voiced(reader: ByteReader, num_tokens: int, bits: int) -> tuple[Toks, T
     if length_bits not in (0, LENGTH_BITS):
         raise UserError(f"{reader.name}: lengths of {length_bits} bits; update focalcodec")
     try:
-        voice = np.concatenate([*_blocks(reader, num_voice, VOICE_BITS), np.zeros(0, np.int64)])
-        toks = np.concatenate([*_blocks(reader, count, bits), np.zeros(0, np.int64)])
+        voice = np.concatenate(
+            [*unpack_blocks(reader, num_voice, VOICE_BITS), np.zeros(0, np.int64)]
+        )
+        toks = np.concatenate([*unpack_blocks(reader, count, bits), np.zeros(0, np.int64)])
         lengths = np.ones(len(toks), np.int64)
         if length_bits:
-            lengths = np.concatenate([*_blocks(reader, count, length_bits)]) + 1
+            lengths = np.concatenate([*unpack_blocks(reader, count, length_bits)]) + 1
         reader.check_crc("tokens")
         reader.check_end()
         if lengths.sum() != num_tokens:
@@ -74,14 +75,3 @@ def read_voiced(reader: ByteReader, num_tokens: int, bits: int) -> tuple[Toks, T
     except ValueError as error:
         raise UserError(f"{reader.name}: corrupted, {error}; encode the audio again") from error
     return np.repeat(toks, lengths), voice if num_voice else None
-
-
-def _packed(values: Toks, bits: int) -> Iterator[bytes]:
-    for start in range(0, len(values), BLOCK_TOKENS):
-        yield pack_block(values[start : start + BLOCK_TOKENS], bits)
-
-
-def _blocks(reader: ByteReader, count: int, bits: int) -> Iterator[Toks]:
-    for start in range(0, count, BLOCK_TOKENS):
-        number = min(BLOCK_TOKENS, count - start)
-        yield unpack_block(reader.read(packed_bytes(number, bits), "tokens"), number, bits)

@@ -118,17 +118,13 @@ def decompress_blocks(
     neighbouring windows are cross-faded over half a second. `vector` (1, V) is that of the
     utterance.
     """
-    given = codec.voice_input("decompressor", vector)
     plan, fade = _decompress_plan(codec, window_seconds)
     fade = min(fade, plan.size - plan.left - plan.right) * codec.decompressor.factor
     tail: Tensor | None = None
     for items, start, stop in cut_windows([toks.to(codec.device)], plan):
         with torch.no_grad():
-            if given:
-                codes = codec.toks_to_codes(items[None])  # (1, N', L)
-                qfeats = codec._part("decompressor")(codes, **given)[0][0]  # (n, D)
-            else:
-                qfeats = codec.toks_to_qfeats(items[None])[0]  # (n, D)
+            codes = codec.toks_to_codes(items[None])  # (1, N', L)
+            qfeats = codec._steps(codes, {"decompressor": ()}, None, voice=vector)[0][0]  # (n, D)
         end = (len(items) if stop is None else stop) * codec.decompressor.factor
         kept = qfeats[start * codec.decompressor.factor : end]
         if tail is not None:
@@ -149,15 +145,12 @@ def vocode_blocks(
     Takes blocks of feats or qfeats (n, D), on the codec's device; yields rec_sig (n * hop,)
     float32, on the CPU. `vector` (1, V) is that of the utterance.
     """
-    given = codec.voice_input("decoder", vector)
     plan = plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
     hop = codec.decoder.hop
     for items, start, stop in cut_windows(feats, plan):
         with torch.no_grad():
-            if given:
-                sig = codec._part("decoder")(items[None], **given)[0][0]  # (n * hop,)
-            else:
-                sig = codec.feats_to_sig(items[None])[0]  # (n * hop,)
+            # (n * hop,)
+            sig = codec._steps(items[None], {"decoder": ()}, None, voice=vector)[0][0]
         yield sig[start * hop : None if stop is None else stop * hop].float().cpu()
 
 

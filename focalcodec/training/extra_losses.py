@@ -90,6 +90,11 @@ class StageBrain(CodecBrain):
         figures = self.monitor.figures
         self.monitor.figures = replace(figures, columns=(*figures.columns, *columns))
 
+    @property
+    def draw(self) -> tuple[int, int, int]:
+        """Seed, epoch and step: random numbers of a clip depend on them and its ID."""
+        return self.hparams.seed, self.epoch, self.step
+
     def term_mean(self, name: str, losses: Tensor, out: Any) -> Tensor:
         """Mean of the losses of a term over the valid frames or clips of the global batch."""
         raise NotImplementedError

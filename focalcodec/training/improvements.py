@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from focalcodec.data.dataset import AudioBatch
-from focalcodec.data.randomness import clip_generator
+from focalcodec.data.randomness import clip_draws, clip_generator
 from focalcodec.errors import UserError
 from focalcodec.nn.merging import check_threshold, merge_lats
 
@@ -25,8 +25,7 @@ class Stage1Options:
 
     hparams: Any
     modules: Any
-    epoch: int
-    step: int
+    draw: tuple[int, int, int]
 
     def check_options(self) -> None:
         """Read the keys; a `UserError` for wrong values."""
@@ -48,11 +47,6 @@ class Stage1Options:
         if low > high:
             raise UserError(f"{form}, the lower one first")
 
-    @property
-    def draw(self) -> tuple[int, int, int]:
-        """Seed, epoch and step: random numbers of a clip depend on them and its ID."""
-        return self.hparams.seed, self.epoch, self.step
-
     def mask_frames(
         self, feats: Tensor, frames: Tensor, batch: AudioBatch, stage: sb.Stage
     ) -> Tensor:
@@ -68,9 +62,7 @@ class Stage1Options:
         if stage != sb.Stage.TRAIN or self.merge_range is None:
             return lats
         low, high = self.merge_range
-        names = (f"merge:{clip_id}:{self.step}" for clip_id in batch.id)
-        generators = (clip_generator(self.hparams.seed, self.epoch, name) for name in names)
-        drawn = torch.stack([torch.rand((), generator=each) for each in generators])  # (B,)
+        drawn = clip_draws("merge", batch.id, self.draw)  # (B,)
         return merge_lats(lats, lengths, (low + (high - low) * drawn).to(lats.device))
 
     def utterance_vector(
@@ -80,13 +72,8 @@ class Stage1Options:
 
         In training it is that of a random half of the clip, or zeros for a tenth of the clips.
         """
-        pool = getattr(self.modules.compressor, "voice", None)
-        if pool is None:
-            return {}
-        if stage != sb.Stage.TRAIN:
-            return {"voice": pool(feats, frames)}
-        mask = half_frames(frames, feats.shape[1], batch, self.draw)
-        return drop_vectors({"voice": pool(feats, mask=mask)})
+        draw = self.draw if stage == sb.Stage.TRAIN else None
+        return voice_of(self.modules.compressor, feats, frames, batch, draw)
 
 
 def noise_frames(
@@ -125,10 +112,23 @@ def half_frames(
     return mask.to(frames.device)
 
 
-def drop_vectors(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Vectors `voice` (B, V), zeros for a random tenth of the clips."""
-    if "voice" not in given:
-        return given
-    voice = given["voice"]
+def voice_of(
+    compressor: Any,
+    feats: Tensor,
+    frames: Tensor,
+    batch: AudioBatch | None = None,
+    draw: tuple[int, int, int] | None = None,
+) -> dict[str, Tensor]:
+    """Argument `voice` of the parts behind a compressor: a vector (B, V); {} without one.
+
+    With a batch and a `draw` (seed, epoch and step) it is that of a random half of each clip, and
+    zeros for a random tenth of the clips; else that of the whole clips.
+    """
+    pool = getattr(compressor, "voice", None)
+    if pool is None:
+        return {}
+    if draw is None or batch is None:
+        return {"voice": pool(feats, frames)}
+    voice = pool(feats, mask=half_frames(frames, feats.shape[1], batch, draw))
     kept = torch.rand(len(voice)) >= _VOICE_DROPPED
     return {"voice": voice * kept.to(voice)[:, None]}

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from focalcodec.data.dataset import AudioBatch
-from focalcodec.data.randomness import clip_generator
+from focalcodec.data.randomness import clip_draws
 from focalcodec.encoders import Encoder
 from focalcodec.errors import UserError
 from focalcodec.hub.fingerprint import describe_encoder, is_described
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.nn.official import OfflineEncoder
-from focalcodec.training.improvements import drop_vectors, half_frames
+from focalcodec.training.improvements import voice_of
 from focalcodec.training.run.trained import load_trained
 
 
@@ -76,16 +76,11 @@ class QuantizedFeats(OfflineEncoder):
         lats, lat_frames = self.compressor(feats, lengths=frames)  # (B, N', L), (B,)
         codes = self.quantizer.lats_to_codes(lats)  # (B, N', L)
         codes = zero_padding(codes, valid_mask(lat_frames, codes.shape[1]))
-        given = self.voice(feats, frames)
+        given = voice_of(self.compressor, feats, frames)
         qfeats, _ = self.decompressor(codes, lengths=lat_frames, **given)  # (B, >= N, D)
         # A token at 25 or 12.5 Hz may last longer than the clip.
         qfeats = qfeats[:, : feats.shape[1]]  # (B, N, D)
         return zero_padding(qfeats, valid_mask(frames, qfeats.shape[1])), frames
-
-    def voice(self, feats: Tensor, frames: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """Vector of each utterance as an argument of the decompressor, or {} if there is none."""
-        pool = getattr(self.compressor, "voice", None)
-        return {} if pool is None else {"voice": pool(feats, frames, mask)}
 
 
 def quantized_feats(source: str | Path, trust: Collection[str] = ()) -> QuantizedFeats:
@@ -174,10 +169,7 @@ class CodecInput:
         """
         chosen = torch.ones(len(feats), dtype=torch.bool)
         if draw is not None:
-            seed, epoch, step = draw
-            names = (f"codec_input:{clip_id}:{step}" for clip_id in batch.id)
-            drawn = [torch.rand((), generator=clip_generator(seed, epoch, x)) for x in names]
-            chosen = torch.stack(drawn) < self.share
+            chosen = clip_draws("codec_input", batch.id, draw) < self.share
         chosen = chosen.to(feats.device)  # (B,) bool
         if not bool(chosen.any()):
             return feats, frames
@@ -203,10 +195,7 @@ class CodecInput:
         """
         if not self.same_encoder:
             feats, frames = self.codec.clean.run(batch.sig, batch.lengths)
-        if draw is None:
-            return self.codec.voice(feats, frames)
-        given = self.codec.voice(feats, frames, half_frames(frames, feats.shape[1], batch, draw))
-        return drop_vectors(given)
+        return voice_of(self.codec.compressor, feats, frames, batch, draw)
 
 
 def check_vector(decoder: Any, source: CodecInput | None) -> None:

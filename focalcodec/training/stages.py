@@ -290,7 +290,7 @@ class Stage2Brain(StageBrain):
         feats, frames = self.encode(batch)
         if self.codec_input is None:
             return feats, frames, {}
-        draw = (self.hparams.seed, self.epoch, self.step) if stage == sb.Stage.TRAIN else None
+        draw = self.draw if stage == sb.Stage.TRAIN else None
         with torch.no_grad(), torch.autocast(self.device_type, enabled=False):
             given = {}
             if getattr(self.modules.decoder, "voice_tokens", 0):
@@ -305,8 +305,7 @@ class Stage2Brain(StageBrain):
         Feats are cut after the encoder, which had the whole clip as input. The position of a crop
         depends on the seed, the clip and the step.
         """
-        hop, hparams = self.modules.decoder.hop, self.hparams
-        return cut_crops(feats, frames, batch, length, hop, (hparams.seed, self.epoch, self.step))
+        return cut_crops(feats, frames, batch, length, self.modules.decoder.hop, self.draw)
 
     def whole_clips(self, rec_sig: Tensor, lengths: Tensor, batch: AudioBatch) -> Stage2Output:
         """Output of whole clips: both signals cut to the samples that both have."""

@@ -64,8 +64,7 @@ class MelQuantizerBrain(QuantizerBrain):
         """Mean mel distance of one crop of each clip; gradients pass through the decoder."""
         batch = self.perturb_speed(batch, Stage.TRAIN)  # the same speed as in compute_forward
         length, hop = self.hparams.mel_crop_frames, self.encoder.hop
-        draw = (self.hparams.seed, self.epoch, self.step)
-        qfeats, sig = cut_crops(out.qfeats, out.frames, batch, length, hop, draw)
+        qfeats, sig = cut_crops(out.qfeats, out.frames, batch, length, hop, self.draw)
         rec_sig = self.decoder(qfeats)[0]  # (B, mel_crop_frames * hop), (B,)
         return self.mean("mel_loss", self.mel_loss(rec_sig.float(), sig))
 

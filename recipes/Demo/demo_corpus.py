@@ -106,11 +106,11 @@ def _prompt_reader() -> Maker:
 
 def write_letters(root: Path, folder: str, most_seconds: float, how: Mapping[str, Any]) -> None:
     """Write the split of the readers of letters; see `find_letters` and `write_real`."""
-    clips = find_letters(folder, most_seconds)
-    write_clips(root, clips=clips, new_maker=_files_reader, **how)
+    readers = read_letters(folder)
+    write_clips(root, clips=find_letters(readers, most_seconds), new_maker=_files_reader, **how)
     names = {
         str(FIRST_READER + number): ("X", f"klettres-data, {reader.language}, GPL-2+")
-        for number, reader in enumerate(read_letters(folder))
+        for number, reader in enumerate(readers)
     }
     write_speakers(root, names)
 

@@ -7,7 +7,7 @@ reader a language (GPL-2+). They are for training only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -65,13 +65,13 @@ def find_russian(folder: str | Path) -> list[DemoClip]:
     ]
 
 
-def find_letters(folder: str | Path, most_seconds: float) -> list[DemoClip]:
+def find_letters(readers: Sequence[Reader], most_seconds: float) -> list[DemoClip]:
     """Letters and syllables of `klettres-data`, in `train-letters`, joined to clips of 6 seconds.
 
     Parameters
     ----------
-    folder : str or path
-        As of `find_russian`.
+    readers : sequence of Reader
+        Result of `read_letters`.
     most_seconds : float
         Of a reader; the rest is left out, because one of them has nearly half of the package.
 
@@ -79,14 +79,9 @@ def find_letters(folder: str | Path, most_seconds: float) -> list[DemoClip]:
     -------
     list of DemoClip
         The field `source` has the paths of a clip's files.
-
-    Raises
-    ------
-    UserError
-        The package is not there.
     """
     clips = []
-    for number, reader in enumerate(read_letters(folder)):
+    for number, reader in enumerate(readers):
         place = ("train-letters", str(FIRST_READER + number), "1")
         for count, joined in enumerate(_joined(reader, most_seconds)):
             text = " ".join(text for _, text in joined)
@@ -95,7 +90,18 @@ def find_letters(folder: str | Path, most_seconds: float) -> list[DemoClip]:
 
 
 def read_letters(folder: str | Path) -> list[Reader]:
-    """Readers of `klettres-data`, in the order of their languages' codes."""
+    """Readers of `klettres-data`, in the order of their languages' codes.
+
+    Parameters
+    ----------
+    folder : str or path
+        As of `find_russian`.
+
+    Raises
+    ------
+    UserError
+        The package is not there.
+    """
     root = Path(folder).expanduser() / _LETTERS
     tables = sorted(root.glob("*/sounds.xml"))
     if not tables:

@@ -18,14 +18,12 @@ from typing import Any, NamedTuple
 
 from demo_stream import Steps
 
+from focalcodec.evaluation.ablations import Scores, clip_scores
 from focalcodec.evaluation.intervals import Figure, paired_difference
 from focalcodec.evaluation.summary import read_card
 
 SEEDS = (1986, 1987)
 LOW_RATE = ["--downscale_factors=[2, 2, 1]", "--upscale_factors=[1, 2, 2]"]  # 12.5 Hz
-
-
-Card = Mapping[str, Any]
 
 
 class Train(NamedTuple):
@@ -171,12 +169,13 @@ def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
         figures = out / row / "figures"
         for folder in sorted(figures.glob(f"{seeds[0]}/*/base")):
             name = folder.parent.name
-            pairs = [
-                [read_card(figures / str(seed) / name / side) for side in ("base", "delta")]
-                for seed in seeds
+            cards = [
+                [read_card(figures / str(seed) / name / side) for seed in seeds]
+                for side in ("base", "delta")
             ]
-            for column in pairs[0][0]["columns"]:
-                base, delta, found = difference(pairs, column["key"])
+            scores = [clip_scores(of_side) for of_side in cards]
+            for column in cards[0][0]["columns"]:
+                base, delta, found = difference(*(side.get(column["key"], {}) for side in scores))
                 text = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
                 title = f"{column['title']} {'↑' if column['better'] == 'higher' else '↓'}"
                 cells = [row, name, title, f"{base:.3g}", f"{delta:.3g}", text]
@@ -184,40 +183,26 @@ def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def difference(pairs: Sequence[Sequence[Card]], key: str) -> tuple[float, float, Figure]:
-    """Means of both sides over clips and seeds, and their paired difference over clips.
+def difference(base: Scores, delta: Scores) -> tuple[float, float, Figure]:
+    """Means of both sides, and their paired difference, over the clips that both have.
 
     Example
     -------
-    >>> def card(*values):
-    ...     scores = enumerate(values)
-    ...     return {"clips": [{"id": i, "scores": {"wer": [v, 1.0]}} for i, v in scores]}
-    >>> seed = [card(1.0, 2.0), card(2.0, 3.0)]
-    >>> found = difference([seed, seed], "wer")
+    >>> base, delta = {"a": [1.0, 1.0], "b": [2.0, 1.0]}, {"a": [2.0, 1.0], "b": [3.0, 1.0]}
+    >>> found = difference(base, delta)
     >>> found[:2], found[2].value
     ((1.5, 2.5), 1.0)
     """
-    sides = []
-    for side in (0, 1):
-        sums: dict[Any, list[float]] = {}
-        for pair in pairs:
-            for clip in pair[side]["clips"]:
-                if all(key in _clip(other, clip["id"]) for seed in pairs for other in seed):
-                    value, weight = clip["scores"][key]
-                    total = sums.setdefault(clip["id"], [0.0, 0.0])
-                    total[0] += value * weight
-                    total[1] += weight
-        values = [total / max(weight, 1e-9) for total, weight in sums.values()]
-        sides.append((values, [weight for _, weight in sums.values()]))
-    base, delta = (
-        sum(v * w for v, w in zip(*side, strict=True)) / max(sum(side[1]), 1e-9) for side in sides
+    shared = [clip for clip in base if clip in delta]
+    first, second = (
+        ([side[clip][0] for clip in shared], [side[clip][1] for clip in shared])
+        for side in (base, delta)
     )
-    return base, delta, paired_difference(sides[1], sides[0])
-
-
-def _clip(card: Card, name: Any) -> Mapping[str, Any]:
-    """Scores of a clip, {} if the card lacks it."""
-    return next((clip["scores"] for clip in card["clips"] if clip["id"] == name), {})
+    before, after = (
+        sum(v * w for v, w in zip(*side, strict=True)) / max(sum(side[1]), 1e-9)
+        for side in (first, second)
+    )
+    return before, after, paired_difference(second, first)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -388,7 +388,7 @@ def test_no_such_packages(demo: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="festvox_folder .*unpack Debian's festvox-ru"):
         demo.packages.find_russian(tmp_path)
     with pytest.raises(UserError, match="klettres_folder .*unpack Debian's klettres-data"):
-        demo.packages.find_letters(tmp_path, 90)
+        demo.packages.read_letters(tmp_path)
 
 
 # -- the command -----------------------------------------------------------------------------------
