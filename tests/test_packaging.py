@@ -39,6 +39,7 @@ DISTRIBUTIONS = {
 # Extras whose packages a folder may import at the top of a module; all others are imported late.
 EXTRAS = {
     "focalcodec/modeling_focalcodec.py": ["recipes"],  # transformers imports it
+    "focalcodec/onnx/weights.py": ["onnx"],
     "focalcodec/probes": ["recipes"],
     "focalcodec/report": ["eval"],
     "focalcodec/training": ["recipes"],
@@ -148,6 +149,7 @@ def test_wheel(distributions: Path) -> None:
     assert "Description-Content-Type: text/markdown" in metadata and "# FocalCodec" in metadata
     assert {f"{info}/licenses/LICENSE", "focalcodec/py.typed"} <= packed
     assert "focalcodec/models/demo/model.safetensors" in packed
+    assert {"focalcodec/models/speech.flac", "focalcodec/models/speech.md"} <= packed
     for recipe in (ROOT / "recipes").iterdir():
         wanted = {f"focalcodec/recipes/{recipe.name}/{path}" for path in recipe_files(recipe)}
         prefix = f"focalcodec/recipes/{recipe.name}/"

@@ -37,6 +37,9 @@ to publish it, with a model card:
       --results results/eval --license cc-by-4.0 --language en
       --training_data "LibriTTS, 585 hours, CC BY 4.0, by its authors"
   hf upload OWNER/NAME my_codec
+
+for onnxruntime, without PyTorch:
+  focalcodec export my_codec my_codec_onnx --format onnx
 """
 
 
@@ -198,8 +201,16 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         metavar="FOLDER",
+        nargs="?",
         help="output folder: config.json, model.safetensors, a model card, and a file for"
         " transformers",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("torch", "onnx"),
+        default="torch",
+        help="with onnx, give CODEC FOLDER: the folder gets graphs for onnxruntime, which are"
+        " compared with the codec, and onnx.json (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -234,6 +245,23 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _export_onnx(args: argparse.Namespace) -> int:
+    """Export a codec as ONNX graphs: `quantizer` is the codec, `decoder` the folder."""
+    if args.folder is not None:
+        raise UserError(f"{args.folder}: one name too many; give CODEC FOLDER with --format onnx")
+    folder = Path(args.decoder).expanduser()
+    if (folder / "onnx.json").exists() and not args.overwrite:
+        raise UserError(f"{folder}: has onnx.json already; give --overwrite, or another folder")
+    from focalcodec.codec import FocalCodec
+    from focalcodec.onnx import export_onnx
+
+    codec = FocalCodec.from_pretrained(args.quantizer, trust=args.trust)
+    agreement = export_onnx(codec, folder, args.dtype)
+    size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
+    print(f"{folder}: {size:.1f} MB, equal to {args.quantizer}: {agreement}")
+    return DONE
+
+
 def _refuse_existing(folder: Path, overwrite: bool) -> None:
     """Raise if an export would replace a codec, or land in a run's folder."""
     if (folder / "hyperparams.yaml").exists():
@@ -247,6 +275,10 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Export a codec."""
+    if args.format == "onnx":
+        return _export_onnx(args)
+    if args.folder is None:
+        raise UserError("FOLDER: missing; give QUANTIZER DECODER FOLDER, or --format onnx")
     try:
         from focalcodec.hub.fingerprint import weights_sha256
         from focalcodec.hub.publish import About

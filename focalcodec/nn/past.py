@@ -20,8 +20,8 @@ class Past:
     ring: Tensor  # (B, R, ...), frame f of a stream is at f % R
     position: Tensor  # (B,) int64, number of frames before the chunk, 0 at the start of a stream
     new: Tensor | None = None  # (B, N, ...), the frames of the chunk
-    # places that other rings of the same size and position read, by size and number of new frames
-    places: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict)
+    # places that other rings of the same position and number of new frames read, by their size
+    places: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
 
     def frames(self) -> Tensor:
         """Number of the frame that each place of the ring has, (B, R) int64; below 0: none yet."""
@@ -40,7 +40,7 @@ class Past:
         parts = [self.ring.to(x.dtype), x] + ([] if repeat else [torch.zeros_like(x[:, :1])])
         source = torch.cat(parts, dim=1)
         (batch, size), count = self.ring.shape[:2], x.shape[1]
-        key = size, count, repeat
+        key = size, repeat
         if key not in self.places:
             self.places[key] = self._places(size, count, repeat)
         picked = source.flatten(0, 1).index_select(0, self.places[key])

@@ -20,7 +20,7 @@ from focalcodec.codec import FocalCodec
 from focalcodec.nn.past import Past
 
 # Frames before a chunk, (B,), and what rings of one position share, see `Past.places`
-Shared = tuple[Tensor, dict[tuple[int, int, bool], Tensor]]
+Shared = tuple[Tensor, dict[tuple[int, bool], Tensor]]
 
 
 class PartStep(nn.Module):

@@ -99,7 +99,7 @@ def test_options_may_stand_anywhere() -> None:
         "resynth a b --sample_rate 0",
         "resynth a b --sample_rate 44.1k",
         "resynth a b --precision int8",
-        "export a b",
+        "export a",
     ],
 )
 def test_usage_errors_are_2(line: str, capsys: pytest.CaptureFixture) -> None:

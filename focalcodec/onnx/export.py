@@ -1,0 +1,193 @@
+"""Write a codec as a folder of ONNX graphs that are proven equal to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from focalcodec.audio import read_audio
+from focalcodec.codec import FocalCodec
+from focalcodec.errors import UserError, one_line
+from focalcodec.files import atomic_path, file_sha256
+from focalcodec.hub.checkpoints import stored_tensors
+from focalcodec.onnx.check import SPEECH, Agreement, compare
+from focalcodec.onnx.graphs import Graph, dynamic_shapes, graphs_of
+from focalcodec.onnx_runtime import OnnxCodec
+from focalcodec.onnx_runtime.bundle import DESCRIPTION, FORMAT, FORMAT_VERSION
+from focalcodec.packages import need
+from focalcodec.version import VERSION
+from focalcodec.vocos import ISTFT
+
+OPSET = 20
+_INSTALL = "pip install 'focalcodec[onnx]'"
+
+
+def export_onnx(
+    codec: FocalCodec, folder: str | os.PathLike[str], dtype: str = "float32"
+) -> Agreement:
+    """Write the graphs of a codec and `onnx.json` to a folder; return how well they agree.
+
+    The graphs are checked by `onnx.checker`, and compared with the codec on the speech of the
+    package. Nothing is written if they differ by more than rounding: a bit of a token may differ
+    where its latent is within 1e-5 of zero, a sample of the waveform by 1e-4.
+
+    Parameters
+    ----------
+    codec : FocalCodec
+        In float32, on the CPU.
+    folder : str or path
+        Is made if it is missing; files of an earlier export are replaced.
+    dtype : {"float32", "float16"}
+        Of the stored weights; they are computed in float32. "float16" rounds them first, which may
+        change a few tokens. Weights that are float16 numbers are always stored as these.
+
+    Raises
+    ------
+    UserError
+        The codec can't be exported, a package is missing, or the graphs differ from the codec.
+
+    Example
+    -------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_onnx(FocalCodec.from_pretrained("demo"), folder).holds
+    True
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        need(package, _INSTALL)
+    sha256 = codec.weights_sha256  # of the given weights, as in token files
+    codec.load_state_dict(stored_tensors(codec.state_dict(), dtype))
+    graphs = graphs_of(codec.eval())
+    with tempfile.TemporaryDirectory() as made:
+        for name, graph in graphs.items():
+            _write_graph(codec, graph, Path(made, f"{name}.onnx"))
+        about = _describe(codec, sha256, graphs, Path(made), dtype)
+        Path(made, DESCRIPTION).write_text(_as_text(about), encoding="utf-8")
+        agreement = compare(
+            codec, OnnxCodec.from_pretrained(made), read_audio(SPEECH, codec.sample_rate_input)
+        )
+        if not agreement.holds:
+            raise UserError(f"{codec.name}: the graphs differ from the codec: {agreement}")
+        for name in (*(f"{name}.onnx" for name in graphs), DESCRIPTION):
+            with atomic_path(Path(folder, name)) as temporary:
+                shutil.copyfile(Path(made, name), temporary)
+    return agreement
+
+
+def _write_graph(codec: FocalCodec, graph: Graph, path: Path) -> None:
+    """Export, shrink and check one graph."""
+    import onnx
+
+    from focalcodec.onnx.weights import compute_basis, plain, store_in_float16
+
+    model = _exported(codec, graph)
+    plain(model, {name: tuple(axes) for name, axes in graph.axes.items()})
+    for layer in graph.module.modules():
+        if isinstance(layer, ISTFT):
+            compute_basis(model, layer)
+    store_in_float16(model)
+    onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
+
+
+def _exported(codec: FocalCodec, graph: Graph) -> Any:
+    """The graph as a `ModelProto`."""
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                graph.module.eval(),
+                tuple(graph.inputs.values()),
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                dynamic_shapes=dynamic_shapes(graph),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds, with a report of hundreds of lines
+        reason = one_line(error)[:200]
+        kind = type(graph.module).__name__
+        raise UserError(
+            f"{codec.name}: can't be exported to ONNX, {kind} failed: {reason}"
+        ) from error
+    return program.model_proto  # type: ignore[union-attr]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's warnings, which are about packages that no codec needs."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _describe(
+    codec: FocalCodec, sha256: str, graphs: dict[str, Graph], folder: Path, dtype: str
+) -> dict[str, Any]:
+    """Content of `onnx.json`."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "focalcodec": VERSION,
+        "model": codec.name,
+        "weights_sha256": sha256,
+        "precision": "float32",
+        "weights": dtype,
+        "opset": OPSET,
+        "sample_rate_input": codec.sample_rate_input,
+        "sample_rate_output": codec.sample_rate_output,
+        "hop_length": codec.hop_length,
+        "decoder_hop": codec.decoder.hop,
+        "factor": codec.compressor.factor,
+        "dim": codec.encoder.dim,
+        "codebook_size": codec.codebook_size,
+        "bits_per_token": codec.bits_per_token,
+        "token_rate": codec.token_rate,
+        "bitrate": codec.bitrate,
+        "causal": codec.causal,
+        "chunk_size": codec.chunk_size,
+        "graphs": {name: _describe_graph(name, graph, folder) for name, graph in graphs.items()},
+    }
+
+
+def _describe_graph(name: str, graph: Graph, folder: Path) -> dict[str, Any]:
+    path = folder / f"{name}.onnx"
+    rings = [each for each in graph.inputs if each.startswith("ring")]
+    states = [
+        {"ring": ring, "new": ring.replace("ring", "new"), "shape": list(graph.axes[ring][1:])}
+        | {"frames": frames}
+        for ring, frames in zip(rings, graph.frames, strict=True)
+    ]
+    inputs = [[each, list(graph.axes[each])] for each in graph.inputs if each not in rings]
+    outputs = [[each, list(graph.axes[each])] for each in graph.outputs if each[:3] != "new"]
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "sha256": file_sha256(path),
+        "inputs": inputs,
+        "outputs": outputs,
+        **({"chunk": graph.chunk, "rings": states} if states else {}),
+    }
+
+
+def _as_text(about: dict[str, Any]) -> str:
+    """JSON with a line for each entry, graph and ring."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"

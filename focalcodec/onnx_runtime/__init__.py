@@ -1,0 +1,9 @@
+"""A codec on onnxruntime and NumPy, without PyTorch.
+
+`focalcodec export CODEC FOLDER --format onnx` makes the folder. docs/on_device.md has an example,
+sizes and speeds.
+"""
+
+from focalcodec.onnx_runtime.codec import OnnxCodec
+
+__all__ = ["OnnxCodec"]

@@ -1,0 +1,126 @@
+"""Graphs of codecs: equal to the codec, refused where they are not, and what is stored of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+import focalcodec.onnx.export
+from focalcodec import FocalCodec
+from focalcodec.cli.main import main
+from focalcodec.errors import UserError
+from focalcodec.files import file_sha256
+from focalcodec.nn.masking import valid_mask
+from focalcodec.onnx import export_onnx
+from focalcodec.onnx.check import Agreement
+from tests.unit.closeness import assert_close_to_scale
+from tests.unit.small_bundles import bundle, offline_codec, onnx_codec
+
+
+def test_other_batches_and_lengths_than_the_example() -> None:
+    codec, found = offline_codec(), onnx_codec("offline")
+    for batch, samples in ((1, 5000), (3, 20017), (1, 300)):
+        sig = torch.randn(batch, samples) / 9
+        lengths = torch.randint(1, samples + 1, (batch,))
+        lengths[0] = samples
+        toks, ends = codec.encode(sig, 16000, lengths)
+        made, made_ends = found.encode(sig.numpy(), lengths=lengths.numpy())
+        assert ends.tolist() == made_ends.tolist()
+        assert (torch.from_numpy(made) == toks).float().mean() > 0.99
+        feats = codec.sig_to_feats(sig, lengths=lengths)
+        assert_close_to_scale(
+            torch.from_numpy(found.sig_to_feats(sig.numpy(), lengths=lengths.numpy())), feats, 1e-3
+        )
+        rec_sig = codec.decode(toks, ends)
+        made_sig = torch.from_numpy(found.toks_to_sig(toks.numpy(), lengths=ends.numpy()))
+        assert_close_to_scale(made_sig, rec_sig)
+        valid = valid_mask(ends * codec.hop_length, rec_sig.shape[1])
+        assert not made_sig[~valid].any()
+
+
+def test_onnx_json_describes_and_protects_the_files() -> None:
+    folder, codec = bundle("offline"), offline_codec()
+    text = (folder / "onnx.json").read_text()
+    about = json.loads(text)
+    assert len(text) < 2**14
+    assert about["weights_sha256"] == codec.weights_sha256 and about["hop_length"] == 640
+    for name, graph in about["graphs"].items():
+        path = folder / graph["file"]
+        assert (graph["bytes"], graph["sha256"]) == (path.stat().st_size, file_sha256(path))
+        model = onnx.load(path)
+        values = [*model.graph.input, *model.graph.output]
+        shapes = [
+            [value.name, [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]]
+            for value in values
+        ]
+        assert shapes == [*graph["inputs"], *graph["outputs"]], name
+        assert model.opset_import[0].version == about["opset"]
+    # nothing of the machine that made them
+    assert not any(b"site-packages" in path.read_bytes() for path in folder.glob("*.onnx"))
+
+
+def test_weights_are_stored_in_float16_and_the_basis_is_not_stored() -> None:
+    """The weights of this codec are float16 numbers."""
+    largest = [
+        max(onnx.load(path).graph.initializer, key=lambda tensor: math.prod(tensor.dims))
+        for path in sorted(bundle("offline").glob("*.onnx"))
+    ]
+    sizes = [math.prod(tensor.dims) for tensor in largest]
+    assert [tensor.data_type for tensor in largest[:2]] == [onnx.TensorProto.FLOAT16] * 2
+    assert sizes[0] == 16 * 1026  # the map of the decoder to a spectrum; the basis has 1026 * 1024
+
+
+def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Graphs that differ are not written; those that agree are, once."""
+    agreement = Agreement(100, 99, 1300, 1299, 0, 1e-6, 1e-6)
+    monkeypatch.setattr(focalcodec.onnx.export, "_write_graph", lambda *a: a[2].write_bytes(b"x"))
+    monkeypatch.setattr(focalcodec.onnx.export, "compare", lambda *_: agreement)
+    offline_codec().save_pretrained(tmp_path / "codec")
+    words = ["export", str(tmp_path / "codec"), str(tmp_path / "out"), "--format", "onnx"]
+    assert main(words) == 2 and not (tmp_path / "out").exists()
+    assert "graphs differ from the codec: 99 of 100 tokens equal" in capsys.readouterr().err
+    agreement = Agreement(100, 99, 1300, 1299, 1, 1e-6, 1e-6)
+    assert main(words) == 0
+    assert "out: 0.0 MB, equal to" in capsys.readouterr().out
+    assert main(words) == 2
+    assert "has onnx.json already; give --overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    "agreement, holds",
+    [
+        (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1e-6), True),
+        (Agreement(100, 99, 1300, 1299, 1, 1e-6, 1e-6), True),
+        (Agreement(100, 99, 1300, 1298, 1, 1e-6, 1e-6), False),
+        (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1.1e-4), False),
+        (Agreement(100, 100, 1300, 1300, 0, 1e-6, float("nan")), False),
+    ],
+)
+def test_what_agrees(agreement: Agreement, holds: bool) -> None:
+    assert agreement.holds is holds
+
+
+def test_codecs_that_cannot_be_exported(tmp_path: Path) -> None:
+    codec = FocalCodec.from_config(offline_codec().config)
+    codec.packed_sha256 = "0" * 64
+    with pytest.raises(UserError, match="can't be exported to ONNX: its weights are packed"):
+        export_onnx(codec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["a", "b", "c", "--format", "onnx"], "c: one name too many; give CODEC FOLDER"),
+        (["a", "b"], "FOLDER: missing; give QUANTIZER DECODER FOLDER"),
+        (["no/such", "b", "--format", "onnx"], "no/such"),
+    ],
+)
+def test_wrong_names(words: list[str], problem: str, capsys) -> None:
+    assert main(["export", *words]) == 2
+    assert problem in capsys.readouterr().err

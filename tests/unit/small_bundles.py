@@ -1,0 +1,52 @@
+"""Bundles of ONNX graphs that several tests share."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from focalcodec import FocalCodec
+from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.encoders.logmel import LogMel
+from focalcodec.focalnet import FocalDecoder, FocalEncoder
+from focalcodec.onnx import export_onnx
+from focalcodec.onnx_runtime import OnnxCodec
+from focalcodec.vocos import Vocos
+
+_FOLDER = tempfile.TemporaryDirectory()  # removed when the process ends
+
+
+@cache
+def bundle(name: str) -> Path:
+    """Folder of a bundle; not to be changed."""
+    folder = Path(_FOLDER.name, name)
+    export_onnx(_CODECS[name](), folder)
+    return folder
+
+
+@cache
+def onnx_codec(name: str) -> OnnxCodec:
+    """Codec of a bundle on onnxruntime."""
+    return OnnxCodec.from_pretrained(bundle(name), threads=1)
+
+
+@cache
+def offline_codec() -> FocalCodec:
+    """Codec at 25 Hz with few layers, whose graphs are made in seconds; not to be changed."""
+    torch.manual_seed(0)
+    codec = FocalCodec(
+        LogMel(),
+        FocalEncoder(80, 9, [16], [2], focal_window=3, focal_level=1),
+        BinarySphericalQuantizer(512),
+        FocalDecoder(9, 80, [16], [2], focal_window=3, focal_level=1),
+        Vocos(80, num_layers=1, dim=16, ffn_dim=24),
+    )
+    for parameter in codec.parameters():
+        parameter.data = parameter.data.half().float()
+    return codec.eval()
+
+
+_CODECS = {"offline": offline_codec}
