@@ -51,6 +51,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("coders",), "our codec and others behind one interface"),
     (("data",), "manifests, batches, features of clips"),
     (("tokenize", "metrics"), "tokens of a corpus; judges of clips"),
+    (("lm",), "language models of a corpus's tokens, and their speech"),
     (("evaluation",), "judges on coders and sets"),
     (("probes",), "tasks on the tokens of coders"),
     (("report",), "pages from the cards of evaluation and probes"),

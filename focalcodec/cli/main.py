@@ -39,6 +39,7 @@ COMMANDS = {
     "decode": Command("coding", "decode token files to audio"),
     "resynth": Command("coding", "encode audio and decode it again, to listen to the codec"),
     "convert": Command("coding", "convert recordings to the voice of another speaker"),
+    "say": Command("say", "read a text with a voice, by a model that was trained on tokens"),
     "stream": Command("stream", "audio through a codec while it arrives, also between machines"),
     "tokenize": Command("corpora", "tokenize a whole corpus for a speech language model"),
     "prepare": Command("corpora", "make the sets of a recipe from any folder of audio"),

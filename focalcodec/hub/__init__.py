@@ -17,6 +17,8 @@ from focalcodec.errors import UserError, one_line
 
 DEMO = "demo"
 FOLDER = Path(__file__).parents[1] / "models" / DEMO
+TTS_FOLDER = FOLDER.with_name("tts")
+"""Text to speech, if this version of the package has one."""
 
 
 def is_shipped(source: str | os.PathLike[str]) -> bool:

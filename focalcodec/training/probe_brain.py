@@ -332,9 +332,15 @@ class ProbeBrain(CodecBrain):
         return [], []
 
     def _write_card(self, name: str, rows: Rows) -> None:
-        hparams = self.hparams
         judges, missing = self.judges()
-        about = {
+        columns = [{**vars(column), "judge": "probe"} for column in self.columns]
+        card = make_card(self.about(name, rows), self.clips, rows, columns, judges, missing)
+        write_card(self.set_folder, card)
+
+    def about(self, name: str, rows: Rows) -> dict[str, Any]:
+        """What the card of a test set says of the training, see `make_card`."""
+        hparams = self.hparams
+        return {
             "task": hparams.task,
             "set": name,
             "codec": self.codec.describe(hparams.inputs),
@@ -352,9 +358,6 @@ class ProbeBrain(CodecBrain):
             "device": str(self.device),
             "command": shlex.join(["python", *sys.argv]),
         }
-        columns = [{**vars(column), "judge": "probe"} for column in self.columns]
-        card = make_card(about, self.clips, rows, columns, judges, missing)
-        write_card(self.set_folder, card)
 
     def _write_predictions(self, name: str, rows: Rows) -> None:
         """Write `wer_<set>.txt`, or `confusion_<set>.csv` and `.png`, for people."""

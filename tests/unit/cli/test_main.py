@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -57,10 +58,10 @@ def cached(tmp_path: Path) -> str:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_in_help_are_valid(command: str) -> None:
     epilog = command_parser(command).epilog or ""
-    lines = [line.split() for line in epilog.splitlines() if line.startswith("  focalcodec ")]
+    lines = [line for line in epilog.splitlines() if line.startswith("  focalcodec ")]
     assert len(lines) >= 2
-    for words in lines:
-        parse([word.strip('"') for word in words[1:]])
+    for line in lines:
+        parse(shlex.split(line.partition(" | ")[0])[1:])
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture) -> None:

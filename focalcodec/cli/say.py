@@ -1,0 +1,114 @@
+"""`focalcodec say`: read a text with a voice."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from focalcodec.cli.main import DONE, check_open_output, say
+from focalcodec.cli.options import DEVICE_HELP, audio_suffixes
+from focalcodec.errors import UserError
+from focalcodec.hub import TTS_FOLDER
+
+EXAMPLES = """examples:
+  focalcodec say "good morning" out.wav --model results/tts_demo/1986
+  focalcodec say "good morning" out.wav --model my_tts --voice anna.wav --seed 7
+  focalcodec say "good morning" - --model my_tts | aplay -r 16000 -f S16_LE
+
+Speech in somebody's voice needs the consent of this person.
+"""
+
+
+def add_say_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `focalcodec say`."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("text", metavar="TEXT", help="what to read; numbers as words")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        help="audio file, .wav or .flac; - writes samples (16 bits, mono) while they are made",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="RUN_OR_FOLDER",
+        help="run of a recipe that trained text to speech, or its folder tts",
+    )
+    parser.add_argument(
+        "--voice",
+        metavar="PROMPT",
+        help="recording or token file (.fct) of 0.5 s or more of one speaker, of which the first"
+        " seconds are used, or a voice of the model (default: its first)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the same seed gives the same speech (default: %(default)s)",
+    )
+    parser.add_argument("--temperature", type=float, help="0: no randomness (default: the model's)")
+    parser.add_argument(
+        "--top_p", type=float, help="share of the probability (default: the model's)"
+    )
+    parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run_say(args: argparse.Namespace) -> int:
+    """Read the text."""
+    _check_out(args)
+    model = args.model or TTS_FOLDER
+    if not Path(model).expanduser().exists():
+        given = f"--model {args.model}: no such folder" if args.model else "--model: none is given"
+        raise UserError(
+            f"{given}, and no text-to-speech model comes with the package; train one in"
+            " recipes/LibriSpeech with train.py hparams/tts_demo.yaml (docs/generation.md), and"
+            " name its run"
+        )
+    import torch
+
+    from focalcodec.audio import write_audio
+    from focalcodec.lm import TextToSpeech
+    from focalcodec.precision import pick_device
+
+    tts = TextToSpeech.from_pretrained(model)
+    tts.to(pick_device(args.device))
+    tts.sampling = _sampling(args, tts.sampling)
+    voice, start = tts.voice(args.voice), time.perf_counter()
+    rate = tts.codec.sample_rate_output
+    if args.out == "-":
+        for block in tts.stream(args.text, voice, args.seed):
+            samples = (block.clamp(-1.0, 1.0) * 32767).round().to(torch.int16).numpy()
+            sys.stdout.buffer.write(samples.astype("<i2").tobytes())
+            sys.stdout.buffer.flush()
+        return DONE
+    (spoken,) = tts.toks([args.text], [voice], [args.seed])
+    sig = tts.decode(spoken.toks)
+    write_audio(args.out, sig, rate)
+    took, seconds = time.perf_counter() - start, len(sig) / rate
+    if not spoken.ended:
+        say("warning: the model did not end the text in 0.5 s a character; try another --seed")
+    if not args.quiet:
+        say(f"{args.out}: {seconds:.1f} s, real-time factor {took / seconds:.2f}")
+    return DONE
+
+
+def _check_out(args: argparse.Namespace) -> None:
+    if args.out == "-":
+        check_open_output()
+    elif Path(args.out).suffix.lower() not in audio_suffixes(None):
+        raise UserError(
+            f"{args.out}: give a name that ends with {' or '.join(audio_suffixes(None))}"
+        )
+    elif Path(args.out).exists() and not args.overwrite:
+        raise UserError(f"{args.out}: it exists; give another name, or --overwrite")
+
+
+def _sampling(args: argparse.Namespace, known: Any) -> Any:
+    from dataclasses import replace
+
+    given = {"temperature": args.temperature, "top_p": args.top_p}
+    return replace(known, **{name: value for name, value in given.items() if value is not None})

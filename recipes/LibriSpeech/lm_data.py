@@ -1,0 +1,97 @@
+"""Batches of a language model: packed rows to train on, single clips to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from focalcodec.coders.focal import FocalCoder
+from focalcodec.errors import UserError
+from focalcodec.lm import PackedTokens, Vocabulary
+from focalcodec.lm.packing import collate_rows
+from focalcodec.probes.tokens import ProbeCodec
+from focalcodec.tokenize import TokenStore
+from focalcodec.training.probe_brain import TokenLoaders
+from focalcodec.training.run.loaders import Rows, batch_loader
+
+
+def make_vocabulary(codec: ProbeCodec, characters: str) -> Vocabulary:
+    """Vocabulary of a codec's tokens and of characters, or of the bytes of UTF-8 for "bytes".
+
+    Raises `UserError` for a codec with several tokens a frame.
+    """
+    if codec.streams > 1:
+        raise UserError(
+            f"codec={codec.text}: {codec.streams} tokens a frame; a language model here needs a"
+            " codec with one stream, such as demo"
+        )
+    return Vocabulary(codec.codebook_size, None if characters == "bytes" else characters)
+
+
+class PackedLoaders(TokenLoaders):
+    """Data loaders: training rows of whole utterances, one speaker a row; other sets clip by clip.
+
+    `tokenized` is the output of `focalcodec tokenize` for the training set, or null: then the
+    training splits are tokenised once, and stored in `token_folder`.
+    """
+
+    def _training(self, rows: Rows) -> DataLoader:
+        hparams = self.hparams
+        store, known = self._store(rows)
+        dataset = PackedTokens(
+            store,
+            make_vocabulary(self.codec, hparams["characters"]),
+            hparams["order"],
+            hparams["row_length"],
+            texts={name: row["wrd"] for name, row in known.items()},
+            speakers={name: row["spk_id"] for name, row in known.items()},
+            text_dropout=hparams["text_dropout"],
+            prompt_text_dropout=hparams["prompt_text_dropout"],
+            seed=hparams["seed"],
+        )
+        return batch_loader(
+            dataset,
+            hparams,
+            collate_rows,
+            batch_size=hparams["batch_size"],
+            passes=hparams["passes_per_epoch"],
+            drop_last=True,
+            with_draws=True,
+        )
+
+    def _store(self, rows: Rows) -> tuple[TokenStore, dict[str, Mapping[str, Any]]]:
+        """Tokens of the training set, and the rows of the clips that can be used."""
+        hparams, usable = self.hparams, self.hparams["brain"].usable
+        if hparams["tokenized"] is None:
+            least, most = hparams["min_seconds"], hparams["max_seconds"]
+            known = {row["ID"]: row for row in rows if least <= row["duration"] <= most}
+            store = self._tokens(rows, hparams["source"])
+        else:
+            store = TokenStore(hparams["tokenized"])
+            if isinstance(self.codec.coder, FocalCoder):
+                store.for_codec(self.codec.coder.codec)
+            clips = zip(store.ids, store.text, store.spk_id, strict=True)
+            known = {name: {"wrd": text, "spk_id": who} for name, text, who in clips}
+        return store, {name: row for name, row in known.items() if usable(row)}
+
+
+def voice_prompts(
+    dataset: PackedTokens, rows: Rows, count: int, codec: ProbeCodec, seconds: float
+) -> dict[str, Tensor]:
+    """Toks of a training clip of each of the first `count` speakers, for `TextToSpeech.voices`.
+
+    It is the clip whose length is the nearest to that of a prompt.
+    """
+    speaker = {row["ID"]: row["spk_id"] for row in rows}
+    wanted = round(seconds * codec.tokenizer.token_rate)
+    best: dict[str, tuple[int, int]] = {}
+    for place in dataset.places:
+        who = speaker.get(dataset.store.ids[place])
+        if who:
+            distance = abs(int(dataset.store.index[place, 1]) - wanted)
+            best[who] = min(best.get(who, (distance, place)), (distance, place))
+    chosen = sorted(best.items())[:count]
+    return {who: dataset.store[place][:wanted] for who, (_, place) in chosen}
