@@ -15,6 +15,7 @@ from focalcodec.errors import UserError
 from focalcodec.nn.masking import full_lengths
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.figures import LOSS_KEY
+from focalcodec.training.joint import JointStart
 from focalcodec.training.losses import (
     feature_matching_loss,
     hinge_discriminator_loss,
@@ -117,6 +118,36 @@ class QuantizerBrain(Stage1Brain):
         """Low H_sample: each token is certain. High H_codebook: all codes are used equally."""
         entropy_loss = sample_entropy - self.hparams.gamma * codebook_entropy
         return feature_loss + self.hparams.entropy_weight * entropy_loss
+
+
+class JointBrain(JointStart, QuantizerBrain):
+    """The small encoder (student) and stage 1 together; the target is the feats of its teacher.
+
+    loss = that of `QuantizerBrain` + encoder_weight * MSE(feats of the student, targets). Noisy
+    clips are the student's input only, as in `DistillBrain`. First weights are those of
+    `quantizer_source`.
+    """
+
+    def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
+        """Clips through the teacher, and through student, compressor, quantizer, decompressor."""
+        targets, target_frames = self.encode(batch)  # (B, N, D), (B,); the teacher, or the cache
+        noisy = batch if batch.mixture is None else batch.mixture
+        feats, frames = self.modules.student(noisy.sig, lengths=noisy.lengths)  # (B, M, D), (B,)
+        lats, lat_frames = self.modules.compressor(feats, lengths=frames)  # (B, M', L), (B,)
+        toks, codes = self.modules.quantizer(lats, lengths=lat_frames)  # (B, M'), (B, M', L)
+        given = self.utterance_vector(feats, frames, batch, stage)
+        qfeats, _ = self.modules.decompressor(codes, lengths=lat_frames, **given)  # (B, >= M, D)
+        length = min(feats.shape[1], targets.shape[1])  # one of them may have a frame more
+        feats, targets, qfeats = (x[:, :length] for x in (feats, targets, qfeats))
+        frames = torch.minimum(frames, target_frames)
+        return Stage1Output(feats, frames, targets, lats, lat_frames, toks, qfeats)
+
+    def compute_objectives(self, out: Stage1Output, batch: AudioBatch, stage: Stage) -> Tensor:
+        """Error of the feats after the tokens and before them, entropy of the codes."""
+        errors = (out.feats.float() - out.targets.float()).square().mean(dim=-1)  # (B, N)
+        encoder_loss = self.frame_mean("encoder_loss", errors, out.frames)
+        loss = super().compute_objectives(out, batch, stage)
+        return loss + self.hparams.encoder_weight * encoder_loss
 
 
 class VocoderBrain(Stage2Brain):

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from focalcodec.data.dataset import AudioBatch
 from focalcodec.errors import UserError
-from focalcodec.hub.fingerprint import describe_encoder, is_described
 from focalcodec.training.brain import CodecBrain
 from focalcodec.training.figures import LOSS_KEY
+from focalcodec.training.joint import JointStart
 from focalcodec.training.losses import squared_error
 from focalcodec.training.pictures import feature_figure
 from focalcodec.training.run.start import Start
-from focalcodec.training.run.trained import load_trained, refuse_other_encoder
 from focalcodec.training.stages import Stage1Output
 from focalcodec.wavlm import WavLM
 
@@ -123,32 +122,11 @@ class PositionBrain(EncoderBrain):
         return StudentOutput([output], [target], frames)
 
 
-class JointBrain(QuantizerBrain):
+class JointBrain(JointStart, QuantizerBrain):
     """Student, compressor, quantizer and decompressor together; the target is the teacher's output.
 
-    The loss is that of `QuantizerBrain`. First weights are those of `quantizer_source`; a
-    decompressor that had no refiner there gets one with random weights.
+    The loss is that of `QuantizerBrain`. First weights are those of `quantizer_source`.
     """
-
-    trained: ClassVar[dict[str, tuple[str, ...]]] = {
-        "quantizer": ("student", "compressor", "quantizer", "decompressor")
-    }
-    needs_sig: ClassVar[bool] = True
-
-    def start_from(self, start: Start) -> None:
-        """Also load the parts of `quantizer_source`."""
-        super().start_from(start)
-        name = self.hparams.quantizer_source
-        if start.trained is not None or name is None:
-            return
-        source = load_trained(name, getattr(self.hparams, "__trust__", ()))
-        student = source.encoder_for()
-        if student.teacher is not None and not is_described(self.encoder, student.teacher):
-            present = describe_encoder(self.encoder)
-            refuse_other_encoder(f"quantizer_source={name}", student.teacher, present)
-        for role in self.trained["quantizer"]:
-            theirs = student if role == "student" else source.part(role)
-            take_weights(f"quantizer_source={name}: {role}", theirs, self.modules[role])
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
         """Clips through the teacher, and through student, compressor, quantizer, decompressor."""
@@ -181,21 +159,6 @@ def calls_of(layers: Iterable[Any]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def take_weights(name: str, theirs: Any, ours: Any) -> None:
-    """Copy the weights of a part; a refiner that the other part lacks stays as it is.
-
-    Raises a `UserError` with this name if the parts have other arguments.
-    """
-    old, new = dict(theirs.config), dict(ours.config)
-    refiner = {"lookahead_size", "refiner_dim"} if old.get("lookahead_size") == 0 else set()
-    for key in sorted((old.keys() | new.keys()) - refiner):
-        if old.get(key) != new.get(key):
-            raise UserError(
-                f"{name}: {key} is {old.get(key)}, here {new.get(key)}; make them equal"
-            )
-    ours.load_state_dict(theirs.state_dict(), strict=not refiner)
 
 
 def random_wavlm(seed: int = 0, **arguments: Any) -> WavLM:

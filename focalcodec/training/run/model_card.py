@@ -87,7 +87,7 @@ def _evaluated(folder: str | Path, weights_sha256: str) -> str:
         )
     shown = [card for card in cards if card["set"]["name"] in sets]
     names = sorted({card["codec"]["name"] for card in shown if _is_of(card, weights_sha256)})
-    note = f"This codec is `{'`, `'.join(names)}` below; 95 % intervals over clips."
+    note = f"This codec is `{'`, `'.join(names)}` below; 95 % intervals."
     return f"{note}\n\n{card_tables(shown)}"
 
 

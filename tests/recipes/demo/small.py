@@ -18,6 +18,7 @@ RECIPE = tiny.RECIPES / "Demo"
 YAMLS = {
     "distill": "distill_encoder.yaml",
     "quantizer": "ablations/demo_50hz.yaml",
+    "joint": "demo_50hz_joint.yaml",
     "mel": "ablations/demo_50hz_mel.yaml",
     "vocoder": "demo_vocos_gan.yaml",
     "tuned": "ablations/demo_vocos_tuned.yaml",
@@ -53,6 +54,13 @@ _VOCODER = _TEACHER | {
 _STAGES: dict[str, dict[str, Any]] = {
     "distill": _TEACHER | {"modules": {"student": _DECODER}},
     "quantizer": _QUANTIZER,
+    "joint": _QUANTIZER
+    | {
+        "hidden_dims": [8, 8],
+        "reversed_hidden_dims": [8, 8],
+        "quantizer_source": None,
+        "modules": {"student": _DECODER},
+    },
     "mel": _QUANTIZER | {"mel_crop_frames": 20},
     "vocoder": _VOCODER,
     "voice": _VOCODER | {"crop_frames": 50, "min_seconds": 1.0},

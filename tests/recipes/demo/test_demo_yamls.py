@@ -17,6 +17,7 @@ from focalcodec import FocalCodec
 from focalcodec.cli.main import main
 from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.training.run.config import load_config, read_tree
+from focalcodec.training.run.trained import load_trained
 from tests.recipes.demo import small
 from tests.unit.training import tiny
 
@@ -38,6 +39,7 @@ COMMON = [
     "--max_seconds=5",
 ]
 TEACHER = ["--encoder=!name:focalcodec.encoders.logmel.LogMel {n_mels: 16}"]
+STUDENT = "--modules={student: {num_layers: 1, dim: 8, ffn_dim: 8}}"
 STAGE_2 = [
     "--modules={decoder: {num_layers: 1, dim: 8, ffn_dim: 8}}",
     "--adversarial_start_step=1",
@@ -69,10 +71,7 @@ TUNED = {"quantized": "demo_50hz_small", "init_from": "demo_vocos"}
 
 # YAML -> options that make it small, and knobs that name the runs it starts from
 CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
-    "distill_encoder": (
-        [*TEACHER, "--modules={student: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
-        {},
-    ),
+    "distill_encoder": ([*TEACHER, STUDENT], {}),
     "demo_50hz": (TEACHER + stage_1(), {}),
     "demo_25hz": (TEACHER + stage_1(), {}),
     "demo_50hz_wide": (TEACHER + stage_1(2), {}),
@@ -82,16 +81,21 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
         stage_1(2),
         {"distilled": "distill_encoder", "init_from": "demo_50hz_wide"},
     ),
+    "demo_50hz_joint": (
+        [*TEACHER, *stage_1(2), STUDENT],
+        {"quantizer_source": "demo_50hz_small"},
+    ),
     "demo_vocos": (TEACHER + STAGE_2, {}),
     "demo_vocos_gan": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
     "demo_vocos_tuned": (STAGE_2, TUNED),
     "demo_vocos_periods": ([*STAGE_2, "--discriminator_divisor=32"], TUNED),
     "demo_vocos_speaker": (STAGE_2, {**TUNED, "speaker_source": "speaker_encoder"}),
-    "stream_encoder": (
-        [*TEACHER, "--modules={student: {num_layers: 1, dim: 8, ffn_dim: 8}}"],
-        {},
-    ),
+    "stream_encoder": ([*TEACHER, STUDENT], {}),
     "stream_50hz": ([*stage_1(2), "--window_size=9"], {"distilled": "stream_encoder"}),
+    "stream_50hz_joint": (
+        [*TEACHER, *stage_1(2), STUDENT, "--window_size=9"],
+        {"quantizer_source": "stream_50hz"},
+    ),
     "stream_vocos": (TEACHER + STAGE_2, {}),
     "stream_vocos_gan": (TEACHER + STAGE_2, {"init_from": "stream_vocos"}),
     "speaker_encoder": (
@@ -141,8 +145,24 @@ def test_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path, decoder: s
     assert (codec.token_rate, round(codec.bitrate)) == (50.0, 650)
 
 
-def test_ends_in_a_streaming_codec(made: Callable[[str], Path], tmp_path: Path) -> None:
-    folder, runs = tmp_path / "codec", (made("stream_50hz"), made("stream_vocos_gan"))
+def test_a_joint_training_ends_in_a_codec(made: Callable[[str], Path], tmp_path: Path) -> None:
+    """Its own encoder is in the codec, with other weights than the one that it began with."""
+    runs = (made("demo_50hz_joint"), made("demo_vocos_gan"))
+    assert main(["export", *map(str, runs), str(tmp_path / "codec")]) == 0
+    codec = FocalCodec.from_pretrained(tmp_path / "codec")
+    (before, after) = (
+        next(encoder.parameters())
+        for encoder in (load_trained(made("distill_encoder")).part("student"), codec.encoder)
+    )
+    assert before.shape == after.shape and not torch.equal(before, after)
+    assert isinstance(codec.encoder, MelEncoder) and codec.encoder.teacher is not None
+
+
+@pytest.mark.parametrize("stage_1", ["stream_50hz", "stream_50hz_joint"])
+def test_ends_in_a_streaming_codec(
+    made: Callable[[str], Path], tmp_path: Path, stage_1: str
+) -> None:
+    folder, runs = tmp_path / "codec", (made(stage_1), made("stream_vocos_gan"))
     assert main(["export", *map(str, runs), str(folder), "--dtype", "float16"]) == 0
     codec = FocalCodec.from_pretrained(folder)
     assert codec.causal and codec.latency == 80.0
@@ -175,6 +195,8 @@ def test_the_codec_is_small() -> None:
     ]
     assert sum(streaming) <= 6_000_000
     # what is built on these is of their sizes
+    assert parameters("demo_50hz_joint") == {"student": encoder, **coder}
+    assert sum(parameters("stream_50hz_joint").values()) == sum(streaming[:-1])
     assert parameters("demo_50hz_wide") == coder
     assert parameters("demo_50hz_mel") == parameters("demo_50hz")
     for name in ("gan", "tuned", "periods", "speaker"):
