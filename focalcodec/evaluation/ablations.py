@@ -23,6 +23,7 @@ from focalcodec.evaluation.summary import (
     column_title,
     interval_note,
     markdown,
+    most_speakers,
     number,
     separate_judges,
 )
@@ -65,8 +66,8 @@ def read_cards(folders: Iterable[str | Path]) -> list[Card]:
 def ablations(cards: Sequence[Card], base: str = "base") -> list[dict[str, Any]]:
     """Rows of each set, JSON-ready: figures over clips and seeds, and differences to the base.
 
-    A clip's score is the mean over seeds; intervals are over clips. `seeds` are the figures of each
-    seed, whose range shows what is chance in training.
+    A clip's score is the mean over seeds; intervals are over speakers or clips. `seeds` are the
+    figures of each seed, whose range shows what is chance in training.
 
     Parameters
     ----------
@@ -131,7 +132,9 @@ def ablation_tables(sets: Sequence[Mapping[str, Any]]) -> str:
             ]
             for row in rows
         ]
-        note = f"mean over seeds [{interval_note(about['count'])}] (lowest to highest seed)"
+        speakers = most_speakers(found for row in rows for found in row["figures"].values())
+        interval = interval_note(about["count"], speakers)
+        note = f"mean over seeds [{interval}] (lowest to highest seed)"
         parts += [f"{head}; {note}", markdown(headers, lines)]
         differences = [
             [row["row"], *(_difference(row["against"].get(key)) for key in shown)]
@@ -193,12 +196,19 @@ def _seed(card: Card) -> int | None:
     return int(found[2]) if found else None
 
 
+def _speakers(card: Card) -> dict[str, str]:
+    return {clip["id"]: clip.get("speaker", "") for clip in card["clips"]}
+
+
 def _figures(scores: Mapping[str, Scores], cards: Sequence[Card]) -> dict[str, Any]:
-    card, made = cards[0], {}
+    card, made, speakers = cards[0], {}, _speakers(cards[0])
     for key, clips in scores.items():
         values, weights = zip(*clips.values(), strict=True)
         if sum(weights) > 0:
-            whole = figure(values, weights, card["seed"], card["bootstrap_samples"])
+            voices = [speakers[clip] for clip in clips]
+            whole = figure(
+                values, weights, card["seed"], card["bootstrap_samples"], speakers=voices
+            )
             seeds = [each["figures"][key]["value"] for each in cards if key in each["figures"]]
             made[key] = {**asdict(whole), "seeds": seeds}
     return made
@@ -208,13 +218,15 @@ def _against(
     scores: Mapping[str, Scores], base: Mapping[str, Scores], cards: Sequence[Card]
 ) -> dict[str, Any]:
     """Differences to the base, on the clips that both have."""
-    card, made = cards[0], {}
+    card, made, speakers = cards[0], {}, _speakers(cards[0])
     for key in scores.keys() & base.keys():
         shared = [clip for clip in scores[key] if clip in base[key]]
         first, second = ([side[key][clip] for clip in shared] for side in (scores, base))
         if len(shared) >= LEAST_CLIPS and sum(weight for _, weight in first) > 0:
             ours, theirs = _sides(first), _sides(second)
-            found = paired_difference(ours, theirs, card["seed"], card["bootstrap_samples"])
+            voices = [speakers[clip] for clip in shared]
+            draws = card["seed"], card["bootstrap_samples"]
+            found = paired_difference(ours, theirs, *draws, speakers=voices)
             made[key] = asdict(found)
     return made
 

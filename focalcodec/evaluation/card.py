@@ -111,17 +111,21 @@ def figures(
 ) -> dict[str, dict[str, float]]:
     """Return the figure and interval of each column, over the clips of a card that have a score.
 
+    A clip may have its `speaker`: `focalcodec.evaluation.intervals` says when speakers are drawn.
+
     Example
     -------
     >>> figures([{"scores": {"wer": [50.0, 2]}}, {"scores": {"wer": [0.0, 8]}}], 0, 100)["wer"]
-    {'value': 10.0, 'low': 0.0, 'high': 50.0, 'count': 2}
+    {'value': 10.0, 'low': 0.0, 'high': 50.0, 'count': 2, 'speakers': 0}
     """
     made = {}
     for key in dict.fromkeys(key for clip in clips for key in clip["scores"]):
-        scores = [clip["scores"][key] for clip in clips if key in clip["scores"]]
-        values, weights = zip(*scores, strict=True)
+        scored = [clip for clip in clips if key in clip["scores"]]
+        values, weights = zip(*(clip["scores"][key] for clip in scored), strict=True)
+        speakers = [clip.get("speaker", "") for clip in scored]
         if sum(weights) > 0:
-            made[key] = asdict(figure(values, weights, seed, bootstrap_samples))
+            found = figure(values, weights, seed, bootstrap_samples, speakers=speakers)
+            made[key] = asdict(found)
     return made
 
 
@@ -160,7 +164,7 @@ def usage_figure(usage: Mapping[str, Any] | None, name: str) -> Figure | None:
     -------
     >>> use = {"usage_reachable": 101.0, "intervals": {"usage_reachable": [97.0, 105.0]}}
     >>> usage_figure(use, "usage_reachable")
-    Figure(value=100.0, low=97.0, high=100.0, count=0)
+    Figure(value=100.0, low=97.0, high=100.0, count=0, speakers=0)
     """
     value = (usage or {}).get(name)
     if usage is None or not isinstance(value, int | float):
@@ -207,7 +211,13 @@ def _clip_row(clip: Any, judged: Mapping[str, Mapping[str, Any]]) -> dict[str, A
         transcript = records[clip.id].get("transcript", records[clip.id].get("heard"))
         if transcript:
             transcripts[judge] = transcript
-    return {"id": clip.id, "sha256": clip.sha256, "scores": scores, "transcripts": transcripts}
+    return {
+        "id": clip.id,
+        "sha256": clip.sha256,
+        "speaker": clip.speaker,
+        "scores": scores,
+        "transcripts": transcripts,
+    }
 
 
 def _codec(

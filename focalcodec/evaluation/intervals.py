@@ -1,8 +1,10 @@
-"""95 % intervals of a set's figures over its clips.
+"""95 % intervals of a set's figures over its speakers or its clips.
 
 A figure is a ratio of sums, sum(value * weight) / sum(weight). Its interval is Efron's percentile
-bootstrap: clips are drawn with replacement, and both sums are computed for each draw. The unit is a
-clip: if speakers have several clips each, the interval is a little too narrow for new speakers.
+bootstrap: speakers, or clips, are drawn with replacement, and both sums are computed for each draw.
+A speaker is drawn with all its clips, because they are alike: the interval is valid for new
+speakers. With fewer than `LEAST_SPEAKERS`, or if the speaker of a clip is unknown, clips are drawn,
+and the interval is too narrow for new speakers.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from focalcodec.choices import RESAMPLES
 from focalcodec.errors import UserError
 
+LEAST_SPEAKERS = 8
 _DRAWS_AT_ONCE = 1 << 22  # numbers of int64: 32 MB
 _NORMAL_95 = 1.96
 Floats = npt.NDArray[np.float64]
@@ -30,6 +33,8 @@ class Figure:
     low: float
     high: float
     count: int
+    speakers: int = 0
+    """Number of speakers, if these were drawn; 0: clips were drawn."""
 
 
 def figure(
@@ -38,6 +43,7 @@ def figure(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
+    speakers: Sequence[str] = (),
 ) -> Figure:
     """Weighted mean over clips with its bootstrap percentile interval, in the unit of the values.
 
@@ -51,20 +57,24 @@ def figure(
         Number of draws.
     level : float
         Coverage of the interval.
+    speakers : sequence of str
+        That of each clip, or "" if it is unknown; may be empty.
 
     Example
     -------
     >>> figure([0.0, 0.5, 1.0], [10.0, 10.0, 20.0])
-    Figure(value=0.625, low=0.0, high=1.0, count=3)
+    Figure(value=0.625, low=0.0, high=1.0, count=3, speakers=0)
     """
-    numerator, denominator = _sums(values, weights)
+    count = drawn_speakers(speakers)
+    numerator, denominator = _sums(values, weights, speakers if count else ())
     drawn = [
-        _ratio(numerator[rows], denominator[rows]) for rows in _draws(len(values), seed, resamples)
+        _ratio(numerator[rows], denominator[rows])
+        for rows in _draws(len(numerator), seed, resamples)
     ]
     made = (float(numerator.sum() / denominator.sum()), *_interval(np.concatenate(drawn), level))
     # A mean is within its values, also after rounding: no share passes 100 %.
     value, low, high = (min(max(x, min(values)), max(values)) for x in made)
-    return Figure(value, low, high, len(values))
+    return Figure(value, low, high, len(values), count)
 
 
 def paired_difference(
@@ -73,6 +83,7 @@ def paired_difference(
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = 0.95,
+    speakers: Sequence[str] = (),
 ) -> Figure:
     """Difference, first - second, of two figures of the same clips, with its interval.
 
@@ -83,7 +94,7 @@ def paired_difference(
     ----------
     first, second : (values, weights)
         One value and weight for each clip, in the same order.
-    seed, resamples, level
+    seed, resamples, level, speakers
         See `figure`.
 
     Raises
@@ -95,18 +106,33 @@ def paired_difference(
     -------
     >>> ones = [1.0] * 4
     >>> paired_difference(([3.0, 4.0, 5.0, 6.0], ones), ([2.0, 3.0, 4.0, 5.0], ones))
-    Figure(value=1.0, low=1.0, high=1.0, count=4)
+    Figure(value=1.0, low=1.0, high=1.0, count=4, speakers=0)
     """
-    (a, a_weights), (b, b_weights) = _sums(*first), _sums(*second)
-    if len(a) != len(b):
-        raise UserError(f"{len(a)} clips against {len(b)}; compare the same clips")
+    clips, others = len(first[0]), len(second[0])
+    if clips != others:
+        raise UserError(f"{clips} clips against {others}; compare the same clips")
+    count = drawn_speakers(speakers)
+    units = speakers if count else ()
+    (a, a_weights), (b, b_weights) = _sums(*first, units), _sums(*second, units)
     drawn = [
         _ratio(a[rows], a_weights[rows]) - _ratio(b[rows], b_weights[rows])
         for rows in _draws(len(a), seed, resamples)
     ]
     low, high = _interval(np.concatenate(drawn), level)
     value = a.sum() / a_weights.sum() - b.sum() / b_weights.sum()
-    return Figure(float(value), low, high, len(a))
+    return Figure(float(value), low, high, clips, count)
+
+
+def drawn_speakers(speakers: Sequence[str]) -> int:
+    """Return the number of speakers if intervals are over them, 0 if they are over clips.
+
+    Example
+    -------
+    >>> drawn_speakers(list("abcdefgha")), drawn_speakers(["a", "b"]), drawn_speakers([""] * 9)
+    (8, 0, 0)
+    """
+    known = len(set(speakers)) if all(speakers) else 0
+    return known if known >= LEAST_SPEAKERS else 0
 
 
 def jackknife(value: float, without: Sequence[float]) -> tuple[float, float]:
@@ -130,20 +156,29 @@ def jackknife(value: float, without: Sequence[float]) -> tuple[float, float]:
     return value - margin, value + margin
 
 
-def _sums(values: Sequence[float], weights: Sequence[float]) -> tuple[Floats, Floats]:
+def _sums(
+    values: Sequence[float], weights: Sequence[float], units: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """Sums of value * weight and of weight, of each unit (a speaker), or of each clip."""
     denominator = np.asarray(weights, dtype=np.float64)
     numerator = np.asarray(values, dtype=np.float64) * denominator
     if not denominator.sum() > 0:
         raise UserError("no clip with a weight above 0; there is no figure")
-    return numerator, denominator
+    if not units:
+        return numerator, denominator
+    names, rows = np.unique(np.asarray(units), return_inverse=True)
+    sums = np.zeros((2, len(names)))
+    np.add.at(sums[0], rows, numerator)
+    np.add.at(sums[1], rows, denominator)
+    return sums[0], sums[1]
 
 
-def _draws(clips: int, seed: int, resamples: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield indices of drawn clips, (draws, clips), in parts that fit into memory."""
+def _draws(units: int, seed: int, resamples: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield indices of drawn units, (draws, units), in parts that fit into memory."""
     generator = np.random.default_rng(seed)
-    at_once = max(1, _DRAWS_AT_ONCE // clips)
+    at_once = max(1, _DRAWS_AT_ONCE // units)
     for start in range(0, resamples, at_once):
-        yield generator.integers(clips, size=(min(at_once, resamples - start), clips))
+        yield generator.integers(units, size=(min(at_once, resamples - start), units))
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

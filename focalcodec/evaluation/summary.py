@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,16 +49,23 @@ def card_tables(cards: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(tables)
 
 
-def interval_note(clips: int) -> str:
-    """Return the note on intervals over this number of clips.
+def interval_note(clips: int, speakers: int = 0) -> str:
+    """Return the note on intervals over these clips, or over speakers if there are any.
 
     Example
     -------
     >>> interval_note(7)
     '95 % intervals over clips, which are too narrow for so few'
+    >>> interval_note(36, speakers=11)
+    '95 % intervals over 11 speakers, which are too narrow for so few'
     """
-    few = ", which are too narrow for so few" if clips < FEW_CLIPS else ""
-    return f"95 % intervals over clips{few}"
+    few = ", which are too narrow for so few" if (speakers or clips) < FEW_CLIPS else ""
+    return f"95 % intervals over {f'{speakers} speakers' if speakers else 'clips'}{few}"
+
+
+def most_speakers(figures: Iterable[Mapping[str, Any]]) -> int:
+    """Return the largest number of speakers that an interval is over; 0: all are over clips."""
+    return max((figure.get("speakers", 0) for figure in figures), default=0)
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -130,7 +137,8 @@ def _table(
             lines.append([column_title(column), *cells])
     headers = ["", *(card["codec"]["name"] for card, _ in rows)]
     note = _hallucinated(of_the_set, columns)
-    title = f"{head}{kind}; {interval_note(about['count'])}"
+    speakers = most_speakers(figure for _, figures in rows for figure in figures.values())
+    title = f"{head}{kind}; {interval_note(about['count'], speakers)}"
     return "\n\n".join(filter(None, [title, markdown(headers, lines), note]))
 
 
@@ -230,7 +238,7 @@ def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> Compar
     """Compare two cards, column by column, on the clips that both have.
 
     Columns are compared only if both cards used the same judge in the same version. The verdict is
-    a paired bootstrap over the shared clips (`paired_difference`).
+    a paired bootstrap over the shared clips, or their speakers (`paired_difference`).
 
     Raises
     ------
@@ -263,8 +271,9 @@ def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> Compar
         if len(both) < LEAST_CLIPS or not all(sum(weights) for _, weights in sides):
             other.append(f"{column['title']}: not on the same clips")
             continue
+        speakers = [rows[0][i].get("speaker", "") for i in both]
         difference = paired_difference(
-            sides[0], sides[1], first["seed"], first["bootstrap_samples"]
+            sides[0], sides[1], first["seed"], first["bootstrap_samples"], speakers=speakers
         )
         differences.append(Difference(column, _ratio(sides[0]), _ratio(sides[1]), difference))
     if not differences:
@@ -293,8 +302,9 @@ def comparison_text(
         rows.append([column_title(column), number(a), number(b), interval, verdict, better])
     headers = ["", *names, "difference", "it is", "better"]
     about = first["set"]
-    clips = min(difference.difference.count for difference in comparison.differences)
-    lines = [f"{about['name']}, {first['task']}; paired bootstrap, {interval_note(clips)}"]
+    found = [difference.difference for difference in comparison.differences]
+    note = interval_note(min(f.count for f in found), max(f.speakers for f in found))
+    lines = [f"{about['name']}, {first['task']}; paired bootstrap, {note}"]
     return "\n".join([*lines, *comparison.notes, "", markdown(headers, rows)])
 
 

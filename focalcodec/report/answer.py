@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from focalcodec.evaluation.card import usage_figure
 from focalcodec.evaluation.intervals import Figure
-from focalcodec.evaluation.summary import FEW_CLIPS
+from focalcodec.evaluation.summary import interval_note
 from focalcodec.report.listening import Listening
 from focalcodec.report.plots import quantity
 from focalcodec.report.run_folder import CodecRun, SetRun
@@ -85,12 +85,16 @@ def answer_notes(answer: Answer, runs: Sequence[SetRun]) -> list[str]:
             "Bold is the best codec of a column: focalcodec eval --compare shows if two differ."
         )
     if any(cell.interval for cell in cells):
-        few = any(len(run.clips) < FEW_CLIPS for run in runs)
-        narrow = f"; with fewer than {FEW_CLIPS} clips they are too narrow" if few else ""
-        notes.append(f"The small figures are 95 % intervals over clips{narrow}.")
+        units = dict.fromkeys(_interval_note(run) for run in runs)
+        notes.append(f"The small figures are {'; '.join(units)}.")
     if any(column.key == SPEED for column in answer.columns):
         notes.append("Real-time factor is processing time / audio time, encoding plus decoding.")
     return [" ".join(notes)] if notes else []
+
+
+def _interval_note(run: SetRun) -> str:
+    found = (figure.speakers for codec in run.codecs for figure in codec.figures.values())
+    return interval_note(len(run.clips), max(found, default=0))
 
 
 def _other_columns(runs: Sequence[SetRun]) -> list[Heading]:

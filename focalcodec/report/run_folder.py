@@ -262,8 +262,9 @@ def _figure(figure: dict[str, Any] | None) -> Figure | None:
     value, low, high = (finite((figure or {}).get(name)) for name in ("value", "low", "high"))
     if value is None or figure is None:
         return None
-    count = int(figure.get("count") or 0)
-    return Figure(value, value if low is None else low, value if high is None else high, count)
+    count, speakers = (int(figure.get(name) or 0) for name in ("count", "speakers"))
+    low, high = (value if end is None else end for end in (low, high))
+    return Figure(value, low, high, count, speakers)
 
 
 def _transcripts(clip: dict[str, Any]) -> dict[str, str]:

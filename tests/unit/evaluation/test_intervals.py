@@ -70,3 +70,36 @@ def test_the_interval_of_a_share_is_within_0_and_100(clips: list[tuple[float, fl
     values, weights = zip(*clips, strict=True)
     made = figure(values, weights, resamples=50)
     assert 0.0 <= made.low <= made.high <= 100.0 and 0.0 <= made.value <= 100.0
+
+
+def test_speakers_are_drawn_with_all_their_clips() -> None:
+    """Speakers differ, their clips are alike: an interval over clips would be far too narrow."""
+    random = np.random.default_rng(4)
+    speakers = [f"s{number}" for number in range(30) for _ in range(10)]
+    covered = {"clips": 0, "speakers": 0}
+    for _ in range(300):
+        levels = np.repeat(random.normal(0, 1, 30), 10)
+        values, ones = levels + random.normal(0, 0.2, 300), np.ones(300)
+        for unit, known in (("clips", ()), ("speakers", speakers)):
+            found = figure(values, ones, resamples=300, speakers=known)
+            covered[unit] += found.low <= 0 <= found.high
+            assert found.count == 300 and found.speakers == (30 if known else 0)
+    assert covered["clips"] / 300 < 0.6
+    assert 0.88 < covered["speakers"] / 300 < 0.99
+
+
+@pytest.mark.parametrize("speakers", [["a"] * 20, list("abcdefg") * 2, [*"abcdefgh", ""], []])
+def test_clips_are_drawn_if_speakers_are_few_or_unknown(speakers: list[str]) -> None:
+    count = len(speakers) or 5
+    values, ones = list(range(count)), [1.0] * count
+    assert figure(values, ones, speakers=speakers) == figure(values, ones)
+    both = (values, ones), (values[::-1], ones)
+    assert paired_difference(*both, speakers=speakers) == paired_difference(*both)
+
+
+def test_a_paired_difference_is_over_speakers() -> None:
+    """Eight speakers with two clips each: the clips of one cancel, so nothing varies."""
+    speakers = [name for name in "abcdefgh" for _ in range(2)]
+    first, ones = [1.0, 3.0] * 8, [1.0] * 16
+    found = paired_difference((first, ones), ([0.0] * 16, ones), speakers=speakers)
+    assert (found.value, found.low, found.high, found.count, found.speakers) == (2, 2, 2, 16, 8)
