@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from focalcodec import FocalCodec
 from focalcodec.audio import audio_info, read_audio
 from focalcodec.cli.main import main
+from focalcodec.errors import UserError
 from focalcodec.hub import DEMO, FOLDER
 from focalcodec.hub.fingerprint import weights_sha256
 
@@ -90,3 +93,43 @@ def _envelope(sig: torch.Tensor) -> torch.Tensor:
     """Level of each 20 ms, in dB above a quiet floor."""
     power = sig[: len(sig) // 320 * 320].view(-1, 320).square().mean(dim=1)
     return 10 * (power + 1e-5).log10()
+
+
+# -- figures of the docs ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def publish() -> dict[str, Any]:
+    """The names of docs/demo/publish.py."""
+    return runpy.run_path(str(ROOT / "docs/demo/publish.py"))
+
+
+def test_the_tables_have_the_figures_of_the_cards(publish: dict[str, Any]) -> None:
+    marked = 0
+    for page in publish["pages"]():
+        text = page.read_text(encoding="utf-8")
+        assert publish["filled"](text, page.name) == text, f"{page}: run docs/demo/publish.py"
+        marked += text.count("<!-- figures of ")
+    assert marked >= 4
+
+
+def test_a_table_is_filled_from_the_cards(publish: dict[str, Any]) -> None:
+    table = """text
+<!-- figures of test-real: codec - | kbps dwer_whisper_tiny_en - -->
+
+| | demo | other |
+|---|---|---|
+| rate | | a |
+| words wrong | 3 | b |
+| kept | 1 | c |
+
+| not marked | 5 |
+"""
+    card = json.loads((ROOT / "docs/demo/cards/test-real/codec/card.json").read_text())
+    dwer = card["figures"]["dwer_whisper_tiny_en"]
+    shown = "{value:.1f} [{low:.1f}, {high:.1f}]".format(**dwer)
+    expected = table.replace("| rate | |", "| rate | 0.65 |")
+    expected = expected.replace("| words wrong | 3 |", f"| words wrong | {shown} |")
+    assert publish["filled"](table, "page") == expected
+    with pytest.raises(UserError, match="page: line 2: the table after it needs 2 rows of 2"):
+        publish["filled"](table.replace(" - -->", " -->"), "page")
