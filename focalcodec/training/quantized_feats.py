@@ -100,7 +100,7 @@ def quantized_feats(source: str | Path, trust: Collection[str] = ()) -> Quantize
     """
     found = load_trained(source, trust)
     inner = (found.part(name) for name in ("compressor", "quantizer", "decompressor"))
-    return QuantizedFeats(found.encoder, *inner).eval()
+    return QuantizedFeats(found.encoder_for(), *inner).eval()
 
 
 class CodecInput:

@@ -10,6 +10,7 @@ import speechbrain as sb
 import torch
 
 from focalcodec.errors import UserError
+from focalcodec.training.quantized_feats import quantized_feats
 from focalcodec.training.run.trained import load_trained
 from tests.recipes.demo import small
 from tests.unit.training import tiny
@@ -53,3 +54,23 @@ def test_it_begins_with_the_weights_of_its_source(data, tmp_path) -> None:
             assert torch.equal(value, theirs[key]), (name, key)
     with pytest.raises(UserError, match="quantizer_source=.*: trained on another encoder"):
         small.train("joint", tmp_path / "third", data, **{**more, "encoder": OTHER_TEACHER})
+
+
+def test_its_quantised_feats_are_those_of_its_own_encoder(data, tmp_path) -> None:
+    """Stage 2 can have a joint run as `codec_input`; the run's encoder is the teacher."""
+    run = small.train("joint", tmp_path / "run", data)
+    source = quantized_feats(run)
+    trained = load_trained(run)
+    sig = 0.1 * torch.randn(1, 8000)
+    with torch.no_grad():
+        feats, frames = trained.part("student").run(sig)
+        lats, _ = trained.part("compressor")(feats, lengths=frames)
+        codes = trained.part("quantizer").lats_to_codes(lats)
+        qfeats, _ = trained.part("decompressor")(codes, lengths=frames)
+    torch.testing.assert_close(source.run(sig)[0], qfeats)
+    brain, *_ = small.make_brain(
+        "vocoder", tmp_path / "vocoder", data, codec_input={"source": str(run), "share": 1.0}
+    )
+    batch = tiny.batch_of(tiny.clips(data, "train"))
+    mixed, frames, _ = brain.decoder_input(batch, sb.Stage.VALID)
+    torch.testing.assert_close(mixed, source.run(batch.sig, batch.lengths)[0])
