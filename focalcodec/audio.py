@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 import soxr
 import torch
 from torch import Tensor
 
 from focalcodec.audio_files import AudioFile
+from focalcodec.audio_files.rates import check_channels, check_rates, resampled_length
 from focalcodec.audio_files.sound import AudioSource, any_name
-from focalcodec.choices import CHANNELS, Channels
+from focalcodec.choices import Channels
 from focalcodec.errors import UserError
 from focalcodec.files import atomic_path
 from focalcodec.nn.masking import (
@@ -136,29 +136,7 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
         soundfile.write(any_name(temporary), samples, sample_rate)
 
 
-def check_channels(path: str | os.PathLike[str], count: int, channels: str) -> None:
-    """Raise a `UserError` for several channels under "error", or a policy not in `CHANNELS`."""
-    if channels not in CHANNELS:
-        raise UserError(f"channels={channels!r}: not one of {', '.join(CHANNELS)}")
-    if count > 1 and channels == "error":
-        raise UserError(
-            f"{path}: {count} channels, mono is expected;"
-            " set channels to 'mix' (their mean) or 'first'"
-        )
-
-
 # -- rates -----------------------------------------------------------------------------------------
-
-
-def resampled_length(num_samples: int, from_rate: int, to_rate: int) -> int:
-    """Number of samples after resampling, rates in Hz: the nearest, halves up, at least one.
-
-    Example
-    -------
-    >>> resampled_length(44100, 44100, 16000), resampled_length(1001, 24000, 16000)
-    (16000, 667)
-    """
-    return max(min(1, num_samples), (2 * num_samples * to_rate + from_rate) // (2 * from_rate))
 
 
 def resample(
@@ -183,13 +161,6 @@ def resample(
     return resampled.to(sig), torch.tensor(ends, dtype=torch.int64, device=lengths.device)
 
 
-def check_rates(*rates: int) -> None:
-    """Raise a `UserError` if a sample rate is not a positive integer, in Hz."""
-    for rate in rates:
-        if not isinstance(rate, (int, np.integer)) or isinstance(rate, bool) or rate < 1:
-            raise UserError(f"sample rate {rate!r}: give a positive integer, in Hz")
-
-
 # -- batches ---------------------------------------------------------------------------------------
 
 
@@ -212,6 +183,7 @@ def as_batch(sig: Any) -> Tensor:
 
     Example
     -------
+    >>> import numpy as np
     >>> as_batch(np.zeros(3, "float32")).shape, as_batch(torch.zeros(2, 1, 3)).shape
     (torch.Size([1, 3]), torch.Size([2, 3]))
     """

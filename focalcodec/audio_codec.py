@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.audio import as_batch, resample, resampled_length, validate_sig
+from focalcodec.audio_files.rates import output_samples
 from focalcodec.audio_files.sound import AudioSource
 from focalcodec.audio_stream import AudioStream, Head, write_blocks
 from focalcodec.bsq import check_toks
@@ -338,24 +339,6 @@ class AudioCodec(OfficialCodec):
     def _check_values(self) -> None:
         if self.device.type == "meta":
             raise UserError("codec: on the meta device, without values; load it by from_pretrained")
-
-
-def output_samples(num_samples: int, from_rate: int, rate: int, model_rate: int) -> int:
-    """Length at `rate` Hz of a recording with `num_samples` at `from_rate` Hz.
-
-    It is the nearest number, or one less if rounding would need one more token than the encoder
-    made at `model_rate` Hz.
-
-    Example
-    -------
-    >>> output_samples(88200, 44100, rate=24000, model_rate=16000)
-    48000
-    """
-    encoded = resampled_length(num_samples, from_rate, model_rate)
-    wanted = resampled_length(num_samples, from_rate, rate)
-    while wanted > 1 and resampled_length(wanted, rate, model_rate) > encoded:
-        wanted -= 1
-    return wanted
 
 
 def _clip_id(source: AudioSource) -> str:

@@ -38,7 +38,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import torch
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from focalcodec.errors import UserError
@@ -155,6 +154,8 @@ class _Pool(Generic[State, Item, Result]):
         progress: Progress,
         on_death: Callable[[Item, int | None], Result] | None,
     ) -> None:
+        import torch  # takes a second, which one process without torch does not need
+
         self.serve_args = (setup, work, max(1, torch.get_num_threads() // count))
         self.queue, self.count = deque(items), count
         self.progress, self.on_death = progress, on_death
@@ -228,6 +229,8 @@ def _serve(
     threads: int,
 ) -> None:
     """Run a worker: prepare, then one item after the other until the pipe closes."""
+    import torch
+
     signal.signal(signal.SIGTERM, _exit)
     torch.set_num_threads(threads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from focalcodec.choices import FLOAT_DTYPES, SEARCHES
 from focalcodec.cli.models import choose_model
@@ -11,6 +12,7 @@ from focalcodec.cli.options import (
     add_channels_option,
     add_job_options,
     add_model_options,
+    add_runtime_option,
     add_table_option,
     add_window_option,
     audio_suffixes,
@@ -59,6 +61,7 @@ def add_encode_arguments(parser: argparse.ArgumentParser) -> None:
     add_window_option(parser)
     add_job_options(parser)
     add_model_options(parser)
+    add_runtime_option(parser)
 
 
 def run_encode(args: argparse.Namespace) -> int:
@@ -70,6 +73,11 @@ def run_encode(args: argparse.Namespace) -> int:
         )
     jobs = plan_jobs(args.sources, args.out, writes=[TOKEN_SUFFIX])
     from focalcodec.cli.jobs import run_jobs
+
+    if args.runtime == "onnx":
+        from focalcodec.cli import onnx_recordings as onnx
+
+        return run_jobs(args, jobs, onnx.setup, onnx.encode)
     from focalcodec.cli.recordings import encode, encode_setup
 
     return run_jobs(args, jobs, encode_setup, encode, prepare=choose_model)
@@ -92,6 +100,7 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     add_window_option(parser)
     add_job_options(parser)
     add_model_options(parser)
+    add_runtime_option(parser)
 
 
 def run_decode(args: argparse.Namespace) -> int:
@@ -99,9 +108,22 @@ def run_decode(args: argparse.Namespace) -> int:
     writes = audio_suffixes(args.format)
     jobs = plan_jobs(args.sources, args.out, reads=[TOKEN_SUFFIX], writes=writes)
     from focalcodec.cli.jobs import run_jobs
-    from focalcodec.cli.recordings import decode, decode_setup, token_seconds
 
-    return run_jobs(args, jobs, decode_setup, decode, seconds=token_seconds)
+    if args.runtime == "onnx":
+        from focalcodec.cli import onnx_recordings as onnx
+
+        return run_jobs(args, jobs, onnx.setup, onnx.decode, seconds=_token_seconds)
+    from focalcodec.cli.recordings import decode, decode_setup
+
+    return run_jobs(args, jobs, decode_setup, decode, seconds=_token_seconds)
+
+
+def _token_seconds(path: Path) -> float:
+    """Duration of a token file."""
+    from focalcodec.fct import TokenReader
+
+    with TokenReader(path) as reader:
+        return reader.header.seconds
 
 
 # -- resynth ---------------------------------------------------------------------------------------
@@ -116,12 +138,18 @@ def add_resynth_arguments(parser: argparse.ArgumentParser) -> None:
     add_window_option(parser)
     add_job_options(parser)
     add_model_options(parser)
+    add_runtime_option(parser)
 
 
 def run_resynth(args: argparse.Namespace) -> int:
     """Encode recordings and decode them again."""
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
     from focalcodec.cli.jobs import run_jobs
+
+    if args.runtime == "onnx":
+        from focalcodec.cli import onnx_recordings as onnx
+
+        return run_jobs(args, jobs, onnx.setup, onnx.resynth)
     from focalcodec.cli.recordings import resynth, resynth_setup
 
     return run_jobs(args, jobs, resynth_setup, resynth, prepare=choose_model)
@@ -183,6 +211,7 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     add_window_option(parser)
     add_job_options(parser)
     add_model_options(parser)
+    add_runtime_option(parser)
 
 
 def run_convert(args: argparse.Namespace) -> int:
@@ -192,6 +221,11 @@ def run_convert(args: argparse.Namespace) -> int:
     if args.save_reference_set and not args.reference:
         raise UserError("--save_reference_set: nothing new to save; give --reference as well")
     jobs = plan_jobs(args.sources, args.out, writes=audio_suffixes(args.format))
+    if args.runtime == "onnx":
+        from focalcodec.cli import onnx_recordings as onnx
+        from focalcodec.cli.jobs import run_jobs
+
+        return run_jobs(args, jobs, onnx.setup, onnx.resynth)
     from focalcodec.cli.recordings import convert_jobs
 
     return convert_jobs(args, jobs)

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import soundfile
-import torch
 
-from focalcodec.audio import audio_info
+from focalcodec.audio_files import AudioFile
 from focalcodec.cli.main import DONE, SOME_FAILED, say
 from focalcodec.cli.paths import Job
 from focalcodec.errors import UserError
@@ -149,7 +148,7 @@ def _problem(job: Job, error: Exception) -> str:
     if isinstance(error, soundfile.SoundFileError):
         reason = str(getattr(error, "error_string", error)).rstrip(". ")
         return f"{job.target}: can't be written ({reason}); check folder and disk"
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return f"{job.name}: not enough memory; give a smaller --window_seconds"
     # A bug in this program: the other files continue, and the report needs the whole traceback.
     trace = "".join(traceback.format_exception(error))
@@ -181,7 +180,8 @@ def _split_existing(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[list
 
 
 def _audio_seconds(path: Path) -> float:
-    return audio_info(path).seconds
+    with AudioFile(path) as file:
+        return file.count() / file.sample_rate
 
 
 def _bar(

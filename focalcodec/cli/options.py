@@ -38,6 +38,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runtime_option(parser: argparse.ArgumentParser) -> None:
+    """Add --runtime, for commands that work without torch too."""
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "onnx"),
+        default="torch",
+        help="onnx runs the graphs of focalcodec export --format onnx on onnxruntime; --model is"
+        " their folder (default: %(default)s)",
+    )
+
+
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Add --jobs, --overwrite and --quiet, which `jobs.run_jobs` reads."""
     group = parser.add_argument_group("files")

@@ -16,7 +16,7 @@ from focalcodec.cli.options import ORIGINAL
 from focalcodec.cli.paths import Job, find_sources, open_source, open_target
 from focalcodec.codec import FocalCodec
 from focalcodec.conversion import ReferenceSet, feats_changer
-from focalcodec.fct import TokenHeader, TokenReader, Tokens, TokenTable, check_model
+from focalcodec.fct import TokenHeader, Tokens, TokenTable, check_model
 from focalcodec.fct.header import HASH_DIGITS
 from focalcodec.hub import DEMO, has_demo
 from focalcodec.knn import check_k
@@ -102,12 +102,6 @@ def decode(state: _DecodeState, job: Job, progress: Progress) -> Made:
         check_model(tokens.header, model.name, model.weights_sha256, job.name)
     _decode(model.codec, tokens, job.target, args, progress)
     return _made(tokens)
-
-
-def token_seconds(path: Path) -> float:
-    """Duration of a token file."""
-    with TokenReader(path) as reader:
-        return reader.header.seconds
 
 
 def _load_table(args: argparse.Namespace) -> TokenTable | None:

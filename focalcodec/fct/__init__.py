@@ -64,7 +64,7 @@ SIZE_BYTES = 4
 
 def write_toks(
     target: str | os.PathLike[str] | BinaryIO,
-    toks: Tensor,
+    toks: Tensor | npt.NDArray[np.int64],
     header: TokenHeader,
     body: Body = "packed",
     table: TokenTable | None = None,
@@ -77,7 +77,7 @@ def write_toks(
     ----------
     target : path or binary file
         A path is written atomically; a file need not be seekable.
-    toks : Tensor
+    toks : Tensor or array
         (N,) integer in [0, 2^bits).
     header : TokenHeader
         Model, rates and length for the tokens.
@@ -113,7 +113,9 @@ def write_toks(
     if body == "smallest":
         number, parts = _smallest(array, header.bits, table)
     elif body == "runs" or voice is not None:
-        number = BODIES.index("voiced")
+        import torch
+
+        number, toks = BODIES.index("voiced"), torch.from_numpy(array)
         parts = [*voiced_bytes(toks, header.bits, voice, body == "runs")]  # checked before writing
     else:
         number, parts = BODIES.index("packed"), pack_blocks(array, header.bits)
@@ -264,14 +266,15 @@ class TokenReader:
         """Yield tokens (n,) int64 in blocks of at most 8192, and check the end."""
         import torch  # takes a second, which `check` does not need
 
-        yield from map(torch.from_numpy, self._blocks())
+        yield from map(torch.from_numpy, self.arrays())
 
     def check(self) -> None:
         """Read the file to its end and check its CRC, without importing torch; errors as above."""
-        for _ in self._blocks():
+        for _ in self.arrays():
             pass
 
-    def _blocks(self) -> Iterator[npt.NDArray[np.int64]]:
+    def arrays(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the blocks as arrays, without importing torch; errors as above."""
         if self._started:
             raise UserError(f"{self.name}: was read already; open it again")
         self._started = True

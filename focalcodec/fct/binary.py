@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from zlib import crc32
 
 import numpy as np
@@ -35,7 +35,7 @@ class TruncatedError(UserError):
     """A token file ends before its end."""
 
 
-def toks_array(toks: Tensor, bits: int) -> npt.NDArray[np.int64]:
+def toks_array(toks: Tensor | npt.NDArray[Any], bits: int) -> npt.NDArray[np.int64]:
     """Check tokens (N,), integers in [0, 2^bits) on any device, and return them as (N,) int64.
 
     Raises
@@ -43,11 +43,12 @@ def toks_array(toks: Tensor, bits: int) -> npt.NDArray[np.int64]:
     UserError
         Not (N,), empty, not integers, or out of range.
     """
-    if toks.dim() != 1 or toks.numel() == 0:
+    if toks.ndim != 1 or 0 in toks.shape:
         raise UserError(f"toks: shape {tuple(toks.shape)}; give (tokens,), not empty")
-    if toks.is_floating_point() or toks.is_complex() or str(toks.dtype) == "torch.bool":
-        raise UserError(f"toks: {toks.dtype}; give integers, e.g. torch.int64")
-    array = toks.detach().cpu().long().numpy()
+    if not str(toks.dtype).removeprefix("torch.").startswith(("int", "uint")):
+        raise UserError(f"toks: {toks.dtype}; give integers, e.g. int64")
+    given = toks if isinstance(toks, np.ndarray) else toks.detach().cpu().long().numpy()
+    array = given.astype(np.int64)
     smallest, largest = int(array.min()), int(array.max())
     if smallest < 0 or largest >> bits:
         raise UserError(f"toks: {smallest}..{largest}; {bits} bits hold 0..{2**bits - 1}")

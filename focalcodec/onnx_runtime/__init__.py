@@ -5,5 +5,6 @@ sizes and speeds.
 """
 
 from focalcodec.onnx_runtime.codec import OnnxCodec
+from focalcodec.onnx_runtime.streaming import DecoderSession, EncoderSession
 
-__all__ = ["OnnxCodec"]
+__all__ = ["DecoderSession", "EncoderSession", "OnnxCodec"]

@@ -49,6 +49,12 @@ class Bundle:
             )
         return graphs[name]
 
+    def load(self) -> None:
+        """Load all graphs that have no state, which else happens when they are run first."""
+        for name, graph in self.about["graphs"].items():
+            if "rings" not in graph:
+                self._session(name)
+
     def run(self, name: str, inputs: Mapping[str, Array]) -> list[Array]:
         """Outputs of a graph, in order."""
         return self._session(name).run(None, dict(inputs))

@@ -10,7 +10,7 @@ import torch
 
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
-from focalcodec.encoders.logmel import LogMel
+from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.onnx import export_onnx
 from focalcodec.onnx_runtime import OnnxCodec
@@ -49,4 +49,22 @@ def offline_codec() -> FocalCodec:
     return codec.eval()
 
 
-_CODECS = {"offline": offline_codec}
+@cache
+def causal_codec() -> FocalCodec:
+    """Causal codec with few layers; not to be changed."""
+    torch.manual_seed(0)
+    focal = {"focal_window": 3, "focal_level": 1, "causal": True, "window_size": 16}
+    codec = FocalCodec(
+        MelEncoder(16, num_layers=1, dim=16, ffn_dim=16, kernel_size=3, n_mels=40, causal=True),
+        FocalEncoder(16, 9, [16], [1], **focal),
+        BinarySphericalQuantizer(512),
+        FocalDecoder(9, 16, [16], [1], last_window_size=16, **focal),
+        Vocos(16, 1, 16, 16, n_fft=320, causal=True),
+    )
+    for parameter in codec.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, mean=0.4, std=0.3)
+    return codec.eval()
+
+
+_CODECS = {"offline": offline_codec, "causal": causal_codec}
