@@ -16,10 +16,11 @@ from focalcodec.training.stages import Stage1Brain
 
 
 class JointStart(Stage1Brain):
-    """The part of a Brain that takes the first weights from `quantizer_source`.
+    """The part of a Brain that takes the first weights from other runs.
 
-    `quantizer_source` is a run of stage 1 or a codec, whose encoder is the student's first state;
-    None is random weights. A decompressor that had no refiner there gets one with random weights.
+    `quantizer_source` is a run of stage 1 or a codec, whose encoder is the student's first state. A
+    decompressor that had no refiner there gets one with random weights. `distilled` is a run or a
+    codec with the student's first weights alone. Without them all weights are random.
     """
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -28,19 +29,27 @@ class JointStart(Stage1Brain):
     needs_sig: ClassVar[bool] = True
 
     def start_from(self, start: Start) -> None:
-        """Also load the parts of `quantizer_source`."""
+        """Also load the parts of `quantizer_source` or `distilled`."""
         super().start_from(start)
-        name = self.hparams.quantizer_source
-        if start.trained is not None or name is None:
+        source = self.hparams.quantizer_source
+        student = getattr(self.hparams, "distilled", None)
+        if source is not None and student is not None:
+            raise UserError("quantizer_source, distilled: give one of them, the other one is null")
+        if start.trained is not None:
             return
+        if source is not None:
+            self._take(f"quantizer_source={source}", source, only_student=False)
+        if student is not None:
+            self._take(f"distilled={student}", student, only_student=True)
+
+    def _take(self, label: str, name: str, only_student: bool) -> None:
         source = load_trained(name, getattr(self.hparams, "__trust__", ()))
         student = source.encoder_for()
         if student.teacher is not None and not is_described(self.encoder, student.teacher):
-            present = describe_encoder(self.encoder)
-            refuse_other_encoder(f"quantizer_source={name}", student.teacher, present)
-        for role in self.trained["quantizer"]:
+            refuse_other_encoder(label, student.teacher, describe_encoder(self.encoder))
+        for role in ("student",) if only_student else self.trained["quantizer"]:
             theirs = student if role == "student" else source.part(role)
-            take_weights(f"quantizer_source={name}: {role}", theirs, self.modules[role])
+            take_weights(f"{label}: {role}", theirs, self.modules[role])
 
 
 def take_weights(name: str, theirs: Any, ours: Any) -> None:

@@ -52,6 +52,13 @@ def test_it_begins_with_the_weights_of_its_source(data, tmp_path) -> None:
         theirs = first.part(name).state_dict()
         for key, value in second.part(name).state_dict().items():
             assert torch.equal(value, theirs[key]), (name, key)
+    alone = {"quantizer_source": None, "distilled": tmp_path / "first", "downscale_factors": [1, 2]}
+    small.train("joint", tmp_path / "half", data, **{**more, **alone, "upscale_factors": [2, 1]})
+    half, theirs = (load_trained(tmp_path / name).part("student") for name in ("half", "first"))
+    for value, other in zip(half.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(value, other)
+    with pytest.raises(UserError, match="quantizer_source, distilled: give one of them"):
+        small.train("joint", tmp_path / "third", data, **{**more, "distilled": tmp_path / "first"})
     with pytest.raises(UserError, match="quantizer_source=.*: trained on another encoder"):
         small.train("joint", tmp_path / "third", data, **{**more, "encoder": OTHER_TEACHER})
 

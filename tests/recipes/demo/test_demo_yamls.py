@@ -85,6 +85,10 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
         [*TEACHER, *stage_1(2), STUDENT],
         {"quantizer_source": "demo_50hz_small"},
     ),
+    "demo_25hz_joint": (
+        [*TEACHER, *stage_1(2), STUDENT],
+        {"distilled": "demo_50hz_joint"},
+    ),
     "demo_vocos": (TEACHER + STAGE_2, {}),
     "demo_vocos_gan": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
     "demo_vocos_tuned": (STAGE_2, TUNED),
