@@ -15,11 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focalcodec.errors import UserError
+
 PACKED = ("float32", "bfloat16", "int8")
 _BLOCK_FRAMES = 32  # of a convolution in groups, whose windows have many values
 
 
-class PackedLinear(nn.Module):
+class _Packed(nn.Module):
+    """Its layout belongs to this process and processor."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise UserError(
+            "packed weights can't be copied, pickled or sent to another process; do that with the"
+            " codec, then pack the copy"
+        )
+
+
+class PackedLinear(_Packed):
     """x @ weight.T + bias on a CPU, for weight (out, in), bias (out,) or None; not trainable.
 
     `precision` is one of `PACKED`. With int8 each output channel of the weight has a scale, and so
@@ -70,7 +82,7 @@ def _quantized(weight: Tensor, bias: Tensor | None) -> Any:
     return torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.float())
 
 
-class PackedConv1d(nn.Module):
+class PackedConv1d(_Packed):
     """`conv` over x (B, N, C) to (B, N', D) without padding, on a CPU; not trainable.
 
     Each group is one `PackedLinear` of its windows. A depth-wise convolution, which has few

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -99,6 +100,14 @@ def test_a_packed_codec_is_not_packed_again_cast_or_saved(tmp_path):
     with pytest.raises(UserError, match="save_pretrained: the weights are packed"):
         codec.save_pretrained(tmp_path / "codec")
     assert not (tmp_path / "codec").exists()
+
+
+@pytest.mark.parametrize("precision", RUNS_HERE)
+def test_a_packed_codec_is_not_copied_or_pickled(precision):
+    codec = pack_weights(copy.deepcopy(causal_codec()), precision)
+    for call in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(UserError, match="packed weights can't be copied, pickled or sent"):
+            call(codec)
 
 
 def test_what_can_not_be_packed_is_refused():
