@@ -21,6 +21,7 @@ from tqdm import tqdm
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
 from focalcodec.files import AUDIO_SUFFIXES
+from focalcodec.precision import set_precision
 
 
 def formats(codec: FocalCodec) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -28,6 +29,10 @@ def formats(codec: FocalCodec) -> dict[str, Callable[[Tensor], Tensor]]:
 
     def cast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         other = copy.deepcopy(codec).to(dtype)
+        return lambda sig: other.encode(sig, 16000)[0]
+
+    def packed(precision: str) -> Callable[[Tensor], Tensor]:
+        other = set_precision(copy.deepcopy(codec), precision)
         return lambda sig: other.encode(sig, 16000)[0]
 
     def autocast(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -43,6 +48,7 @@ def formats(codec: FocalCodec) -> dict[str, Callable[[Tensor], Tensor]]:
         ".double()": cast(torch.float64),
         "autocast, bfloat16": autocast(torch.bfloat16),
         "autocast, float16": autocast(torch.float16),
+        'set_precision(codec, "int8")': packed("int8"),
         "float32, audio in bfloat16": lambda sig: codec.encode(sig.bfloat16(), 16000)[0],
         "float32, audio in float16": lambda sig: codec.encode(sig.half(), 16000)[0],
     }

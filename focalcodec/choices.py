@@ -7,7 +7,7 @@ from typing import Literal
 Channels = Literal["error", "mix", "first"]
 CHANNELS = ("error", "mix", "first")
 FLOAT_DTYPES = ("float32", "float16")  # of stored weights and reference sets
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 RESAMPLES = 2000  # of clips, for confidence intervals
 SEARCHES = ("exact", "faiss")
 TASKS = ("resynthesis", "denoising", "conversion")
@@ -19,7 +19,7 @@ WRITTEN_FORMATS = ("wav", "flac")
 def exact_precision(name: str) -> str:
     """The precision that a name means; `auto` is the fastest one that keeps every token.
 
-    That is fp32, on every device: bf16 and fp16 change some tokens, so they are chosen by name.
+    That is fp32, on every device: the others change some tokens, so they are chosen by name.
 
     Example
     -------

@@ -32,7 +32,8 @@ def set_precision(codec: Codec, precision: str | torch.dtype) -> Codec:
 
     `precision` is one of `PRECISIONS`, or a data type such as `torch.bfloat16`: auto is
     `exact_precision`; bf16 is fast on GPUs and on CPUs with bfloat16 instructions, and where it is
-    slow there is a warning with the measured ratio; fp16 on a CPU is a `UserError`.
+    slow there is a warning with the measured ratio; fp16 on a CPU is a `UserError`; int8 is that of
+    `pack_weights`, on a CPU.
     """
     dtypes = {str(dtype).removeprefix("torch."): name for name, dtype in _DTYPES.items()}
     precision = dtypes.get(str(precision).removeprefix("torch."), str(precision))
@@ -41,6 +42,8 @@ def set_precision(codec: Codec, precision: str | torch.dtype) -> Codec:
     precision = exact_precision(precision)
     if precision == "fp16" and codec.device.type == "cpu":
         raise UserError("precision: fp16 on a CPU; give bf16 or fp32, or a GPU as the device")
+    if precision == "int8":
+        return pack_weights(codec, "int8")
     _refuse_packed(codec)
     warning = slow_precision(precision, codec.device)
     if warning:

@@ -214,10 +214,10 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=FLOAT_DTYPES,
+        choices=(*FLOAT_DTYPES, "int8"),
         default="float32",
         help="data type of the stored weights: float16 halves the file, is loaded as float32, and"
-        " changes a few tokens (default: %(default)s)",
+        " changes a few tokens; int8, with --format onnx, changes many (default: %(default)s)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the codec that is in FOLDER"
@@ -258,7 +258,7 @@ def _export_onnx(args: argparse.Namespace) -> int:
     codec = FocalCodec.from_pretrained(args.quantizer, trust=args.trust)
     agreement = export_onnx(codec, folder, args.dtype)
     size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
-    print(f"{folder}: {size:.1f} MB, equal to {args.quantizer}: {agreement}")
+    print(f"{folder}: {size:.1f} MB, compared with {args.quantizer}: {agreement}")
     return DONE
 
 
@@ -277,6 +277,8 @@ def run_export(args: argparse.Namespace) -> int:
     """Export a codec."""
     if args.format == "onnx":
         return _export_onnx(args)
+    if args.dtype == "int8":
+        raise UserError("--dtype int8: only with --format onnx; give float32 or float16")
     if args.folder is None:
         raise UserError("FOLDER: missing; give QUANTIZER DECODER FOLDER, or --format onnx")
     try:

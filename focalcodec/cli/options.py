@@ -34,7 +34,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=PRECISIONS,
         help="auto is the fastest that keeps every token: fp32; bf16 is faster on GPUs and CPUs"
-        " with such instructions, and changes a few tokens (default: %(default)s)",
+        " with such instructions, and changes a few tokens; int8 is for CPUs, and changes many"
+        " (default: %(default)s)",
     )
 
 

@@ -16,6 +16,7 @@ from focalcodec.onnx_runtime import OnnxCodec
 SPEECH = Path(__file__).parents[1] / "models" / "speech.flac"
 NEAR_ZERO = 1e-5  # of the latents' root mean square: there a bit may differ
 LARGEST_ERROR = 1e-4  # of a sample of the waveform
+LEAST_BITS = 0.985  # equal bits of an int8 codec
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Agreement:
         """Whether all that differs is within rounding."""
         rounding = self.bits - self.equal_bits == self.near_zero
         return rounding and self.sig_error <= LARGEST_ERROR
+
+    @property
+    def holds_in_int8(self) -> bool:
+        """Whether enough bits are equal for an int8 codec."""
+        return self.equal_bits >= LEAST_BITS * self.bits
 
     def __str__(self) -> str:
         """One line."""

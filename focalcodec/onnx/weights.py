@@ -1,7 +1,14 @@
-"""What is stored of the weights of a graph: float16 where it loses nothing, and no iSTFT basis."""
+"""What is stored of the weights of a graph: float16 where it loses nothing, and no iSTFT basis.
+
+In int8 graphs, the maps between layers have 8-bit weights, with a scale for each output channel.
+Their inputs get 8 bits too, with one scale for the whole batch, when the graph runs.
+"""
 
 from __future__ import annotations
 
+import logging
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +54,38 @@ def store_in_float16(model: onnx.ModelProto) -> int:
         casts.append(helper.make_node("Cast", [stored], [name], to=TensorProto.FLOAT))
     _put_first(model, casts)
     return len(casts)
+
+
+def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Int8 graph of a graph: all products with a weight but the first and the last.
+
+    The first one is with the mel filter bank, or with tokens; the last gives latents or a spectrum.
+    Both need more than 8 bits.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    products = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in weights
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder, "given.onnx"), Path(folder, "made.onnx")
+        onnx.save(model, given)
+        logging.disable(logging.WARNING)  # it asks for a preparation that changes nothing here
+        try:
+            quantize_dynamic(
+                given,
+                made,
+                op_types_to_quantize=["MatMul"],
+                nodes_to_quantize=products[1:-1],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        return onnx.load(made)
 
 
 def compute_basis(model: onnx.ModelProto, istft: Any) -> None:

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from small_codecs import GOLDEN, golden_codec, golden_tensors, logmel_codec
+from small_codecs import DATA, GOLDEN, golden_codec, golden_tensors, logmel_codec
 
 from focalcodec import FocalCodec, precision
 from focalcodec.choices import PRECISIONS, exact_precision
@@ -20,13 +20,17 @@ from focalcodec.precision import pick_device, set_precision, slow_precision
 CASES = {"tiny_50hz": 0.85, "tiny_50hz_causal": 0.85}
 
 
+CLIP = "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
+
+
 def rounded(codec):
     return set_precision(copy.deepcopy(codec), "bf16")
 
 
 def test_all_are_precisions():
-    assert PRECISIONS == ("auto", "fp32", "bf16", "fp16")
-    assert [exact_precision(name) for name in PRECISIONS] == ["fp32", "fp32", "bf16", "fp16"]
+    assert PRECISIONS == ("auto", "fp32", "bf16", "fp16", "int8")
+    assert [exact_precision(name) for name in PRECISIONS[:2]] == ["fp32", "fp32"]
+    assert [exact_precision(name) for name in PRECISIONS[2:]] == [*PRECISIONS[2:]]
 
 
 def test_auto_keeps_every_token():
@@ -59,6 +63,19 @@ def test_the_command_line_shows_the_ratio_in_one_line(monkeypatch, capsys):
     options = {"model": str(GOLDEN["tiny_50hz"]), "revision": None, "device": "cpu"}
     models.load_model(argparse.Namespace(**options, trust=[], precision="bf16"))
     assert capsys.readouterr().err == "focalcodec: warning: slow\n"
+
+
+def test_int8_of_demo_changes_few_bits_and_not_its_name(tmp_path):
+    """A file made in int8 is decoded in float32, as by another processor."""
+    codec, clip = FocalCodec.from_pretrained("demo"), DATA.parents[1] / CLIP
+    small = FocalCodec.from_pretrained("demo", dtype="int8")
+    expected, tokens = codec.encode_file(clip), small.encode_file(clip)
+    equal = codec.toks_to_codes(expected.toks[None]) == codec.toks_to_codes(tokens.toks[None])
+    assert 0.98 < equal.float().mean() < 1.0
+    assert tokens.header.weights_sha256 == expected.header.weights_sha256
+    codec.decode_file(tokens, tmp_path / "a.wav")
+    with pytest.raises(UserError, match="the weights are packed already"):
+        set_precision(small, "int8")
 
 
 def warn(codec, precision):
@@ -178,7 +195,7 @@ def test_fp32_changes_nothing():
     assert all(torch.equal(tensor, before[name]) for name, tensor in codec.state_dict().items())
 
 
-@pytest.mark.parametrize(("precision", "name"), [("int8", "int8"), ("fp16", "CPU")])
+@pytest.mark.parametrize(("precision", "name"), [("int4", "int4"), ("fp16", "CPU")])
 def test_refused(precision, name):
     codec = copy.deepcopy(logmel_codec())
     with pytest.raises(UserError, match=name):

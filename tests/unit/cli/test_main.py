@@ -99,7 +99,7 @@ def test_options_may_stand_anywhere() -> None:
         "encode a b --window_seconds inf",
         "resynth a b --sample_rate 0",
         "resynth a b --sample_rate 44.1k",
-        "resynth a b --precision int8",
+        "resynth a b --precision int4",
         "export a",
     ],
 )

@@ -86,7 +86,7 @@ def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
     assert "graphs differ from the codec: 99 of 100 tokens equal" in capsys.readouterr().err
     agreement = Agreement(100, 99, 1300, 1299, 1, 1e-6, 1e-6)
     assert main(words) == 0
-    assert "out: 0.0 MB, equal to" in capsys.readouterr().out
+    assert "out: 0.0 MB, compared with" in capsys.readouterr().out
     assert main(words) == 2
     assert "has onnx.json already; give --overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
