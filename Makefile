@@ -3,6 +3,7 @@
 # make course:     run the chapters of docs/course and write their notebooks
 # make dist:       sdist and wheel in dist/
 # make site:       docs, course and API as web pages in site/
+# make web:        the page that runs the codec in a browser, in web/dist (needs npm)
 # All install into their own environment, .venv, the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 JUDGES := whisper-base whisper-tiny distillmos dnsmos pesq stoi
 
-.PHONY: quickstart test lint course dist site venv clean
+.PHONY: quickstart test lint course dist site web venv clean
 
 quickstart: venv
 	$(BIN)/python recipes/LibriSpeech/quickstart.py
@@ -30,7 +31,11 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS
 PYTEST = UNAVAILABLE="$(UNAVAILABLE) $$(cat $(VENV)/unavailable 2>/dev/null)" OMP_NUM_THREADS=1 \
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
-test: lint
+# the page for browsers is built, and tested, where npm is installed
+WEB := $(if $(shell command -v npm),web)
+
+test: lint $(WEB)
+	@$(if $(WEB),,echo "npm is not installed: web/ is not built and not tested")
 	$(PYTEST)
 	$(AVX2) $(PYTEST) $(NUMERIC)
 
@@ -52,9 +57,17 @@ dist: venv
 	$(BIN)/twine check --strict dist/*
 
 # the docs, the course and the API as web pages; links are checked
-site: venv
+site: venv $(WEB)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/ is written; to read it: $(BIN)/python -m http.server -d site, then http://localhost:8000"
+
+web: venv web/node_modules/.package-lock.json
+	$(BIN)/python web/prepare.py web/public
+	cd web && npm run --silent check && npm run --silent build
+	@echo "web/dist is written; to open it: $(BIN)/python -m http.server -d web/dist, then http://localhost:8000"
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	cd web && npm ci --silent
 
 venv: $(VENV)/installed
 
@@ -75,4 +88,4 @@ $(VENV)/installed: setup.py constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) results build dist site *.egg-info
+	rm -rf $(VENV) results build dist site web/dist web/public web/node_modules *.egg-info

@@ -23,6 +23,7 @@ PAGES = ("*.md", "*/README.md", "corpus/*.md", "recipes/*/README.md", "docs/**/*
 PAGES += ("focalcodec/models/*/README.md",)
 FILES = ("docs/*.svg", "docs/site/*.css", "docs/demo/**/*.*", "docs/course/*.ipynb")
 FILES += ("web/dist/**/*.*",)  # the page that runs the codec in a browser, where it is built
+BROWSER = "web/dist/index.html"
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s:]+)(?=[)#])")
 LANGUAGES = {".py": "python", ".c": "c", ".yaml": "yaml", ".cff": "yaml"}
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
@@ -113,6 +114,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     Where the text of a link is the name of a file, it becomes the title of the page.
     """
+    if files.get_file_from_path(BROWSER):
+        markdown = markdown.replace(
+            "<!-- link to the page -->", f"[**Open the page**](../{BROWSER})"
+        )
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]  # the whole width
 
