@@ -67,7 +67,7 @@ def codec_entry(name: str, public: Path) -> dict[str, Any]:
     if not about.is_file() or read(about)["weights_sha256"] != weights_sha256(codec):
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "focalcodec", "export", name, str(folder)]
+        command = [sys.executable, "-m", "focalcodec", "export", str(MODELS / name), str(folder)]
         subprocess.run([*command, "--format", "onnx"], check=True)
         for step in folder.glob("*_step.onnx"):  # of streams, which the page does not use
             step.unlink()

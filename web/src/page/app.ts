@@ -113,11 +113,9 @@ export class App {
 
   /** Begin or end to record. */
   async record(): Promise<void> {
-    if (this.live) {
-      const live = this.live;
-      this.live = null;
-      this.showRecording(false);
-      const sound = live.stop();
+    const recorded = this.endRecording();
+    if (recorded) {
+      const sound = recorded.stop();
       if (sound.sig.length) return this.openSound("recording", sound);
       return sayError("The microphone gave no samples. Check that it is switched on.");
     }
@@ -145,7 +143,6 @@ export class App {
     this.stage.show({ output: version.sound });
     element("out-label").textContent = `Out: ${version.label}, ${version.detail}`;
     view.showChoices(this.versions, key, (chosen) => this.select(chosen));
-    element<HTMLInputElement>("versions").querySelector<HTMLInputElement>(":checked")?.focus();
   }
 
   selectNumber(number: number): void {
@@ -174,7 +171,6 @@ export class App {
         );
       }
       this.reset(name.replace(/\.fct$/i, ""));
-      view.setFigure("encode-speed", "–");
       view.setFigure("pcm", view.bytesText(2 * tokens.header.numSamples));
       await this.showTokens(tokens);
       if (current()) say(`${name}: ${tokens.toks.length} tokens.`);
@@ -216,6 +212,7 @@ export class App {
   }
 
   private reset(name: string, title = name): void {
+    this.endRecording()?.stop();
     this.stage.clear();
     this.name = name;
     this.tokens = null;
@@ -224,6 +221,7 @@ export class App {
     element("tokens-label").textContent = "Tokens";
     element("in-label").textContent = `In: ${title}`;
     view.showChoices([], "", () => {});
+    view.clearFigures();
     this.enable();
   }
 
@@ -257,6 +255,13 @@ export class App {
     for (const id of ["play", "seek", "save-sound"]) {
       element<HTMLButtonElement>(id).disabled = !this.versions.length;
     }
+  }
+
+  private endRecording(): LiveRecording | null {
+    const { live } = this;
+    this.live = null;
+    this.showRecording(false);
+    return live;
   }
 
   private showRecording(on: boolean): void {

@@ -24,7 +24,6 @@ export class LiveRecording {
     private readonly tooLong: () => void,
   ) {
     this.timer = window.setInterval(() => this.tick(), 1000 / PICTURES_PER_SECOND);
-    setFigure("bitrate", `${codec.bitrate / 1000} kbit/s`);
   }
 
   static async start(codec: FocalCodec, stage: Stage, tooLong: () => void): Promise<LiveRecording> {
@@ -39,6 +38,7 @@ export class LiveRecording {
   private tick(): void {
     const { recorder, codec, stage } = this;
     const last = recorder.last(SHOWN_SECONDS);
+    setFigure("bitrate", `${codec.bitrate / 1000} kbit/s`);
     const end = Math.max(recorder.seconds, SHOWN_SECONDS);
     const { bits_per_token: bits, sample_rate_input: rate, hop_length: hop } = codec.about;
     const tokenized = { toks: this.toks, bits, tokenRate: rate / hop };

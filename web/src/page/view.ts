@@ -44,7 +44,10 @@ export function showChoices(choices: Choice[], checked: string, change: (key: st
     row.append(radio, name, small);
     return row;
   });
-  element("versions").replaceChildren(element("versions").querySelector("legend")!, ...labels);
+  const group = element("versions");
+  const focused = group.contains(document.activeElement);
+  group.replaceChildren(group.querySelector("legend")!, ...labels);
+  if (focused) group.querySelector<HTMLInputElement>(":checked")?.focus();
 }
 
 /** A button in a group. */
@@ -55,8 +58,14 @@ export function addButton(group: HTMLElement, text: string, act: () => void): HT
   return button;
 }
 
-export function setFigure(id: "bitrate" | "size" | "pcm" | "encode-speed" | "decode-speed", text: string) {
+const FIGURES = ["bitrate", "size", "pcm", "encode-speed", "decode-speed"] as const;
+
+export function setFigure(id: (typeof FIGURES)[number], text: string): void {
   element(id).textContent = text;
+}
+
+export function clearFigures(): void {
+  for (const id of FIGURES) setFigure(id, "–");
 }
 
 /** 1234 bytes as people read them. */
