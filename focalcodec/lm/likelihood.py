@@ -34,14 +34,15 @@ def target_nats(
     >>> nats.shape, counts
     (torch.Size([2]), tensor([4., 4.]))
     """
-    x = model.hidden(ids if inputs is None else inputs)  # (B, T, D)
+    x = model.hidden(ids if inputs is None else inputs).flatten(0, 1)  # (B * T, D)
     vectors = model.output_vectors()  # (C, vocab_size, D)
     nats = counts = torch.zeros(len(ids), device=x.device)  # (B,)
     for number, head in enumerate(vectors, start=1):
-        wanted = is_target[:, number:]  # head n predicts the n-th id after each place
-        rows = wanted.nonzero()[:, 0]  # (M,)
-        logits = x[:, :-number][wanted] @ head.T  # (M, vocab_size): of the targets alone
-        losses = F.cross_entropy(logits.float(), ids[:, number:][wanted], reduction="none")
-        nats = nats.index_add(0, rows, losses)
-        counts = counts.index_add(0, rows, torch.ones_like(losses))
+        # head n predicts the n-th id after each place; logits are made for the targets alone
+        places = F.pad(is_target[:, number:], (0, number)).flatten().nonzero()[:, 0]  # (M,)
+        logits = x.index_select(0, places) @ head.T  # (M, vocab_size)
+        wanted = ids.flatten().index_select(0, places + number)
+        losses = F.cross_entropy(logits.float(), wanted, reduction="none")  # (M,)
+        nats = nats.index_add(0, places // ids.shape[1], losses)
+        counts = counts.index_add(0, places // ids.shape[1], torch.ones_like(losses))
     return nats / len(vectors), counts / len(vectors)

@@ -43,21 +43,23 @@ class Attention(nn.Module):
         self.v = nn.Linear(hidden_size, kv_size, bias=False)
         self.out = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, x: Tensor, places: Tensor, rotation: Tensor, memory: Any = None) -> Tensor:
-        """(B, T, D) to (B, T, D); places (B, T) in the sequence, memory of a layer's past."""
+    def forward(
+        self, x: Tensor, rotation: Tensor, places: Tensor, memory: Any = None, mask: Any = None
+    ) -> Tensor:
+        """(B, T, D) to (B, T, D); places (B, T) in the sequence, memory of the places before.
+
+        mask (B, 1, T, S) of the memory, True where a place sees another.
+        """
         q, k, v = (
             part(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, T, head_dim)
             for part in (self.q, self.k, self.v)
         )
         q, k = rotate(q, rotation), rotate(k, rotation)
-        mask = None
         if memory is not None:
             rows = torch.arange(len(x), device=x.device)[:, None]  # (B, 1)
-            memory[0][rows, :, places] = k.transpose(1, 2)
-            memory[1][rows, :, places] = v.transpose(1, 2)
-            k, v = memory[:, :, :, : int(places.max()) + 1]  # of all ids so far
-            known = torch.arange(k.shape[2], device=x.device)
-            mask = known <= places[:, None, :, None]  # (B, 1, T, S)
+            memory[0][rows, :, places] = k.transpose(1, 2).to(memory)
+            memory[1][rows, :, places] = v.transpose(1, 2).to(memory)
+            k, v = memory[:, :, :, : mask.shape[3]]  # (B, heads, S, head_dim) both
         groups = q.shape[1] // k.shape[1]
         k, v = (part.repeat_interleave(groups, dim=1) for part in (k, v))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
@@ -182,16 +184,18 @@ class SpeechLM(nn.Module):
     ) -> Tensor:
         """Output of the last layer (B, T, D), as `forward`; the head makes logits of it."""
         lengths = full_lengths(ids) if lengths is None else lengths
-        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
+        places, mask = torch.arange(ids.shape[1], device=ids.device).expand_as(ids), None  # (B, T)
         if cache is not None:
             places = places + cache.lengths[:, None]
+            known = torch.arange(int(places.max()) + 1, device=ids.device)  # (S,)
+            mask = known <= places[:, None, :, None]  # (B, 1, T, S)
             cache.lengths += lengths
         angles = places[:, None, :, None] * self.inverse_periods  # (B, 1, T, head_dim / 2)
         rotation = torch.stack([angles.cos(), angles.sin()])
         x = F.embedding(ids, self.table) + self.codes[ids] @ self.bits.T  # (B, T, D)
         for number, layer in enumerate(self.layers):
             memory = None if cache is None else cache.memory[number]
-            x = layer(x, places, rotation, memory)
+            x = layer(x, rotation, places, memory, mask)
         return zero_padding(self.norm(x), valid_mask(lengths, x.shape[1]))
 
     def output_vectors(self) -> Tensor:

@@ -23,6 +23,17 @@ from focalcodec.tokenize.store import TokenStore
 _OPEN_ROWS = 32  # of a speaker, in which the next utterance may find a place
 
 
+def text_sizes(vocabulary: Vocabulary, texts: Mapping[str, str]) -> list[int]:
+    """Number of ids of each clip's text; `UserError`, with the clip, for one without ids."""
+    sizes = []
+    for name, text in texts.items():
+        try:
+            sizes.append(len(vocabulary.text_ids(text)))
+        except UserError as error:
+            raise UserError(f"clip {name!r}: {error}") from error
+    return sizes
+
+
 @dataclass(frozen=True)
 class PackedBatch:
     """Rows of packed utterances. Move it with `.to(device)`."""
@@ -133,11 +144,10 @@ class PackedTokens(Dataset[dict[str, Any]]):
 
     def _sizes(self) -> list[int]:
         sizes = (self.store.index[self.places, 1] + 2).tolist()
-        for k, text in enumerate(self.texts if "text" in self.order else ()):
-            try:
-                sizes[k] += len(self.vocabulary.text_ids(text)) + 1
-            except UserError as error:
-                raise UserError(f"clip {self.store.ids[self.places[k]]!r}: {error}") from error
+        if "text" in self.order:
+            names = (self.store.ids[place] for place in self.places)
+            texts = text_sizes(self.vocabulary, dict(zip(names, self.texts, strict=True)))
+            sizes = [size + more + 1 for size, more in zip(sizes, texts, strict=True)]
         return sizes
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor
 from focalcodec.errors import UserError
 from focalcodec.tokenize.store import TokenVocabulary
 
-CHARACTERS = " '-,.?!abcdefghijklmnopqrstuvwxyz"
+CHARACTERS = " !\"',-.:;?abcdefghijklmnopqrstuvwxyz"
 SPECIAL = ("text", "speech", "eos", "pad")
 
 
@@ -46,7 +46,7 @@ class Vocabulary:
     -------
     >>> vocabulary = Vocabulary(8192)
     >>> vocabulary.size, vocabulary.text_ids("A cat").tolist()
-    (8229, [7, 0, 9, 7, 26])
+    (8232, [10, 0, 12, 10, 29])
     >>> vocabulary.text_ids("12 cats")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...

@@ -165,7 +165,8 @@ class TTSBrain(TokenLMBrain):
         if cards and self.shows:
             print(probe_table(cards), flush=True)
         found = cards[0]["figures"] if cards else {}
-        self.test_stats |= {key: figure["value"] for key, figure in found.items()}
+        wanted = [column.key for column in READING_COLUMNS if column.key in found]
+        self.test_stats |= {key: found[key]["value"] for key in wanted}
 
     def test(self, *args: Any) -> dict[str, dict[str, float]]:
         """After the tests, write the folder `tts` with the tested weights."""

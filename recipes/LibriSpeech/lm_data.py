@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from focalcodec.coders.focal import FocalCoder
 from focalcodec.errors import UserError
 from focalcodec.lm import PackedTokens, Vocabulary
-from focalcodec.lm.packing import collate_rows
+from focalcodec.lm.packing import collate_rows, text_sizes
 from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.tokenize import TokenStore
 from focalcodec.training.probe_brain import TokenLoaders
@@ -68,6 +68,9 @@ class PackedLoaders(TokenLoaders):
         if hparams["tokenized"] is None:
             least, most = hparams["min_seconds"], hparams["max_seconds"]
             known = {row["ID"]: row for row in rows if least <= row["duration"] <= most}
+            if "text" in hparams["order"]:  # before hours of work
+                texts = {name: row["wrd"] for name, row in known.items() if usable(row)}
+                text_sizes(make_vocabulary(self.codec, hparams["characters"]), texts)
             store = self._tokens(rows, hparams["source"])
         else:
             store = TokenStore(hparams["tokenized"])
