@@ -27,8 +27,8 @@ _ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
 def card_tables(cards: Sequence[Mapping[str, Any]]) -> str:
     """Return the figures and intervals of a run's cards as Markdown.
 
-    Each set has a heading and a table, and so has each language of a set with several. Synthetic
-    and real speech are different sets, so they never share a table.
+    Each set has a table, and so has each language of a set with several. Synthetic and real speech
+    are different sets.
     """
     by_set: dict[str, list[Mapping[str, Any]]] = {}
     for card in cards:
@@ -54,8 +54,6 @@ def interval_note(clips: int, speakers: int = 0) -> str:
 
     Example
     -------
-    >>> interval_note(7)
-    '95 % intervals over clips, which are too narrow for so few'
     >>> interval_note(36, speakers=11)
     '95 % intervals over 11 speakers, which are too narrow for so few'
     """
@@ -237,8 +235,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
 def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
     """Compare two cards, column by column, on the clips that both have.
 
-    Columns are compared only if both cards used the same judge in the same version. The verdict is
-    a paired bootstrap over the shared clips, or their speakers (`paired_difference`).
+    Columns of the same judge in the same version are compared, by a paired bootstrap.
 
     Raises
     ------
@@ -272,9 +269,8 @@ def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> Compar
             other.append(f"{column['title']}: not on the same clips")
             continue
         speakers = [rows[0][i].get("speaker", "") for i in both]
-        difference = paired_difference(
-            sides[0], sides[1], first["seed"], first["bootstrap_samples"], speakers=speakers
-        )
+        draws = first["seed"], first["bootstrap_samples"]
+        difference = paired_difference(sides[0], sides[1], *draws, speakers=speakers)
         differences.append(Difference(column, _ratio(sides[0]), _ratio(sides[1]), difference))
     if not differences:
         raise UserError(
@@ -302,7 +298,7 @@ def comparison_text(
         rows.append([column_title(column), number(a), number(b), interval, verdict, better])
     headers = ["", *names, "difference", "it is", "better"]
     about = first["set"]
-    found = [difference.difference for difference in comparison.differences]
+    found = [each.difference for each in comparison.differences]
     note = interval_note(min(f.count for f in found), max(f.speakers for f in found))
     lines = [f"{about['name']}, {first['task']}; paired bootstrap, {note}"]
     return "\n".join([*lines, *comparison.notes, "", markdown(headers, rows)])

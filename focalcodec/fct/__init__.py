@@ -80,7 +80,6 @@ def write_toks(
     toks : Tensor or array
         (N,) integer in [0, 2^bits).
     header : TokenHeader
-        Model, rates and length for the tokens.
     body : {"packed", "smallest", "runs"}
         "packed" stores the bits as they are. "smallest" takes the smallest of packed bits, bits
         coded with the file's own frequencies, and bits coded with `table`; it needs the package
@@ -94,8 +93,8 @@ def write_toks(
     Raises
     ------
     UserError
-        Tokens are not (N,), not integers, out of range, or too few for the audio's length in the
-        header; the table has other bits; `constriction` is not installed.
+        Tokens that are not (N,) integers in range, or too few for the audio's length in the header;
+        a table of other bits; `constriction` is not installed.
 
     Example
     -------
@@ -110,13 +109,13 @@ def write_toks(
     """
     _check_body(body, table, header.bits, voice)
     array = toks_array(toks, header.bits)
+    # `parts` are lists: they are checked before anything is written
     if body == "smallest":
         number, parts = _smallest(array, header.bits, table)
     elif body == "runs" or voice is not None:
         import torch
-
-        number, toks = BODIES.index("voiced"), torch.from_numpy(array)
-        parts = [*voiced_bytes(toks, header.bits, voice, body == "runs")]  # checked before writing
+        parts = [*voiced_bytes(torch.from_numpy(array), header.bits, voice, body == "runs")]
+        number = BODIES.index("voiced")
     else:
         number, parts = BODIES.index("packed"), pack_blocks(array, header.bits)
     head = header_bytes(header, len(array), number)
