@@ -82,9 +82,8 @@ def write_toks(
     header : TokenHeader
     body : {"packed", "smallest", "runs"}
         "packed" stores the bits as they are. "smallest" takes the smallest of packed bits, bits
-        coded with the file's own frequencies, and bits coded with `table`; it needs the package
-        `constriction`. "runs" stores equal neighbours once, with a length of 3 bits, where
-        that is smaller.
+        coded with the file's own frequencies, and bits coded with `table`; it needs `constriction`.
+        "runs" stores equal neighbours once, with a length of 3 bits, where that is smaller.
     table : TokenTable, optional
         Frequencies of a corpus. Reading the file needs the same table.
     voice : Tensor, optional
@@ -109,13 +108,13 @@ def write_toks(
     """
     _check_body(body, table, header.bits, voice)
     array = toks_array(toks, header.bits)
-    # `parts` are lists: they are checked before anything is written
     if body == "smallest":
         number, parts = _smallest(array, header.bits, table)
     elif body == "runs" or voice is not None:
         import torch
-        parts = [*voiced_bytes(torch.from_numpy(array), header.bits, voice, body == "runs")]
+
         number = BODIES.index("voiced")
+        parts = [*voiced_bytes(torch.from_numpy(array), header.bits, voice, body == "runs")]
     else:
         number, parts = BODIES.index("packed"), pack_blocks(array, header.bits)
     head = header_bytes(header, len(array), number)
