@@ -147,6 +147,14 @@ def test_in_a_browser(address: str) -> None:
     assert not problems
 
 
+def test_the_page_that_runs_the_codec(site: Path) -> None:
+    """It is in the site, and linked, where `make web` built it."""
+    built = (ROOT / "web/dist/index.html").is_file()
+    text = (site / "browser/index.html").read_text(encoding="utf-8")
+    assert ('href="../web/"' in text) == built
+    assert (site / "web/codecs/demo/onnx.json").is_file() == built
+
+
 # -- the API's pages -------------------------------------------------------------------------------
 
 

@@ -12,7 +12,6 @@ import base64
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from focalcodec import FocalCodec
 from focalcodec.choices import WINDOW_SECONDS
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.long_audio import coding, part_context
+from focalcodec.onnx import export_onnx
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "focalcodec" / "models"
@@ -66,9 +66,8 @@ def codec_entry(name: str, public: Path) -> dict[str, Any]:
     about = folder / "onnx.json"
     if not about.is_file() or read(about)["weights_sha256"] != weights_sha256(codec):
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "focalcodec", "export", str(MODELS / name), str(folder)]
-        subprocess.run([*command, "--format", "onnx"], check=True)
+        folder.mkdir(parents=True)
+        export_onnx(codec, folder)
         for step in folder.glob("*_step.onnx"):  # of streams, which the page does not use
             step.unlink()
     graphs = read(about)["graphs"]
