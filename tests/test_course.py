@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import soundfile
+import torch
 
 from focalcodec.errors import UserError
 
@@ -88,6 +90,12 @@ def test_the_install_cell_is_the_same_everywhere() -> None:
         assert step in text
 
 
+def test_the_install_cell_asks_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    with pytest.raises(SystemExit, match="write the address of the repository"):
+        exec(cells(CHAPTERS[0], "code")[0].source, {})
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=ids)
 def test_the_notebook_is_made_from_the_source(chapter: Path) -> None:
     path = chapter.with_suffix(".ipynb")
@@ -108,6 +116,19 @@ def test_the_notebook_is_made_from_the_source(chapter: Path) -> None:
     assert not re.search(r"/tmp/|/home/|/root/|Traceback|Warning", str(outputs)), "of one machine"
 
 
+def test_all_sounds_have_one_level(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People take the louder of two sounds for the better one."""
+    import course
+
+    shown: list[str] = []
+    monkeypatch.setattr(course, "display", lambda html: shown.append(html.data))
+    for gain in (0.01, 0.5):
+        course.listen("noise", gain * torch.randn(16000))
+    sounds = [base64.b64decode(SOUND.findall(text)[0]) for text in shown]
+    levels = [float(soundfile.read(io.BytesIO(sound))[0].std()) for sound in sounds]
+    assert levels == pytest.approx([course.LEVEL, course.LEVEL], rel=0.1)
+
+
 def test_render_writes_a_notebook_that_ran(tmp_path: Path, short: None) -> None:
     import render
 
@@ -115,6 +136,24 @@ def test_render_writes_a_notebook_that_ran(tmp_path: Path, short: None) -> None:
     notebook = nbformat.read(tmp_path / "1_why_compress.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code) and SOUND.search(str(notebook))
+
+
+def test_text_changes_without_running(tmp_path: Path, short: None) -> None:
+    import render
+
+    render.HERE = tmp_path
+    chapter = tmp_path / "1_new.py"
+    text = (FOLDER / "1_why_compress.py").read_text()
+    shutil.copy(FOLDER / "1_why_compress.ipynb", tmp_path / "1_new.ipynb")
+    old = nbformat.read(tmp_path / "1_new.ipynb", as_version=4)
+    chapter.write_text(text.replace("How many bits is that?", "How many bits are that?"))
+    new = nbformat.read(render.keep_outputs(chapter, tmp_path), as_version=4)
+    assert "How many bits are that?" in str(new) and SOUND.search(str(new))
+    assert [x.get("outputs") for x in new.cells] == [x.get("outputs") for x in old.cells]
+    assert new.metadata == old.metadata, "the site colours code by its language"
+    chapter.write_text(text.replace("BITS = 13", "BITS = 12"))
+    with pytest.raises(UserError, match="1_new.py: its code has changed"):
+        render.keep_outputs(chapter, tmp_path)
 
 
 def test_render_refuses_sounds_that_mean_nothing(tmp_path: Path, short: None) -> None:

@@ -2,7 +2,7 @@
 
 Without names it runs all. A notebook is written only if every cell of its chapter ran. With
 `--output FOLDER` they are written there. The short mode (`FOCALCODEC_COURSE=short`) needs it,
-because its sounds mean nothing.
+because its sounds mean nothing. With `--text` nothing runs: outputs stay, and only text changes.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def render(chapter: Path, output: Path) -> Path:
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        coalesce_streams=True,
         resources={"metadata": {"path": HERE}},
         extra_arguments=["--log-level=40"],  # errors of the kernel only
     )
@@ -54,6 +55,24 @@ def render(chapter: Path, output: Path) -> Path:
         ) from error
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
+    return write(notebook, chapter, output)
+
+
+def keep_outputs(chapter: Path, output: Path) -> Path:
+    """Write the text of a chapter into its notebook; code and outputs must be as before."""
+    notebook = notebook_of(chapter)
+    old = nbformat.read(HERE / f"{chapter.stem}.ipynb", as_version=4)
+    notebook.metadata = old.metadata
+    code, old_code = ([x for x in n.cells if x.cell_type == "code"] for n in (notebook, old))
+    if [cell.source for cell in code] != [cell.source for cell in old_code]:
+        raise UserError(f"{chapter.name}: its code has changed; run it, without --text")
+    for cell, before in zip(code, old_code, strict=True):
+        cell.update(outputs=before.outputs, execution_count=before.execution_count)
+    return write(notebook, chapter, output)
+
+
+def write(notebook: nbformat.NotebookNode, chapter: Path, output: Path) -> Path:
+    """Write the notebook of a chapter into `output`."""
     text = nbformat.writes(notebook)
     if len(text.encode()) > LARGEST:
         raise UserError(
@@ -72,6 +91,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--output", type=Path, default=HERE, help="folder; default: beside the chapters"
     )
+    parser.add_argument("--text", action="store_true", help="only text has changed: run nothing")
     options = parser.parse_args(argv)
     if os.environ.get("FOCALCODEC_COURSE") == "short" and options.output.resolve() == HERE:
         raise UserError("FOCALCODEC_COURSE=short: give --output; sounds of this mode mean nothing")
@@ -81,7 +101,7 @@ def main(argv: list[str]) -> None:
             names = ", ".join(path.name for path in CHAPTERS)
             raise UserError(f"{chapter.name}: no chapter of the course; they are {names}")
         start = time.monotonic()
-        path = render(chapter, options.output)
+        path = (keep_outputs if options.text else render)(chapter, options.output)
         size = path.stat().st_size / 1000
         print(f"{path}: {size:.0f} kB, {time.monotonic() - start:.0f} s", flush=True)
 
