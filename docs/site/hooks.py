@@ -57,6 +57,10 @@ def from_page(name: str, target: str) -> str:
 def notebook_text(path: Path) -> str:
     """A notebook with its outputs as Markdown, its sounds and pictures embedded."""
     notebook = nbformat.read(path, as_version=4)
+    # The cell that installs the package in Colab is for those who run the notebook.
+    notebook.cells = [
+        cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", [])
+    ]
     for cell in notebook.cells:
         if "solution" in cell.metadata.get("tags", []):  # folded, as in Jupyter
             title, *code = cell.source.removeprefix("# @title ").splitlines()
@@ -120,6 +124,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         )
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]  # the whole width
+    if page.file.src_uri.endswith(".ipynb.md"):
+        page.meta["hide"] = ["toc"]  # width for the code, whose lines have up to 100 characters
 
     def shown(match: re.Match[str]) -> str:
         text, target = match["text"], match["target"]
