@@ -2,7 +2,7 @@
 # # 1. Why compress, and how bad do 13 bits a frame sound?
 #
 # A *codec* turns audio into few bits and back. You hear what 13 bits for each 20 ms of speech are
-# worth: first with a naive codec, then with a trained one.
+# worth: first with two naive codecs, then with a trained one.
 #
 # * **You need**: Python, and an idea of what a vector is. Nothing about codecs.
 # * **Time**: 20 minutes to read; the cells run in a minute. Run them in order.
@@ -16,12 +16,20 @@ import sys
 
 if "google.colab" in sys.modules:
     ADDRESS = "https://github.com/OWNER/focalcodec"
+    if "/OWNER/" in ADDRESS:
+        sys.exit("In the line ADDRESS above, write the address of the repository, then run again.")
     subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "focalcodec_course"], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "./focalcodec_course"], check=True
     )
     os.chdir("focalcodec_course/docs/course")
     sys.path.insert(0, os.getcwd())
+
+# %% [markdown]
+# Sound is a wave of air pressure. A microphone measures it 16,000 times a second; each measurement
+# is a *sample*, a number from -1 to 1. In all chapters, `sig` (signal) is a tensor of samples.
+# `course` is the file `course.py` beside this notebook: it reads clips, plays sounds (all at the
+# same level), and draws pictures.
 
 # %%
 import course
@@ -32,13 +40,14 @@ from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
 from focalcodec.training.losses import MelLoss
 
-sig = course.clip()  # (T,): one number for each sample, 16000 samples a second
+sig = course.clip()  # (T,): T samples
 course.listen("a real person", sig)
 
 # %% [markdown]
 # ## How many bits is that?
 #
-# A file has 16 bits for each sample, so one second takes 256,000 bits. This is much for two uses:
+# A file has 16 bits for each sample, so its *bitrate* is 256,000 bits a second. This is much for
+# two uses:
 #
 # * **To send or store it.** A satellite link may have 1000 bits a second.
 # * **To model it.** A language model predicts the next item from some thousand items before. If the
@@ -56,8 +65,9 @@ print(f"2048 samples: {2048 / SAMPLE_RATE:.3f} s; 2048 frames: {2048 / frames_pe
 assert bits_per_second == 650
 
 # %% [markdown]
-# 650 bits a second is our budget: one *token* of 13 bits for each frame of 320 samples. A token is
-# a number from 0 to $2^{13} - 1 = 8191$. How should 13 bits describe 320 samples?
+# A *frame* is a short piece of audio, here 320 samples. Our budget is 650 bits a second: for each
+# frame one *token* of 13 bits, a number from 0 to $2^{13} - 1 = 8191$. How should 13 bits describe
+# 320 samples?
 #
 # ## Naive codec 1: thirteen signs
 #
@@ -73,8 +83,8 @@ signs = torch.nn.functional.interpolate(steps, size=len(reference), mode="linear
 course.listen("thirteen signs a frame: 650 bit/s", signs)
 
 # %% [markdown]
-# You hear a buzz. 650 values a second can describe no sound above 325 Hz, and most of speech is
-# above that.
+# You hear a buzz, and in pauses too, because a sign has no level. A tone of 325 Hz goes up and down
+# 325 times a second, so it needs 650 signs. Most of speech is at higher frequencies.
 #
 # ## Naive codec 2: the most similar frame of a table
 #
@@ -112,13 +122,17 @@ print(f"{codec.bitrate:g} bit/s, {codec.token_rate:g} tokens/s, {codec.vocab_siz
 course.listen("FocalCodec demo: 650 bit/s", rec_sig)
 
 # %% [markdown]
-# The bits are the same, the description is another. The codec does not describe the samples. It
-# describes what matters in them: *features*. Its five parts are the chapters of this course:
+# The words are clear, the voice is a little different. The codec does not describe the samples. It
+# describes *features*: some hundred numbers for each frame, which say what sound it is. It has five
+# parts, which you meet in the next chapters:
 #
 # ```text
-# audio -> encoder -> compressor -> quantizer -> tokens            (chapters 2, 3, 4)
-# tokens -> decompressor -> decoder -> audio                       (chapters 3, 6)
+# audio -> encoder -> compressor -> quantizer -> tokens    chapters 2, 3, 4
+# tokens -> decompressor -> decoder -> audio               chapters 3, 6
 # ```
+#
+# The encoder computes the features, the compressor makes 13 numbers of them, the quantizer makes 13
+# bits of these. The decompressor estimates the features from the bits; the decoder makes a wave.
 #
 # ## What is a good number for "sounds similar"?
 #
@@ -127,7 +141,7 @@ course.listen("FocalCodec demo: 650 bit/s", rec_sig)
 # that of the output. Higher is better: 0 dB means that the error is as large as the signal.
 #
 # The *mel distance* compares spectrograms: how loud each of 80 frequency bands is, in each frame.
-# Lower is better.
+# Loudness is a natural logarithm; its unit is the *nat*, a factor of $e$. Lower is better.
 
 
 # %%
@@ -152,10 +166,13 @@ for name, output in outputs.items():
 # %% [markdown]
 # Read this table with care. The SNR of the naive table is *higher* than that of the codec, and it
 # sounds worse. At such low rates a codec does not repeat the wave. It makes a new wave with the
-# same words and a similar voice, so the SNR says nothing. The mel distance agrees with your ears.
+# same words and a similar voice, so the SNR says nothing. The mel distance agrees with what you
+# hear.
 #
-# **The picture to read.** Time goes to the right, frequency up, bright is loud. Find the horizontal
-# stripes: they are the harmonics of the voice. Which output has them?
+# **The picture to read.** Time goes to the right, frequency up, bright is loud. In the original
+# find the pauses (dark), the vowels (bright below band 40), and the hiss of *s*, *sh* and *f*
+# (bright at the top). Which output has them at the same places? What are the vertical lines of
+# "nearest frame", and what is wrong in the pauses of "signs"?
 
 # %%
 course.show_spectrograms({"original": reference, **outputs})

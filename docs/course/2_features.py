@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 2. Features: a spectrogram against a speech encoder
 #
-# Chapter 1 ended with: do not describe the samples, describe *features*. Which ones? You compare a
+# Chapter 1 said: do not describe the samples, describe *features*. Which ones? You compare a
 # spectrogram, which needs no training, with a trained encoder, and measure what each of its layers
 # keeps.
 #
@@ -17,6 +17,8 @@ import sys
 
 if "google.colab" in sys.modules:
     ADDRESS = "https://github.com/OWNER/focalcodec"
+    if "/OWNER/" in ADDRESS:
+        sys.exit("In the line ADDRESS above, write the address of the repository, then run again.")
     subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "focalcodec_course"], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "./focalcodec_course"], check=True
@@ -42,8 +44,8 @@ codec = FocalCodec.from_pretrained("demo")
 # Take a window of 1024 samples, 64 ms. Its Fourier transform says how loud each frequency is. Move
 # the window by 320 samples and repeat: 50 columns a second, the *spectrogram*. Then
 #
-# * join the 513 frequencies to 80 *mel* bands: narrow for low frequencies, wide for high ones, like
-#   our hearing;
+# * join its 513 frequencies, 0 to 8000 Hz, to 80 *mel* bands: narrow for low frequencies, wide for
+#   high ones, like our hearing;
 # * take the logarithm, because we hear ratios of loudness;
 # * shift and scale to numbers around zero.
 
@@ -86,8 +88,8 @@ course.listen("original", sig)
 course.listen("80 real numbers a frame, invented phase", from_mel(mel, spectrogram))
 
 # %% [markdown]
-# The words are clear, the voice sounds like in a tube. 80 real numbers a frame are enough for good
-# speech, but they are not 13 bits.
+# The words are clear, the voice sounds as if it came through a tube. 80 real numbers a frame are
+# enough to understand every word, but they are not 13 bits.
 #
 # ## A failure to hear: 13 bits of a spectrogram
 #
@@ -110,8 +112,8 @@ course.listen(
 
 # %% [markdown]
 # You hear whispering noise with the rhythm of speech. All bands are loud in a vowel and soft in a
-# pause, so the bits repeat each other, and the pitch is lost. The bits are there, the information
-# is not.
+# pause, so most bits say the same thing again, and no bit describes the pitch, the height of the
+# voice.
 #
 # ## A speech encoder
 #
@@ -122,7 +124,8 @@ course.listen(
 # encoder of *Whisper*, a speech recogniser. (To train a small network on the output of a large one
 # is called *distillation*.)
 #
-# It starts from the spectrogram; then six layers of convolutions, 256 numbers a frame each.
+# It starts from the spectrogram. Then six layers of convolutions, which are weighted sums over
+# neighbouring frames (chapter 3), give 256 numbers a frame each.
 
 # %%
 with torch.no_grad():
@@ -216,18 +219,20 @@ for axis, values, title in zip(
 ):
     axis.plot(names, values, "o-")
     axis.set_title(title)
+    axis.set_ylim(0.7, 1.0)
     axis.tick_params("x", rotation=45)
 plt.show()
 print("sound:", [round(x, 3) for x in sound])
 print("voice:", [round(x, 3) for x in voice])
 
 # %% [markdown]
-# Each layer keeps less of the voice, and a little less of the sound. Nobody asked for this: the
-# teacher, a speech recogniser, does not need to know who speaks. That is the choice of every speech
-# codec:
+# Each layer keeps less of the voice; of the sound, the last layers keep a little less. The training
+# did not ask for this, but the large encoder belongs to a speech recogniser, which does not need to
+# say who speaks. That is the choice of every speech codec:
 #
 # * **low layers** keep the voice and the details: better sound, more bits;
-# * **high layers** keep the words: fewer bits, a less similar voice.
+# * **high layers** of large encoders keep the words and less of the rest: fewer bits, a less
+#   similar voice. (We have not measured words here: [probes.md](../probes.md) says how.)
 #
 # FocalCodec takes layer 6 of the 24 of WavLM-large as a compromise.
 #

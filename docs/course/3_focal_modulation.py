@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 3. Focal modulation, by hand
 #
-# A frame of 20 ms is too short to tell a vowel from another: the frames around it help. A layer of
-# a network that looks at other frames is a *context* layer. FocalCodec uses *focal modulation*. You
-# write it in 15 lines, put it beside attention and convolution, and measure what each costs as
-# clips grow.
+# A frame of 20 ms is shorter than most sounds of speech: frames around it help to describe it. A
+# layer of a network that looks at other frames is a *context* layer. FocalCodec uses *focal
+# modulation*. You write it in 15 lines, put it beside attention and convolution, and measure what
+# each costs as clips grow.
 #
-# * **You need**: chapter 1; matrices and what a layer of a neural network is.
+# * **You need**: chapters 1 and 2; matrices and what a layer of a neural network is.
 # * **Time**: 45 minutes; the cells run in a minute.
 # * **At the end**: a sound, a picture, numbers that are checked, three exercises.
 
@@ -18,6 +18,8 @@ import sys
 
 if "google.colab" in sys.modules:
     ADDRESS = "https://github.com/OWNER/focalcodec"
+    if "/OWNER/" in ADDRESS:
+        sys.exit("In the line ADDRESS above, write the address of the repository, then run again.")
     subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "focalcodec_course"], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "./focalcodec_course"], check=True
@@ -79,10 +81,11 @@ course.listen("the codec as it is", resynthesis(codec))
 # 1. **Query** $q_i$: a linear map of $x_i$. What this frame is.
 # 2. **Context at level 1, 2, ...**: $z^1_i, z^2_i, \dots$ Each level is a *depth-wise* convolution
 #    of the level before: each of the $D$ channels is averaged over a few frames around $i$, with
-#    learnt weights. The kernels grow, so level 2 sees farther than level 1.
+#    learnt weights, then GELU, a smooth $\max(0, x)$. Level 0 is a linear map of $x_i$. The number
+#    of frames, the *kernel*, grows, so level 2 sees farther than level 1.
 # 3. **The last level is global**: the mean over all frames of the clip.
 # 4. **Gates** $g^1_i, g^2_i, \dots$: one number for each level and frame, a linear map of $x_i$.
-#    The frame decides how much it wants of each level.
+#    They say how much of each level this frame gets.
 # 5. **Modulator** $m_i$: the gated sum of the levels, then a linear map $h$.
 # 6. **Output**: $y_i = \mathrm{out}(q_i \odot m_i)$. $\odot$ multiplies number by number: the
 #    context *modulates* the query.
@@ -111,7 +114,7 @@ def focal_modulation(x):
     query, z, gates = layer.in_proj(x).split([D, D, 3], dim=1)  # (N, D), (N, D), (N, 3)
     total = 0
     for level, conv in enumerate([layer.layers[0][0], layer.layers[1][0]]):
-        z = F.gelu(convolve(z, conv))  # context of this level; GELU is a smooth max(0, x)
+        z = F.gelu(convolve(z, conv))  # context of this level
         total = total + gates[:, level, None] * z
     everywhere = F.gelu(z.mean(dim=0, keepdim=True))  # (1, D): the global level
     total = total + gates[:, 2, None] * everywhere
@@ -179,7 +182,8 @@ assert far["convolution"] == 0 and far["attention"] > 0 and far["focal modulatio
 
 # %% [markdown]
 # Convolution: a stripe. Attention: everything, each pair by itself. Focal modulation: strong near
-# the diagonal, in steps that are the levels, and a weak even glow everywhere: the mean.
+# the diagonal, in steps that are the levels. Far from it, weak, and nearly equal along a row: the
+# mean.
 #
 # ## What it costs
 #
@@ -194,9 +198,6 @@ assert far["convolution"] == 0 and far["attention"] > 0 and far["focal modulatio
 # Focal modulation sees the whole clip like attention, at the growth of a convolution. Measured:
 
 # %%
-D = 64
-layer = FocalModulation(dim=D, focal_window=7, focal_level=2, focal_factor=2)
-to_qkv = nn.Linear(D, 3 * D)
 lengths = [250, 500, 1000] if course.SHORT else [250, 500, 1000, 2000, 4000]  # frames: 5 to 80 s
 
 
@@ -217,6 +218,8 @@ spent = {
 }
 for name, values in spent.items():
     plt.loglog(lengths, values, "o-", label=name)
+plt.xticks(lengths, lengths)
+plt.minorticks_off()
 plt.xlabel("frames")
 plt.ylabel("ms")
 plt.legend()
@@ -236,15 +239,17 @@ print(f"an hour of speech: attention takes {ratio:.0f} times as many multiplicat
 assert 340 < ratio < 350
 
 # %% [markdown]
-# A clip of 3 s has 150 frames: there attention is as fast. The difference comes with length. It is
-# not the only reason. In the paper's ablations, focal modulation also gave fewer word errors than
-# Conformer blocks, which have attention: 2.75 against 3.58 %.
+# Both axes are logarithmic. A clip of 3 s has 150 frames: there attention is as fast. The
+# difference comes with length. It is not the only reason. In the paper's ablations, focal
+# modulation also gave fewer word errors than Conformer blocks, which have attention: 2.75 against
+# 3.58 %.
 #
 # ## A focal block in the codec
 #
 # A block is focal modulation, then a *feed-forward* network for each frame, both with a residual
-# path ($x + f(x)$) and a norm. The compressor of `demo` has two levels of blocks: 256 numbers a
-# frame become 188, then 128, then 13. Two numbers that show what context is worth in it:
+# path ($x + f(x)$) and a norm. The compressor of `demo` has two blocks: 256 numbers a frame become
+# 188, then 128, then 13. What is context worth in it? We close gates again and compare the features
+# before and after the tokens. The error is relative: 0 is perfect, 1 is as bad as zeros.
 
 
 # %%
@@ -267,8 +272,9 @@ course.expect("relative error, no context", errors["no context"], 0.82, 0.08)
 #
 # 1. Two chained depth-wise convolutions have kernels 7 and 9. How many frames does the second level
 #    see?
-# 2. The mean over the clip is a danger in padded batches. Append 20 frames of zeros to `x` and
-#    compute `focal_modulation` again. Which frames change? How does the package avoid it?
+# 2. Clips of a batch have different lengths, so short ones are filled with zeros: *padding*. Append
+#    20 frames of zeros to `x` and compute `focal_modulation` again. Which frames change? How does
+#    the package avoid it? (See the arguments: `help(layer.forward)`.)
 # 3. Attention does not know the order of frames. Does focal modulation? Shuffle the frames of `x`,
 #    apply both functions, undo the shuffle.
 
@@ -278,9 +284,6 @@ assert 7 + (9 - 1) == 15  # 7 frames to the left and right of the centre
 
 # %% tags=["solution"] jupyter={"source_hidden": true} cellView="form"
 # @title Solution 2
-D = 16
-layer = FocalModulation(dim=D, focal_window=3, focal_level=2, focal_factor=2)
-to_qkv = nn.Linear(D, 3 * D)
 with torch.no_grad():
     padded = torch.cat([x, torch.zeros(20, D)])
     changed = (focal_modulation(padded)[:40] - focal_modulation(x)).abs().amax(dim=1) > 0

@@ -17,6 +17,8 @@ import sys
 
 if "google.colab" in sys.modules:
     ADDRESS = "https://github.com/OWNER/focalcodec"
+    if "/OWNER/" in ADDRESS:
+        sys.exit("In the line ADDRESS above, write the address of the repository, then run again.")
     subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "focalcodec_course"], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "./focalcodec_course"], check=True
@@ -83,7 +85,7 @@ def relative_error(estimate):
     return float((estimate - feats).square().mean() / feats.square().mean())
 
 
-print("relative error, random and learnt:", relative_error(rough), relative_error(qfeats))
+print(f"relative error: random {relative_error(rough):.2f}, learnt {relative_error(qfeats):.2f}")
 
 # %% [markdown]
 # ## Signs on a sphere
@@ -168,8 +170,8 @@ print("output", output.tolist(), "   gradient", u.grad.tolist())
 assert torch.allclose(u.grad, 2 * (output - target).detach())
 
 # %% [markdown]
-# The sphere matters here. $u$ and $\hat u$ have the same length, so the pretence is never far from
-# the truth: the angle between them is bounded. Without the sphere, $u$ could grow without end.
+# The sphere matters here. $u$ and $\hat u$ have the same length, so their distance has a limit
+# (exercise 2). Without the sphere, $u$ could grow without end, far away from its code.
 #
 # ## The entropy loss
 #
@@ -180,10 +182,11 @@ assert torch.allclose(u.grad, 2 * (output - target).detach())
 #
 # $\beta$ is the *inverse temperature*: the larger, the more certain. The sum is over all $2^L$
 # codes. The *entropy* $H(p) = -\sum_c p(c) \log p(c)$ is 0 if one code has all the probability, and
-# $L \log 2$ if all codes are equal. We want
+# $L \log 2$ if all codes are equally likely. With the natural logarithm its unit is the *nat*; one
+# bit is $\log 2 = 0.69$ nats. We want
 #
 # * a **small entropy of each token**, $H_\text{token} = \mathrm{mean}_i \, H(p(\cdot \mid u_i))$:
-#   no doubt;
+#   each token is certain;
 # * a **large entropy of the codebook**, $H_\text{codebook} = H(\mathrm{mean}_i \, p(\cdot \mid
 #   u_i))$: all codes are used equally often.
 #
@@ -198,7 +201,7 @@ def plain_entropies(v, beta):
     every_code = BinarySphericalQuantizer(2**L).codebook  # (2^L, L)
     p = (2 * beta * u @ every_code.T).softmax(dim=-1)  # (frames, 2^L)
     mean_p = p.mean(dim=0)
-    log_p, log_mean = p.clamp(min=1e-5).log(), mean_p.clamp(min=1e-5).log()
+    log_p, log_mean = p.clamp(min=1e-5).log(), mean_p.clamp(min=1e-5).log()  # no log of 0
     return -(p * log_p).sum(dim=-1).mean(), -(mean_p * log_mean).sum()
 
 
@@ -246,7 +249,8 @@ assert abs(terms.sample - token) < 1e-3
 
 # %% [markdown]
 # **A shortcut that is wrong.** Bits are independent given $u$, not on average. If one adds the
-# entropies of the 13 mean bits, one gets an upper bound, and a loss that is content with few codes:
+# entropies of the 13 mean bits, one gets an upper bound. A loss with it can be at its best while
+# few codes are used:
 
 # %%
 mean_bit = bit_p.mean(dim=0)

@@ -17,6 +17,8 @@ import sys
 
 if "google.colab" in sys.modules:
     ADDRESS = "https://github.com/OWNER/focalcodec"
+    if "/OWNER/" in ADDRESS:
+        sys.exit("In the line ADDRESS above, write the address of the repository, then run again.")
     subprocess.run(["git", "clone", "--depth", "1", ADDRESS, "focalcodec_course"], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "./focalcodec_course"], check=True
@@ -114,8 +116,8 @@ print("latency:", causal.latency, "ms, a chunk:", causal.chunk_size, "samples")
 assert causal.latency == 80.0
 
 # %% [markdown]
-# **The picture to read.** Left: `demo`. Right: the causal codec. Bright changes much, black not at
-# all.
+# **The picture to read.** Left: `demo`. Right: the causal codec. Yellow changes much, dark blue not
+# at all.
 
 # %%
 drawn = {"demo": dependence(codec), "causal": dependence(causal)}
@@ -134,7 +136,7 @@ for output in range(48):
 assert (drawn["demo"] > 0).all(), "everything depends on everything"
 
 # %% [markdown]
-# Above the diagonal of the right picture all is black: nothing depends on the future. The edge has
+# Above the diagonal of the right picture all is dark: nothing depends on the future. The edge has
 # steps of four frames: within a chunk, the first frame may use the last one. That is why the
 # latency is 80 ms: a chunk must be complete before its tokens can be computed.
 #

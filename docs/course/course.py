@@ -26,8 +26,10 @@ SHORT = os.environ.get("FOCALCODEC_COURSE") == "short"
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "corpus" / "LibriSpeech"
 LONGEST = 5.0  # seconds of a sound in a notebook
+LEVEL = 0.07  # root mean square of a sound in a notebook, 23 dB below full scale
 
 plt.rcParams.update({"figure.dpi": 72, "figure.figsize": (8, 2.6), "figure.autolayout": True})
+plt.rcParams.update({"font.size": 11})
 torch.manual_seed(1986)
 
 
@@ -59,9 +61,11 @@ def speaker(path: Path) -> int:
 def listen(title: str, sig: Tensor, sample_rate: int = 16000) -> None:
     """Show a player for sig (T,), at most 5 seconds, stored as MP3 in the notebook.
 
-    FLAC takes more than twice the space. The noise of MP3 is 34 dB below the first clip.
+    All sounds get the same level, because people take the louder one for the better one. FLAC
+    takes more than twice the space. The noise of MP3 is 34 dB below the first clip.
     """
     sig = sig.detach().flatten()[: int(LONGEST * sample_rate)]
+    sig = sig * LEVEL / sig.square().mean().sqrt().clamp(min=1e-3)
     sig = sig / max(1.0, float(sig.abs().max()))  # louder than full scale would be cut
     sound = io.BytesIO()
     best = {"bitrate_mode": "VARIABLE", "compression_level": 0.0}
@@ -72,12 +76,15 @@ def listen(title: str, sig: Tensor, sample_rate: int = 16000) -> None:
 
 
 def show_spectrograms(sigs: Mapping[str, Tensor]) -> None:
-    """Draw the log-mel spectrograms of some sig (T,) side by side."""
-    _, axes = plt.subplots(1, len(sigs), sharey=True, squeeze=False)
-    for axis, (title, sig) in zip(axes[0], sigs.items(), strict=True):
+    """Draw the log-mel spectrograms of some sig (T,), two in a row."""
+    columns = min(len(sigs), 2)
+    rows = -(-len(sigs) // columns)
+    _, axes = plt.subplots(rows, columns, sharey=True, squeeze=False, figsize=(8, 2.6 * rows))
+    for axis, (title, sig) in zip(axes.flat, sigs.items(), strict=True):
         draw_spectrogram(axis, sig.detach())
         axis.set_title(title)
-    axes[0, 0].set_ylabel("mel band")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mel band")
     plt.show()
 
 
@@ -85,7 +92,8 @@ def draw_spectrogram(axis: Axes, sig: Tensor) -> None:
     """Draw the log-mel spectrogram of sig (T,), 16 kHz, 50 frames a second."""
     mel = MelLoss().log_mel(sig[None])[0]  # (N, 80)
     seconds = len(sig) / 16000
-    axis.imshow(mel.T, origin="lower", aspect="auto", vmin=-9, vmax=1, extent=(0, seconds, 0, 80))
+    look = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    axis.imshow(mel.T, vmin=-9, vmax=1, extent=(0, seconds, 0, 80), **look)
     axis.set_xticks(range(int(seconds) + 1))
     axis.set_xlabel("s")
 
