@@ -121,13 +121,14 @@ def check_pip(words: Sequence[str]) -> None:
     assert all(f"\n{pin}\n" in constraints for pin in pins)
     if "-c" in words:
         assert words[words.index("-c") + 1] == "constraints.txt"
-    if "-e" in words:
+    package = words[-1].startswith(".")  # this one
+    if "-e" in words or package:
         extra = re.fullmatch(r"\.(?:\[([\w-]+)\])?", words[-1])
         assert extra is not None
         assert extra[1] is None or f'"{extra[1]}":' in (ROOT / "setup.py").read_text()
     if "--index-url" in words:  # PyTorch's CPU build, in the Makefile too
         assert words[-1] in (ROOT / "Makefile").read_text()
-    assert pins or "-e" in words or "--index-url" in words
+    assert pins or package or "--index-url" in words
 
 
 def check_train(recipe: Path, words: Sequence[str]) -> None:
@@ -146,6 +147,8 @@ def check_train(recipe: Path, words: Sequence[str]) -> None:
 
 @pytest.mark.parametrize(("recipe", "words"), ALL_COMMANDS)
 def test_command_is_right(recipe: Path, words: list[str]) -> None:
+    while re.match(r"[A-Z_]+=", words[0]):  # the environment
+        words = words[1:]
     program, *rest = words
     if program == "make":
         check_make(words)
@@ -185,6 +188,7 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
         assert words in (
             ["python3", "-m", "venv", ".venv"],
             ["source", ".venv/bin/activate"],
+            [".venv/bin/jupyter", "lab", "docs/course"],
             ["tensorboard", "--logdir", "results"],
         ), "a command without a check: add one"
 
