@@ -70,6 +70,11 @@ class PackedLoaders(TokenLoaders):
             known = {row["ID"]: row for row in rows if least <= row["duration"] <= most}
             if "text" in hparams["order"]:  # before hours of work
                 texts = {name: row["wrd"] for name, row in known.items() if usable(row)}
+                if not texts:
+                    raise UserError(
+                        f"{len(rows)} training clips, and none has a transcript of min_seconds to"
+                        " max_seconds; give transcripts, or train lm.yaml, which needs none"
+                    )
                 text_sizes(make_vocabulary(self.codec, hparams["characters"]), texts)
             store = self._tokens(rows, hparams["source"])
         else:
