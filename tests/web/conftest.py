@@ -47,7 +47,7 @@ class Server:
         self._server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dist() -> Path:
     """The folder of the built page."""
     if shutil.which("npm") is None:
@@ -63,7 +63,7 @@ def copy(dist: Path, tmp_path: Path) -> Path:
     return shutil.copytree(dist, tmp_path / "dist")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def serve() -> Iterator[Callable[[Path], Server]]:
     """Start a server of a folder."""
     servers: list[Server] = []
@@ -77,7 +77,7 @@ def serve() -> Iterator[Callable[[Path], Server]]:
         server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def launch() -> Iterator[Callable[..., Any]]:
     """Start a browser with more arguments."""
     binary = next((found for name in BINARIES if (found := shutil.which(name))), None)
@@ -114,7 +114,7 @@ class Visit:
         assert self.requests and all(url.startswith(ours) for url in self.requests)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page(dist: Path, serve: Callable[[Path], Server], launch: Callable[..., Any]) -> Iterator[Any]:
     """The page with its codec and first clip, for all tests that do not change its files."""
     visit = Visit(launch(), serve(dist), viewport={"width": 1280, "height": 800})
