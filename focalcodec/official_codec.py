@@ -353,8 +353,11 @@ class OfficialCodec(CodecBase):
         return_state: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Export to ONNX, which this package does not do yet: a `UserError`."""
-        raise UserError("onnx: not in this package yet; torch.jit.trace works for each part")
+        """Export to ONNX, which `focalcodec.onnx.export_onnx` does here: a `UserError`."""
+        raise UserError(
+            "onnx: call focalcodec.onnx.export_onnx(codec, folder); its graphs take any batch and"
+            " length"
+        )
 
 
 def _script(name: str, module: nn.Module) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from focalcodec.cli.main import main
 from focalcodec.parts import REGISTRY
+from tests.unit.small_bundles import bundle
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,6 +44,8 @@ def fenced(document: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("document", RUNNABLE, ids=lambda path: path.name)
 def test_a_document_runs_from_top_to_bottom(document: Path, workplace: Path) -> None:
+    if "demo_onnx" in document.read_text(encoding="utf-8"):
+        shutil.copytree(bundle("offline"), "demo_onnx")
     session: dict[str, object] = {}
     done = 0
     for language, block in fenced(document):

@@ -254,6 +254,8 @@ def attend_ring(
 
 def _by_rows(x: Tensor, y: Tensor) -> Tensor:
     """Product of each row (H, n, m) of the batch alone: else keys and values are copied for it."""
+    if torch.compiler.is_exporting():  # a program for any number of rows can't loop over them
+        return x @ y
     return torch.stack([one @ other for one, other in zip(x, y, strict=True)])
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from focalcodec.codec import FocalCodec
+from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.streaming.steps import DecoderStep, EncoderStep
 
@@ -180,6 +181,8 @@ def _check(codec: FocalCodec) -> None:
         reason = f"its frames have {codec.num_codebooks} tokens"
     elif any(not codec._facts[part, "lengths"] for part in ("encoder", "compressor", "decoder")):
         reason = "a part takes no lengths"
+    elif isinstance(codec.encoder, SpeechEncoder):
+        reason = "the calls of a transformers encoder depend on the lengths of the clips"
     if reason:
         raise UserError(f"{codec.name}: can't be exported to ONNX: {reason}")
 

@@ -318,6 +318,6 @@ def test_jit_of_classes(codec: FocalCodec) -> None:
     assert isinstance(scripted.encoder, type(codec.encoder))
 
 
-def test_onnx_says_that_it_is_not_there(codec: FocalCodec) -> None:
-    with pytest.raises(UserError, match="onnx: not in this package yet"):
+def test_onnx_says_where_it_is(codec: FocalCodec) -> None:
+    with pytest.raises(UserError, match="onnx: call focalcodec.onnx.export_onnx"):
         codec.onnx("codec.onnx")

@@ -6,20 +6,25 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
 import focalcodec.onnx.export
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
+from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
 from focalcodec.nn.masking import valid_mask
 from focalcodec.onnx import export_onnx
 from focalcodec.onnx.check import Agreement
+from focalcodec.onnx.weights import quantized
 from tests.unit.closeness import assert_close_to_scale
-from tests.unit.small_bundles import bundle, offline_codec, onnx_codec
+from tests.unit.small_bundles import bundle, causal_codec, offline_codec, onnx_codec
+from tests.unit.small_encoders import codec_of
 
 
 def test_other_batches_and_lengths_than_the_example() -> None:
@@ -107,10 +112,19 @@ def test_what_agrees(agreement: Agreement, holds: bool) -> None:
 
 
 def test_codecs_that_cannot_be_exported(tmp_path: Path) -> None:
-    codec = FocalCodec.from_config(offline_codec().config)
-    codec.packed_sha256 = "0" * 64
+    packed = FocalCodec.from_config(offline_codec().config)
+    packed.packed_sha256 = "0" * 64
     with pytest.raises(UserError, match="can't be exported to ONNX: its weights are packed"):
-        export_onnx(codec, tmp_path)
+        export_onnx(packed, tmp_path)
+    sizes = {"d_model": 8, "encoder_layers": 1, "encoder_attention_heads": 2}
+    whisper = SpeechEncoder({"model_type": "whisper", "encoder_ffn_dim": 8, **sizes}, layer=1)
+    with pytest.raises(UserError, match="ONNX: the calls of a transformers encoder depend"):
+        export_onnx(codec_of(whisper), tmp_path)
+    config = offline_codec().config
+    for part in ("compressor_config", "decompressor_config"):
+        config[part] = {**config[part], "voice_tokens": 2}
+    with pytest.raises(UserError, match="ONNX: its utterances have a vector"):
+        export_onnx(FocalCodec.from_config(config), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -124,3 +138,34 @@ def test_codecs_that_cannot_be_exported(tmp_path: Path) -> None:
 def test_wrong_names(words: list[str], problem: str, capsys) -> None:
     assert main(["export", *words]) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_int8_products(tmp_path: Path, monkeypatch) -> None:
+    """All products with weights but two; the graph runs, and most bits are those of float32."""
+    found = onnx_codec("causal")
+    path = bundle("causal") / "encoder.onnx"
+    given = onnx.load(path)
+    made = quantized(given)
+    kinds = [[node.op_type for node in model.graph.node] for model in (given, made)]
+    weights = {tensor.name for tensor in given.graph.initializer}
+    products = [node for node in given.graph.node if node.op_type == "MatMul"]
+    with_weights = sum(node.input[1] in weights for node in products)
+    assert kinds[1].count("MatMulInteger") == with_weights - 2 > 3
+    onnx.save(made, tmp_path / "int8.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+    sig = np.random.default_rng(0).normal(size=(1, 16000)).astype(np.float32) / 9
+    toks = session.run(["toks"], {"sig": sig, "lengths": np.array([16000])})[0]
+    quantizer = causal_codec().quantizer
+    codes = [quantizer.toks_to_codes(torch.from_numpy(x)) for x in (toks, found.sig_to_toks(sig))]
+    assert 0.9 < (codes[0] == codes[1]).float().mean() < 1.0
+
+
+def test_int8_below_the_limit_is_not_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(focalcodec.onnx.export, "_write_graph", lambda *a: a[2].write_bytes(b"x"))
+    agreement = Agreement(100, 80, 1000, 984, 0, 1.0, 1.0)
+    monkeypatch.setattr(focalcodec.onnx.export, "compare", lambda *_: agreement)
+    with pytest.raises(UserError, match="984 of 1000 bits"):
+        export_onnx(offline_codec(), tmp_path / "out", "int8")
+    agreement = Agreement(100, 80, 1000, 985, 0, 1.0, 1.0)
+    assert export_onnx(offline_codec(), tmp_path / "out", "int8") is agreement
+    assert json.loads((tmp_path / "out/onnx.json").read_text())["precision"] == "int8"
