@@ -11,7 +11,6 @@ One thread; the programs take turns, so other work on the machine slows all of t
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,26 @@ from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.precision import set_precision
 
 ROUNDS = 9
+READ = """
+import sys, soundfile
+sig = soundfile.read(sys.argv[1], dtype="float32")[0][None]
+"""
+ON_TORCH = """
+import torch
+from focalcodec import FocalCodec
+torch.set_num_threads(1)
+codec = FocalCodec.from_pretrained(sys.argv[2])
+codec.decode(codec.encode(sig, 16000)[0])
+"""
+ON_ONNX = """
+from focalcodec.onnx_runtime import OnnxCodec
+codec = OnnxCodec.from_pretrained(sys.argv[2], threads=1)
+codec.decode(codec.encode(sig)[0])
+"""
+PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if "VmHWM" in line))
+"""
+CHILDREN = {"torch": READ + ON_TORCH, "float32": READ + ON_ONNX, "int8": READ + ON_ONNX}
 
 
 def main() -> None:
@@ -51,7 +70,7 @@ def main() -> None:
         if args.codec is None:
             load().save_pretrained(f"{folder}/paper")
         source, found = args.codec or f"{folder}/paper", {}
-        for dtype in ("float32", "float16", "int8"):
+        for dtype in ("float32", "int8"):
             start = time.perf_counter()
             agreement = export_onnx(load(), f"{folder}/{dtype}", dtype)
             took = time.perf_counter() - start
@@ -119,22 +138,9 @@ def _speed(load: Callable[[], FocalCodec], found: dict[str, OnnxCodec]) -> None:
 
 
 def _peak(name: str, place: str) -> float:
-    """Peak memory of a process that encodes and decodes 10 s, MB."""
-    words = [sys.executable, __file__, "--child", name, place]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-
-
-def _child(name: str, place: str) -> None:
-    import soundfile
-
-    sig = soundfile.read(SPEECH, dtype="float32")[0][None]
-    if name == "torch":
-        codec = FocalCodec.from_pretrained(place)
-        codec.decode(codec.encode(sig, 16000)[0])
-    else:
-        other = OnnxCodec.from_pretrained(place, threads=1)
-        other.decode(other.encode(sig)[0])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+    """Peak memory of a process that encodes and decodes 10 s, MB; Linux only."""
+    words = [sys.executable, "-c", CHILDREN[name] + PEAK, str(SPEECH), place]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout) / 1000
 
 
 def _words(found: dict[str, OnnxCodec], clips: list[Path]) -> None:
@@ -167,7 +173,4 @@ def _words(found: dict[str, OnnxCodec], clips: list[Path]) -> None:
 
 if __name__ == "__main__":
     with torch.no_grad():
-        if sys.argv[1:2] == ["--child"]:
-            _child(*sys.argv[2:])
-        else:
-            main()
+        main()

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from focalcodec.blocks.levels import DownScale
 from focalcodec.choices import PRECISIONS, exact_precision
 from focalcodec.codec_base import CodecBase
 from focalcodec.errors import UserError, one_line
@@ -76,8 +77,10 @@ def pack_weights(codec: Codec, precision: str = "float32") -> Codec:
         raise UserError("precision: bfloat16 needs AVX-512; give float32 or int8 on this processor")
     codec.packed_sha256 = weights_sha256(codec)
     for parent in list(codec.modules()):
-        # samples need more than 8 bits
-        here = "float32" if isinstance(parent, AtLeastFloat32) else precision
+        # samples need more than 8 bits; a map of a compressor in 8 bits changes 1 % of the bits
+        exact = isinstance(parent, AtLeastFloat32)
+        exact = exact or (precision == "int8" and isinstance(parent, DownScale))
+        here = "float32" if exact else precision
         if isinstance(parent, Packable):
             parent.pack(here)
         for name, child in list(parent.named_children()):
