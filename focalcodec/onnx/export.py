@@ -21,7 +21,7 @@ from focalcodec.errors import UserError, one_line
 from focalcodec.files import atomic_path, file_sha256
 from focalcodec.hub.checkpoints import stored_tensors
 from focalcodec.onnx.check import SPEECH, Agreement, compare
-from focalcodec.onnx.graphs import Graph, dynamic_shapes, graphs_of
+from focalcodec.onnx.graphs import Graph, check_exported, dynamic_shapes, graphs_of
 from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.onnx_runtime.bundle import DESCRIPTION, FORMAT, FORMAT_VERSION
 from focalcodec.packages import need
@@ -59,14 +59,18 @@ def export_onnx(
 
     Example
     -------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     export_onnx(FocalCodec.from_pretrained("demo"), folder).holds
-    True
+    >>> from focalcodec.precision import pack_weights
+    >>> export_onnx(pack_weights(FocalCodec.from_pretrained("demo")), "demo_onnx")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: demo: can't be exported to ONNX: its weights are packed; load it\
+ again
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         need(package, _INSTALL)
     sha256 = codec.weights_sha256  # of the given weights, as in token files
     int8 = dtype == "int8"
+    check_exported(codec)
     codec.load_state_dict(stored_tensors(codec.state_dict(), "float32" if int8 else dtype))
     graphs = graphs_of(codec.eval())
     with tempfile.TemporaryDirectory() as made:

@@ -90,11 +90,7 @@ class StepGraph(nn.Module):
 
 
 def graphs_of(codec: FocalCodec) -> dict[str, Graph]:
-    """Graphs of a codec by their names: three, and for a causal codec a step in each direction.
-
-    Raises a `UserError` for a codec that can't be exported.
-    """
-    _check(codec)
+    """Graphs of a codec by their names: three, and for a causal codec a step in each direction."""
     hop = codec.hop_length
     samples, frames, toks = _sizes(codec)
     lengths = torch.tensor([samples, samples - 2 * hop])
@@ -170,7 +166,7 @@ def _step(
     return Graph(StepGraph(step), inputs, (made, *news), axes, chunk.shape[1], tuple(step.counts))
 
 
-def _check(codec: FocalCodec) -> None:
+def check_exported(codec: FocalCodec) -> None:
     """Raise a `UserError` for a codec that can't be exported."""
     reason = ""
     if codec.voice_tokens:

@@ -23,15 +23,11 @@ class OnnxCodec:
 
     Example
     -------
-    >>> import tempfile
-    >>> from focalcodec import FocalCodec
-    >>> from focalcodec.onnx import export_onnx
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = export_onnx(FocalCodec.from_pretrained("demo"), folder)
-    ...     codec = OnnxCodec.from_pretrained(folder)
-    ...     toks = codec.sig_to_toks(np.zeros((1, 16000), dtype=np.float32))
-    ...     toks.shape, codec.toks_to_sig(toks).shape
-    ((1, 50), (1, 16000))
+    >>> OnnxCodec.from_pretrained("no/such")
+    Traceback (most recent call last):
+        ...
+    focalcodec.errors.UserError: no/such: no folder with onnx.json; make one with focalcodec export\
+ CODEC no/such --format onnx
     """
 
     def __init__(self, bundle: Bundle) -> None:
