@@ -85,7 +85,7 @@ def plans(codec: FocalCodec) -> dict[str, Any]:
     """Windows of long recordings, those of `focalcodec.long_audio`."""
     feats_rate = codec.encoder.sample_rate / codec.encoder.hop
     longest = coding.encode_window(codec, WINDOW_SECONDS)
-    decompress, fade = coding._decompress_plan(codec, WINDOW_SECONDS)
+    decompress, fade = coding.decompress_plan(codec, WINDOW_SECONDS)
     windows = {
         "encode": coding.encode_plan(codec, WINDOW_SECONDS),
         "feats": coding.plan_windows(part_context(codec.encoder), feats_rate, longest),

@@ -118,7 +118,7 @@ def decompress_blocks(
     neighbouring windows are cross-faded over half a second. `vector` (1, V) is that of the
     utterance.
     """
-    plan, fade = _decompress_plan(codec, window_seconds)
+    plan, fade = decompress_plan(codec, window_seconds)
     fade = min(fade, plan.size - plan.left - plan.right) * codec.decompressor.factor
     tail: Tensor | None = None
     for items, start, stop in cut_windows([toks.to(codec.device)], plan):
@@ -185,7 +185,7 @@ def encode_window(codec: AudioCodec, window_seconds: float) -> float:
 def check_window(codec: AudioCodec, window_seconds: float) -> None:
     """Raise a `UserError` if a window is not longer than the context of each part."""
     encode_plan(codec, window_seconds)
-    _decompress_plan(codec, window_seconds)
+    decompress_plan(codec, window_seconds)
     plan_windows(part_context(codec.decoder), _frame_rate(codec), window_seconds)
 
 
@@ -199,7 +199,7 @@ def encode_plan(codec: AudioCodec, window_seconds: float) -> WindowPlan:
     return plan_windows(context, _frame_rate(codec), encode_window(codec, window_seconds))
 
 
-def _decompress_plan(codec: AudioCodec, window_seconds: float) -> tuple[WindowPlan, int]:
+def decompress_plan(codec: AudioCodec, window_seconds: float) -> tuple[WindowPlan, int]:
     """Windows, and the number of tokens over which two of them are cross-faded."""
     context = part_context(codec.decompressor)
     fade = math.ceil(_FADE_SECONDS * codec.frame_rate / context.align) * context.align
