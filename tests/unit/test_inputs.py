@@ -205,5 +205,5 @@ def test_device_and_dtype_of_a_loaded_codec(sig):
     assert FocalCodec.from_pretrained(folder, device=torch.device("cpu")).device.type == "cpu"
     with pytest.raises(UserError, match="device 'cuda:99': not available"):
         FocalCodec.from_pretrained(folder, device="cuda:99")
-    with pytest.raises(UserError, match="precision: 'int8'; give one of"):
-        FocalCodec.from_pretrained(folder, dtype="int8")
+    with pytest.raises(UserError, match="precision: 'int4'; give one of"):
+        FocalCodec.from_pretrained(folder, dtype="int4")

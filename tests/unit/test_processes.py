@@ -143,9 +143,8 @@ import os, sys, time
 from focalcodec.processes import FolderLock
 lock = FolderLock(sys.argv[1])
 lock.acquire()
-child = os.fork()
-if child:
-    print(child, flush=True)
+if os.fork() == 0:
+    print(os.getpid(), flush=True)  # filelock has closed the child's lock by now
 time.sleep(60)
 """
 # Ends without removing the file that is its lock.
