@@ -33,8 +33,8 @@ from focalcodec.training.run.tree import tag_of, to_text
 
 NAMES = frozenset(
     """
-    actor by cache codecs data distilled file folder freeze from languages mixture pairs path sentences
-    sets source splits target tests tokenized unlabelled voices
+    actor by cache codecs data distilled file folder freeze from languages mixture pairs path
+    sentences sets source splits target tests tokenized unlabelled voices
     """.split()
 )
 """Last words of keys whose values are names: `data_folder`, `init_from`, `te_splits`."""
