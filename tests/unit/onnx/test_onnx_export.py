@@ -15,13 +15,17 @@ import torch
 import focalcodec.onnx.export
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
+from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.errors import UserError
 from focalcodec.files import file_sha256
+from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.nn.masking import valid_mask
 from focalcodec.onnx import export_onnx
 from focalcodec.onnx.check import Agreement
 from focalcodec.onnx.weights import quantized
+from focalcodec.quantizers.ssq import ScalarSphericalQuantizer
+from focalcodec.vocos import Vocos
 from tests.unit.closeness import assert_close_to_scale
 from tests.unit.small_bundles import bundle, causal_codec, offline_codec, onnx_codec
 from tests.unit.small_encoders import codec_of
@@ -46,6 +50,19 @@ def test_other_batches_and_lengths_than_the_example() -> None:
         assert_close_to_scale(made_sig, rec_sig)
         valid = valid_mask(ends * codec.hop_length, rec_sig.shape[1])
         assert not made_sig[~valid].any()
+
+
+def test_a_quantizer_that_is_not_binary(tmp_path: Path) -> None:
+    """Digits of four levels on a sphere."""
+    codec = FocalCodec(
+        LogMel(n_mels=8),
+        FocalEncoder(8, 4, [8], [1]),
+        ScalarSphericalQuantizer(4, 4),
+        FocalDecoder(4, 8, [8], [1]),
+        Vocos(8, num_layers=1, dim=8, ffn_dim=8),
+    )
+    agreement = export_onnx(codec.eval(), tmp_path)
+    assert agreement.holds and agreement.toks == agreement.equal_toks == 700
 
 
 def test_onnx_json_describes_and_protects_the_files() -> None:
