@@ -18,7 +18,14 @@ from focalcodec.cli.jobs import Made
 from focalcodec.cli.options import ORIGINAL
 from focalcodec.cli.paths import Job, find_sources, open_source, open_target
 from focalcodec.errors import UserError
-from focalcodec.fct import TokenHeader, TokenReader, TokenTable, check_model, write_toks
+from focalcodec.fct import (
+    TokenHeader,
+    TokenReader,
+    TokenTable,
+    check_model,
+    header_for,
+    write_toks,
+)
 from focalcodec.files import atomic_path
 from focalcodec.onnx_runtime import EncoderSession, OnnxCodec
 from focalcodec.onnx_runtime.bundle import Array
@@ -107,18 +114,8 @@ def _encode(state: State, source: Path | None, progress: Progress) -> tuple[Arra
         _check_window(name, len(sig) / codec.sample_rate_input, args.window_seconds)
         toks = codec.sig_to_toks(sig[None])[0]
     progress(count / rate)
-    header = TokenHeader(
-        model=codec.model_id,
-        weights_sha256=codec.weights_sha256,
-        bits=codec.bits_per_token,
-        samples_per_token=codec.hop_length,
-        sample_rate_input=codec.sample_rate_input,
-        sample_rate_output=codec.sample_rate_output,
-        sample_rate=rate,
-        num_samples=count,
-        id="" if source is None else source.stem,
-    )
-    return toks, header
+    clip_id = "" if source is None else source.stem
+    return toks, header_for(codec, codec.model_id, codec.weights_sha256, rate, count, clip_id)
 
 
 def _streamed(codec: OnnxCodec, sig: Array) -> Iterator[Array]:

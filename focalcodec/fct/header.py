@@ -6,14 +6,11 @@ import operator
 import string
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 from zlib import crc32
 
 from focalcodec.errors import UserError
 from focalcodec.fct.binary import CRC_BYTES, ByteReader
-
-if TYPE_CHECKING:
-    from focalcodec.codec_base import CodecBase
 
 MAGIC = b"FCT"
 VERSION = 1
@@ -85,8 +82,28 @@ class TokenHeader:
         return self.num_samples / self.sample_rate
 
 
+class CodecRates(Protocol):
+    """What a header says of a codec: `FocalCodec`, and `OnnxCodec` without torch, have it."""
+
+    @property
+    def bits_per_token(self) -> int:
+        """Bits of a token."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of the input for each token."""
+
+    @property
+    def sample_rate_input(self) -> int:
+        """Hz."""
+
+    @property
+    def sample_rate_output(self) -> int:
+        """Hz."""
+
+
 def header_for(
-    codec: CodecBase,
+    codec: CodecRates,
     model_name: str,
     weights_sha256: str,
     sample_rate: int,
