@@ -168,6 +168,11 @@ class TokenLoaders:
         )
 
 
+def has_transcript(row: Mapping[str, Any]) -> bool:
+    """Whether a clip has a text: `usable` of the trainings that need one."""
+    return bool(row["wrd"].strip())
+
+
 class ProbeBrain(CodecBrain):
     """Base of the Brains that train a small network on the tokens or features of a frozen codec.
 

@@ -19,7 +19,7 @@ from focalcodec.training.losses import (
     hinge_discriminator_loss,
     hinge_generator_loss,
 )
-from focalcodec.training.probe_brain import CER, ERROR_RATE, WER, ProbeBrain
+from focalcodec.training.probe_brain import CER, ERROR_RATE, WER, ProbeBrain, has_transcript
 from focalcodec.training.run.loaders import Rows
 from focalcodec.training.stages import Stage1Brain, Stage1Output, Stage2Brain, Stage2Output
 
@@ -123,10 +123,7 @@ class ASRBrain(ProbeBrain):
 
     columns = (WER, CER)
 
-    @staticmethod
-    def usable(row: Mapping[str, Any]) -> bool:
-        """A clip without a transcript is left out."""
-        return bool(row["wrd"].strip())
+    usable = staticmethod(has_transcript)
 
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]

@@ -26,7 +26,7 @@ from focalcodec.lm.packing import PackedBatch, collate_rows
 from focalcodec.metrics.judge import Column
 from focalcodec.probes.cards import probe_table
 from focalcodec.probes.token_dataset import TokenBatch
-from focalcodec.training.probe_brain import CER, WER, ProbeBrain
+from focalcodec.training.probe_brain import CER, WER, ProbeBrain, has_transcript
 from focalcodec.training.run.loaders import Rows
 
 BITS = Column("bits", "bits of a predicted id", "", "lower")
@@ -45,10 +45,7 @@ class TokenLMBrain(ProbeBrain):
         self.loaders = loaders
         super().__init__(codec, loaders, *args, **kwargs)
 
-    @staticmethod
-    def usable(row: Mapping[str, Any]) -> bool:
-        """A clip without a transcript is left out."""
-        return bool(row["wrd"].strip())
+    usable = staticmethod(has_transcript)
 
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
