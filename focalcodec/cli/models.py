@@ -249,9 +249,11 @@ def _export_onnx(args: argparse.Namespace) -> int:
     """Export a codec as ONNX graphs: `quantizer` is the codec, `decoder` the folder."""
     if args.folder is not None:
         raise UserError(f"{args.folder}: one name too many; give CODEC FOLDER with --format onnx")
+    from focalcodec.onnx_runtime.bundle import DESCRIPTION
+
     folder = Path(args.decoder).expanduser()
-    if (folder / "onnx.json").exists() and not args.overwrite:
-        raise UserError(f"{folder}: has onnx.json already; give --overwrite, or another folder")
+    if (folder / DESCRIPTION).exists() and not args.overwrite:
+        raise UserError(f"{folder}: has {DESCRIPTION} already; give --overwrite, or another folder")
     from focalcodec.codec import FocalCodec
     from focalcodec.onnx import export_onnx
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,8 @@ def run_say(args: argparse.Namespace) -> int:
             " recipes/LibriSpeech with train.py hparams/tts_demo.yaml (docs/generation.md), and"
             " name its run"
         )
-    import torch
-
     from focalcodec.audio import write_audio
+    from focalcodec.cli.live import Sink
     from focalcodec.lm import TextToSpeech
     from focalcodec.precision import pick_device
 
@@ -80,10 +78,9 @@ def run_say(args: argparse.Namespace) -> int:
     voice, start = tts.voice(args.voice), time.perf_counter()
     rate = tts.codec.sample_rate_output
     if args.out == "-":
-        for block in tts.stream(args.text, voice, args.seed):
-            samples = (block.clamp(-1.0, 1.0) * 32767).round().to(torch.int16).numpy()
-            sys.stdout.buffer.write(samples.astype("<i2").tobytes())
-            sys.stdout.buffer.flush()
+        with Sink(args.out, rate, held=0) as sink:
+            for block in tts.stream(args.text, voice, args.seed):
+                sink.put(block)
         return DONE
     (spoken,) = tts.toks([args.text], [voice], [args.seed])
     sig = tts.decode(spoken.toks)
