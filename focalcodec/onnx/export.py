@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -44,7 +45,7 @@ def export_onnx(
     Parameters
     ----------
     codec : FocalCodec
-        In float32, on the CPU.
+        In float32, on the CPU; it is not changed.
     folder : str or path
         Is made if it is missing; files of an earlier export are replaced.
     dtype : {"float32", "float16", "int8"}
@@ -71,8 +72,9 @@ def export_onnx(
     sha256 = codec.weights_sha256  # of the given weights, as in token files
     int8 = dtype == "int8"
     check_exported(codec)
+    codec = copy.deepcopy(codec).eval()  # its weights may be rounded
     codec.load_state_dict(stored_tensors(codec.state_dict(), "float32" if int8 else dtype))
-    graphs = graphs_of(codec.eval())
+    graphs = graphs_of(codec)
     with tempfile.TemporaryDirectory() as made:
         for name, graph in graphs.items():
             _write_graph(codec, graph, Path(made, f"{name}.onnx"), int8)

@@ -114,6 +114,28 @@ def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
     assert main([*words, "--overwrite"]) == 0
 
 
+def test_the_given_codec_is_not_changed(tmp_path: Path, monkeypatch) -> None:
+    """In float16 the graphs have rounded weights; the codec that was given keeps its own."""
+    codec = FocalCodec.from_config(causal_codec().config).train()
+    codec.load_state_dict(causal_codec().state_dict())
+    before = {name: weight.clone() for name, weight in codec.state_dict().items()}
+    compared: list[FocalCodec] = []
+
+    def compare(rounded: FocalCodec, *_: object) -> Agreement:
+        compared.append(rounded)
+        return Agreement(100, 100, 1300, 1300, 0, 1e-6, 1e-6)
+
+    monkeypatch.setattr(focalcodec.onnx.export, "_write_graph", lambda *a: a[2].write_bytes(b"x"))
+    monkeypatch.setattr(focalcodec.onnx.export, "compare", compare)
+    export_onnx(codec, tmp_path, "float16")
+    assert codec.training
+    assert all(torch.equal(codec.state_dict()[name], weight) for name, weight in before.items())
+    rounded = compared[0].state_dict()
+    name = max(before, key=lambda name: before[name].numel())
+    assert not torch.equal(rounded[name], before[name])
+    assert torch.equal(rounded[name], before[name].half().float())
+
+
 @pytest.mark.parametrize(
     "agreement, holds",
     [
