@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 import soxr
 import torch
@@ -134,6 +135,22 @@ def write_audio(path: str | os.PathLike[str], sig: Tensor, sample_rate: int) -> 
     samples = sig.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy()
     with atomic_path(path) as temporary:
         soundfile.write(any_name(temporary), samples, sample_rate)
+
+
+def to_pcm(sig: Tensor) -> bytes:
+    """Samples (T,) float as 16-bit little-endian PCM; values beyond [-1, 1] are clipped.
+
+    Example
+    -------
+    >>> from_pcm(to_pcm(torch.tensor([-0.5, 0.0, 2.0])))
+    tensor([-0.5000,  0.0000,  1.0000])
+    """
+    return (sig.clamp(-1.0, 1.0) * 32767.0).round().cpu().numpy().astype("<i2").tobytes()
+
+
+def from_pcm(data: bytes) -> Tensor:
+    """Samples (T,) float32 in [-1, 1) of 16-bit little-endian PCM."""
+    return torch.from_numpy(np.frombuffer(data, "<i2").astype(np.float32) / 32768.0)
 
 
 # -- rates -----------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import soundfile
 import torch
 from torch import Tensor
 
+from focalcodec.audio import from_pcm, to_pcm
 from focalcodec.audio_files.sound import any_name
 from focalcodec.audio_stream import AudioStream
 from focalcodec.choices import Channels
@@ -88,8 +88,7 @@ class Source:
             data = kept + data
             even = len(data) // 2 * 2
             kept = data[even:]
-            samples = np.frombuffer(data[:even], "<i2").astype(np.float32)
-            yield torch.from_numpy(samples / 32768.0)
+            yield from_pcm(data[:even])
 
     def _recorded(self) -> Iterator[Tensor]:
         size = int(_BUFFER_SECONDS / BLOCK_SECONDS)
@@ -156,8 +155,7 @@ class Sink:
         self.put(tail)
 
     def _to_pipe(self, sig: Tensor) -> None:
-        samples = (sig.clamp(-1.0, 1.0) * 32767.0).round().numpy().astype("<i2")
-        sys.stdout.buffer.write(samples.tobytes())
+        sys.stdout.buffer.write(to_pcm(sig))
         sys.stdout.buffer.flush()
 
 

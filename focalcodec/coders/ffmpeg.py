@@ -11,10 +11,10 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from focalcodec.audio import from_pcm, to_pcm
 from focalcodec.coders.coder import ClipCoder
 from focalcodec.errors import UserError
 
@@ -49,13 +49,13 @@ class Opus(ClipCoder):
     def encode_clip(self, sig: Tensor) -> tuple[bytes, int, None]:
         """Return the Ogg file and the bits of its audio packets."""
         options = f"-c:a libopus -b:a {1000 * self.settings['kbps']:.0f}"
-        data = _run(_pcm(sig), f"{_raw(16000)} {options} -application voip -vbr on -f ogg")
+        data = _run(to_pcm(sig), f"{_raw(16000)} {options} -application voip -vbr on -f ogg")
         packets = list(ogg_packets(data))[2:]  # after its two headers
         return data, 8 * sum(map(len, packets)), None
 
     def decode_clip(self, content: bytes) -> Tensor:
         """Decode; ffmpeg removes the encoder's delay, which the file contains."""
-        return _sig(_run(content, "-f ogg -c:a libopus -i pipe:0 -f s16le -ar 16000 -ac 1"))
+        return from_pcm(_run(content, "-f ogg -c:a libopus -i pipe:0 -f s16le -ar 16000 -ac 1"))
 
 
 class Codec2(ClipCoder):
@@ -85,14 +85,14 @@ class Codec2(ClipCoder):
         # whole frames, because the encoder drops an incomplete last frame
         sig = torch.nn.functional.pad(sig, (0, -len(sig) % self.frame_samples))
         mode = self.settings["mode"]
-        data = _run(_pcm(sig), f"{_raw(8000)} -c:a libcodec2 -mode {mode} -f codec2raw")
+        data = _run(to_pcm(sig), f"{_raw(8000)} -c:a libcodec2 -mode {mode} -f codec2raw")
         return data, len(data) // -(-self.bits // 8) * self.bits, None
 
     def decode_clip(self, content: bytes) -> Tensor:
         """Decode, and remove the delay."""
         mode = self.settings["mode"]
         pcm = _run(content, f"-f codec2raw -mode {mode} -i pipe:0 -f s16le -ar 8000 -ac 1")
-        return _sig(pcm)[self.delay :]
+        return from_pcm(pcm)[self.delay :]
 
 
 def ogg_packets(data: bytes) -> Iterator[bytes]:
@@ -143,11 +143,3 @@ def _run(data: bytes, options: str) -> bytes:
 
 def _raw(sample_rate: int) -> str:
     return f"-f s16le -ar {sample_rate} -ac 1 -i pipe:0"
-
-
-def _pcm(sig: Tensor) -> bytes:
-    return (sig.clamp(-1, 1) * 32767).round().to(torch.int16).numpy().astype("<i2").tobytes()
-
-
-def _sig(pcm: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(pcm, "<i2").astype(np.float32) / 32768)

@@ -17,7 +17,7 @@ import torch
 
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import FORMAT
-from focalcodec.evaluation.intervals import figure, paired_difference
+from focalcodec.evaluation.intervals import Figure, figure, paired_difference
 from focalcodec.evaluation.summary import (
     LEAST_CLIPS,
     column_title,
@@ -163,6 +163,20 @@ def clip_scores(cards: Sequence[Card]) -> dict[str, Scores]:
     }
 
 
+def scores_difference(scores: Scores, base: Scores, card: Card) -> Figure | None:
+    """Paired difference on the clips that both have; None if these are too few for an interval.
+
+    The card has the speakers of the clips, and says how intervals are drawn.
+    """
+    speakers = _speakers(card)
+    shared = [clip for clip in scores if clip in base]
+    first, second = (_sides([side[clip] for clip in shared]) for side in (scores, base))
+    if len(shared) < LEAST_CLIPS or sum(first[1]) <= 0:
+        return None
+    draws, voices = (card["seed"], card["bootstrap_samples"]), [speakers[clip] for clip in shared]
+    return paired_difference(first, second, *draws, speakers=voices)
+
+
 @torch.no_grad()
 def cost_of(source: str) -> dict[str, float]:
     """Parameters in millions, and 10^9 multiplications a second of audio, of a codec's folder."""
@@ -218,15 +232,10 @@ def _against(
     scores: Mapping[str, Scores], base: Mapping[str, Scores], cards: Sequence[Card]
 ) -> dict[str, Any]:
     """Differences to the base, on the clips that both have."""
-    card, made, speakers = cards[0], {}, _speakers(cards[0])
+    made = {}
     for key in scores.keys() & base.keys():
-        shared = [clip for clip in scores[key] if clip in base[key]]
-        first, second = ([side[key][clip] for clip in shared] for side in (scores, base))
-        if len(shared) >= LEAST_CLIPS and sum(weight for _, weight in first) > 0:
-            ours, theirs = _sides(first), _sides(second)
-            voices = [speakers[clip] for clip in shared]
-            draws = card["seed"], card["bootstrap_samples"]
-            found = paired_difference(ours, theirs, *draws, speakers=voices)
+        found = scores_difference(scores[key], base[key], cards[0])
+        if found is not None:
             made[key] = asdict(found)
     return made
 

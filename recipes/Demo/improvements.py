@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from demo_stream import Steps
 
-from focalcodec.evaluation.ablations import Scores, clip_scores
-from focalcodec.evaluation.intervals import Figure, paired_difference
-from focalcodec.evaluation.summary import read_card
+from focalcodec.evaluation.ablations import Scores, clip_scores, scores_difference
+from focalcodec.evaluation.summary import column_title, markdown, read_card
 
 SEEDS = (1986, 1987)
 LOW_RATE = ["--downscale_factors=[2, 2, 1]", "--upscale_factors=[1, 2, 2]"]  # 12.5 Hz
@@ -162,47 +162,38 @@ def needed(rows: Sequence[str]) -> list[str]:
 def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
     """Paired differences, delta minus base, of each set and figure; a clip counts once for seeds.
 
-    Rows without figures are left out.
+    Intervals are over what the last column counts. Rows without figures are left out.
     """
-    lines = ["| row | set | figure | base | delta | difference |", "|---|---|---|---|---|---|"]
+    headers = ["row", "set", "figure", "base", "delta", "difference", "over"]
+    lines: list[list[str]] = []
     for row in [*rows, *(["conversion"] if "voice" in rows else [])]:
         figures = out / row / "figures"
         for folder in sorted(figures.glob(f"{seeds[0]}/*/base")):
             name = folder.parent.name
-            cards = [
+            sides = [
                 [read_card(figures / str(seed) / name / side) for seed in seeds]
                 for side in ("base", "delta")
             ]
-            scores = [clip_scores(of_side) for of_side in cards]
-            for column in cards[0][0]["columns"]:
-                base, delta, found = difference(*(side.get(column["key"], {}) for side in scores))
-                text = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-                title = f"{column['title']} {'↑' if column['better'] == 'higher' else '↓'}"
-                cells = [row, name, title, f"{base:.3g}", f"{delta:.3g}", text]
-                lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            base, delta = (clip_scores(cards) for cards in sides)
+            for column in sides[0][0]["columns"]:
+                key = column["key"]
+                cells = _cells(delta.get(key, {}), base.get(key, {}), sides[0][0])
+                if cells:
+                    lines.append([row, name, column_title(column), *cells])
+    return markdown(headers, lines) + "\n"
 
 
-def difference(base: Scores, delta: Scores) -> tuple[float, float, Figure]:
-    """Means of both sides, and their paired difference, over the clips that both have.
-
-    Example
-    -------
-    >>> base, delta = {"a": [1.0, 1.0], "b": [2.0, 1.0]}, {"a": [2.0, 1.0], "b": [3.0, 1.0]}
-    >>> found = difference(base, delta)
-    >>> found[:2], found[2].value
-    ((1.5, 2.5), 1.0)
-    """
-    shared = [clip for clip in base if clip in delta]
-    first, second = (
-        ([side[clip][0] for clip in shared], [side[clip][1] for clip in shared])
-        for side in (base, delta)
-    )
-    before, after = (
-        sum(v * w for v, w in zip(*side, strict=True)) / max(sum(side[1]), 1e-9)
-        for side in (first, second)
-    )
-    return before, after, paired_difference(second, first)
+def _cells(delta: Scores, base: Scores, card: Mapping[str, Any]) -> list[str]:
+    """Means of both sides on the clips that both have, and the difference; empty for too few."""
+    found = scores_difference(delta, base, card)
+    if found is None:
+        return []
+    means = []
+    for side in (base, delta):
+        values, weights = zip(*(side[clip] for clip in base if clip in delta), strict=True)
+        means.append(f"{np.average(values, weights=weights):.3g}")
+    over = f"{found.speakers} speakers" if found.speakers else f"{found.count} clips"
+    return [*means, f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]", over]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

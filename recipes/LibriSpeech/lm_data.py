@@ -65,25 +65,25 @@ class PackedLoaders(TokenLoaders):
     def _store(self, rows: Rows) -> tuple[TokenStore, dict[str, Mapping[str, Any]]]:
         """Tokens of the training set, and the rows of the clips that can be used."""
         hparams, usable = self.hparams, self.hparams["brain"].usable
-        if hparams["tokenized"] is None:
-            least, most = hparams["min_seconds"], hparams["max_seconds"]
-            known = {row["ID"]: row for row in rows if least <= row["duration"] <= most}
-            if "text" in hparams["order"]:  # before hours of work
-                texts = {name: row["wrd"] for name, row in known.items() if usable(row)}
-                if not texts:
-                    raise UserError(
-                        f"{len(rows)} training clips, and none has a transcript of min_seconds to"
-                        " max_seconds; give transcripts, or train lm.yaml, which needs none"
-                    )
-                text_sizes(make_vocabulary(self.codec, hparams["characters"]), texts)
-            store = self._tokens(rows, hparams["source"])
-        else:
+        if hparams["tokenized"] is not None:
             store = TokenStore(hparams["tokenized"])
             if isinstance(self.codec.coder, FocalCoder):
                 store.for_codec(self.codec.coder.codec)
             clips = zip(store.ids, store.text, store.spk_id, strict=True)
-            known = {name: {"wrd": text, "spk_id": who} for name, text, who in clips}
-        return store, {name: row for name, row in known.items() if usable(row)}
+            stored = {name: {"wrd": text, "spk_id": who} for name, text, who in clips}
+            return store, {name: row for name, row in stored.items() if usable(row)}
+        least, most = hparams["min_seconds"], hparams["max_seconds"]
+        fits = [row for row in rows if least <= row["duration"] <= most]
+        known = {row["ID"]: row for row in fits if usable(row)}
+        if "text" in hparams["order"]:  # before hours of work
+            if not known:
+                raise UserError(
+                    f"{len(rows)} training clips, and none has a transcript of min_seconds to"
+                    " max_seconds; give transcripts, or train lm.yaml, which needs none"
+                )
+            texts = {name: row["wrd"] for name, row in known.items()}
+            text_sizes(make_vocabulary(self.codec, hparams["characters"]), texts)
+        return self._tokens(rows, hparams["source"]), known
 
 
 def voice_prompts(

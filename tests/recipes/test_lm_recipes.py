@@ -155,6 +155,11 @@ def test_a_character_of_a_transcript_that_has_no_id(tmp_path: Path, tokens: Path
         train("tts_mini.yaml", tmp_path / "run", tokens, characters="abc")
 
 
+def test_no_clip_of_the_right_length_with_a_transcript(tmp_path: Path, tokens: Path) -> None:
+    with pytest.raises(UserError, match=r"training clips, and none has a transcript"):
+        train("tts_mini.yaml", tmp_path / "run", tokens, min_seconds=900, max_seconds=1000)
+
+
 def test_pairs_of_files(tmp_path: Path) -> None:
     pairs = tiny.recipe_module("lm_pairs")
     with pytest.raises(UserError, match="no such folder"):

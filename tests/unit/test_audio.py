@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from focalcodec.audio import (
     audio_info,
+    from_pcm,
     read_audio,
     resample,
     resampled_length,
+    to_pcm,
     validate_sig,
     write_audio,
 )
@@ -157,6 +160,14 @@ def test_write_is_atomic_and_clips(tmp_path):
         write_audio(tmp_path / "a.xyz", torch.zeros(4), 16000)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["a.wav"]
+
+
+def test_pcm_is_rounded_clipped_and_little_endian():
+    sig = torch.tensor([0.0, 1.0, 3.0, -3.0, 1.6 / 32767, -1.6 / 32767])
+    data = to_pcm(sig)
+    assert data == struct.pack("<6h", 0, 32767, 32767, -32767, 2, -2)
+    assert from_pcm(data).tolist() == [0.0, *[32767 / 32768] * 2, -32767 / 32768, 2**-14, -(2**-14)]
+    assert from_pcm(struct.pack("<h", -32768)).item() == -1.0
 
 
 def test_write_leaves_nothing_when_it_fails(tmp_path, monkeypatch):

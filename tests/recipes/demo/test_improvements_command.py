@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from focalcodec.evaluation.ablations import clip_scores, scores_difference
 from focalcodec.evaluation.card import FORMAT
 from tests.recipes.demo import small
 from tests.unit.nn.test_voice import make
@@ -27,13 +28,16 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("improvements")
 
 
-def write_card(folder: Path, values: list[float]) -> None:
+def write_card(folder: Path, values: list[float], speakers: int = 0) -> dict[str, Any]:
     folder.mkdir(parents=True)
     clips = [{"id": str(i), "scores": {"wer": [v, 1.0]}} for i, v in enumerate(values)]
-    columns = [{"key": "wer", "title": "word errors", "better": "lower"}]
-    (folder / "card.json").write_text(
-        json.dumps({"format": FORMAT, "clips": clips, "columns": columns})
-    )
+    if speakers:
+        clips = [{**clip, "speaker": f"s{i % speakers}"} for i, clip in enumerate(clips)]
+    columns = [{"key": "wer", "title": "word errors", "unit": "%", "better": "lower"}]
+    draws = {"seed": 0, "bootstrap_samples": 200}
+    card = {"format": FORMAT, "clips": clips, "columns": columns, **draws}
+    (folder / "card.json").write_text(json.dumps(card))
+    return card
 
 
 def test_each_row_trains_exports_and_evaluates_both_sides(
@@ -63,8 +67,20 @@ def test_each_row_trains_exports_and_evaluates_both_sides(
     evaluated = [words[2] for words in calls if "evaluate.py" in words[0]]
     assert len(evaluated) == 4 and sum("voice:" in words for words in evaluated) == 2
     lines = (out / "improvements.md").read_text().splitlines()
-    assert lines[2] == "| voice | test-real | word errors ↓ | 2 | 4 | 2 [2, 2] |"
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells == ["voice", "test-real", "word errors, % ↓", "2", "4", "2 [2, 2]", "2 clips"]
     assert capsys.readouterr().out.splitlines()[-1] == lines[-1]
+
+
+def test_intervals_are_over_speakers_as_in_cards(command: Any, tmp_path: Path) -> None:
+    """Sixteen clips of eight speakers: the clips of a speaker are drawn together."""
+    folder = tmp_path / "masked" / "figures" / "1" / "test"
+    base = write_card(folder / "base", [0.0] * 16, speakers=8)
+    delta = write_card(folder / "delta", [float(i % 8) for i in range(16)], speakers=8)
+    wanted = scores_difference(*(clip_scores([each])["wer"] for each in (delta, base)), base)
+    assert wanted is not None and wanted.speakers == 8
+    text = command.table(tmp_path, ["masked"], [1])
+    assert f"| 3.5 [{wanted.low:.3g}, {wanted.high:.3g}] | 8 speakers |" in text
 
 
 def test_perplexity_is_printed_for_each_codec(tmp_path: Path, capsys: Any) -> None:
