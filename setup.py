@@ -136,7 +136,7 @@ setup(
             "py.typed",
             "models/*.safetensors",  # weights of the mix of a teacher's layers
             "models/speech.*",  # ten seconds, to compare programs
-            "models/demo/*",  # the codec called demo
+            "models/*/*",  # the codecs: demo and others
             "report/published.json",
             "report/templates/*",
         ]

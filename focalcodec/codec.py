@@ -198,8 +198,8 @@ class FocalCodec(AudioCodec):
         Parameters
         ----------
         config : str or path
-            `demo`, a folder, a `.json` file with the weights beside it, or a repository such as
-            `lucadellalib/focalcodec_50hz`.
+            A codec of the package such as `demo`, a folder, a `.json` file with the weights beside
+            it, or a repository such as `lucadellalib/focalcodec_50hz`.
         overrides : dict, optional
             As for `from_config`; a string in this place is a revision.
         device : str or torch.device, optional

@@ -1,4 +1,4 @@
-"""The codec in the package: its size, its files, and the quality of its output."""
+"""The codecs in the package: their sizes, their files, and the quality of their output."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from focalcodec import FocalCodec
 from focalcodec.audio import audio_info, read_audio
 from focalcodec.cli.main import main
 from focalcodec.errors import UserError
-from focalcodec.hub import DEMO, FOLDER
+from focalcodec.hub import DEMO, MODELS, shipped
 from focalcodec.hub.fingerprint import weights_sha256
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
 NAMES = ("config.json", "model.safetensors", "README.md")
 LARGEST = 12_000_000
+PROPERTIES = {
+    "demo": (650.0, 50.0, None),
+    "demo-25hz": (325.0, 25.0, None),
+    "demo-stream": (650.0, 50.0, 80.0),
+}
+"""Bits and tokens a second, and latency in ms, of each codec that the package can have."""
 
 
 @pytest.fixture
@@ -35,33 +41,33 @@ def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_setup_ships_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_ships_their_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """package_data is relative to the package."""
     options: dict = {}
     monkeypatch.setattr("setuptools.setup", options.update)
     monkeypatch.chdir(ROOT)
     runpy.run_path(str(ROOT / "setup.py"))
-    package = ROOT / "focalcodec"
     patterns = options["package_data"]["focalcodec"]
-    for name in NAMES:
-        path = (FOLDER / name).relative_to(package)
-        assert any(path.match(pattern) for pattern in patterns), f"{path}: not in package_data"
-    sent = {path for pattern in patterns for path in package.glob(pattern)}
-    files = {path for path in (package / "models").rglob("*") if path.is_file()}
+    sent = {path for pattern in patterns for path in MODELS.parent.glob(pattern)}
+    files = {path for path in MODELS.rglob("*") if path.is_file()}
     assert files <= sent, f"not in package_data: {files - sent}"
 
 
-def test_demo_is_small_enough() -> None:
-    files = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
+@pytest.mark.parametrize("name", shipped())
+def test_it_is_small_enough(name: str) -> None:
+    files = {path.name: path.stat().st_size for path in (MODELS / name).iterdir()}
     assert sorted(files) == sorted(NAMES)
     assert sum(files.values()) <= LARGEST
-    codec = FocalCodec.from_pretrained(DEMO)
+    codec = FocalCodec.from_pretrained(name)
+    assert codec.name == name
     assert sum(parameter.numel() for parameter in codec.encoder.parameters()) <= 4_000_000
-    assert (codec.bitrate, codec.token_rate, codec.sample_rate_output) == (650.0, 50.0, 16000)
+    assert codec.sample_rate_output == 16000
+    assert (codec.bitrate, codec.token_rate, codec.latency) == PROPERTIES[name]
 
 
-def test_it_is_the_same_on_every_load(nothing_else: None) -> None:
-    first, second = (FocalCodec.from_pretrained(DEMO) for _ in range(2))
+@pytest.mark.parametrize("name", shipped())
+def test_it_is_the_same_on_every_load(nothing_else: None, name: str) -> None:
+    first, second = (FocalCodec.from_pretrained(name) for _ in range(2))
     assert weights_sha256(first) == weights_sha256(second)
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in first.parameters())
     sig = read_audio(CLIP, sample_rate=16000)[None]
@@ -70,10 +76,12 @@ def test_it_is_the_same_on_every_load(nothing_else: None) -> None:
     assert len(toks.unique()) > toks.numel() / 10, "it uses its codes"
 
 
-def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", shipped())
+def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path, name: str) -> None:
     """By the README's first command."""
     heard = tmp_path / "out.wav"
-    assert main(["resynth", str(CLIP), str(heard)]) == 0
+    options = [] if name == DEMO else ["--model", name]  # demo is taken without a network
+    assert main(["resynth", str(CLIP), str(heard), *options]) == 0
     assert audio_info(heard).num_samples == audio_info(CLIP).num_samples
     sig, rec_sig = read_audio(CLIP, sample_rate=16000), read_audio(heard, 16000)
     loudness, rec_loudness = (10 * x.square().mean().log10() for x in (sig, rec_sig))
@@ -82,9 +90,10 @@ def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path) -> None:
     assert torch.corrcoef(envelopes)[0, 1] > 0.8, "loud where the person speaks"
 
 
-def test_demo_tokens_are_decoded_by_demo(nothing_else: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", shipped())
+def test_its_tokens_are_decoded_by_it(nothing_else: None, tmp_path: Path, name: str) -> None:
     tokens, heard = tmp_path / "a.fct", tmp_path / "a.wav"
-    assert main(["encode", str(CLIP), str(tokens), "--model", DEMO]) == 0
+    assert main(["encode", str(CLIP), str(tokens), "--model", name]) == 0
     assert main(["decode", str(tokens), str(heard)]) == 0
     assert audio_info(heard).num_samples == audio_info(CLIP).num_samples
 

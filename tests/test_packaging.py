@@ -23,6 +23,7 @@ import twine.commands.check
 
 import focalcodec
 from focalcodec.cli.recipe import recipe_files
+from focalcodec.hub import TTS_FOLDER, shipped
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
@@ -146,9 +147,11 @@ def test_wheel(distributions: Path) -> None:
         packed = set(archive.namelist())
         info = f"focalcodec-{focalcodec.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
+        weights = [entry for entry in archive.infolist() if entry.filename.endswith(".safetensors")]
     assert "Description-Content-Type: text/markdown" in metadata and "# FocalCodec" in metadata
     assert {f"{info}/licenses/LICENSE", "focalcodec/py.typed"} <= packed
-    assert "focalcodec/models/demo/model.safetensors" in packed
+    assert {f"focalcodec/models/{name}/model.safetensors" for name in shipped()} <= packed
+    assert sum(entry.file_size for entry in weights) <= (52e6 if TTS_FOLDER.is_dir() else 37e6)
     assert {"focalcodec/models/speech.flac", "focalcodec/models/speech.md"} <= packed
     for recipe in (ROOT / "recipes").iterdir():
         wanted = {f"focalcodec/recipes/{recipe.name}/{path}" for path in recipe_files(recipe)}

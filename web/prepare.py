@@ -18,14 +18,12 @@ from typing import Any
 
 from focalcodec import FocalCodec
 from focalcodec.choices import WINDOW_SECONDS
+from focalcodec.hub import DEMO, shipped
 from focalcodec.hub.fingerprint import weights_sha256
 from focalcodec.long_audio import coding, part_context
 from focalcodec.onnx import export_onnx
 
 ROOT = Path(__file__).parents[1]
-MODELS = ROOT / "focalcodec" / "models"
-# Codecs of the package that the page offers, if they are there: the first is loaded first.
-CODECS = {"demo": "demo, 50 Hz", "demo-25hz": "demo, 25 Hz", "demo-stream": "demo, streaming"}
 LISTEN = ROOT / "docs" / "demo" / "listen.html"
 EMBEDDED = re.compile(
     r'<audio[^>]*aria-label="(.+?), clip (.+?)" src="data:audio/flac;base64,(.+?)"'
@@ -44,7 +42,7 @@ VOICES = {"The reader": "LibriSpeech/test-real/91", "Emma (synthetic)": "LibriSp
 def main(public: Path) -> None:
     """Write codecs, clips and notices into a folder, and their lists."""
     (public / "clips").mkdir(parents=True, exist_ok=True)
-    entries = [codec_entry(name, public) for name in CODECS if (MODELS / name).is_dir()]
+    entries = [codec_entry(name, public) for name in shipped()]  # the first is loaded first
     write_json(public / "codecs.json", entries)
     write_json(public / "clips.json", {"clips": clips(public), "voices": voices(public)})
     notices = (ROOT / "corpus" / "NOTICES.md").read_text(encoding="utf-8")
@@ -61,7 +59,7 @@ of Kokoro-82M. docs/demo.md says how the codec was made.
 
 def codec_entry(name: str, public: Path) -> dict[str, Any]:
     """Export a codec of the package; its line of codecs.json."""
-    codec = FocalCodec.from_pretrained(str(MODELS / name))
+    codec = FocalCodec.from_pretrained(name)
     folder = public / "codecs" / name
     about = folder / "onnx.json"
     if not about.is_file() or read(about)["weights_sha256"] != weights_sha256(codec):
@@ -74,7 +72,8 @@ def codec_entry(name: str, public: Path) -> dict[str, Any]:
     size = sum(graphs[part]["bytes"] for part in ("encoder", "decompressor", "decoder"))
     return {
         "name": name,
-        "title": CODECS[name],
+        "title": f"{DEMO}, {codec.token_rate:g} Hz"
+        + ("" if codec.latency is None else ", streaming"),
         "folder": f"codecs/{name}/",
         "bytes": size,
         "plans": plans(codec),

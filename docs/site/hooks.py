@@ -20,7 +20,8 @@ from traitlets.config import Config
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("*.md", "*/README.md", "corpus/*.md", "recipes/*/README.md", "docs/**/*.md")
-PAGES += ("focalcodec/models/*/README.md",)
+CARDS = "focalcodec/models/*/README.md"
+PAGES += (CARDS,)
 FILES = ("docs/*.svg", "docs/site/*.css", "docs/demo/**/*.*", "docs/course/*.ipynb")
 FILES += ("web/dist/**/*.*",)  # the page that runs the codec in a browser, where it is built
 BROWSER = "web/dist/index.html"
@@ -87,7 +88,9 @@ def view_text(path: Path) -> str:
 
 
 def on_config(config: Any) -> Any:
-    """The first page of the course and its chapters enter the navigation."""
+    """The cards of the models and the chapters of the course enter the navigation."""
+    (listen,) = [section["Listen"] for section in config.nav if "Listen" in section]
+    listen += [{f"The card of {name.split('/')[2]}": name} for name in found((CARDS,))]
     (course,) = [section["Course"] for section in config.nav if "Course" in section]
     chapters = [f"{name}.md" for name in found(("docs/course/*.ipynb",))]
     course[:0] = [*found(("docs/course/README.md",)), *chapters]

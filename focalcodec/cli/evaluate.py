@@ -21,17 +21,18 @@ from focalcodec.cli.options import (
 )
 from focalcodec.coders import KINDS, parse_specs
 from focalcodec.errors import UserError
+from focalcodec.hub import shipped_text
 
 if TYPE_CHECKING:
     from focalcodec.evaluation.sets import SetOptions
 
-EVAL_EXAMPLES = """examples:
+EVAL_EXAMPLES = f"""examples:
   focalcodec eval clips/ results/eval --codecs my_codec original opus:6 codec2:700C
   focalcodec eval test.csv results/eval --data_folder /data --codecs my_codec --report
   focalcodec eval --compare results/eval/test/my_codec results/eval/test/opus-6
 
 codecs (with NAME= before it, a codec has this name in tables):
-  FOLDER, OWNER/NAME[@REVISION] or demo, a FocalCodec
+  FOLDER, OWNER/NAME[@REVISION] or a codec of the package ({shipped_text()}), a FocalCodec
 """ + "".join(f"  {text}\n" for _, text in KINDS.values())
 PROBES_EXAMPLES = """examples:
   focalcodec probes results

@@ -14,7 +14,7 @@ from focalcodec.cli.models import DEFAULT_MODEL, add_trust_option, choose_model
 from focalcodec.cli.paths import TOKEN_SUFFIX
 from focalcodec.errors import UserError
 from focalcodec.files import AUDIO_SUFFIXES
-from focalcodec.hub import is_shipped
+from focalcodec.hub import DEMO, is_shipped, shipped_text
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
@@ -35,8 +35,8 @@ def add_info_arguments(parser: argparse.ArgumentParser) -> None:
         "things",
         nargs="*",
         metavar="THING",
-        help="model folder, repository on the hub, demo, token file or audio file"
-        f" (default: {DEFAULT_MODEL}; demo if that is not available)",
+        help=f"model folder, repository on the hub, codec of the package ({shipped_text()}), token"
+        f" file or audio file (default: {DEFAULT_MODEL}; {DEMO} if that is not available)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a repository on the hub")
     add_trust_option(parser)

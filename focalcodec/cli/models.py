@@ -14,7 +14,7 @@ from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.cli.main import DONE, say
 from focalcodec.errors import UserError
 from focalcodec.files import write_errors
-from focalcodec.hub import DEMO, has_demo, hub_folder, hub_problem, is_shipped
+from focalcodec.hub import DEMO, hub_folder, hub_problem, is_shipped, shipped, shipped_text
 
 if TYPE_CHECKING:
     from focalcodec.codec import FocalCodec
@@ -62,7 +62,7 @@ def choose_model(args: argparse.Namespace) -> None:
 
 
 def _available_model() -> str:
-    if not has_demo() or _is_cached():
+    if DEMO not in shipped() or _is_cached():
         return DEFAULT_MODEL
     problem = hub_problem(DEFAULT_MODEL)
     if not problem:
@@ -142,7 +142,8 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help=f"name of a repository on the hub, or demo (default: {DEFAULT_MODEL})",
+        help="name of a repository on the hub, or codec of the package"
+        f" ({shipped_text()}; default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument(
@@ -191,7 +192,7 @@ def _copy(cached: Path, folder: Path) -> None:
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `focalcodec export`."""
     parser.epilog = EXPORT_EXAMPLES
-    source = "model folder, repository on the hub, or demo"
+    source = f"model folder, repository on the hub, or codec of the package ({shipped_text()})"
     parser.add_argument(
         "quantizer", metavar="QUANTIZER", help=f"run folder of stage 1, {source}: all but decoder"
     )

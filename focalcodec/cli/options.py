@@ -11,6 +11,7 @@ from pathlib import Path
 
 from focalcodec.choices import PRECISIONS, WINDOW_SECONDS, WRITTEN_FORMATS, exact_precision
 from focalcodec.cli.models import DEFAULT_MODEL, add_trust_option
+from focalcodec.hub import DEMO, shipped_text
 
 ORIGINAL = "original"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps ...; auto takes a GPU if there is one (default: %(default)s)"
@@ -22,8 +23,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model",
         metavar="FOLDER_OR_NAME",
-        help="model folder, name of a repository on the hub, or demo, the codec in the package"
-        f" (default: {DEFAULT_MODEL}; demo if that is not available)",
+        help="model folder, name of a repository on the hub, or codec of the package"
+        f" ({shipped_text()}; default: {DEFAULT_MODEL}; {DEMO} if that is not available)",
     )
     group.add_argument("--revision", help="branch, tag or commit of a repository on the hub")
     add_trust_option(group)

@@ -18,7 +18,7 @@ from focalcodec.codec import FocalCodec
 from focalcodec.conversion import ReferenceSet, feats_changer
 from focalcodec.fct import TokenHeader, Tokens, TokenTable, check_model
 from focalcodec.fct.header import HASH_DIGITS
-from focalcodec.hub import DEMO, has_demo
+from focalcodec.hub import shipped
 from focalcodec.knn import check_k
 from focalcodec.nn.merging import runs_bits
 from focalcodec.processes import Progress
@@ -61,21 +61,23 @@ class _DecodeState(NamedTuple):
 class _Models:
     """The model of each token file: that of --model if it is given.
 
-    Without --model, the codec in the package decodes its own tokens, which it recognizes by the
-    hash in the header, and the default model decodes all others.
+    Without --model, a codec in the package decodes its own tokens, which it recognizes by the hash
+    in the header, and the default model decodes all others.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self._args, self._loaded, self._demo_sha256 = args, dict[str, LoadedModel](), ""
-        if args.model is None and args.revision is None and has_demo():
-            self._demo_sha256 = self._load(DEMO).weights_sha256[:HASH_DIGITS]
-        else:
+        self._args, self._loaded = args, dict[str, LoadedModel]()
+        is_free = args.model is None and args.revision is None
+        self._shipped = shipped() if is_free else []
+        if not self._shipped:
             choose_model(args)
-            self._load(args.model)
+        self._load(self._shipped[0] if self._shipped else args.model)
 
     def of(self, header: TokenHeader) -> LoadedModel:
-        if header.weights_sha256 == self._demo_sha256:
-            return self._load(DEMO)
+        # the name in the header only says which one to load first
+        for name in sorted(self._shipped, key=lambda name: name != header.model):
+            if header.weights_sha256 == self._load(name).weights_sha256[:HASH_DIGITS]:
+                return self._load(name)
         choose_model(self._args)
         return self._load(self._args.model)
 

@@ -1,8 +1,9 @@
 """One interface for all codecs, ours and others: their names, and how they are loaded.
 
 A codec is named `[LABEL=]KIND[:SETTING][@SOURCE]`, for example `mimi:8`. FocalCodec is named by its
-folder or hub repository (`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`), or `[LABEL=]demo` for
-the one in the package. Tables and folders show the label; the default is the name itself.
+folder or hub repository (`[LABEL=]FOLDER`, `[LABEL=]OWNER/NAME[@REVISION]`), or by the name of a
+codec in the package (`[LABEL=]demo`). Tables and folders show the label; the default is the name
+itself.
 """
 
 from __future__ import annotations

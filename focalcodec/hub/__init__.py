@@ -13,47 +13,55 @@ from typing import Any
 
 from focalcodec.errors import UserError, one_line
 
-# -- the codec of the package ----------------------------------------------------------------------
+# -- the codecs of the package ---------------------------------------------------------------------
 
+MODELS = Path(__file__).parents[1] / "models"
 DEMO = "demo"
-FOLDER = Path(__file__).parents[1] / "models" / DEMO
-TTS_FOLDER = FOLDER.with_name("tts")
+NAMES = (DEMO, "demo-25hz", "demo-stream")
+"""Names for codecs of the package, whose folders are in `MODELS`; see `shipped`."""
+TTS_FOLDER = MODELS / "tts"
 """Text to speech, if this version of the package has one."""
 
 
+def shipped() -> list[str]:
+    """Names of the codecs that this version of the package has."""
+    return [name for name in NAMES if any((MODELS / name).glob("*.safetensors"))]
+
+
+def shipped_text() -> str:
+    """The same in one text, for messages."""
+    return ", ".join(shipped()) or "none"
+
+
 def is_shipped(source: str | os.PathLike[str]) -> bool:
-    """Whether a model's name is that of the codec that comes with the package.
+    """Whether a model's name is one of `NAMES`.
 
-    The name means this codec in every working folder; write `./demo` or use a `Path` for a folder
-    that is called demo.
+    The name means this codec in every working folder, also if this version of the package does not
+    have it; write `./demo` or use a `Path` for a folder that is called demo.
     """
-    return isinstance(source, str) and source == DEMO
+    return isinstance(source, str) and source in NAMES
 
 
-def has_demo() -> bool:
-    """Whether this installation has the codec of the package."""
-    return any(FOLDER.glob("*.safetensors"))
-
-
-def shipped_folder(revision: str | None = None) -> Path:
-    """Folder of the codec of the package.
+def shipped_folder(name: str, revision: str | None = None) -> Path:
+    """Folder of a codec of the package.
 
     Raises a `UserError` if this installation lacks it, or for a revision, because the version of
     the package determines the codec.
     """
     if revision is not None:
-        raise UserError(f"{DEMO}: comes with the package, without revisions; leave out {revision}")
-    if not has_demo():
+        raise UserError(f"{name}: comes with the package, without revisions; leave out {revision}")
+    if name not in shipped():
         raise UserError(
-            f"{DEMO}: not in this installation ({FOLDER}); install focalcodec again, or give the"
-            " folder of a codec or a hub repository"
+            f"{name}: not in this installation ({MODELS / name}), which has {shipped_text()};"
+            " install focalcodec again, or give one of these, the folder of a codec, such as"
+            f" ./{name}, or a hub repository"
         )
-    return FOLDER
+    return MODELS / name
 
 
 def named_folder(source: str | os.PathLike[str]) -> Path:
-    """Path for a name: that of `demo`, or of a folder, which may not exist."""
-    return FOLDER if is_shipped(source) else Path(source).expanduser()
+    """Path for a name: that of a codec of the package, or of a folder, which may not exist."""
+    return MODELS / source if is_shipped(source) else Path(source).expanduser()
 
 
 def model_name(source: str | os.PathLike[str]) -> str:

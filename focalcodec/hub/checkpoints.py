@@ -24,7 +24,7 @@ from torch import Tensor
 
 from focalcodec.choices import FLOAT_DTYPES
 from focalcodec.errors import UserError
-from focalcodec.hub import hub_folder, is_shipped, named_folder, shipped_folder
+from focalcodec.hub import hub_folder, is_shipped, named_folder, shipped_folder, shipped_text
 from focalcodec.hub.weights import read_tensors, shown
 
 CONFIG_NAME = "config.json"
@@ -152,12 +152,12 @@ def find_checkpoint(
     `HF_HUB_OFFLINE=1`, the hub's cache is used. Raises a `UserError` if it is neither a folder with
     both files nor a repository that can be reached or is cached.
     """
-    folder = shipped_folder(revision) if is_shipped(source) else named_folder(source)
+    folder = shipped_folder(str(source), revision) if is_shipped(source) else named_folder(source)
     if not folder.is_dir():
         if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(source)):
             raise UserError(
-                f"{source}: not a folder, nor the name of a hub repository (owner/name);"
-                " check the path"
+                f"{source}: not a folder, nor the name of a hub repository (owner/name), nor a"
+                f" codec of the package ({shipped_text()}); check the path"
             )
         names = (CONFIG_NAME, WEIGHTS_NAME, *PUBLISHED)
         folder = hub_folder(str(source), names, revision, token, cache_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from focalcodec.audio import audio_info, write_audio
 from focalcodec.cli import models
 from focalcodec.cli.main import main
 from focalcodec.cli.models import DEFAULT_MODEL, choose_model
+from focalcodec.cli.options import add_model_options
 from focalcodec.coders import load_coder, parse_spec
 from focalcodec.fct import read_toks
 from focalcodec.hub.fingerprint import weights_sha256
@@ -27,12 +28,21 @@ from focalcodec.training.run.trained import load_student, load_trained
 from tests.unit.small_codecs import GOLDEN, golden_codec
 
 OTHER = str(GOLDEN["tiny_12_5hz"])
+SMALL = ("tiny_50hz", "tiny_12_5hz", "tiny_50hz_causal")
+"""Small codecs in place of those of `hub.NAMES`."""
+
+
+def ship(models: Path, monkeypatch: pytest.MonkeyPatch, *golden: str) -> None:
+    """A package with small codecs, which have the first names of `hub.NAMES`."""
+    for name, source in zip(hub.NAMES, golden, strict=False):
+        shutil.copytree(GOLDEN[source], models / name)
+    monkeypatch.setattr("focalcodec.hub.MODELS", models)
 
 
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with a small codec called demo, and a folder of that name."""
-    monkeypatch.setattr("focalcodec.hub.FOLDER", GOLDEN["tiny_50hz"])
+    ship(tmp_path / "models", monkeypatch, "tiny_50hz")
     (tmp_path / "here" / "demo").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     torch.manual_seed(0)
@@ -42,7 +52,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("focalcodec.hub.FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr("focalcodec.hub.MODELS", tmp_path / "nothing")
 
 
 def same_weights(codec: FocalCodec) -> bool:
@@ -87,6 +97,34 @@ def test_a_package_without_it(no_demo: None) -> None:
     for load in (FocalCodec.from_pretrained, load_trained, load_student):
         with pytest.raises(UserError, match="demo: not in this installation .*install focalcodec"):
             load("demo")
+    with pytest.raises(UserError, match=r"dmeo: not .* codec of the package \(none\); check"):
+        FocalCodec.from_pretrained("dmeo")
+
+
+@pytest.mark.parametrize("name", hub.NAMES)
+def test_each_codec_that_the_package_has(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    name: str,
+) -> None:
+    """Its folder is all that it needs; without the folder one line names the others."""
+    monkeypatch.chdir(tmp_path)
+    ship(tmp_path / "models", monkeypatch, *SMALL)
+    assert hub.shipped() == list(hub.NAMES)
+    write_audio("a.wav", torch.zeros(9600), 16000)
+    assert FocalCodec.from_pretrained(name).name == name
+    assert main(["resynth", "a.wav", "b.wav", "--model", name, "--quiet"]) == 0
+    parser = ArgumentParser()
+    add_model_options(parser)
+    assert f"package ({', '.join(hub.NAMES)};" in " ".join(parser.format_help().split())
+    shutil.rmtree(tmp_path / "models" / name)
+    others = ", ".join(other for other in hub.NAMES if other != name)
+    assert main(["resynth", "a.wav", "c.wav", "--model", name]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}: not in this installation" in line and f", which has {others};" in line
+    with pytest.raises(UserError, match=rf"dmeo: not .* \({others}\); check the path"):
+        FocalCodec.from_pretrained("dmeo")
 
 
 def test_info_download_and_convert(demo: Path, capsys: pytest.CaptureFixture) -> None:
@@ -122,11 +160,28 @@ def test_token_files_of_demo_are_decoded_by_demo(demo: Path, capsys: pytest.Capt
     assert main(["decode", "demo.fct", "b.wav", "--device", "abacus"]) == 2
 
 
+def test_each_codec_of_the_package_decodes_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Without --model, in one command."""
+    monkeypatch.chdir(tmp_path)
+    ship(tmp_path / "models", monkeypatch, *SMALL)
+    torch.manual_seed(0)
+    write_audio("a.wav", 0.1 * torch.randn(9600), 16000)
+    for name in hub.NAMES:
+        assert main(["encode", "a.wav", f"{name}.fct", "--model", name, "--quiet"]) == 0
+        assert main(["resynth", "a.wav", f"{name}-direct.wav", "--model", name, "--quiet"]) == 0
+    assert main(["decode", *(f"{name}.fct" for name in hub.NAMES), "out/", "--quiet"]) == 0
+    for name in hub.NAMES:
+        assert Path(f"out/{name}.wav").read_bytes() == Path(f"{name}-direct.wav").read_bytes()
+    assert capsys.readouterr().err == ""
+
+
 def test_token_files_of_another_version_of_it(
     demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["encode", "a.wav", "a.fct", "--model", "demo"]) == 0
-    monkeypatch.setattr("focalcodec.hub.FOLDER", GOLDEN["tiny_12_5hz"])
+    ship(demo / "models", monkeypatch, "tiny_12_5hz")
     assert main(["decode", "a.fct", "b.wav", "--model", "demo"]) == 1
     assert (
         "decode with the demo with those weights (--model), or give any_model"
