@@ -21,7 +21,7 @@ from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError, one_line
 from focalcodec.files import atomic_path, file_sha256
 from focalcodec.hub.checkpoints import stored_tensors
-from focalcodec.onnx.check import SPEECH, Agreement, compare
+from focalcodec.onnx.check import SPEECH, Agreement, compare, compare_streams
 from focalcodec.onnx.graphs import Graph, check_exported, dynamic_shapes, graphs_of
 from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.onnx_runtime.bundle import DESCRIPTION, FORMAT, FORMAT_VERSION
@@ -39,8 +39,9 @@ def export_onnx(
     """Write the graphs of a codec and `onnx.json` to a folder; return how well they agree.
 
     The graphs are checked by `onnx.checker`, and compared with the codec on the speech of the
-    package. Nothing is written if they differ by more than rounding: a bit of a token may differ
-    where its latent is within 1e-5 of zero, a sample of the waveform by 1e-4.
+    package, the steps of a causal codec with the sessions of PyTorch, chunk by chunk. Nothing is
+    written if they differ by more than rounding: a bit of a token may differ where its latent is
+    within 1e-5 of zero, a sample of the waveform by 1e-4.
 
     Parameters
     ----------
@@ -80,15 +81,24 @@ def export_onnx(
             _write_graph(codec, graph, Path(made, f"{name}.onnx"), int8)
         about = _describe(codec, sha256, graphs, Path(made), dtype)
         Path(made, DESCRIPTION).write_text(_as_text(about), encoding="utf-8")
-        agreement = compare(
-            codec, OnnxCodec.from_pretrained(made), read_audio(SPEECH, codec.sample_rate_input)
-        )
-        if not (agreement.holds_in_int8 if int8 else agreement.holds):
-            raise UserError(f"{codec.name}: the graphs differ from the codec: {agreement}")
+        agreement = _proven(codec, OnnxCodec.from_pretrained(made), int8)
         for name in (*(f"{name}.onnx" for name in graphs), DESCRIPTION):
             with atomic_path(Path(folder, name)) as temporary:
                 shutil.copyfile(Path(made, name), temporary)
     return agreement
+
+
+def _proven(codec: FocalCodec, found: OnnxCodec, int8: bool) -> Agreement:
+    """How well a bundle agrees with its codec; a `UserError` if it is not enough."""
+    sig = read_audio(SPEECH, codec.sample_rate_input)
+    agreements = {"graphs": compare(codec, found, sig)}
+    if codec.causal:
+        agreements["steps of a stream"] = compare_streams(codec, found, sig)
+    for name, agreement in agreements.items():
+        if not (agreement.holds_in_int8 if int8 else agreement.holds):
+            raise UserError(f"{codec.name}: the {name} differ from the codec: {agreement}")
+    first, *others = agreements.values()
+    return sum(others, first)
 
 
 def _write_graph(codec: FocalCodec, graph: Graph, path: Path, int8: bool) -> None:

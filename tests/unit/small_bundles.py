@@ -64,7 +64,13 @@ def causal_codec() -> FocalCodec:
     for parameter in codec.parameters():
         if parameter.dim() == 1:
             torch.nn.init.normal_(parameter, mean=0.4, std=0.3)
-    return codec.eval()
+    codec.eval()
+    with torch.no_grad():  # without the mean of latents their tokens differ
+        codec.compressor.unit_norm = False
+        lats = codec.sig_to_lats(torch.randn(1, 16000) * torch.linspace(0, 0.3, 16000))
+        codec.compressor.out_proj.bias -= lats.mean(dim=(0, 1))
+        codec.compressor.unit_norm = True
+    return codec
 
 
 _CODECS = {"offline": offline_codec, "causal": causal_codec}

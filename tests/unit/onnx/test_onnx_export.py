@@ -14,6 +14,7 @@ import torch
 
 import focalcodec.onnx.export
 from focalcodec import FocalCodec
+from focalcodec.audio import read_audio
 from focalcodec.cli.main import main
 from focalcodec.encoders.logmel import LogMel
 from focalcodec.encoders.speech_encoder import SpeechEncoder
@@ -22,7 +23,7 @@ from focalcodec.files import file_sha256
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.nn.masking import valid_mask
 from focalcodec.onnx import export_onnx
-from focalcodec.onnx.check import Agreement
+from focalcodec.onnx.check import SPEECH, Agreement, compare_streams
 from focalcodec.onnx.weights import quantized
 from focalcodec.quantizers.ssq import ScalarSphericalQuantizer
 from focalcodec.vocos import Vocos
@@ -126,7 +127,8 @@ def test_the_given_codec_is_not_changed(tmp_path: Path, monkeypatch) -> None:
         return Agreement(100, 100, 1300, 1300, 0, 1e-6, 1e-6)
 
     monkeypatch.setattr(focalcodec.onnx.export, "_write_graph", lambda *a: a[2].write_bytes(b"x"))
-    monkeypatch.setattr(focalcodec.onnx.export, "compare", compare)
+    for name in ("compare", "compare_streams"):
+        monkeypatch.setattr(focalcodec.onnx.export, name, compare)
     export_onnx(codec, tmp_path, "float16")
     assert codec.training
     assert all(torch.equal(codec.state_dict()[name], weight) for name, weight in before.items())
@@ -134,6 +136,37 @@ def test_the_given_codec_is_not_changed(tmp_path: Path, monkeypatch) -> None:
     name = max(before, key=lambda name: before[name].numel())
     assert not torch.equal(rounded[name], before[name])
     assert torch.equal(rounded[name], before[name].half().float())
+
+
+@pytest.mark.parametrize("graph", ["encoder_step", "decoder_step"])
+def test_steps_that_start_a_stream_in_another_way(graph: str, tmp_path: Path, monkeypatch) -> None:
+    """Only the first chunk differs: it is taken as one in the middle of a stream of zeros."""
+    made = bundle("causal")
+
+    def write(codec: FocalCodec, given: object, path: Path, int8: bool) -> None:
+        model = onnx.load(made / path.name)
+        if path.stem == graph:
+            for node in model.graph.node:
+                node.input[:] = ["later" if name == "chunks" else name for name in node.input]
+            one = onnx.numpy_helper.from_array(np.array([1]), "one")
+            model.graph.initializer.append(one)
+            model.graph.node.insert(0, onnx.helper.make_node("Max", ["chunks", "one"], ["later"]))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(focalcodec.onnx.export, "_write_graph", write)
+    with pytest.raises(UserError, match="the steps of a stream differ from the codec: "):
+        export_onnx(causal_codec(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_steps_agree() -> None:
+    """Twelve seconds in chunks, with an incomplete one at the end."""
+    sig = read_audio(SPEECH, 16000)[:-100]
+    agreement = compare_streams(causal_codec(), onnx_codec("causal"), sig)
+    assert agreement.holds and agreement.toks == 600 and 0 < agreement.state_error
+    both = agreement + Agreement(100, 99, 900, 899, 1, 1e-6, float("nan"))
+    assert (both.toks, both.bits, both.feats_error) == (700, 600 * 9 + 900, 1e-6)
+    assert not both.holds
 
 
 @pytest.mark.parametrize(
@@ -144,6 +177,7 @@ def test_the_given_codec_is_not_changed(tmp_path: Path, monkeypatch) -> None:
         (Agreement(100, 99, 1300, 1298, 1, 1e-6, 1e-6), False),
         (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1.1e-4), False),
         (Agreement(100, 100, 1300, 1300, 0, 1e-6, float("nan")), False),
+        (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1e-6, 1.1e-4), False),
     ],
 )
 def test_what_agrees(agreement: Agreement, holds: bool) -> None:
