@@ -8,7 +8,7 @@ import type { TokenHeader } from "./fct/header.ts";
 
 export { readWav, writeWav, type Sound } from "./audio/wav.ts";
 export { resample } from "./audio/resample.ts";
-export type { Decoded, Encoded } from "./codec/messages.ts";
+export type { Decoded, Encoded, Streamed } from "./codec/messages.ts";
 export { readFct, writeFct, type Tokens } from "./fct/file.ts";
 
 type Progress = (part: number) => void;
@@ -33,6 +33,7 @@ export class FocalCodec {
     private readonly worker: CodecWorker,
     readonly about: About,
     readonly threads: number,
+    readonly streams: boolean,
   ) {}
 
   /** Load a codec by its name, or the first of the list. */
@@ -45,8 +46,9 @@ export class FocalCodec {
     }
     const worker = new CodecWorker();
     try {
-      const { about, threads }: Loaded = await worker.call("load", { entry, base: HOME.href }, progress);
-      return new FocalCodec(worker, about, threads);
+      const content = { entry, base: HOME.href };
+      const { about, threads, streams }: Loaded = await worker.call("load", content, progress);
+      return new FocalCodec(worker, about, threads, streams);
     } catch (error) {
       worker.close();
       throw error;
@@ -56,6 +58,16 @@ export class FocalCodec {
   /** Tokens of a recording of any length and rate. */
   encode(sound: Sound, progress?: Progress) {
     return this.worker.call("encode", { sound }, progress);
+  }
+
+  /** Tokens that are complete after the next part of a stream; only where `streams` is true. */
+  push(sound: Sound) {
+    return this.worker.call("push", { sound });
+  }
+
+  /** Tokens at the end of a stream; `push` begins the next one. */
+  flush() {
+    return this.worker.call("flush", {});
   }
 
   /** Sound of tokens. */

@@ -18,8 +18,8 @@ export function resample(
   if (from === to) return sig;
   const shared = divisor(from, to);
   const [phases, step] = [to / shared, from / shared];
-  const scale = CUTOFF * Math.min(1, to / from); // of the sinc, in samples of the input
-  const reach = Math.ceil(CROSSINGS / scale);
+  const scale = scaleOf(from, to);
+  const reach = reachOf(from, to);
   const filters = new Map<number, Float32Array>();
   const out = new Float32Array(resampledLength(sig.length, from, to));
   for (let index = 0; index < out.length; index++) {
@@ -35,6 +35,60 @@ export function resample(
     out[index] = sum;
   }
   return out;
+}
+
+/** Resamples a signal that arrives in parts; what it gives, joined, is `resample` of the whole. */
+export class Resampler {
+  private kept = new Float32Array(0); // input from sample `first` on
+  private first = 0;
+  private made = 0; // samples of the output
+
+  constructor(
+    private readonly from: number,
+    private readonly to: number,
+  ) {}
+
+  /** Output that depends on no later input. */
+  push(sig: Float32Array): Float32Array {
+    const joined = new Float32Array(this.kept.length + sig.length);
+    joined.set(this.kept);
+    joined.set(sig, this.kept.length);
+    this.kept = joined;
+    const { from, to } = this;
+    const shared = divisor(from, to);
+    const [phases, step] = [to / shared, from / shared];
+    const reach = from === to ? 0 : reachOf(from, to);
+    const usable = this.first + this.kept.length - reach; // positions with all later samples
+    const out = this.upTo(Math.max(this.made, Math.floor((usable * phases) / step)), phases / step);
+    // an output at a whole number of periods has phase 0 in a part as in the whole
+    const begin = Math.floor(Math.max(0, (this.made * step) / phases - reach) / step) * step;
+    this.kept = this.kept.slice(begin - this.first);
+    this.first = begin;
+    return out;
+  }
+
+  /** The rest of the output, at the end of the signal. */
+  flush(): Float32Array {
+    const { from, to } = this;
+    return this.upTo(resampledLength(this.first + this.kept.length, from, to), to / from);
+  }
+
+  private upTo(end: number, ratio: number): Float32Array {
+    const before = Math.round(this.first * ratio);
+    const out = resample(this.kept, this.from, this.to).slice(this.made - before, end - before);
+    this.made = end;
+    return out;
+  }
+}
+
+/** Samples of the input on each side that a sample of the output depends on. */
+function reachOf(from: number, to: number): number {
+  return Math.ceil(CROSSINGS / scaleOf(from, to));
+}
+
+/** Of the sinc, in samples of the input. */
+function scaleOf(from: number, to: number): number {
+  return CUTOFF * Math.min(1, to / from);
 }
 
 /** Weights of the samples around a position that is `fraction` after a sample. */

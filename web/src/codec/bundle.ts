@@ -12,6 +12,12 @@ interface GraphFile {
   sha256: string;
 }
 
+/** A step of a stream: `chunk` items, and rings of frames that are its state. */
+export interface StepFile extends GraphFile {
+  chunk: number;
+  rings: { ring: string; new: string; shape: number[]; frames: number }[];
+}
+
 /** What onnx.json says of a codec. */
 export interface About {
   format: string;
@@ -26,7 +32,7 @@ export interface About {
   decoder_hop: number; // samples of the output for each frame
   bits_per_token: number;
   dim: number; // values of a frame
-  graphs: Record<GraphName, GraphFile>;
+  graphs: Record<GraphName, GraphFile> & { encoder_step?: StepFile }; // of causal codecs
 }
 
 /** Windows of long recordings, in frames of feats, and of the decompressor in tokens. */
@@ -50,6 +56,7 @@ export interface CodecEntry {
 export interface Bundle {
   about: About;
   graphs: Record<GraphName, Uint8Array<ArrayBuffer>>;
+  step: Uint8Array<ArrayBuffer> | null; // encoder_step
 }
 
 const NUMBERS = ["opset", "sample_rate_input", "sample_rate_output", "hop_length", "factor"] as const;
@@ -62,14 +69,15 @@ export async function fetchBundle(
   progress: (part: number) => void = () => {},
 ): Promise<Bundle> {
   const about = checkAbout(await fetchJson(new URL("onnx.json", folder)), folder);
-  const total = GRAPHS.reduce((sum, name) => sum + about.graphs[name].bytes, 0);
+  const named = GRAPHS.map((name) => about.graphs[name]);
+  const { encoder_step: step } = about.graphs;
+  const wanted = step ? [...named, step] : named;
+  const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
   let arrived = 0;
   const count = (bytes: number) => progress(Math.min(1, (arrived += bytes) / total));
-  const files = await Promise.all(
-    GRAPHS.map((name) => fetchGraph(folder, about.graphs[name], count)),
-  );
-  const [encoder, decompressor, decoder] = files;
-  return { about, graphs: { encoder, decompressor, decoder } };
+  const files = await Promise.all(wanted.map((graph) => fetchGraph(folder, graph, count)));
+  const [encoder, decompressor, decoder, last = null] = files;
+  return { about, graphs: { encoder, decompressor, decoder }, step: last };
 }
 
 /** Check what onnx.json says. */
@@ -84,7 +92,10 @@ export function checkAbout(given: unknown, folder: URL): About {
     (name) => !Number.isInteger(about[name]) || about[name] < 1,
   );
   const graphs: Partial<About["graphs"]> = about.graphs ?? {};
-  const missing = GRAPHS.find((name) => !/^[^/\\]+$/.test(graphs[name]?.file ?? ""));
+  const isFile = (graph?: GraphFile) => /^[^/\\]+$/.test(graph?.file ?? "");
+  const { encoder_step: step } = graphs;
+  const isStep = !step || (isFile(step) && step.chunk >= 1 && Array.isArray(step.rings));
+  const missing = GRAPHS.find((name) => !isFile(graphs[name])) ?? (isStep ? null : "encoder_step");
   if (wrong || missing || !/^[0-9a-f]{64}$/.test(about.weights_sha256)) {
     throw new UserError(`${where} is damaged: ${wrong ?? missing ?? "weights_sha256"} is wrong.`);
   }

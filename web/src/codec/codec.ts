@@ -3,6 +3,7 @@
 import { InferenceSession, Tensor, env } from "onnxruntime-web/wasm";
 import { UserError } from "../errors.ts";
 import { GRAPHS, fetchBundle, type About, type GraphName, type Plans } from "./bundle.ts";
+import { EncoderSession } from "./stream.ts";
 import { crossFade, cutWindows, joinRows, someRows, type Rows } from "./windows.ts";
 
 type Sessions = Record<GraphName, InferenceSession>;
@@ -23,20 +24,19 @@ export class Codec {
     readonly about: About,
     private readonly plans: Plans,
     private readonly sessions: Sessions,
+    private readonly step: InferenceSession | null,
+    readonly stream: EncoderSession | null, // of a causal codec
   ) {}
 
   /** Load the graphs of a folder. */
   static async load(folder: URL, plans: Plans, progress?: Done): Promise<Codec> {
-    const { about, graphs } = await fetchBundle(folder, progress);
+    const { about, graphs, step } = await fetchBundle(folder, progress);
     const sessions: Partial<Sessions> = {};
-    for (const name of GRAPHS) {
-      try {
-        sessions[name] = await InferenceSession.create(graphs[name]);
-      } catch (error) {
-        throw new UserError(`The ${name} of ${about.model} does not run in this browser: ${error}`);
-      }
-    }
-    return new Codec(about, plans, sessions as Sessions);
+    for (const name of GRAPHS) sessions[name] = await start(name, graphs[name], about.model);
+    const file = about.graphs.encoder_step;
+    const last = step && (await start("encoder_step", step, about.model));
+    const stream = file && last && new EncoderSession(last, file, about.sample_rate_input);
+    return new Codec(about, plans, sessions as Sessions, last, stream ?? null);
   }
 
   /** Samples at `sample_rate_input` to tokens. */
@@ -109,6 +109,7 @@ export class Codec {
   /** Free the memory of the sessions. */
   async release(): Promise<void> {
     await Promise.all(GRAPHS.map((name) => this.sessions[name].release()));
+    await this.step?.release();
   }
 
   private encoder(sig: Float32Array) {
@@ -125,7 +126,15 @@ export class Codec {
   }
 }
 
-function checkSig(sig: Float32Array): void {
+async function start(name: string, graph: Uint8Array, model: string): Promise<InferenceSession> {
+  try {
+    return await InferenceSession.create(graph);
+  } catch (error) {
+    throw new UserError(`The ${name} of ${model} does not run in this browser: ${error}`);
+  }
+}
+
+export function checkSig(sig: Float32Array): void {
   if (!sig.length) throw new UserError("There are no samples. Record or open some speech.");
   if (!sig.every(Number.isFinite)) throw new UserError("A sample is not a number. Repair the file.");
 }

@@ -10,6 +10,12 @@ export interface Encoded {
   seconds: number;
 }
 
+/** Tokens that are complete after the last part of a stream, and the time for it, s. */
+export interface Streamed {
+  toks: Uint32Array<ArrayBuffer>;
+  seconds: number;
+}
+
 export interface Decoded {
   sound: Sound;
   seconds: number;
@@ -17,6 +23,7 @@ export interface Decoded {
 
 export interface Loaded {
   about: About;
+  streams: boolean; // whether it takes `push` and `flush`
   threads: number;
 }
 
@@ -25,6 +32,8 @@ export interface Calls {
   load: { takes: { entry: CodecEntry; base: string }; gives: Loaded };
   encode: { takes: { sound: Sound }; gives: Encoded };
   decode: { takes: { toks: Uint32Array }; gives: Decoded };
+  push: { takes: { sound: Sound }; gives: Streamed }; // to a stream
+  flush: { takes: object; gives: Streamed }; // the end of a stream
   reference: { takes: { sound: Sound }; gives: number }; // frames of the wanted voice
   convert: { takes: { toks: Uint32Array }; gives: Decoded };
 }

@@ -2,9 +2,10 @@
 
 import { resample } from "../audio/resample.ts";
 import { UserError, sentence } from "../errors.ts";
-import { Codec, setUpRuntime } from "./codec.ts";
+import { Codec, checkSig, setUpRuntime } from "./codec.ts";
 import { convertFeats } from "./knn.ts";
-import type { Calls, Decoded, Kind, Reply, Request } from "./messages.ts";
+import type { Calls, Decoded, Kind, Reply, Request, Streamed } from "./messages.ts";
+import type { EncoderSession } from "./stream.ts";
 import type { Rows } from "./windows.ts";
 
 type Handler<K extends Kind> = (
@@ -21,7 +22,7 @@ const handlers: { [K in Kind]: Handler<K> } = {
     await codec?.release();
     codec = reference = null;
     codec = await Codec.load(new URL(entry.folder, base), entry.plans, progress);
-    return { about: codec.about, threads };
+    return { about: codec.about, streams: codec.stream !== null, threads };
   },
 
   async encode({ sound }, progress) {
@@ -30,6 +31,15 @@ const handlers: { [K in Kind]: Handler<K> } = {
     const sig = resample(sound.sig, sound.sampleRate, about.sample_rate_input);
     const toks = await loaded().sigToToks(sig, progress);
     return { toks, sig, seconds: (performance.now() - begin) / 1000 };
+  },
+
+  async push({ sound }) {
+    if (sound.sig.length) checkSig(sound.sig);
+    return streamed((stream) => stream.push(sound));
+  },
+
+  async flush() {
+    return streamed((stream) => stream.flush());
   },
 
   async decode({ toks }, progress) {
@@ -52,6 +62,14 @@ const handlers: { [K in Kind]: Handler<K> } = {
 function loaded(): Codec {
   if (!codec) throw new UserError("The codec is not loaded. Reload the page.");
   return codec;
+}
+
+async function streamed(call: (stream: EncoderSession) => Promise<number[]>): Promise<Streamed> {
+  const { stream, about } = loaded();
+  if (!stream) throw new UserError(`${about.model} has no streams: export a causal codec.`);
+  const begin = performance.now();
+  const toks = Uint32Array.from(await call(stream));
+  return { toks, seconds: (performance.now() - begin) / 1000 };
 }
 
 async function decoded(feats: () => Promise<Rows>, progress: (part: number) => void): Promise<Decoded> {

@@ -4,7 +4,8 @@ import type { Sound } from "../audio/wav.ts";
 import { resampledLength } from "../audio/resample.ts";
 import type { CodecEntry } from "../codec/bundle.ts";
 import { UserError, sentence } from "../errors.ts";
-import { FocalCodec, readFct, writeFct, writeWav, type Tokens } from "../focalcodec.ts";
+import { FocalCodec, readFct, writeFct, writeWav } from "../focalcodec.ts";
+import type { Streamed, Tokens } from "../focalcodec.ts";
 import { decodeAudio, save } from "./files.ts";
 import { LiveRecording } from "./live.ts";
 import { Stage } from "./stage.ts";
@@ -63,8 +64,14 @@ export class App {
     });
   }
 
-  /** Encode and decode a recording. */
-  async openSound(name: string, sound: Sound, others: Version[] = [], title = name): Promise<void> {
+  /** Encode, if it was not while it was recorded, and decode a recording. */
+  async openSound(
+    name: string,
+    sound: Sound,
+    others: Version[] = [],
+    title = name,
+    streamed: Streamed | null = null,
+  ): Promise<void> {
     await this.guarded(async (codec, current) => {
       this.reset(name, title);
       const duration = sound.sig.length / sound.sampleRate;
@@ -74,7 +81,8 @@ export class App {
       for (const other of others) this.add(other);
       this.stage.show({ input: sound });
       const encoding = `Encoding ${duration.toFixed(1)} s.`;
-      const encoded = await codec.encode(sound, (part) => current() && say(encoding, part));
+      const progress = (part: number) => current() && say(encoding, part);
+      const encoded = streamed ?? (await codec.encode(sound, progress));
       if (!current()) return;
       const header = codec.header(sound.sig.length, sound.sampleRate, name.slice(0, 60));
       view.setFigure("encode-speed", view.speedText(duration, encoded.seconds));
@@ -115,14 +123,18 @@ export class App {
   async record(): Promise<void> {
     const recorded = this.endRecording();
     if (recorded) {
-      const sound = recorded.stop();
-      if (sound.sig.length) return this.openSound("recording", sound);
-      return sayError("The microphone gave no samples. Check that it is switched on.");
+      return this.guarded(async () => {
+        const { sound, streamed } = await recorded.stop();
+        if (!sound.sig.length) {
+          throw new UserError("The microphone gave no samples. Check that it is switched on.");
+        }
+        await this.openSound("recording", sound, [], "recording", streamed);
+      });
     }
     await this.guarded(async (codec, current) => {
       say("Waiting for the microphone.");
       const live = await LiveRecording.start(codec, this.stage, () => void this.record());
-      if (!current()) return void live.stop();
+      if (!current()) return void live.stop().catch(() => {});
       this.reset("recording");
       this.live = live;
       this.showRecording(true);
@@ -212,7 +224,7 @@ export class App {
   }
 
   private reset(name: string, title = name): void {
-    this.endRecording()?.stop();
+    void this.endRecording()?.stop().catch(() => {});
     this.stage.clear();
     this.name = name;
     this.tokens = null;

@@ -41,7 +41,11 @@ export class Recorder {
   /** The last seconds, from a sample on that is a multiple of `align`; `first` is its index. */
   last(seconds: number, align = 1): Sound & { first: number } {
     const wanted = Math.max(0, this.length - Math.round(seconds * this.sampleRate));
-    const first = Math.ceil(wanted / align) * align;
+    return this.from(Math.ceil(wanted / align) * align);
+  }
+
+  /** All samples from one on. */
+  from(first: number): Sound & { first: number } {
     const sig = new Float32Array(Math.max(0, this.length - first));
     let offset = this.length;
     for (let index = this.blocks.length - 1; index >= 0 && offset > first; index--) {
@@ -57,7 +61,7 @@ export class Recorder {
   /** End, and give all samples. */
   stop(): Sound {
     this.close();
-    const { sig, sampleRate } = this.last(this.seconds + 1);
+    const { sig, sampleRate } = this.from(0);
     return { sig, sampleRate };
   }
 
