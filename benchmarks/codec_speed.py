@@ -22,7 +22,7 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -40,12 +40,16 @@ from focalcodec.wavlm import WavLM
 SAMPLE_RATE = 16000
 
 
-def paper_codec() -> FocalCodec:
-    """Make the 50 Hz codec of the paper, with random weights."""
+def paper_codec(down: Sequence[int] = (1, 1, 1)) -> FocalCodec:
+    """Make a codec of the paper, with random weights: at 50 Hz, or divided by factors `down`."""
     torch.manual_seed(0)
     options = {"focal_window": 7, "focal_factor": 2}
-    compressor = FocalEncoder(output_dim=13, hidden_dims=(1024, 512, 256), **options)
-    decompressor = FocalDecoder(input_dim=13, hidden_dims=(256, 512, 1024), **options)
+    compressor = FocalEncoder(
+        output_dim=13, hidden_dims=(1024, 512, 256), downscale_factors=down, **options
+    )
+    decompressor = FocalDecoder(
+        input_dim=13, hidden_dims=(256, 512, 1024), upscale_factors=down[::-1], **options
+    )
     quantizer = BinarySphericalQuantizer(8192)
     return FocalCodec(WavLM(), compressor, quantizer, decompressor, Vocos()).eval()
 
