@@ -4,6 +4,7 @@
 # make dist:       sdist and wheel in dist/
 # make site:       docs, course and API as web pages in site/
 # make web:        the page that runs the codec in a browser, in web/dist (needs npm)
+# make demo-artifacts: what is made from the weights of the package's codecs: recipes/Demo/README.md
 # All install into their own environment, .venv, the versions in constraints.txt.
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 JUDGES := whisper-base whisper-tiny distillmos dnsmos pesq stoi
 
-.PHONY: quickstart test lint course dist site web venv clean
+.PHONY: quickstart test lint course demo-artifacts dist site web venv clean
 
 quickstart: venv
 	$(BIN)/python recipes/LibriSpeech/quickstart.py
@@ -49,6 +50,22 @@ lint: venv
 # 15 minutes on one core; checks the figures of all chapters
 course: venv
 	OMP_NUM_THREADS=1 $(BIN)/python docs/course/render.py
+
+# figures, listening page, notebooks and the browser's page
+SHIPPED = $(shell $(BIN)/python -c "from focalcodec.hub import shipped; print(*shipped())")
+EVALUATE = cd recipes/Demo && OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/python evaluate.py \
+	hparams/resynthesis_demo.yaml --jobs $(JOBS) --output_folder
+comma := ,
+demo-artifacts: venv
+	for name in $(SHIPPED); do \
+		($(EVALUATE) results/shipped/$$name --codec $$name) || exit 1; \
+		$(BIN)/python docs/demo/publish.py --name $$name \
+			--evaluation recipes/Demo/results/shipped/$$name || exit 1; \
+	done
+	$(EVALUATE) results/shipped/listen --speed_clips 0 --sets "[{name: test-real, kind: real}]" \
+		--codecs "[original, $(SHIPPED:%=%$(comma)) opus:6, codec2:1300]"
+	cp recipes/Demo/results/shipped/listen/report.html docs/demo/listen.html
+	$(MAKE) course $(WEB)
 
 # sdist and wheel of a release
 dist: venv

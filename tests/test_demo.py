@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import runpy
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from focalcodec.cli.main import main
 from focalcodec.errors import UserError
 from focalcodec.hub import DEMO, MODELS, shipped
 from focalcodec.hub.fingerprint import weights_sha256
+from tests.unit.small_codecs import GOLDEN
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
@@ -124,7 +127,7 @@ def test_the_tables_have_the_figures_of_the_cards(publish: dict[str, Any]) -> No
 
 def test_a_table_is_filled_from_the_cards(publish: dict[str, Any]) -> None:
     table = """text
-<!-- figures of test-real: codec - | kbps dwer_whisper_tiny_en - -->
+<!-- figures of test-real: demo - | kbps dwer_whisper_tiny_en - -->
 
 | | demo | other |
 |---|---|---|
@@ -134,7 +137,7 @@ def test_a_table_is_filled_from_the_cards(publish: dict[str, Any]) -> None:
 
 | not marked | 5 |
 """
-    card = json.loads((ROOT / "docs/demo/cards/test-real/codec/card.json").read_text())
+    card = json.loads((ROOT / "docs/demo/cards/test-real/demo/card.json").read_text())
     dwer = card["figures"]["dwer_whisper_tiny_en"]
     shown = "{value:.1f} [{low:.1f}, {high:.1f}]".format(**dwer)
     expected = table.replace("| rate | |", "| rate | 0.65 |")
@@ -142,3 +145,49 @@ def test_a_table_is_filled_from_the_cards(publish: dict[str, Any]) -> None:
     assert publish["filled"](table, "page") == expected
     with pytest.raises(UserError, match="page: line 2: the table after it needs 2 rows of 2"):
         publish["filled"](table.replace(" - -->", " -->"), "page")
+
+
+def test_a_codec_is_put_into_the_package(publish: dict[str, Any], tmp_path: Path) -> None:
+    """A new one gets its card; a replaced one keeps it, with the new hash."""
+    copy, codec, target = publish["copy_codec"], tmp_path / "codec", tmp_path / "demo-25hz"
+    shutil.copytree(GOLDEN["tiny_12_5hz"], codec)
+    with pytest.raises(UserError, match=r"codec: no README.md there; give .* focalcodec export"):
+        copy(codec, target)
+    card = f"SHA-256 of `model.safetensors`:\n`{64 * '0'}`.\n"
+    (codec / "README.md").write_text(card)
+    copy(codec, target)
+    assert sorted(path.name for path in target.iterdir()) == sorted(NAMES)
+    sha256 = hashlib.sha256((codec / "model.safetensors").read_bytes()).hexdigest()
+    assert (target / "README.md").read_text() == card.replace(64 * "0", sha256)
+    (codec / "README.md").unlink()
+    shutil.copy(GOLDEN["tiny_50hz"] / "model.safetensors", codec)
+    copy(codec, target)
+    weights = (target / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() in (target / "README.md").read_text()
+    with (codec / "model.safetensors").open("ab") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(UserError, match="12000001 bytes, at most 12000000 .*--dtype float16"):
+        copy(codec, target)
+    assert (target / "model.safetensors").read_bytes() == weights
+
+
+def test_result_cards_of_two_codecs_do_not_meet(
+    publish: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """The evaluation calls each of them `codec`; without a card a column stays."""
+    real = ROOT / "docs/demo/cards/test-real"
+    monkeypatch.setitem(publish["copy_evaluation"].__globals__, "CARDS", tmp_path / "cards")
+    for name in ("demo", "demo-stream"):
+        for codec in ("codec", "vocoder", "opus-6"):
+            shutil.copytree(real / "demo", tmp_path / name / "test-real" / codec)
+        publish["copy_evaluation"](tmp_path / name, name)
+    made = sorted(path.parent.name for path in tmp_path.glob("cards/test-real/*/card.json"))
+    assert made == ["demo", "demo-decoder", "demo-stream", "demo-stream-decoder", "opus-6"]
+    table = "<!-- figures of test-real: demo-stream other | kbps -->\n| | | |\n|-|-|-|\n| a | | 7 |"
+    assert publish["filled"](table, "page").endswith("| a | 0.65 | 7 |")
+    assert "page: line 1: no result card test-real/other; its column" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no SET/CODEC/card.json"):
+        publish["copy_evaluation"](real, "demo-25hz")

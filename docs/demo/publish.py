@@ -1,21 +1,24 @@
 """Put a codec into the package, and its figures into the docs.
 
-    python docs/demo/publish.py --codec CODEC --name demo --evaluation results/resynthesis_demo
+    python docs/demo/publish.py --name demo --codec CODEC
+    python docs/demo/publish.py --name demo --evaluation recipes/Demo/results/resynthesis_demo
     python docs/demo/publish.py
 
-The first command copies the codec's configuration and weights to focalcodec/models/NAME, the result
-cards of an evaluation to cards/, and fills the tables of README.md, docs/ and the model cards. The
-second one only fills the tables again. A table to fill follows a line
+The first command copies the codec's configuration and weights to focalcodec/models/NAME; a new name
+also gets the model card of CODEC. The second one copies the result cards of an evaluation by
+resynthesis_demo.yaml to cards/SET/, where `codec` is called NAME and `vocoder` NAME-decoder. All
+three fill the tables of README.md, docs/, recipes/ and the model cards. A table to fill follows
 
-    <!-- figures of test-real: codec codec2-1300 - | kbps dwer_whisper_tiny_en -->
+    <!-- figures of test-real: demo codec2-1300 - | kbps dwer_whisper_tiny_en -->
 
-with the set, the codec of each column, and the key of each row; `-` leaves a column or a row as it
-is.
+with the set, the result card of each column, and the key of each row; `-` leaves a column or a row
+as it is. A column whose card is not there is left too, and named.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 import shutil
 import sys
@@ -27,10 +30,14 @@ from typing import Any
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import usage_figure
 from focalcodec.evaluation.summary import number, read_card
+from focalcodec.hub import DEMO, MODELS, NAMES
 from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
 
 ROOT = Path(__file__).parents[2]
 CARDS = Path(__file__).parent / "cards"
+LARGEST = 12_000_000
+"""Bytes of the weights of a codec in the package."""
+CARD_SHA256 = re.compile(r"(SHA-256 of `model.safetensors`:\s+`)[0-9a-f]{64}`")
 MARK = re.compile(r"<!-- figures of (?P<set>\S+): (?P<codecs>[^|]+) \| (?P<rows>.+) -->")
 
 
@@ -38,14 +45,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Copy what is given, then fill the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--codec", type=Path, metavar="FOLDER", help="that focalcodec export made")
-    parser.add_argument("--name", default="demo", help="of the codec in the package")
+    parser.add_argument(
+        "--name", default=DEMO, choices=NAMES, help="of the codec in the package (default: demo)"
+    )
     parser.add_argument("--evaluation", type=Path, metavar="FOLDER", help="with its result cards")
     args = parser.parse_args(argv)
     if args.codec is not None:
-        for file in (CONFIG_NAME, WEIGHTS_NAME):
-            shutil.copyfile(args.codec / file, ROOT / "focalcodec/models" / args.name / file)
+        copy_codec(args.codec, MODELS / args.name)
     if args.evaluation is not None:
-        copy_evaluation(args.evaluation)
+        copy_evaluation(args.evaluation, args.name)
     for page in pages():
         old = page.read_text(encoding="utf-8")
         new = filled(old, str(page.relative_to(ROOT)))
@@ -54,21 +62,43 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{page.relative_to(ROOT)}: filled")
 
 
-def copy_evaluation(folder: Path) -> None:
+def copy_codec(folder: Path, target: Path) -> None:
+    """Copy configuration and weights, and what a model card needs."""
+    weights, card = folder / WEIGHTS_NAME, target / "README.md"
+    needed = [CONFIG_NAME, WEIGHTS_NAME] + ([] if card.is_file() else [card.name])
+    for name in needed:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no {name} there; give a folder that focalcodec export made")
+    if weights.stat().st_size > LARGEST:
+        raise UserError(
+            f"{weights}: {weights.stat().st_size} bytes, at most {LARGEST} in the package; export"
+            " the codec with --dtype float16"
+        )
+    target.mkdir(exist_ok=True)
+    for name in needed:
+        shutil.copyfile(folder / name, target / name)
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    text = card.read_text(encoding="utf-8")
+    card.write_text(CARD_SHA256.sub(rf"\g<1>{sha256}`", text), encoding="utf-8")
+
+
+def copy_evaluation(folder: Path, name: str) -> None:
     """Copy the result cards."""
+    names = {"codec": name, "vocoder": f"{name}-decoder"}
     cards = sorted(folder.glob("*/*/card.json"))
     if not cards:
         raise UserError(f"{folder}: no SET/CODEC/card.json in it; give the output of evaluate.py")
     for card in cards:
-        target = CARDS / card.relative_to(folder)
+        set_name, codec, file = card.relative_to(folder).parts
+        target = CARDS / set_name / names.get(codec, codec) / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(card, target)
 
 
 def pages() -> list[Path]:
     """Pages that may have tables to fill."""
-    cards = ROOT.glob("focalcodec/models/*/README.md")
-    return [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(cards)]
+    patterns = ("README.md", "docs/*.md", "focalcodec/models/*/README.md", "recipes/*/README.md")
+    return [page for pattern in patterns for page in sorted(ROOT.glob(pattern))]
 
 
 def filled(text: str, page: str) -> str:
@@ -78,7 +108,7 @@ def filled(text: str, page: str) -> str:
         mark = MARK.fullmatch(line)
         if mark is not None:
             rows, codecs = mark["rows"].split(), mark["codecs"].split()
-            cards = [None if c == "-" else read_card(CARDS / mark["set"] / c) for c in codecs]
+            cards = [card_of(mark["set"], codec, f"{page}: line {at + 1}") for codec in codecs]
             table = list(table_after(lines, at))
             if len(table) != len(rows) or any(row.count("|") != len(cards) + 2 for _, row in table):
                 raise UserError(
@@ -89,6 +119,14 @@ def filled(text: str, page: str) -> str:
                 if key != "-":
                     lines[place] = filled_row(row, cards, key)
     return "\n".join(lines)
+
+
+def card_of(set_name: str, codec: str, where: str) -> dict[str, Any] | None:
+    """Result card of a column, or None if the column stays as it is."""
+    folder = CARDS / set_name / codec
+    if codec != "-" and not folder.is_dir():
+        print(f"{where}: no result card {set_name}/{codec}; its column stays as it is")
+    return read_card(folder) if folder.is_dir() and codec != "-" else None
 
 
 def table_after(lines: Sequence[str], at: int) -> Iterator[tuple[int, str]]:
@@ -122,7 +160,10 @@ def cell_of(card: dict[str, Any], key: str) -> str:
     if found is None:
         return ""
     text = (lambda x: f"{x:.1f}") if unit == "%" else number
-    return f"{text(found['value'])} [{text(found['low'])}, {text(found['high'])}]"
+    shown = text(found["value"])
+    if found["low"] == found["high"]:  # of the original compared with itself
+        return shown
+    return f"{shown} [{text(found['low'])}, {text(found['high'])}]"
 
 
 if __name__ == "__main__":
