@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import runpy
 import shutil
 import socket
@@ -123,6 +124,21 @@ def test_the_tables_have_the_figures_of_the_cards(publish: dict[str, Any]) -> No
         assert publish["filled"](text, page.name) == text, f"{page}: run docs/demo/publish.py"
         marked += text.count("<!-- figures of ")
     assert marked >= 4
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_cards_and_page_are_of_the_weights_in_the_package(name: str) -> None:
+    weights_hash = FocalCodec.from_pretrained(name).weights_sha256
+    cards = sorted(ROOT.glob(f"docs/demo/cards/*/{name}/card.json"))
+    assert cards, f"{name}: no result card; run make demo-artifacts"
+    for card in cards:
+        measured = json.loads(card.read_text(encoding="utf-8"))["codec"]["weights_sha256"]
+        assert measured == weights_hash, f"{card}: of other weights; run make demo-artifacts"
+    page = (ROOT / "docs/demo/listen.html").read_text(encoding="utf-8")
+    assert weights_hash in page, "listen.html: of other weights; run make demo-artifacts"
+    file_hash = hashlib.sha256((MODELS / name / "model.safetensors").read_bytes()).hexdigest()
+    stated = re.findall(r"`([0-9a-f]{64})`", (MODELS / name / "README.md").read_text("utf-8"))
+    assert set(stated) <= {file_hash, weights_hash}, f"{name}: its card has another hash; run publish.py --codec"
 
 
 def test_a_table_is_filled_from_the_cards(publish: dict[str, Any]) -> None:
