@@ -138,7 +138,7 @@ def test_cards_and_page_are_of_the_weights_in_the_package(name: str) -> None:
     assert weights_hash in page, "listen.html: of other weights; run make demo-artifacts"
     file_hash = hashlib.sha256((MODELS / name / "model.safetensors").read_bytes()).hexdigest()
     stated = re.findall(r"`([0-9a-f]{64})`", (MODELS / name / "README.md").read_text("utf-8"))
-    assert set(stated) <= {file_hash, weights_hash}, f"{name}: its card has another hash; run publish.py --codec"
+    assert set(stated) <= {file_hash, weights_hash}, f"{name}: its card states another hash"
 
 
 def test_a_table_is_filled_from_the_cards(publish: dict[str, Any]) -> None:
