@@ -160,10 +160,10 @@ def cell_of(card: dict[str, Any], key: str) -> str:
     if found is None:
         return ""
     text = (lambda x: f"{x:.1f}") if unit == "%" else number
-    shown = text(found["value"])
-    if found["low"] == found["high"]:  # of the original compared with itself
+    shown, low, high = (text(found[key]) for key in ("value", "low", "high"))
+    if low == shown == high:  # of the original compared with itself
         return shown
-    return f"{shown} [{text(found['low'])}, {text(found['high'])}]"
+    return f"{shown} [{low}, {high}]"
 
 
 if __name__ == "__main__":
