@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.errors import UserError
 from focalcodec.lm.model import KeyValueCache, SpeechLM
+
+_FEW = 1024
 
 
 @dataclass(frozen=True)
@@ -56,26 +59,27 @@ def stream_ids(
     """Yield the new ids of each row after each step of the model; see `generate`."""
     device, chunk = model.table.device, model.chunk_size
     ids = pad_sequence([prompt.to(device) for prompt in prompts], batch_first=True)  # (B, T)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    lengths: Tensor | None = torch.tensor([len(prompt) for prompt in prompts], device=device)
     cache = KeyValueCache(model, len(ids), ids.shape[1] + max(most) + chunk)
-    vectors = model.output_vectors()[:, allowed.to(device)]  # (C, A, D): of the ids that may come
+    # (C * A, D): of the ids that may come
+    vectors = model.output_vectors()[:, allowed.to(device)].flatten(0, 1)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     recent = torch.full((len(ids), sampling.repetition_window), -1)
-    left = torch.tensor(most)  # (B,): of each row, 0 after its end
-    while bool((left > 0).any()):
+    left = [*most]  # of each row, 0 after its end
+    while any(left):
         x = model.hidden(ids, lengths=lengths, cache=cache)  # (B, T, D)
-        x = x[torch.arange(len(x)), lengths - 1]  # (B, D)
-        logits = torch.einsum("bd,cad->bca", x, vectors).float().cpu()  # (B, C, A)
+        x = x[:, -1] if lengths is None else x[torch.arange(len(x)), lengths - 1]  # (B, D)
+        logits = F.linear(x, vectors).unflatten(1, (chunk, -1)).float().cpu()  # (B, C, A)
         numbers = torch.stack([torch.rand(chunk, 2, generator=g) for g in generators])
         new = allowed[draw(logits, allowed, recent, sampling, numbers)]  # (B, C)
         kept = []
-        for row, (found, room) in enumerate(zip(new, left.tolist(), strict=True)):
-            ends = (found == end).nonzero()
-            stop = int(ends[0]) + 1 if len(ends) else chunk
-            kept.append(found[: min(stop, room)])
-            left[row] = 0 if stop <= room and len(ends) else max(0, room - chunk)
+        for row, found in enumerate(new.tolist()):
+            found = found[: left[row]]
+            ends = end in found
+            kept.append(new[row, : found.index(end) + 1 if ends else len(found)])
+            left[row] = 0 if ends else left[row] - len(found)
         recent = torch.cat([recent, new], dim=1)[:, -sampling.repetition_window :]
-        ids, lengths = new.to(device), torch.full_like(lengths, chunk)
+        ids, lengths = new.to(device), None
         yield kept
 
 
@@ -136,17 +140,30 @@ def draw(
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities, order = (logits / sampling.temperature).softmax(dim=-1).sort(descending=True)
-    sums = probabilities.cumsum(dim=-1)  # (B, C, A)
+    probabilities = (logits / sampling.temperature).softmax(dim=-1)
+    highest, order = _highest(probabilities, sampling.top_p)
+    sums = highest.cumsum(dim=-1)  # (B, C, K)
     # the smallest set whose sum reaches top_p
     last = (sums < sampling.top_p).sum(dim=-1, keepdim=True).clamp(max=sums.shape[-1] - 1)
     nucleus = sums.gather(-1, last)  # (B, C, 1)
-    first = _place(sums, numbers[..., :1] * nucleus)
-    places = order.gather(-1, first)[..., 0]  # (B, C)
+    places = order.gather(-1, _place(sums, numbers[..., :1] * nucleus))[..., 0]  # (B, C)
     window = recent.shape[1]
     repeats = (recent[:, None] == allowed[places][..., None]).sum(dim=-1)  # (B, C)
-    second = order.gather(-1, _place(sums, numbers[..., 1:] * sums[..., -1:]))[..., 0]
-    return torch.where(repeats > sampling.repetition_share * window, second, places)
+    again = repeats > sampling.repetition_share * window
+    if bool(again.any()):
+        sums = probabilities.cumsum(dim=-1)  # (B, C, A)
+        second = _place(sums, numbers[..., 1:] * sums[..., -1:])[..., 0]
+        places = torch.where(again, second, places)
+    return places
+
+
+def _highest(probabilities: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Highest probabilities (B, C, K) with a sum of at least `share`, sorted, and their places."""
+    # all are sorted only where the first thousand are too few: it takes 20 times as long
+    found = probabilities.topk(min(_FEW, probabilities.shape[-1]))
+    if bool((found.values.sum(dim=-1) < share).any()):
+        found = probabilities.topk(probabilities.shape[-1])
+    return found.values, found.indices
 
 
 def _place(sums: Tensor, wanted: Tensor) -> Tensor:

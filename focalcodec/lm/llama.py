@@ -16,7 +16,7 @@ _NAMES = {
     "attention.out": "self_attn.o_proj",
     "attention.": "self_attn.",
     "ffn.": "mlp.",
-    **{f".{name}.weight": f".{name}_proj.weight" for name in ("q", "k", "v", "gate", "up", "down")},
+    ".down.weight": ".down_proj.weight",
 }
 """Parts of names here, and in transformers."""
 
@@ -50,6 +50,15 @@ def to_llama(model: SpeechLM) -> Any:
             for ours, theirs in _NAMES.items():
                 name = name.replace(ours, theirs)
             weights[f"model.{name}"] = weight
+    key_size = sizes["num_kv_heads"] * (sizes["hidden_size"] // sizes["num_heads"])
+    for number in range(sizes["num_layers"]):
+        layer = f"model.layers.{number}"
+        qkv = weights.pop(f"{layer}.self_attn.qkv.weight")
+        for name, part in zip("qkv", qkv.tensor_split([-2 * key_size, -key_size]), strict=True):
+            weights[f"{layer}.self_attn.{name}_proj.weight"] = part
+        both = weights.pop(f"{layer}.mlp.gate_up.weight").chunk(2)
+        for name, part in zip(("gate", "up"), both, strict=True):
+            weights[f"{layer}.mlp.{name}_proj.weight"] = part
     llama = transformers.LlamaForCausalLM(config)
     llama.load_state_dict({name: weight.detach() for name, weight in weights.items()})
     return llama.eval()

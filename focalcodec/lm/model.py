@@ -8,7 +8,7 @@ bits, and `chunk_size` tokens can be predicted at once.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from focalcodec.errors import UserError
 from focalcodec.lm.llama import to_llama
-from focalcodec.nn.masking import full_lengths, valid_mask, zero_padding
+from focalcodec.nn.masking import valid_mask, zero_padding
 
 
 class KeyValueCache:
@@ -25,10 +25,19 @@ class KeyValueCache:
     def __init__(self, model: SpeechLM, batch_size: int, max_length: int) -> None:
         sizes, like = model.config, model.head
         dim = sizes["hidden_size"] // sizes["num_heads"]
-        shape = (batch_size, sizes["num_kv_heads"], max_length, dim)
-        both = (sizes["num_layers"], 2, *shape)  # (layers, 2, B, heads, max_length, head_dim)
-        self.memory = torch.zeros(both, dtype=like.dtype, device=like.device)
+        # (layers, B, max_length, 2, kv_heads, head_dim)
+        shape = (sizes["num_layers"], batch_size, max_length, 2, sizes["num_kv_heads"], dim)
+        self.memory = torch.zeros(shape, dtype=like.dtype, device=like.device)
         self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=like.device)  # (B,)
+
+
+class Places(NamedTuple):
+    """Where the ids of a call are in their sequences; all layers use it."""
+
+    rotation: Tensor  # (2, B, T, 1, head_dim), see `rotate`
+    written: tuple[Tensor, Tensor]  # rows (B, 1) and places (B, T) in memory, int64
+    known: int  # S, places of memory that are known after the call
+    mask: Tensor | None  # (B, 1, T, S) bool, True where a place sees another; None: it sees all
 
 
 class Attention(nn.Module):
@@ -36,33 +45,28 @@ class Attention(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, num_kv_heads: int) -> None:
         super().__init__()
-        self.num_kv_heads, self.head_dim = num_kv_heads, hidden_size // num_heads
-        kv_size = num_kv_heads * self.head_dim
-        self.q = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.k = nn.Linear(hidden_size, kv_size, bias=False)
-        self.v = nn.Linear(hidden_size, kv_size, bias=False)
+        self.head_dim = hidden_size // num_heads
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        heads = num_heads + 2 * num_kv_heads  # queries, keys, values
+        self.qkv = nn.Linear(hidden_size, heads * self.head_dim, bias=False)
         self.out = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(
-        self, x: Tensor, rotation: Tensor, places: Tensor, memory: Any = None, mask: Any = None
-    ) -> Tensor:
-        """(B, T, D) to (B, T, D); places (B, T) in the sequence, memory of the places before.
-
-        mask (B, 1, T, S) of the memory, True where a place sees another.
-        """
-        q, k, v = (
-            part(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, T, head_dim)
-            for part in (self.q, self.k, self.v)
+    def forward(self, x: Tensor, where: Places, memory: Tensor | None = None) -> Tensor:
+        """(B, T, D) to (B, T, D); memory (B, max_length, 2, kv_heads, head_dim) is written."""
+        heads = self.qkv(x).unflatten(2, (-1, self.head_dim))  # (B, T, heads, head_dim)
+        turned, v = heads.tensor_split([-self.num_kv_heads], dim=2)
+        q, k = rotate(turned, where.rotation).tensor_split([self.num_heads], dim=2)
+        if memory is None:  # copies: on a GPU only the kernels for float16 read keys in groups
+            groups = self.num_heads // self.num_kv_heads
+            k, v = (part.repeat_interleave(groups, dim=2) for part in (k, v))
+        else:
+            memory[where.written] = torch.stack([k, v], dim=2).to(memory)
+            k, v = memory[:, : where.known].unbind(dim=2)  # (B, S, kv_heads, head_dim) both
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        alone = memory is None
+        y = F.scaled_dot_product_attention(
+            q, k, v, where.mask, is_causal=alone, enable_gqa=not alone
         )
-        q, k = rotate(q, rotation), rotate(k, rotation)
-        if memory is not None:
-            rows = torch.arange(len(x), device=x.device)[:, None]  # (B, 1)
-            memory[0][rows, :, places] = k.transpose(1, 2).to(memory)
-            memory[1][rows, :, places] = v.transpose(1, 2).to(memory)
-            k, v = memory[:, :, :, : mask.shape[3]]  # (B, heads, S, head_dim) both
-        groups = q.shape[1] // k.shape[1]
-        k, v = (part.repeat_interleave(groups, dim=1) for part in (k, v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -71,13 +75,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, hidden_size: int, ffn_size: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(hidden_size, ffn_size, bias=False)
-        self.up = nn.Linear(hidden_size, ffn_size, bias=False)
+        self.gate_up = nn.Linear(hidden_size, 2 * ffn_size, bias=False)
         self.down = nn.Linear(ffn_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        gate, up = self.gate_up(x).chunk(2, dim=2)
+        return self.down(F.silu(gate) * up)
 
 
 class Layer(nn.Module):
@@ -93,9 +97,9 @@ class Layer(nn.Module):
         self.ffn = FeedForward(hidden_size, ffn_size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, *where: Any) -> Tensor:
+    def forward(self, x: Tensor, where: Places, memory: Tensor | None = None) -> Tensor:
         """(B, T, D) to (B, T, D); the other arguments are those of the attention."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), *where))
+        x = x + self.dropout(self.attention(self.attention_norm(x), where, memory))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
@@ -183,20 +187,29 @@ class SpeechLM(nn.Module):
         self, ids: Tensor, *, lengths: Tensor | None = None, cache: KeyValueCache | None = None
     ) -> Tensor:
         """Output of the last layer (B, T, D), as `forward`; the head makes logits of it."""
-        lengths = full_lengths(ids) if lengths is None else lengths
-        places, mask = torch.arange(ids.shape[1], device=ids.device).expand_as(ids), None  # (B, T)
-        if cache is not None:
-            places = places + cache.lengths[:, None]
-            known = torch.arange(int(places.max()) + 1, device=ids.device)  # (S,)
-            mask = known <= places[:, None, :, None]  # (B, 1, T, S)
-            cache.lengths += lengths
-        angles = places[:, None, :, None] * self.inverse_periods  # (B, 1, T, head_dim / 2)
-        rotation = torch.stack([angles.cos(), angles.sin()])
+        where = self._places(ids, cache)
         x = F.embedding(ids, self.table) + self.codes[ids] @ self.bits.T  # (B, T, D)
         for number, layer in enumerate(self.layers):
-            memory = None if cache is None else cache.memory[number]
-            x = layer(x, rotation, places, memory, mask)
-        return zero_padding(self.norm(x), valid_mask(lengths, x.shape[1]))
+            x = layer(x, where, None if cache is None else cache.memory[number])
+        if cache is not None:
+            cache.lengths += ids.shape[1] if lengths is None else lengths
+        x = self.norm(x)
+        return x if lengths is None else zero_padding(x, valid_mask(lengths, x.shape[1]))
+
+    def _places(self, ids: Tensor, cache: KeyValueCache | None) -> Places:
+        (batch, count), mask = ids.shape, None
+        rows = torch.arange(batch, device=ids.device)[:, None]  # (B, 1)
+        places = torch.arange(count, device=ids.device).expand_as(ids)  # (B, T)
+        if cache is not None:
+            places = places + cache.lengths[:, None]
+            count = int(places.max()) + 1
+            if ids.shape != (1, 1):  # the only id sees all
+                known = torch.arange(count, device=ids.device)  # (S,)
+                mask = known <= places[:, None, :, None]  # (B, 1, T, S)
+        angles = places[:, :, None, None] * self.inverse_periods  # (B, T, 1, head_dim / 2)
+        cos, sin = angles.cos(), angles.sin()
+        rotation = torch.stack([torch.cat([cos, cos], dim=3), torch.cat([-sin, sin], dim=3)])
+        return Places(rotation, (rows, places), count, mask)
 
     def output_vectors(self) -> Tensor:
         """Vectors (C, vocab_size, D) of the ids at the output, one set for each head."""
@@ -212,10 +225,13 @@ class SpeechLM(nn.Module):
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn pairs of the channels of x (B, heads, T, head_dim) by the angles of their places."""
-    cos, sin = rotation.to(x.dtype)  # (B, 1, T, head_dim / 2) both
+    """Turn pairs of channels, half of head_dim apart, of x (B, T, heads, head_dim) by angles.
+
+    `rotation` (2, B, T, 1, head_dim) has the cosines, and the sines with their signs.
+    """
+    cos, sin = rotation.to(x.dtype)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return x * cos + torch.cat([second, first], dim=-1) * sin
 
 
 _ARGUMENTS = (

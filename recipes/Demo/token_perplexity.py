@@ -1,11 +1,12 @@
 """How well a small language model predicts the tokens of codecs: bits a token and bits a second.
 
-    python token_perplexity.py /data/demo/train-real /data/demo/dev-demo results/codec results/other
+    python token_perplexity.py /data/demo/train-real /data/demo/dev-demo demo results/codec
 
 trains one model for each codec on the tokens of the first folder, with one seed and as many steps,
-and measures it on the second. 95 % intervals are over clips; differences from the first codec are
-paired, and in bits a second, because codecs may have other rates. With merged tokens (--merge)
-equal neighbours are predicted like other tokens.
+and measures it on the second. 95 % intervals are over speakers where eight or more are known (the
+first folder below is the speaker), else over clips. Differences from the first codec are paired,
+and in bits a second, because codecs may have other rates. A name may be
+LABEL=CODEC, or merge:0.7@CODEC: then equal neighbours are predicted like other tokens.
 """
 
 from __future__ import annotations
@@ -15,59 +16,66 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from focalcodec import FocalCodec
+from focalcodec.coders import load_coder, parse_spec
+from focalcodec.coders.focal import FocalCoder
 from focalcodec.errors import UserError
 from focalcodec.evaluation.intervals import Figure, figure, paired_difference
+from focalcodec.evaluation.sets import read_sets
+from focalcodec.lm import SpeechLM, target_nats
 
 LENGTH = 128  # tokens that the model sees at once
 
 
-class TokenLM(nn.Module):
-    """Causal Transformer; the vectors of tokens are linear maps of their codes.
+class Clip(NamedTuple):
+    """Tokens of a clip."""
+
+    toks: Tensor  # (N,) int64
+    speaker: str
+
+
+class Score(NamedTuple):
+    """Bits of all tokens of a clip but the first, and how many these are."""
+
+    bits: float
+    count: int
+    speaker: str = ""
+
+
+def make_model(codes: Tensor) -> SpeechLM:
+    """A model of tokens with codes (K, L); their vectors are linear maps of the codes alone.
 
     Example
     -------
-    >>> TokenLM(torch.eye(16))(torch.zeros(2, 5, dtype=torch.int64)).shape
+    >>> make_model(torch.eye(16))(torch.zeros(2, 5, dtype=torch.int64)).shape
     torch.Size([2, 5, 16])
     """
-
-    codes: Tensor
-
-    def __init__(self, codes: Tensor, dim: int = 128, num_layers: int = 2) -> None:
-        super().__init__()
-        self.register_buffer("codes", F.normalize(codes, dim=1) * codes.shape[1] ** 0.5)  # (K, L)
-        self.embed = nn.Linear(codes.shape[1], dim, bias=False)
-        self.place = nn.Parameter(0.02 * torch.randn(LENGTH, dim))
-        layer = nn.TransformerEncoderLayer(dim, 4, 4 * dim, 0.1, batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(
-            layer, num_layers, nn.LayerNorm(dim), enable_nested_tensor=False
-        )
-
-    def forward(self, toks: Tensor) -> Tensor:
-        """Logits (B, N, K) of the next tokens of toks (B, N)."""
-        vectors = self.embed(self.codes)  # (K, dim)
-        x = vectors[toks] + self.place[: toks.shape[1]]  # (B, N, dim)
-        mask = nn.Transformer.generate_square_subsequent_mask(toks.shape[1])
-        return self.blocks(x, mask, is_causal=True) @ vectors.T / vectors.shape[1] ** 0.5
+    size, code_dim = codes.shape
+    model = SpeechLM(size, 128, 2, 4, 4, code_dim=code_dim, dropout=0.1)
+    model.codes.copy_(F.normalize(codes, dim=1) * code_dim**0.5)
+    for own in (model.table, model.head):  # most tokens are too rare for a vector of their own
+        nn.init.zeros_(own.requires_grad_(False))
+    return model
 
 
-def clips_of(folder: Path) -> list[Path]:
-    """Audio files of a folder, sorted; a `UserError` if there are none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix in (".flac", ".wav", ".ogg"))
-    if not found:
-        raise UserError(f"{folder}: no .flac, .wav or .ogg files; name a folder of clips")
-    return found
+def tokens_of(folder: Path, coder: FocalCoder) -> list[Clip]:
+    """Tokens of all clips of a folder or a manifest."""
+    return [
+        Clip(coder.codec.encode_file(clip.input, merge=coder.merge).toks, clip.speaker)
+        for clip_set in read_sets(folder)
+        for clip in clip_set.clips
+    ]
 
 
-def train(codec: FocalCodec, clips: Sequence[Tensor], steps: int, seed: int) -> TokenLM:
+def train(codes: Tensor, clips: Sequence[Clip], steps: int, seed: int) -> SpeechLM:
     """Train on random pieces of all clips, one behind the other."""
     torch.manual_seed(seed)
-    stream, model = torch.cat([*clips]), TokenLM(codec.quantizer.codebook.float())
+    stream, model = torch.cat([clip.toks for clip in clips]), make_model(codes)
     if len(stream) <= LENGTH:
         raise UserError(f"{len(stream)} tokens to train on; give more than {LENGTH}")
     optimizer = torch.optim.AdamW(model.parameters(), 0.002, weight_decay=0.1)
@@ -75,9 +83,9 @@ def train(codec: FocalCodec, clips: Sequence[Tensor], steps: int, seed: int) -> 
     for _ in range(steps):
         starts = torch.randint(len(stream) - LENGTH, (8, 1))
         pieces = stream[starts + torch.arange(LENGTH + 1)]  # (8, LENGTH + 1)
-        loss = F.cross_entropy(model(pieces[:, :-1]).flatten(0, 1), pieces[:, 1:].flatten())
+        nats, counts = target_nats(model, pieces, torch.ones_like(pieces, dtype=torch.bool))
         optimizer.zero_grad()
-        loss.backward()
+        (nats.sum() / counts.sum()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -85,42 +93,59 @@ def train(codec: FocalCodec, clips: Sequence[Tensor], steps: int, seed: int) -> 
 
 
 @torch.no_grad()
-def bits(model: TokenLM, toks: Tensor) -> tuple[float, int]:
-    """Bits of the tokens (N,) of a clip but the first, and how many these are."""
+def score(model: SpeechLM, clip: Clip) -> Score:
+    """Bits of a clip, in pieces as in training."""
     total = 0.0
-    for start in range(0, len(toks) - 1, LENGTH):
-        piece = toks[start : start + LENGTH + 1]
-        logits = model(piece[None, :-1])[0]
-        total += float(F.cross_entropy(logits, piece[1:], reduction="sum")) / math.log(2)
-    return total, max(len(toks) - 1, 1)
+    for start in range(0, len(clip.toks) - 1, LENGTH):
+        piece = clip.toks[None, start : start + LENGTH + 1]
+        nats, _ = target_nats(model, piece, torch.ones_like(piece, dtype=torch.bool))
+        total += nats.item() / math.log(2)
+    return Score(total, len(clip.toks) - 1, clip.speaker)
 
 
-def row(name: str, rate: float, scores: list[tuple[float, int]], first: Sequence[float]) -> str:
-    """A line of the table: perplexity, bits a token, bits a second, difference from the first.
+class Measured(NamedTuple):
+    """A codec with `rate` tokens a second out of `size`, and the scores of its clips."""
+
+    name: str
+    rate: float
+    size: int
+    scores: Sequence[Score]
+
+    @property
+    def bits_a_second(self) -> tuple[list[float], list[float]]:
+        """Values and weights, the seconds, of the clips."""
+        values = [each.bits / each.count * self.rate for each in self.scores]
+        return values, [each.count / self.rate for each in self.scores]
+
+
+def row(found: Measured, first: Measured | None = None) -> str:
+    """A line of the table, with the difference from the first codec.
 
     Example
     -------
-    >>> row("a", 50.0, [(20.0, 10), (40.0, 20)], [])
-    '| a | 4 [4, 4] | 2.00 [2.00, 2.00] | 100.00 [100.00, 100.00] |  |'
+    >>> row(Measured("a", 50.0, 16, [Score(20.0, 10), Score(40.0, 20)]))
+    '| a | 200 | 4 [4, 4] | 2.00 [2.00, 2.00] | 100.0 [100.0, 100.0] |  |'
     """
-    counts = [float(count) for _, count in scores]
-    each = figure([total / count for total, count in scores], counts)
-    seconds, ones = [count / rate for count in counts], [1.0] * len(scores)
-    per_second = bits_a_second(scores, rate)
-    cells = [name, f"{2**each.value:.0f} [{2**each.low:.0f}, {2**each.high:.0f}]", _text(each)]
-    cells.append(_text(figure(per_second, seconds)))
-    if first:
-        cells.append(_text(paired_difference((per_second, ones), (first, ones))))
-    return f"| {' | '.join([*cells, *[''] * (5 - len(cells))])} |"
+    speakers = [each.speaker for each in found.scores]
+    each_token = [each.bits / each.count for each in found.scores]
+    bits = figure(each_token, [float(each.count) for each in found.scores], speakers=speakers)
+    per_second = found.bits_a_second
+    cells = [
+        found.name,
+        f"{found.rate * math.log2(found.size):.0f}",
+        f"{2**bits.value:.0f} [{2**bits.low:.0f}, {2**bits.high:.0f}]",
+        _text(bits, 2),
+        _text(figure(*per_second, speakers=speakers), 1),
+        "",
+    ]
+    if first is not None:
+        paired = paired_difference(per_second, first.bits_a_second, speakers=speakers)
+        cells[-1] = _text(paired, 1)
+    return f"| {' | '.join(cells)} |"
 
 
-def bits_a_second(scores: list[tuple[float, int]], rate: float) -> list[float]:
-    """Of each clip, from its bits and its number of tokens."""
-    return [total / count * rate for total, count in scores]
-
-
-def _text(found: Figure) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def _text(found: Figure, digits: int) -> str:
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,10 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("train", type=Path, help="folder of clips to train on")
     parser.add_argument("valid", type=Path, help="folder of clips to measure on")
-    parser.add_argument("codecs", nargs="+", help="folders of codecs, or demo")
+    parser.add_argument("codecs", nargs="+", help="folders of codecs, demo, merge:0.7@CODEC")
     parser.add_argument("--steps", type=int, default=1000, help="of training (default: 1000)")
     parser.add_argument("--seed", type=int, default=1986)
-    parser.add_argument("--merge", type=float, help="cosine above which neighbours are merged")
     args = parser.parse_args(argv)
     try:
         show(args)
@@ -145,19 +169,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(args: argparse.Namespace) -> None:
     """Train and measure for each codec, and print its line."""
-    clips = [clips_of(folder) for folder in (args.train, args.valid)]
-    print("| codec | perplexity | bits a token | bits a second | difference, bits a second |")
-    print("|---|---|---|---|---|")
-    first: list[float] = []
-    for name in args.codecs:
-        codec = FocalCodec.from_pretrained(name)
-        toks = [
-            [codec.encode_file(path, merge=args.merge).toks for path in files] for files in clips
-        ]
-        model = train(codec, toks[0], args.steps, args.seed)
-        scores = [bits(model, clip) for clip in toks[1] if len(clip) > 1]
-        print(row(name, codec.token_rate, scores, first), flush=True)
-        first = first or bits_a_second(scores, codec.token_rate)
+    for folder in (args.train, args.valid):  # before hours of work
+        read_sets(folder)
+    coders = [load_ours(name) for name in args.codecs]
+    print("| codec | bit/s | perplexity ↓ | bits a token ↓ | bits a second ↓ | difference |")
+    print("|---|---|---|---|---|---|")
+    first: Measured | None = None
+    for name, coder in zip(args.codecs, coders, strict=True):
+        codec = coder.codec
+        model = train(codec.codebook.float(), tokens_of(args.train, coder), args.steps, args.seed)
+        clips = tokens_of(args.valid, coder)
+        scores = [score(model, clip) for clip in clips if len(clip.toks) > 1]
+        label = parse_spec(name).label
+        found = Measured(label, codec.token_rate, codec.codebook_size, scores)
+        print(row(found, first), flush=True)
+        first = first or found
+
+
+def load_ours(name: str) -> FocalCoder:
+    """A codec of ours; `UserError` for another one."""
+    coder = load_coder(parse_spec(name), torch.device("cpu"))
+    if not isinstance(coder, FocalCoder):
+        raise UserError(f"{name}: not a FocalCodec; give folders of codecs, or demo")
+    return coder
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from focalcodec.evaluation.ablations import clip_scores, scores_difference
 from focalcodec.evaluation.card import FORMAT
 from tests.recipes.demo import small
-from tests.unit.nn.test_voice import make
 
 FAKE = """
 import json, sys
@@ -81,21 +79,3 @@ def test_intervals_are_over_speakers_as_in_cards(command: Any, tmp_path: Path) -
     assert wanted is not None and wanted.speakers == 8
     text = command.table(tmp_path, ["masked"], [1])
     assert f"| 3.5 [{wanted.low:.3g}, {wanted.high:.3g}] | 8 speakers |" in text
-
-
-def test_perplexity_is_printed_for_each_codec(tmp_path: Path, capsys: Any) -> None:
-    from focalcodec.audio import write_audio
-
-    make(0).save_pretrained(tmp_path / "codec")
-    for name, seconds in (("train", 8), ("valid", 2)):
-        (tmp_path / name).mkdir()
-        for index in range(2):
-            sig = 0.1 * torch.randn(seconds * 16000)
-            write_audio(tmp_path / name / f"{index}.wav", sig, 16000)
-    script, codec = small.module("token_perplexity"), str(tmp_path / "codec")
-    folders = [str(tmp_path / name) for name in ("train", "valid")]
-    assert script.main([*folders, codec, codec, "--steps=2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[3].endswith("| 0.00 [0.00, 0.00] |")
-    assert script.main([str(tmp_path), str(tmp_path / "gone"), codec]) == 2
-    assert "no .flac, .wav or .ogg files" in capsys.readouterr().err

@@ -66,8 +66,26 @@ def test_an_id_that_fills_the_window_is_drawn_again_from_all() -> None:
     aware = Sampling(top_p=0.5, repetition_share=0.1)
     assert drawn(aware, 0.2, [11] + [0] * 9) == 11  # one of ten is allowed
     assert drawn(aware, 0.2, [11, 11] + [0] * 8) == 12  # by the second number, 0.99
+    assert drawn(aware, 0.2, [11, 11] + [0] * 8, second=0.1) == 10
     never = Sampling(top_p=0.5, repetition_share=1.0)
     assert drawn(never, 0.2, [11] * 10) == 11
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 20.0])  # of thousands of ids: flat, and steep
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
+def test_only_ids_of_the_nucleus_are_drawn(scale: float, top_p: float) -> None:
+    torch.manual_seed(0)
+    logits, allowed = scale * torch.randn(2, 3, 3000), torch.arange(3000)
+    how, recent = Sampling(top_p=top_p, repetition_share=1.0), torch.full((2, 1), -1)
+    p, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+    before = p.cumsum(dim=-1) - p  # a place is in the nucleus if the sum before it is below top_p
+    for number in (0.0, 0.5, 0.999):
+        places = draw(logits, allowed, recent, how, torch.full((2, 3, 2), number))
+        ranks = (order == places[..., None]).int().argmax(dim=-1, keepdim=True)
+        low, high = before.gather(-1, ranks), (before + p).gather(-1, ranks)
+        assert (low < top_p + 1e-5).all()
+        wanted = number * (before + p).gather(-1, (before < top_p).sum(dim=-1, keepdim=True) - 1)
+        assert ((low - 1e-3 <= wanted) & (wanted <= high + 1e-3)).all()
 
 
 @pytest.mark.parametrize("wrong", [{"top_p": 0.0}, {"temperature": -1.0}, {"repetition_window": 0}])
