@@ -177,7 +177,7 @@ def test_the_steps_agree() -> None:
         (Agreement(100, 99, 1300, 1298, 1, 1e-6, 1e-6), False),
         (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1.1e-4), False),
         (Agreement(100, 100, 1300, 1300, 0, 1e-6, float("nan")), False),
-        (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1e-6, 1.1e-4), False),
+        (Agreement(100, 100, 1300, 1300, 0, 1e-6, 1e-6, 1.1e-3), False),
     ],
 )
 def test_what_agrees(agreement: Agreement, holds: bool) -> None:
