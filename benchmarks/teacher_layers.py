@@ -73,7 +73,7 @@ def main() -> None:
     paths = draw(args.folders, args.clips, args.seed)
     for index, path in enumerate(tqdm(paths, unit="clip")):
         sig = read_clip(str(path), encoder.sample_rate)[None, : LONGEST * encoder.sample_rate]
-        states, spectra = encoder._hidden_states(sig), mel(sig)[0][0]
+        states, spectra = encoder.hidden_states(sig), mel(sig)[0][0]
         frames = min(len(spectra), states[0].shape[1])
         for layer, state in zip(layers, states, strict=True):
             layer.append(state[0, :frames])

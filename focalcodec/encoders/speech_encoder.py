@@ -267,7 +267,7 @@ class SpeechEncoder(OfflineEncoder):
         with torch.set_grad_enabled(torch.is_grad_enabled() and sig.requires_grad):
             for length in lengths.unique().tolist():
                 items = (lengths == length).nonzero()[:, 0]
-                layers = self._hidden_states(sig[items, :length])
+                layers = self.hidden_states(sig[items, :length])
                 out = layers[0] if self.mix is None else self.mix(layers)  # (items, n, D)
                 feats[items, : out.shape[1]] = out.to(feats)
         return feats, frames
@@ -280,7 +280,7 @@ class SpeechEncoder(OfflineEncoder):
         """
         if self.mix is None:
             raise UserError(f"layer={self.config['layer']}: one layer is not mixed; give several")
-        states = (self._hidden_states(sig[None].to(self.mix.mean)) for sig in clips)
+        states = (self.hidden_states(sig[None].to(self.mix.mean)) for sig in clips)
         self.mix.fit(torch.stack(layers, dim=2)[0] for layers in states)
 
     def _check_seconds(self, samples: int) -> None:
@@ -292,8 +292,11 @@ class SpeechEncoder(OfflineEncoder):
                 f" it out of a training with max_seconds={limit:g}"
             )
 
-    def _hidden_states(self, sig: Tensor) -> list[Tensor]:
-        """(B, T) without padding to (B, N, D) of each layer."""
+    def hidden_states(self, sig: Tensor) -> list[Tensor]:
+        """Outputs (B, N, D) of each of `layers`, before they are mixed, of sig (B, T), not padded.
+
+        Clips longer than `max_seconds` are a `UserError`.
+        """
         self._check_seconds(sig.shape[1])
         sig = nn.functional.pad(sig, (0, max(0, _SHORTEST - sig.shape[1])))
         # mean, variance and spectra of a waveform are not computed in half precision

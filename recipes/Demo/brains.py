@@ -123,10 +123,15 @@ class QuantizerBrain(Stage1Brain):
 class JointBrain(JointStart, QuantizerBrain):
     """The small encoder (student) and stage 1 together; the target is the feats of its teacher.
 
-    loss = that of `QuantizerBrain` + encoder_weight * MSE(feats of the student, targets). Noisy
-    clips are the student's input only, as in `DistillBrain`. First weights are those of
-    `quantizer_source`.
+    loss = that of `QuantizerBrain` + encoder_weight * MSE(feats of the student, targets)
+    + word_weight * word_loss. Noisy clips are the student's input only, as in `DistillBrain`. First
+    weights are those of `quantizer_source`.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        make = self.hparams.word_loss  # after the first weights, so that it takes no part in them
+        self.word_loss = None if make is None else make().to(self.device)
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
         """Clips through the teacher, and through student, compressor, quantizer, decompressor."""
@@ -147,7 +152,11 @@ class JointBrain(JointStart, QuantizerBrain):
         errors = (out.feats.float() - out.targets.float()).square().mean(dim=-1)  # (B, N)
         encoder_loss = self.frame_mean("encoder_loss", errors, out.frames)
         loss = super().compute_objectives(out, batch, stage)
-        return loss + self.hparams.encoder_weight * encoder_loss
+        loss = loss + self.hparams.encoder_weight * encoder_loss
+        if self.word_loss is None:
+            return loss
+        words, tokens = self.word_loss(out.qfeats, out.targets, out.frames, batch.wrd)  # (B,), (B,)
+        return loss + self.hparams.word_weight * self.mean("word_loss", words, tokens)
 
 
 class VocoderBrain(Stage2Brain):

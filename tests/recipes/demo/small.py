@@ -19,6 +19,7 @@ YAMLS = {
     "distill": "distill_encoder.yaml",
     "quantizer": "ablations/demo_50hz.yaml",
     "joint": "demo_50hz_joint.yaml",
+    "words": "demo_50hz_words.yaml",
     "mel": "ablations/demo_50hz_mel.yaml",
     "vocoder": "demo_vocos_gan.yaml",
     "tuned": "ablations/demo_vocos_tuned.yaml",
@@ -51,16 +52,17 @@ _VOCODER = _TEACHER | {
     "init_from": None,
     "replace_encoder": False,
 }
+_JOINT = _QUANTIZER | {
+    "hidden_dims": [8, 8],
+    "reversed_hidden_dims": [8, 8],
+    "quantizer_source": None,
+    "modules": {"student": _DECODER},
+}
 _STAGES: dict[str, dict[str, Any]] = {
     "distill": _TEACHER | {"modules": {"student": _DECODER}},
     "quantizer": _QUANTIZER,
-    "joint": _QUANTIZER
-    | {
-        "hidden_dims": [8, 8],
-        "reversed_hidden_dims": [8, 8],
-        "quantizer_source": None,
-        "modules": {"student": _DECODER},
-    },
+    "joint": _JOINT,
+    "words": _JOINT,
     "mel": _QUANTIZER | {"mel_crop_frames": 20},
     "vocoder": _VOCODER,
     "voice": _VOCODER | {"crop_frames": 50, "min_seconds": 1.0},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from focalcodec import FocalCodec
 from focalcodec.cli.main import main
@@ -85,6 +86,10 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
         [*TEACHER, *stage_1(2), STUDENT],
         {"quantizer_source": "demo_50hz_small"},
     ),
+    "demo_50hz_words": (
+        [*TEACHER, *stage_1(2), STUDENT],
+        {"quantizer_source": "demo_50hz_joint"},
+    ),
     "demo_25hz_joint": (
         [*TEACHER, *stage_1(2), STUDENT],
         {"distilled": "demo_50hz_joint"},
@@ -120,6 +125,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         named = [f"--{knob}={make(source)}" for knob, source in sources.items()]
         common = [x for x in COMMON if name != "speaker_encoder" or "feature_dim" not in x]
         output = f"--output_folder={folder / name}"
+        if name == "demo_50hz_words":
+            reader = small.module("words").WordReader(input_dim=8)
+            save_file(reader.state_dict(), folder / "words.safetensors")
+            named.append(f"--word_reader={folder / 'words.safetensors'}")
         done = run("train.py", yaml_of(name), output, *common, *options, *named)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "embedded mini corpus is used" in done.stdout

