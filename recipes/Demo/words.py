@@ -62,7 +62,7 @@ class WordLoss(nn.Module):
         `reader` has no such weights, or Whisper base is not installed.
     """
 
-    def __init__(self, reader: str | os.PathLike[str], clips: int = 8) -> None:
+    def __init__(self, reader: str | os.PathLike[str], clips: int = 6) -> None:
         super().__init__()
         self.clips = clips
         self.decoder = whisper_base_decoder()
