@@ -163,15 +163,15 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
             check_train(recipe, rest[3:])
     elif rest and rest[0] in SCRIPTS:
         check_train(recipe, rest[1:])
-    elif rest and rest[0] == "demo_stream.py":
-        for yaml in (recipe / "hparams").glob("stream_*.yaml"):
-            check_train(recipe, [f"hparams/{yaml.name}", *rest[2:]])
+    elif rest and rest[0] == "demo_chain.py":
+        for yaml in (recipe / "hparams").glob("*_50hz_joint.yaml"):
+            check_train(recipe, [f"hparams/{yaml.name}", *rest[3:]])
     elif rest and rest[0] == "improvements.py":
         for yaml in (recipe / "hparams" / "improvements").glob("*.yaml"):
             check_train(recipe, [f"hparams/improvements/{yaml.name}", *rest[2:]])
     elif rest and rest[0] == "token_perplexity.py":
         assert (RECIPES[0].parent / "Demo" / rest[0]).is_file() and len(rest) > 3
-    elif rest and rest[0] in ("fit_mix.py", "ablations.py", "docs/demo/publish.py"):
+    elif rest and rest[0] in ("fit_mix.py", "fit_words.py", "ablations.py", "docs/demo/publish.py"):
         folder = ROOT if "/" in rest[0] else recipe
         script = (folder / rest[0]).read_text(encoding="utf-8")
         assert all(f'"{word}"' in script for word in rest if word.startswith("--"))

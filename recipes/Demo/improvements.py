@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from demo_stream import Steps
+from demo_chain import Steps
 
 from focalcodec.evaluation.ablations import Scores, clip_scores, scores_difference
 from focalcodec.evaluation.summary import column_title, markdown, read_card

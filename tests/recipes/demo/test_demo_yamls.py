@@ -92,10 +92,14 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     ),
     "demo_25hz_joint": (
         [*TEACHER, *stage_1(2), STUDENT],
-        {"distilled": "demo_50hz_joint"},
+        {"distilled": "demo_50hz_words"},
     ),
     "demo_vocos": (TEACHER + STAGE_2, {}),
     "demo_vocos_gan": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
+    "demo_vocos_codec": (
+        TEACHER + STAGE_2,
+        {"init_from": "demo_vocos_gan", "quantized": "demo_50hz_joint"},
+    ),
     "demo_vocos_tuned": (STAGE_2, TUNED),
     "demo_vocos_periods": ([*STAGE_2, "--discriminator_divisor=32"], TUNED),
     "demo_vocos_speaker": (STAGE_2, {**TUNED, "speaker_source": "speaker_encoder"}),
@@ -209,8 +213,9 @@ def test_the_codec_is_small() -> None:
     assert sum(streaming) <= 6_000_000
     # what is built on these is of their sizes
     assert parameters("demo_50hz_joint") == {"student": encoder, **coder}
+    assert parameters("demo_50hz_words") == {"student": encoder, **coder}
     assert sum(parameters("stream_50hz_joint").values()) == sum(streaming[:-1])
     assert parameters("demo_50hz_wide") == coder
     assert parameters("demo_50hz_mel") == parameters("demo_50hz")
-    for name in ("gan", "tuned", "periods", "speaker"):
+    for name in ("gan", "codec", "tuned", "periods", "speaker"):
         assert parameters(f"demo_vocos_{name}")["decoder"] == decoder

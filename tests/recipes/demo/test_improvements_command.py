@@ -43,7 +43,7 @@ def test_each_row_trains_exports_and_evaluates_both_sides(
 ) -> None:
     for name in ("train", "evaluate", "focalcodec"):
         (tmp_path / f"{name}.py").write_text(FAKE.replace("{folder}", str(tmp_path)))
-    monkeypatch.setattr("demo_stream.FOLDER", tmp_path)
+    monkeypatch.setattr("demo_chain.FOLDER", tmp_path)
     out = tmp_path / "out"
     for seed, shift in ((1, 0.0), (2, 2.0)):
         figures = out / "voice" / "figures" / str(seed) / "test-real"
