@@ -234,13 +234,7 @@ def _state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Tensor]:
     state["embed_positions.weight"] = tensors["position_encodings/encodings"]
     for layer in range(layers):
         ours, theirs = f"layers.{layer}", f"layer_{layer}"
-        for part, name in _NAMES.items():
-            norm = part.endswith("layer_norm")
-            for kind, old in (
-                ("weight", "gamma" if norm else "weight"),
-                ("bias", "beta" if norm else "bias"),
-            ):
-                state[f"{ours}.{name}.{kind}"] = tensors[f"{theirs}/{part}/{old}"]
+        state |= _renamed(tensors, _NAMES, theirs, ours)
         for kind in ("weight", "bias"):
             joined = np.split(tensors[f"{theirs}/self_attention/linear_0/{kind}"], 3)
             for letter, values in zip("qkv", joined, strict=True):
@@ -259,11 +253,17 @@ def _decoder_state(tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, 
         "norm.bias": tensors["layer_norm/beta"],
     }
     for layer in range(layers):
-        for theirs, ours in _DECODER_NAMES.items():
-            norm = theirs.endswith("layer_norm")
-            for kind, old in (
-                ("weight", "gamma" if norm else "weight"),
-                ("bias", "beta" if norm else "bias"),
-            ):
-                state[f"layers.{layer}.{ours}.{kind}"] = tensors[f"layer_{layer}/{theirs}/{old}"]
+        state |= _renamed(tensors, _DECODER_NAMES, f"layer_{layer}", f"layers.{layer}")
+    return state
+
+
+def _renamed(
+    tensors: Mapping[str, np.ndarray], names: Mapping[str, str], theirs: str, ours: str
+) -> dict[str, np.ndarray]:
+    """Weights and biases of a layer's parts under our names."""
+    state = {}
+    for part, name in names.items():
+        kinds = ("gamma", "beta") if part.endswith("layer_norm") else ("weight", "bias")
+        for kind, old in zip(("weight", "bias"), kinds, strict=True):
+            state[f"{ours}.{name}.{kind}"] = tensors[f"{theirs}/{part}/{old}"]
     return state

@@ -32,7 +32,7 @@ TRAININGS: dict[str, Mapping[str, str]] = {
     "demo_50hz_small": {"distilled": "distill_encoder", "init_from": "demo_50hz_wide"},
     WORDS: {},
     "demo_50hz_joint": {"quantizer_source": "demo_50hz_small"},
-    "demo_50hz_words": {"quantizer_source": "demo_50hz_joint", "word_reader": WORDS},
+    "demo_50hz_words": {"quantizer_source": "demo_50hz_joint", "word_reader_file": WORDS},
     "demo_vocos_codec": {"init_from": "demo_vocos_gan", "quantized": "demo_50hz_joint"},
     "demo_25hz_joint": {"distilled": "demo_50hz_words"},
     "stream_encoder": {},

@@ -132,7 +132,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if name == "demo_50hz_words":
             reader = small.module("words").WordReader(input_dim=8)
             save_file(reader.state_dict(), folder / "words.safetensors")
-            named.append(f"--word_reader={folder / 'words.safetensors'}")
+            named.append(f"--word_reader_file={folder / 'words.safetensors'}")
         done = run("train.py", yaml_of(name), output, *common, *options, *named)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "embedded mini corpus is used" in done.stdout

@@ -86,8 +86,8 @@ def test_a_clip_has_the_same_loss_alone_and_in_a_batch(words, tmp_path) -> None:
 
 def test_the_brain_adds_it(words, tmp_path) -> None:
     tiny.write_corpus(tmp_path / "corpus", **tiny.SECONDS)
-    reader = str(tmp_path / "reader.safetensors")
-    brain, *_ = small.make_brain("words", tmp_path / "run", tmp_path / "corpus", word_reader=reader)
+    knobs = {"word_reader_file": str(tmp_path / "reader.safetensors")}
+    brain, *_ = small.make_brain("words", tmp_path / "run", tmp_path / "corpus", **knobs)
     batch = tiny.batch_of(tiny.clips(tmp_path / "corpus", "train"))
     out = brain.compute_forward(batch, sb.Stage.TRAIN)
     losses, means = {}, {}

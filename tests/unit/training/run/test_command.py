@@ -129,7 +129,7 @@ def test_each_open_key_of_the_recipes_is_a_name_or_a_number(path: Path) -> None:
     """Where the YAML's own value shows no kind, the key must be known."""
     others = """
         adversarial_start_step block_options codec_input copies epochs extra_losses judge_clips
-        max_clips merge_range mixer seconds seeds snr_db speed_perturb
+        max_clips merge_range mixer seconds seeds snr_db speed_perturb word_loss
     """.split()
     for key, value in read_tree(path).items():
         if value in (None, [], {}) or tag_of(value) == "!PLACEHOLDER":
