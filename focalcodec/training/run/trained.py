@@ -82,14 +82,20 @@ def refuse_other_encoder(name: str, trained_on: dict[str, Any], present: dict[st
 
 
 def gives_feats_of(encoder: Encoder, trained: TrainedParts) -> bool:
-    """Whether weights were trained on the feats of an encoder, or of its teacher."""
+    """Whether weights were trained on the feats of an encoder, of its teacher or its siblings.
+
+    Siblings are encoders that were distilled from the same teacher: all of them predict its feats.
+    """
     trained_on = trained.trained_on or describe_encoder(trained.encoder)
     teacher = describe_with_teacher(encoder)[1]
     if trained_on == teacher or is_described(encoder, trained_on):
         return True
+    if encoder.teacher is None:
+        return False
     # Two versions may give one encoder two hashes, so also compare with the encoder itself.
-    alike = all(trained_on[key] == teacher[key] for key in ("name", "config"))
-    return encoder.teacher is not None and alike and is_described(trained.encoder, teacher)
+    if all(trained_on[key] == teacher[key] for key in ("name", "config")):
+        return is_described(trained.encoder, teacher)
+    return trained.encoder.teacher == teacher
 
 
 def load_run(

@@ -308,6 +308,11 @@ def test_freeze_refuses(names: Any, reason: str) -> None:
         freeze(parts(), names)
 
 
+def distilled(encoder: LogMel, teacher: dict[str, Any]) -> LogMel:
+    encoder.teacher = teacher
+    return encoder
+
+
 def test_encoders_of_early_runs_are_recognised() -> None:
     """Early runs stored another hash; a student's teacher may be described by either rule."""
     early = json.loads((DATA / "stored_early" / "encoder.json").read_text(encoding="utf-8"))
@@ -322,7 +327,9 @@ def test_encoders_of_early_runs_are_recognised() -> None:
         for teacher in (early, now):
             student.teacher = teacher
             assert gives_feats_of(student, source)
+        sibling = TrainedParts("sibling", {}, lambda: distilled(LogMel(n_mels=8), now))
+        assert gives_feats_of(student, sibling), "another student of the same teacher"
         student.teacher = describe_encoder(other)
-        assert not gives_feats_of(student, source)
+        assert not gives_feats_of(student, source) and not gives_feats_of(student, sibling)
     with pytest.raises(UserError, match="trained on another encoder"):
         _ = TrainedParts("old", {}, lambda: other, early).encoder
