@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import shutil
 import sys
@@ -30,10 +31,12 @@ from typing import Any
 from focalcodec.errors import UserError
 from focalcodec.evaluation.card import usage_figure
 from focalcodec.evaluation.summary import number, read_card
-from focalcodec.hub import DEMO, MODELS, NAMES
+from focalcodec.hub import DEMO, NAMES
 from focalcodec.hub.checkpoints import CONFIG_NAME, WEIGHTS_NAME
+from focalcodec.hub.publish import TRANSFORMERS
 
 ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "focalcodec/models"  # of this tree, also if another one is installed
 CARDS = Path(__file__).parent / "cards"
 LARGEST = 12_000_000
 """Bytes of the weights of a codec in the package."""
@@ -75,8 +78,13 @@ def copy_codec(folder: Path, target: Path) -> None:
             " the codec with --dtype float16"
         )
     target.mkdir(exist_ok=True)
-    for name in needed:
+    for name in needed[1:]:
         shutil.copyfile(folder / name, target / name)
+    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    # no keys for AutoModel: the code that they name is not in the package
+    kept = {key: value for key, value in config.items() if key not in TRANSFORMERS}
+    kept.pop("sampling_rate", None)
+    (target / CONFIG_NAME).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     text = card.read_text(encoding="utf-8")
     card.write_text(CARD_SHA256.sub(rf"\g<1>{sha256}`", text), encoding="utf-8")
