@@ -13,6 +13,8 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,7 @@ LISTEN = ROOT / "docs" / "demo" / "listen.html"
 EMBEDDED = re.compile(
     r'<audio[^>]*aria-label="(.+?), clip (.+?)" src="data:audio/flac;base64,(.+?)"'
 )
-# Clips of people who are not in the training data, and what they say.
-CLIPS = {
-    "91-1-0003": "Had he married…",
-    "92-1-0000": "He turned sharply…",
-    "93-1-0000": "And you always…",
-}
+CLIPS = 3  # of people who are not in the training data
 VERSIONS = {"original": "original", "opus": "opus:6", "codec2": "codec2:1300"}
 # Voices to convert to: their clips in the embedded corpus.
 VOICES = {"The reader": "LibriSpeech/test-real/91", "Emma (synthetic)": "LibriSpeech/train-mini/13"}
@@ -98,13 +95,33 @@ def clips(public: Path) -> list[dict[str, Any]]:
     page = LISTEN.read_text(encoding="utf-8")
     sounds = {(clip, codec): flac for codec, clip, flac in EMBEDDED.findall(page)}
     lines = []
-    for clip, title in CLIPS.items():
+    for clip in chosen({clip for clip, _ in sounds}):
         files = {}
         for version, codec in VERSIONS.items():
             files[version] = f"clips/{clip}.{version}.flac"
             (public / files[version]).write_bytes(base64.b64decode(sounds[clip, codec]))
-        lines.append({"name": clip, "title": title, "files": files})
+        lines.append({"name": clip, "title": title(clip), "files": files})
     return lines
+
+
+def chosen(names: Collection[str]) -> list[str]:
+    """Some of the listening page's clips, of as many speakers as there are."""
+    speakers = Counter[str]()
+    places = {}
+    for name in sorted(names):
+        speaker = name.split("-")[0]
+        places[name] = (speakers[speaker], name)
+        speakers[speaker] += 1
+    return sorted(sorted(names, key=places.__getitem__)[:CLIPS])
+
+
+def title(clip: str) -> str:
+    """First words of a clip of test-real."""
+    speaker, chapter, _ = clip.split("-")
+    folder = ROOT / "corpus/LibriSpeech/test-real" / speaker / chapter
+    text = (folder / f"{speaker}-{chapter}.trans.txt").read_text(encoding="utf-8")
+    texts = dict(line.split(" ", 1) for line in text.splitlines())
+    return " ".join(texts[clip].split()[:3]).capitalize() + "…"
 
 
 def voices(public: Path) -> list[dict[str, Any]]:
