@@ -122,7 +122,7 @@ course.listen(
 # find out what speech is made of. It has 94 million weights here, and is not in this package.
 # `demo` has a small encoder of 2 million weights. It was trained to give the same output as the
 # encoder of *Whisper*, a speech recogniser. (To train a small network on the output of a large one
-# is called *distillation*.)
+# is called *distillation*.) Then encoder and the parts that make tokens were trained together.
 #
 # It starts from the spectrogram. Then six layers of convolutions, which are weighted sums over
 # neighbouring frames (chapter 3), give 256 numbers a frame each.
@@ -226,9 +226,9 @@ print("sound:", [round(x, 3) for x in sound])
 print("voice:", [round(x, 3) for x in voice])
 
 # %% [markdown]
-# Each layer keeps less of the voice; of the sound, the last layers keep a little less. The training
-# did not ask for this, but the large encoder belongs to a speech recogniser, which does not need to
-# say who speaks. That is the choice of every speech codec:
+# Each layer keeps less of the voice; of the sound, later layers keep a little less. No loss of the
+# training asked for this, but the large encoder belongs to a speech recogniser, which does not need
+# to say who speaks. That is the choice of every speech codec:
 #
 # * **low layers** keep the voice and the details: better sound, more bits;
 # * **high layers** of large encoders keep the words and less of the rest: fewer bits, a less
@@ -240,7 +240,7 @@ print("voice:", [round(x, 3) for x in voice])
 
 # %%
 course.expect("voice, layer 1", voice[0], 0.88, 0.03)
-course.expect("voice, output", voice[-1], 0.76, 0.04)
+course.expect("voice, output", voice[-1], 0.74, 0.04)
 course.expect("sound, output", sound[-1], 0.92, 0.02)
 
 
@@ -252,8 +252,8 @@ def after_tokens(feats, lengths):
 
 train_q = after_tokens(train[-1], train_lengths)
 test_q = after_tokens(test[-1], test_lengths)
-course.expect("voice, after 13 bits", voice_kept(train_q, test_q), 0.63, 0.04)
-course.expect("sound, after 13 bits", sound_kept(train_q, test_q), 0.86, 0.02)
+course.expect("voice, after 13 bits", voice_kept(train_q, test_q), 0.57, 0.04)
+course.expect("sound, after 13 bits", sound_kept(train_q, test_q), 0.84, 0.02)
 if not course.SHORT:
     assert voice == sorted(voice, reverse=True), "each layer keeps less of the voice"
 

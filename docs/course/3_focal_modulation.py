@@ -249,7 +249,9 @@ assert 340 < ratio < 350
 # A block is focal modulation, then a *feed-forward* network for each frame, both with a residual
 # path ($x + f(x)$) and a norm. The compressor of `demo` has two blocks: 256 numbers a frame become
 # 188, then 128, then 13. What is context worth in it? We close gates again and compare the features
-# before and after the tokens. The error is relative: 0 is perfect, 1 is as bad as zeros.
+# before and after the tokens. The error is relative: 0 is perfect, 1 is as bad as zeros. (There is
+# another reason why it is above 0: the tokens were trained to give the features of Whisper, which
+# are not exactly those of the small encoder.)
 
 
 # %%
@@ -264,7 +266,7 @@ names = {"all levels": [], "no mean": [2], "no convolutions": [0, 1], "no contex
 errors = {name: feature_error(without_context(levels)) for name, levels in names.items()}
 for name, error in errors.items():
     print(f"{name:16} {error:.2f}")
-course.expect("relative error, all levels", errors["all levels"], 0.23, 0.03)
+course.expect("relative error, all levels", errors["all levels"], 0.28, 0.03)
 course.expect("relative error, no context", errors["no context"], 0.82, 0.08)
 
 # %% [markdown]

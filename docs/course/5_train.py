@@ -199,8 +199,8 @@ hear("two minutes of training", good)
 
 # %% [markdown]
 # It is speech again, with tokens of your own. Compare with the codec of the package. Its three
-# parts are wider, and were trained for 23 minutes on forty times as much speech, with altered
-# copies of it.
+# parts are wider, and were trained for two and a half hours, most of the time together with the
+# encoder, on up to 75 times as much speech, with altered copies of it.
 
 # %%
 course.listen("the codec of the package", demo.decode(demo.encode(course.clip(), 16000)[0])[0])
@@ -252,7 +252,7 @@ def bits_used(parts, bits=13):
 
 
 used, codes = bits_used(good)
-course.expect("relative error", good_curves[-1][1], 0.335, 0.03)
+course.expect("relative error", good_curves[-1][1], 0.315, 0.03)
 course.expect("bits a token", used, 11.1, 0.2)
 print(f"{codes} codes in {sum(map(len, valid))} tokens")
 
@@ -262,8 +262,8 @@ print(f"{codes} codes in {sum(map(len, valid))} tokens")
 # ## Break it 1: no entropy loss
 #
 # Set $w = 0$. Nothing asks the codec to use all its codes. The broken codecs get 400 steps, a
-# minute each. To compare: the codec without a fault (`train_codec(400)`) has an error of 0.386, and
-# uses 2360 codes, 11.1 bits a token.
+# minute each. To compare: the codec without a fault (`train_codec(400)`) has an error of 0.359, and
+# uses 2388 codes, 11.1 bits a token.
 
 # %%
 HALF = course.choose(400, 2)
@@ -274,7 +274,7 @@ course.expect("bits a token without the entropy loss", used_without, 10.3, 0.4)
 print(f"{codes_without} codes, with the loss {codes}")
 
 # %% [markdown]
-# Surprise: it sounds no worse, and its error is even a little lower than 0.386. But it uses fewer
+# Surprise: it sounds no worse, and its error is even a little lower than 0.359. But it uses fewer
 # codes: you store 13 bits and use about ten.
 #
 # **Sign in the curves**: the entropy of a token *rises*. Many latents are near zero, where a small
@@ -287,7 +287,7 @@ print(f"{codes_without} codes, with the loss {codes}")
 # %%
 few_bits, few_bits_curves = train_codec(HALF, bits=4)
 hear("broken 2: four bits a token", few_bits)
-course.expect("relative error with 4 bits", few_bits_curves[-1][1], 0.475, 0.04)
+course.expect("relative error with 4 bits", few_bits_curves[-1][1], 0.47, 0.04)
 
 # %% [markdown]
 # **Sign in the curves**: the error stops at a high value, while the entropy of the codebook is flat
@@ -319,7 +319,7 @@ def equal_tokens(parts, masked):
 
 right, wrong = equal_tokens(good, masked=True), equal_tokens(not_masked, masked=False)
 assert right == 1.0, "a clip has the same tokens alone and in any padded batch"
-course.expect("equal tokens, padding not masked", wrong, 0.79, 0.15)
+course.expect("equal tokens, padding not masked", wrong, 0.86, 0.13)
 
 # %% [markdown]
 # Why do tokens change? Focal modulation has a mean over *all* frames of the clip (chapter 3). If

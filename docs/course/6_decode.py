@@ -124,7 +124,7 @@ assert mel_loss(inverted[None], sig[None]) < 1e-4
 # %% [markdown]
 # ## What a GAN adds: take it away
 #
-# The decoder of `demo` was trained for an hour as a *GAN*, a generative adversarial network: with
+# The decoder of `demo` was trained for two hours as a *GAN*, a generative adversarial network: with
 # the mel loss, and *discriminators*. A discriminator is a network that learns to tell real waves
 # from decoded ones; the decoder learns to fool it. What does that add? We continue the training
 # with the mel loss *alone*, and listen to what goes.
@@ -190,14 +190,14 @@ distances = mel_distance(codec), mel_distance(other)
 print(f"mel distance with GAN {distances[0]:.3f}, without {distances[1]:.3f}")
 
 # %% [markdown]
-# The loss says that the second decoder is *better* by a sixth. Do you agree? A judge that predicts
-# the opinion of listeners (Distill-MOS, 1 to 5) gives the two sounds above 2.2 and 2.3, which is no
-# difference. 400 steps are too few to lose what an hour with discriminators gave. A decoder of this
-# size that was trained with the mel loss *from the start* had 1.2, and 2.0 with discriminators of
-# spectrograms ([demo.md](../demo.md)). So a better loss is not always a better sound. The mel loss
-# does not measure everything: 80 bands do not show whether a tone is clean within its band. And
-# where several outputs are possible, a distance is smallest at their mean, which is not one of
-# them.
+# The loss says that the second decoder is *better* by 18 %. Do you agree? A judge that predicts the
+# opinion of listeners (Distill-MOS, 1 to 5) does not: it gives the two sounds above 2.8 and 2.2,
+# and the 24 validation clips 3.1 and 2.8 on average. 400 steps are enough to lose a part of what
+# two hours with discriminators gave. A decoder of this size that was trained with the mel loss
+# *from the start* had 1.2, and 2.0 with discriminators of spectrograms ([demo.md](../demo.md)). So
+# a better loss is not always a better sound. The mel loss does not measure everything: 80 bands do
+# not show whether a tone is clean within its band. And where several outputs are possible, a
+# distance is smallest at their mean, which is not one of them.
 #
 # **The picture to read.** Not mel bands, but all frequencies up to 3 kHz of half a second. The
 # stripes are the *harmonics* of the voice: multiples of its pitch. Dark gaps between them are a
@@ -274,15 +274,15 @@ print(f"mel {mel:.2f}, adversarial {adversarial:.2f}, feature matching {matching
 assert all(p.grad.isfinite().all() for p in other.decoder.parameters() if p.grad is not None)
 
 # %% [markdown]
-# A step with discriminators takes several times as long, and a GAN needs many: an hour here, about
-# three million steps in the paper. `python train.py hparams/vocos_16khz_mini.yaml` in
+# A step with discriminators takes several times as long, and a GAN needs many: two hours here, and
+# about three million steps in the paper. `python train.py hparams/vocos_16khz_mini.yaml` in
 # `recipes/LibriSpeech` trains one.
 #
 # **The numbers to check.**
 
 # %%
-course.expect("mel distance with GAN", distances[0], 0.403, 0.02)
-course.expect("mel distance, mel loss alone", distances[1], 0.336, 0.02)
+course.expect("mel distance with GAN", distances[0], 0.405, 0.02)
+course.expect("mel distance, mel loss alone", distances[1], 0.33, 0.02)
 course.expect("loss of a discriminator", last, 1.95, 0.1)
 
 # %% [markdown]

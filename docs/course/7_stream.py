@@ -221,8 +221,8 @@ assert distances[1] < distances[0]
 # **The numbers to check.**
 
 # %%
-course.expect("equal tokens with 0.08 s of wait", shares[waits.index(0.08)], 0.63, 0.06)
-course.expect("equal tokens with 0.4 s of wait", shares[waits.index(0.4)], 0.94, 0.05)
+course.expect("equal tokens with 0.08 s of wait", shares[waits.index(0.08)], 0.52, 0.06)
+course.expect("equal tokens with 0.4 s of wait", shares[waits.index(0.4)], 0.79, 0.05)
 
 # %% [markdown]
 # ## Exercises

@@ -109,8 +109,8 @@ course.listen("two seconds of a clip, then three of the model", continued)
 # %% [markdown]
 # It has the sounds and the rhythm of speech, but few words or none. Five minutes of speech are
 # enough for that; words need some thousand hours. The model chooses among 8195 ids: 8192 tokens and
-# 3 special ones, for the begin of a clip, its end, and padding. From perplexity 8195 to some 1900
-# is a gain of $\log_2 (8195 / 1900) = 2.1$ bits of 13 for each token.
+# 3 special ones, for the begin of a clip, its end, and padding. From perplexity 8195 to some 2140
+# is a gain of $\log_2 (8195 / 2140) = 1.9$ bits of 13 for each token.
 #
 # ## Do tokens keep the voice?
 #
@@ -208,9 +208,10 @@ axes[0].set_ylabel("true voice")
 plt.show()
 
 # %% [markdown]
-# Tokens keep the voice. 24 clips are too few to say that they keep less of it than the features; on
-# the 3028 frames of chapter 2 it was clear (63 against 76 %). [probes.md](../probes.md) describes
-# the same measurement for words and emotions, on real corpora.
+# Tokens keep most of the voice, but less of it than the features: 18 of 24 clips are right.
+# 24 clips are few. But with four other seeds of the training, 18, 18, 18 and 22 clips are right
+# from tokens, and always 24 from features. The 3028 frames of chapter 2 agree (57 against 74 %).
+# [probes.md](../probes.md) describes the same measurement for words and emotions, on real corpora.
 #
 # ## Give the sentence another voice
 #
@@ -275,9 +276,9 @@ print(
 # **The numbers to check.**
 
 # %%
-course.expect("perplexity", perplexity, 1875, 150)
-course.expect("right voice, tokens", results["tokens"][1], 0.88, 0.12)
-course.expect("right voice, features", results["features"][1], 0.97, 0.06)
+course.expect("perplexity", perplexity, 2140, 170)
+course.expect("right voice, tokens", results["tokens"][1], 0.75, 0.17)
+course.expect("right voice, features", results["features"][1], 0.98, 0.06)
 course.expect("taken for voice 0 after conversion", share_of_voice_0(after), 0.9, 0.2)
 if not course.SHORT:
     assert perplexity < 2500 and share_of_voice_0(before) < 0.3
