@@ -130,7 +130,7 @@ class JointBrain(JointStart, QuantizerBrain):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        make = self.hparams.word_loss  # after the first weights, so that it takes no part in them
+        make = self.hparams.word_loss  # frozen, so it is not among the modules
         self.word_loss = None if make is None else make().to(self.device)
 
     def compute_forward(self, batch: AudioBatch, stage: Stage) -> Stage1Output:
