@@ -24,6 +24,7 @@ RECIPES = [
     "speechbrain>=1.1.2,<1.2",  # private methods of its Brain are overridden
     "tabulate",
     "tensorboard",
+    "tokenizers",  # of Whisper
     "torchaudio",
     "transformers>=5",
 ]

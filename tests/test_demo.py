@@ -89,7 +89,8 @@ def test_resynth_of_a_real_person(nothing_else: None, tmp_path: Path, name: str)
     assert audio_info(heard).num_samples == audio_info(CLIP).num_samples
     sig, rec_sig = read_audio(CLIP, sample_rate=16000), read_audio(heard, 16000)
     loudness, rec_loudness = (10 * x.square().mean().log10() for x in (sig, rec_sig))
-    assert abs(loudness - rec_loudness) < 6, "dB"
+    # feats of Whisper, the teacher, depend little on the level
+    assert abs(loudness - rec_loudness) < 8, "dB"
     envelopes = torch.stack([_envelope(sig), _envelope(rec_sig)])
     assert torch.corrcoef(envelopes)[0, 1] > 0.8, "loud where the person speaks"
 

@@ -44,7 +44,7 @@ def test_without_a_network(
     page.reload()
     assert "became" in settle(page, "Play them")
     forget(page)
-    page.click("#clips button >> nth=1")
+    page.click("#clips button >> nth=2")
     settle(page, "3.1 s of speech")
     page.click("#voices button >> nth=0")
     assert "The reader" in settle(page, "another voice")
@@ -83,7 +83,7 @@ def test_a_damaged_codec(
 def test_keys_and_screens(page: Any) -> None:
     forget(page)
     page.click("#clips button >> nth=2")
-    settle(page, "4.0 s of speech became")
+    settle(page, "3.1 s of speech became")
     assert page.evaluate(SIZES) == [1280, 800]  # one screen
     assert page.evaluate(UNNAMED) == []
     for number, label in enumerate(("Original", "FocalCodec", "Opus", "Codec 2"), 1):
