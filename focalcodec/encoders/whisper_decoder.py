@@ -55,6 +55,11 @@ class WhisperDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self._tokenizer = _read_tokenizer(tokenizer)
+        self._languages = {
+            number: name[2:-2]
+            for name, number in self._tokenizer.get_vocab().items()
+            if re.fullmatch(r"<\|[a-z]{2,3}\|>", name)
+        }
         self.dim, self.max_tokens = dim, max_tokens
         self.embedding = nn.Embedding(vocab_size, dim)
         self.register_buffer("positions", torch.zeros(max_tokens, dim))
@@ -93,16 +98,11 @@ class WhisperDecoder(nn.Module):
     @torch.no_grad()
     def languages(self, frames: Tensor, mask: Tensor) -> list[str]:
         """Most probable language of each clip, as a code such as en; arguments as in `forward`."""
-        codes = {
-            number: name[2:-2]
-            for name, number in self._tokenizer.get_vocab().items()
-            if re.fullmatch(r"<\|[a-z]{2,3}\|>", name)
-        }
         start = self._tokenizer.token_to_id(_PROMPT[0])
         ids = torch.full((len(frames), 1), start, device=frames.device)
         logits = self.logits(self(ids, frames, mask)[:, 0])  # (B, vocab_size)
-        numbers = torch.tensor(sorted(codes), device=frames.device)
-        return [codes[n] for n in numbers[logits[:, numbers].argmax(dim=-1)].tolist()]
+        numbers = torch.tensor(sorted(self._languages), device=frames.device)
+        return [self._languages[n] for n in numbers[logits[:, numbers].argmax(dim=-1)].tolist()]
 
 
 class _Layer(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,15 +109,14 @@ def encoder_of_ctranslate2(
     `components` are those of `SpeechEncoder`. Files that are not a Whisper, truncated or
     quantised, and a layer that does not exist, are a `UserError`.
     """
-    tensors = _Tensors(parts[0], "encoder/", _read(parts, "encoder/"))
+    (tensors,) = _read(parts, "encoder/")
     width, bands, _ = tensors["conv1/weight"].shape
-    layers = {name.split("/")[0] for name in tensors if name.startswith("layer_")}
     encoder = SpeechEncoder(
         {
             "model_type": "whisper",
             "d_model": width,
             "num_mel_bins": bands,
-            "encoder_layers": len(layers - {"layer_norm"}),
+            "encoder_layers": tensors.num_layers,
             "encoder_attention_heads": int(tensors["num_heads"]),
             "encoder_ffn_dim": len(tensors["layer_0/ffn/linear_0/bias"]),
             "max_source_positions": len(tensors["position_encodings/encodings"]),
@@ -137,15 +136,12 @@ def decoder_of_ctranslate2(parts: Sequence[Path], tokenizer: Path) -> WhisperDec
     `parts` as for `encoder_of_ctranslate2`; `tokenizer` is the model's `tokenizer.json`. Errors as
     there.
     """
-    tensors = _Tensors(parts[0], "decoder/", _read(parts, "decoder/"))
-    closing = _Tensors(parts[0], "encoder/", _read(parts, "encoder/layer_norm"))
+    tensors, closing = _read(parts, "decoder/", "encoder/layer_norm/")
     vocab_size, dim = tensors["embeddings/weight"].shape
     decoder = WhisperDecoder(
         tokenizer,
         dim=dim,
-        num_layers=len(
-            {name.split("/")[0] for name in tensors if name.startswith("layer_")} - {"layer_norm"}
-        ),
+        num_layers=tensors.num_layers,
         num_heads=int(tensors["num_heads"]),
         ffn_dim=len(tensors["layer_0/ffn/linear_0/bias"]),
         vocab_size=vocab_size,
@@ -153,7 +149,7 @@ def decoder_of_ctranslate2(parts: Sequence[Path], tokenizer: Path) -> WhisperDec
     )
     state = _decoder_state(tensors, len(decoder.layers))
     for kind, old in (("weight", "gamma"), ("bias", "beta")):
-        state[f"encoder_norm.{kind}"] = closing[f"layer_norm/{old}"]
+        state[f"encoder_norm.{kind}"] = closing[old]
     weights = {name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()}
     check_values(parts[0], weights)
     decoder.load_state_dict(weights)
@@ -161,18 +157,24 @@ def decoder_of_ctranslate2(parts: Sequence[Path], tokenizer: Path) -> WhisperDec
 
 
 class _Tensors(dict[str, np.ndarray]):
-    """Tensors of a file by name; a missing name is a `UserError` that names the file."""
+    """Tensors of a part by name; a missing name is a `UserError` that names the file."""
 
-    def __init__(self, path: Path, part: str, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-        super().__init__((name.removeprefix(part), values) for name, values in tensors)
+    def __init__(self, path: Path, part: str) -> None:
+        super().__init__()
         self._path, self._part = path, part
+
+    @property
+    def num_layers(self) -> int:
+        layers = {name.split("/")[0] for name in self if name.startswith("layer_")}
+        return len(layers - {"layer_norm"})
 
     def __missing__(self, name: str) -> np.ndarray:
         raise UserError(f"{self._path}: has no {self._part}{name}; is it another Whisper?")
 
 
-def _read(parts: Sequence[Path], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and values of the tensors with this prefix; the others are skipped."""
+def _read(parts: Sequence[Path], *prefixes: str) -> list[_Tensors]:
+    """The tensors with each prefix, by the rest of their names; the others are skipped."""
+    found = {prefix: _Tensors(parts[0], prefix) for prefix in prefixes}
     reader = _Reader(parts[0], b"".join(part.read_bytes() for part in parts))
     reader.number("I")
     kind = reader.text()
@@ -186,7 +188,7 @@ def _read(parts: Sequence[Path], prefix: str) -> Iterator[tuple[str, np.ndarray]
         shape = [reader.number("I") for _ in range(reader.number("B"))]
         dtype, size = reader.number("B"), reader.number("I")
         values = reader.take(size)
-        if name.startswith(prefix):
+        for prefix in filter(name.startswith, prefixes):
             known = _FLOATS if shape else _FLOATS | _INTEGERS
             if dtype not in known:
                 raise UserError(
@@ -195,7 +197,8 @@ def _read(parts: Sequence[Path], prefix: str) -> Iterator[tuple[str, np.ndarray]
             if size != math.prod(shape) * np.dtype(known[dtype]).itemsize:
                 raise reader.damaged()
             array = np.frombuffer(values, known[dtype]).reshape(shape)
-            yield name, array
+            found[prefix][name.removeprefix(prefix)] = array
+    return list(found.values())
 
 
 class _Reader:

@@ -266,11 +266,8 @@ def test_whisper_base_equals_ctranslate2() -> None:
         for file in known.files
         if "model.bin" in file.path
     ]
-    norm = dict(_read(halves, "encoder/layer_norm"))
-    gamma, beta = (
-        torch.from_numpy(norm[f"encoder/layer_norm/{n}"].astype("float32"))
-        for n in ("gamma", "beta")
-    )
+    (norm,) = _read(halves, "encoder/layer_norm/")
+    gamma, beta = (torch.from_numpy(norm[n].astype("float32")) for n in ("gamma", "beta"))
     ours = torch.nn.functional.layer_norm(feats, (512,), gamma, beta)
     assert (ours - expected).norm() < 2e-3 * expected.norm()
 
