@@ -14,10 +14,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 FOLDER = Path(__file__).resolve().parent
 WORDS = "words.safetensors"
@@ -126,13 +126,15 @@ class Steps:
                 other.terminate()
 
 
-def needed(parts: Parts) -> list[str]:
-    """Trainings of a codec, each after those that it needs."""
-    names = set(parts)
-    for name in reversed(TRAININGS):
+def needed(
+    last: Iterable[str], trainings: Mapping[str, Mapping[str, str]] = TRAININGS
+) -> list[str]:
+    """The last trainings and all that they need, each after those that it needs."""
+    names = set(last)
+    for name in reversed(trainings):
         if name in names:
-            names |= set(TRAININGS[name].values())
-    return [name for name in TRAININGS if name in names]
+            names |= set(trainings[name].values())
+    return [name for name in trainings if name in names]
 
 
 def run_all(steps: Steps, names: Sequence[str], data_folder: str) -> None:
@@ -169,9 +171,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return abs(steps.code)
 
 
-if __name__ == "__main__":
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Run a command of this folder and end the process with its exit status."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)
         raise SystemExit(128 + 2) from None
+
+
+if __name__ == "__main__":
+    leave(main)

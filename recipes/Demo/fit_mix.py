@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save_file
+from torch import Tensor
 
 from focalcodec.data.clips import read_clip
 from focalcodec.data.corpus import walk_files
@@ -55,11 +56,8 @@ def main(argv: Sequence[str]) -> None:
         read_clip(str(path), encoder.sample_rate)[:limit]
         for path in ProgressBar(paths, "feats", unit="clips")
     )
-    with atomic_path(args.to) as temporary:
-        layers = " ".join(str(layer) for layer in args.layers)
-        save_file(encoder.mix.state_dict(), temporary, {"layers": layers})
-        # safetensors writes files that only their owner can read
-        temporary.chmod(0o644)
+    layers = " ".join(str(layer) for layer in args.layers)
+    save(encoder.mix.state_dict(), args.to, {"layers": layers})
     print(f"{args.to}: layers {args.layers} of Whisper base in {args.components} components")
 
 
@@ -70,6 +68,14 @@ def draw(folder: Path, clips: int, seed: int) -> list[Path]:
         raise UserError(f"{folder}: no audio ({', '.join(AUDIO)}) there; check the path")
     chosen = np.random.default_rng(seed).permutation(len(found))[:clips]
     return [folder / found[i] for i in sorted(chosen)]
+
+
+def save(weights: dict[str, Tensor], path: Path, about: dict[str, str] | None = None) -> None:
+    """Write a file of safetensors, whole or not at all."""
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, about)
+        # safetensors writes files that only their owner can read
+        temporary.chmod(0o644)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from fit_mix import draw
-from safetensors.torch import save_file
+from fit_mix import draw, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from words import WordReader
@@ -22,7 +21,6 @@ from focalcodec.data.clips import read_clip
 from focalcodec.encoders.speech_encoder import SpeechEncoder
 from focalcodec.encoders.whisper_packages import whisper_base_mix
 from focalcodec.errors import UserError
-from focalcodec.files import atomic_path
 from focalcodec.progress import ProgressBar
 from focalcodec.training.run import script
 from focalcodec.training.schedules import warmup_linear
@@ -55,9 +53,7 @@ def main(argv: Sequence[str]) -> None:
     encoder = whisper_base_mix()
     clips = [encode(encoder, path) for path in ProgressBar(paths, "feats", unit="clips")]
     reader, error = fit([clip for clip in clips if len(clip[0]) >= FRAMES], args.steps)
-    with atomic_path(args.to) as temporary:
-        save_file(reader.state_dict(), temporary)
-        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+    save(reader.state_dict(), args.to)
     print(f"{args.to}: squared error {error:.3f} on clips that were left out; 1 is no prediction")
 
 

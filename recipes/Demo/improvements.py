@@ -10,19 +10,20 @@ same command resumes. OUT/improvements.md has the table, docs/improvements.md wh
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from demo_chain import Steps
+from demo_chain import TRAININGS, Steps, leave, needed
 
 from focalcodec.evaluation.ablations import Scores, clip_scores, scores_difference
 from focalcodec.evaluation.summary import column_title, markdown, read_card
 
 SEEDS = (1986, 1987)
+JOINED = ("demo_50hz_small", "demo_vocos_gan")
+"""Stage 1 that a row's decoder is joined with, decoder that a row's stage 1 is joined with."""
 LOW_RATE = ["--downscale_factors=[2, 2, 1]", "--upscale_factors=[1, 2, 2]"]  # 12.5 Hz
 
 
@@ -34,16 +35,9 @@ class Train(NamedTuple):
     options: Sequence[str] = ()
 
 
-SHARED = {
-    "distill_encoder": Train("distill_encoder"),
-    "demo_50hz_wide": Train("demo_50hz_wide"),
-    "demo_50hz_small": Train(
-        "demo_50hz_small", {"distilled": "distill_encoder", "init_from": "demo_50hz_wide"}
-    ),
-    "demo_vocos": Train("demo_vocos"),
-    "demo_vocos_gan": Train("demo_vocos_gan", {"init_from": "demo_vocos"}),
-    "speaker_encoder": Train("ablations/speaker_encoder"),
-}
+FIRST = ("distill_encoder", "demo_50hz_wide", "demo_50hz_small", "demo_vocos", "demo_vocos_gan")
+SHARED = {name: Train(name, TRAININGS[name]) for name in FIRST}
+SHARED["speaker_encoder"] = Train("ablations/speaker_encoder")
 """Trained once, with the first seed: what the rows start from."""
 
 MEL = {"init_from": "demo_vocos"}
@@ -117,9 +111,11 @@ class Plan(Steps):
         place.parent.mkdir(parents=True, exist_ok=True)
         label = f"{row}-{side}-{seed}"
         self.run(label, what, place / "run", seed)
-        first, second = self.out / "demo_50hz_small", place / "run"
-        if "vocos" not in what.yaml:
-            first, second = place / "run", self.out / "demo_vocos_gan"
+        first, second = (self.out / name for name in JOINED)
+        if "vocos" in what.yaml:
+            second = place / "run"
+        else:
+            first = place / "run"
         if what.yaml.endswith("_voice"):
             second = place / "decoder"
             self.run(label, VOICED, second, seed, codec_input=first)
@@ -149,14 +145,10 @@ class Plan(Steps):
         self.call(f"{row}-{seed}", "evaluate.py", *words)
 
 
-def needed(rows: Sequence[str]) -> list[str]:
+def shared_by(rows: Sequence[str]) -> list[str]:
     """Names in SHARED that these rows start from or are joined with, in their order."""
-    names = {"demo_50hz_small", "demo_vocos_gan"}
-    names |= {source for row in rows for each in ROWS[row] for source in each.sources.values()}
-    for name in reversed(SHARED):
-        if name in names:
-            names |= set(SHARED[name].sources.values())
-    return [name for name in SHARED if name in names]
+    begun = {source for row in rows for each in ROWS[row] for source in each.sources.values()}
+    return needed(begun.union(JOINED), {name: each.sources for name, each in SHARED.items()})
 
 
 def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
@@ -213,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(given.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     plan = Plan(out, options)
-    plan.shared(needed(given.only), given.seeds[0])
+    plan.shared(shared_by(given.only), given.seeds[0])
     judging = [f"--panel={given.panel}", f"--max_clips={given.max_clips}", "--jobs=1"]
 
     def one_seed(seed: int) -> None:
@@ -231,8 +223,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes", file=sys.stderr)
-        raise SystemExit(128 + 2) from None
+    leave(main)
