@@ -140,6 +140,15 @@ def open_page(launch: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         visit.end()
 
 
+def microphone(spoken: Path) -> tuple[str, ...]:
+    """Arguments of the browser for a microphone that plays a file again and again."""
+    return (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={spoken}",
+    )
+
+
 def settle(page: Any, words: str) -> str:
     """Wait for a sentence of the page that contains these words, or for an error; return it."""
     page.wait_for_function(SETTLED, arg=words)

@@ -20,7 +20,7 @@ from focalcodec.audio import read_audio, resample, write_audio
 from focalcodec.fct import read_toks
 from focalcodec.long_audio.coding import decode_blocks, encode_blocks
 from focalcodec.onnx_runtime import OnnxCodec
-from tests.web.conftest import DIST, Server, open_file, saved, settle
+from tests.web.conftest import DIST, Server, microphone, open_file, saved, settle
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
@@ -123,12 +123,7 @@ def test_microphone(
     """The samples that the page captured, saved, have the tokens that it shows."""
     speech = resample(read_audio(CLIP, 16000)[None], 16000, 48000)[0][0]
     write_audio(tmp_path / "spoken.wav", speech, 48000)
-    page = open_page(
-        serve(DIST),
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={tmp_path / 'spoken.wav'}",
-    )
+    page = open_page(serve(DIST), *microphone(tmp_path / "spoken.wav"))
     page.click("#record")
     settle(page, "Recording")
     page.wait_for_timeout(1500)

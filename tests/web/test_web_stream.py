@@ -18,7 +18,7 @@ from focalcodec.audio import read_audio, resample, write_audio
 from focalcodec.fct import read_toks
 from focalcodec.onnx_runtime import EncoderSession, OnnxCodec
 from tests.unit.small_bundles import bundle, causal_codec, onnx_codec
-from tests.web.conftest import Server, saved, settle
+from tests.web.conftest import Server, microphone, saved, settle
 from tests.web.test_web_codec import CLIP, RESAMPLE, ROOT, assert_same_tokens
 
 # Two streams in parts, the first one in another rate; its tokens, and those of the second.
@@ -71,12 +71,7 @@ def test_streams(
     codec = prepared("tiny", copy, monkeypatch)
     speech = resample(read_audio(CLIP, 16000)[None], 16000, 48000)[0][0]
     write_audio(tmp_path / "spoken.wav", speech, 48000)
-    page = open_page(
-        serve(copy),
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={tmp_path / 'spoken.wav'}",
-    )
+    page = open_page(serve(copy), *microphone(tmp_path / "spoken.wav"))
     sig = read_audio(CLIP, 44100)[: 44100 + 77]
     found = page.evaluate(STREAMS, [sig.tolist(), 44100, 3000])
     other = np.array(page.evaluate(RESAMPLE, [sig.tolist(), 44100, 16000]), dtype=np.float32)
