@@ -35,11 +35,13 @@ TRAININGS: dict[str, Mapping[str, str]] = {
     "demo_50hz_words": {"quantizer_source": "demo_50hz_joint", "word_reader_file": WORDS},
     "demo_vocos_codec": {"init_from": "demo_vocos_gan", "quantized": "demo_50hz_joint"},
     "demo_25hz_joint": {"distilled": "demo_50hz_words"},
+    "demo_25hz_words": {"quantizer_source": "demo_25hz_joint", "word_reader_file": WORDS},
     "stream_encoder": {},
     "stream_vocos": {},
     "stream_50hz": {"distilled": "stream_encoder"},
     "stream_vocos_gan": {"init_from": "stream_vocos"},
     "stream_50hz_joint": {"quantizer_source": "stream_50hz"},
+    "stream_50hz_words": {"quantizer_source": "stream_50hz_joint", "word_reader_file": WORDS},
 }
 """YAMLs, each after those that it needs: options that name the run of another YAML."""
 
@@ -53,8 +55,8 @@ class Parts(NamedTuple):
 
 CODECS = {
     "demo": Parts("demo_50hz_words", "demo_vocos_codec"),
-    "demo-25hz": Parts("demo_25hz_joint", "demo_vocos_codec"),
-    "demo-stream": Parts("stream_50hz_joint", "stream_vocos_gan"),
+    "demo-25hz": Parts("demo_25hz_words", "demo_vocos_codec"),
+    "demo-stream": Parts("stream_50hz_words", "stream_vocos_gan"),
 }
 
 # The same command runs again after its end, too.

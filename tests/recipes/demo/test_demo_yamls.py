@@ -94,6 +94,10 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
         [*TEACHER, *stage_1(2), STUDENT],
         {"distilled": "demo_50hz_words"},
     ),
+    "demo_25hz_words": (
+        [*TEACHER, *stage_1(2), STUDENT],
+        {"quantizer_source": "demo_25hz_joint"},
+    ),
     "demo_vocos": (TEACHER + STAGE_2, {}),
     "demo_vocos_gan": (TEACHER + STAGE_2, {"init_from": "demo_vocos"}),
     "demo_vocos_codec": (
@@ -108,6 +112,10 @@ CHAIN: dict[str, tuple[list[str], dict[str, str]]] = {
     "stream_50hz_joint": (
         [*TEACHER, *stage_1(2), STUDENT, "--window_size=9"],
         {"quantizer_source": "stream_50hz"},
+    ),
+    "stream_50hz_words": (
+        [*TEACHER, *stage_1(2), STUDENT, "--window_size=9"],
+        {"quantizer_source": "stream_50hz_joint"},
     ),
     "stream_vocos": (TEACHER + STAGE_2, {}),
     "stream_vocos_gan": (TEACHER + STAGE_2, {"init_from": "stream_vocos"}),
@@ -129,7 +137,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         named = [f"--{knob}={make(source)}" for knob, source in sources.items()]
         common = [x for x in COMMON if name != "speaker_encoder" or "feature_dim" not in x]
         output = f"--output_folder={folder / name}"
-        if name == "demo_50hz_words":
+        if name.endswith("_words"):
             reader = small.module("words").WordReader(input_dim=16)
             save_file(reader.state_dict(), folder / "words.safetensors")
             named.append(f"--word_reader_file={folder / 'words.safetensors'}")
