@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from focalcodec.encoders.logmel import LogMel
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.training.run.config import load_config, read_tree, resolve_config
 from focalcodec.vocos import Vocos
+from tests.scripts import run_script
 from tests.unit.training import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -81,14 +80,8 @@ def every(yamls: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("yaml", yamls, ids=name_of)
 
 
-def run(script: str, yaml: Path, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, script, str(yaml), *options],
-        cwd=recipe_of(yaml),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
+def run(script: str, yaml: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return run_script(recipe_of(yaml), script, str(yaml), *options)
 
 
 @pytest.fixture(scope="session")

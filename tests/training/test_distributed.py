@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.runs import RECIPE, STAGES, arguments, command
+from tests.scripts import run_script
+from tests.training.runs import RECIPE, STAGES, arguments
 
 
 def history(folder: Path) -> list[float]:
@@ -26,7 +27,7 @@ def test_two_processes_give_the_loss_curve_of_one(stage: str, tmp_path: Path) ->
     # A sum in another order rounds differently. If a gradient is zero except for rounding (a bias
     # of the discriminator, a code on the edge), Adam makes a full step from it: keep steps small.
     rate = ("--lr", "0.00001")
-    subprocess.run(command(stage, one, *rate), cwd=RECIPE, check=True, capture_output=True)
+    run_script(RECIPE, *arguments(stage, one, *rate)).check_returncode()
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     for _ in range(2):  # two processes do not always find each other on a busy machine
         shutil.rmtree(two, ignore_errors=True)

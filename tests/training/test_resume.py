@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.runs import RECIPE, STAGES, command
+from tests.scripts import run_script
+from tests.training.runs import RECIPE, STAGES, arguments, command
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -24,10 +25,10 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def run_and_kill(arguments: list[str], kill_when) -> bool:
+def run_and_kill(words: list[str], kill_when) -> bool:
     """Start a run and SIGKILL it when a condition is true; False if it ended before."""
     process = subprocess.Popen(
-        arguments, cwd=RECIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        words, cwd=RECIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while process.poll() is None:
         if kill_when():
@@ -42,7 +43,7 @@ def run_and_kill(arguments: list[str], kill_when) -> bool:
 def test_killed_run_ends_with_same_weights(stage: str, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     interval = ("--ckpt_interval_steps", "2")
-    subprocess.run(command(stage, whole, *interval), cwd=RECIPE, check=True, capture_output=True)
+    run_script(RECIPE, *arguments(stage, whole, *interval)).check_returncode()
 
     save = killed / "save"
 
@@ -57,9 +58,7 @@ def test_killed_run_ends_with_same_weights(stage: str, tmp_path: Path) -> None:
     )
     before = folders()
     assert run_and_kill(command(stage, killed, *interval), lambda: bool(folders() - before))
-    end = subprocess.run(
-        command(stage, killed, *interval), cwd=RECIPE, capture_output=True, text=True
-    )
+    end = run_script(RECIPE, *arguments(stage, killed, *interval))
     assert end.returncode == 0, end.stderr[-2000:]
     expected, actual = final_weights(whole), final_weights(killed)
     assert expected and expected.keys() == actual.keys()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +17,7 @@ from focalcodec.encoders.logmel import MelEncoder
 from focalcodec.training.run.config import load_config, read_tree
 from focalcodec.training.run.trained import load_trained
 from tests.recipes.demo import small
+from tests.scripts import run_script
 from tests.unit.training import tiny
 
 HPARAMS = small.RECIPE / "hparams"
@@ -51,16 +49,6 @@ def yaml_of(name: str) -> Path:
     """A YAML of the codec or of an experiment."""
     (found,) = HPARAMS.rglob(f"{name}.yaml")
     return found
-
-
-def run(script: str, yaml: Path, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, script, str(yaml.relative_to(small.RECIPE)), *options],
-        cwd=small.RECIPE,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-    )
 
 
 def stage_1(levels: int = 3) -> list[str]:
@@ -141,7 +129,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             reader = small.module("words").WordReader(input_dim=16)
             save_file(reader.state_dict(), folder / "words.safetensors")
             named.append(f"--word_reader_file={folder / 'words.safetensors'}")
-        done = run("train.py", yaml_of(name), output, *common, *options, *named)
+        yaml = str(yaml_of(name).relative_to(small.RECIPE))
+        done = run_script(small.RECIPE, "train.py", yaml, output, *common, *options, *named)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "embedded mini corpus is used" in done.stdout
         return folder / name
