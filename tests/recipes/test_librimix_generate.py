@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from focalcodec.data.manifest import read_prepared
 from focalcodec.training.run.config import read_tree
 from tests.recipes.librimix import RECIPE, load
 from tests.unit.data.voices import write_voices
+from tests.unit.training import tiny
 
 
 def run(script: str, yaml: str, *options: str) -> subprocess.CompletedProcess:
@@ -32,21 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     speech, out = tmp_path_factory.mktemp("LibriSpeech"), tmp_path_factory.mktemp("out")
     for split in ("train-clean-100", "dev-clean", "test-clean"):
         write_voices(speech, split, clips=1, seconds=0.8)
-    done = run(
-        "generate.py",
-        "generate.yaml",
-        f"--data_folder={speech}",
-        f"--output_folder={out}",
-        "--tr_splits=[train-clean-100]",
-        "--num_speakers=2",
-        "--modes=[max]",
-        "--mode=max",
-        "--reverb_share=0.5",
-        "--rooms=2",
-        "--jobs=2",
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"train with --data_folder {out}" in done.stdout
+    words = [str(RECIPE / "hparams" / "generate.yaml"), f"--data_folder={speech}"]
+    words += [f"--output_folder={out}", "--tr_splits=[train-clean-100]", "--num_speakers=2"]
+    words += ["--modes=[max]", "--mode=max", "--reverb_share=0.5", "--rooms=2", "--jobs=2"]
+    with tiny.recipe_modules(RECIPE), redirect_stdout(StringIO()) as said:
+        importlib.import_module("generate").generate(words)
+    assert f"train with --data_folder {out}" in said.getvalue()
     return out
 
 

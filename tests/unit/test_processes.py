@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def write_slowly(folder: Path, item: int, progress: Progress) -> None:
         temporary.touch()
         progress(1.0)
         time.sleep(60 if item else 0)
+
+
+@pytest.fixture(autouse=True)
+def processes_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of tests/workers.py."""
+    monkeypatch.setattr("focalcodec.processes.get_context", get_context)
 
 
 # -- tests -----------------------------------------------------------------------------------------
