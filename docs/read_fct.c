@@ -15,6 +15,7 @@
 #define OWN 1
 #define PACKETS 3
 #define VOICED 4
+#define REPEATED 5 /* packets that may begin with tokens of those before */
 
 static uint32_t crc = 0xFFFFFFFF; /* of the bytes since the last check */
 
@@ -82,7 +83,7 @@ static void write_packed(uint64_t num_tokens, int bits)
     check_crc();
 }
 
-static void write_packets(int bits)
+static void write_packets(int bits, int may_repeat)
 {
     uint8_t head[6], samples[5], *body = malloc(4 * 65535);
     uint64_t done = 0;
@@ -91,8 +92,8 @@ static void write_packets(int bits)
     may_end = 1;
     for (;;) {
         read_bytes(head, 6);
-        uint64_t count = number(head + 4, 2);
-        if (number(head, 4) != done)
+        uint64_t first = number(head, 4), count = number(head + 4, 2);
+        if (first > done || (first < done && !may_repeat))
             fail("corrupted, tokens are missing between two packets");
         if (!count)
             break;
@@ -105,11 +106,13 @@ static void write_packets(int bits)
             for (; held < bits; held += 8)
                 window = window << 8 | *next++;
             held -= bits;
-            printf("%" PRIu64 "\n", window >> held & ((UINT64_C(1) << bits) - 1));
+            if (first + i >= done)
+                printf("%" PRIu64 "\n", window >> held & ((UINT64_C(1) << bits) - 1));
         }
         if (window & ((UINT64_C(1) << held) - 1))
             fail("corrupted, the bits that fill the last byte are not zero");
-        done += count;
+        if (first + count > done)
+            done = first + count;
     }
     read_bytes(samples, 5);
     check_crc();
@@ -253,7 +256,7 @@ int main(void)
 
     int body = fixed[4], bits = fixed[5];
     uint64_t num_tokens = number(fixed + 32, 4);
-    if (bits < 1 || bits > 32 || (num_tokens < 1) != (body == PACKETS))
+    if (bits < 1 || bits > 32 || (num_tokens < 1) != (body == PACKETS || body == REPEATED))
         fail("corrupted, no tokens or an impossible number of bits");
     printf("# model %s\n# weights ", (char *)model);
     for (int i = 8; i < 16; i++)
@@ -270,8 +273,8 @@ int main(void)
         write_packed(num_tokens, bits);
     else if (body == OWN)
         write_coded(num_tokens, bits);
-    else if (body == PACKETS)
-        write_packets(bits);
+    else if (body == PACKETS || body == REPEATED)
+        write_packets(bits, body == REPEATED);
     else if (body == VOICED)
         write_voiced(num_tokens, bits);
     else

@@ -15,7 +15,7 @@ from torch import Tensor
 from focalcodec.errors import UserError
 from focalcodec.fct import TokenHeader, TokenReader
 from focalcodec.fct.binary import ByteReader, TruncatedError
-from focalcodec.fct.header import STREAM_BODY, read_header
+from focalcodec.fct.header import REPEAT_BODY, STREAM_BODIES, read_header
 from focalcodec.fct.packets import read_packet
 
 HOST = "127.0.0.1"
@@ -35,12 +35,13 @@ def read_connection(stream: BinaryIO, name: str) -> tuple[TokenHeader, Iterator[
     """Header, and tokens as they arrive."""
     reader = ByteReader(stream, name)
     header, num_tokens, body = read_header(reader)
-    if body != STREAM_BODY:
+    if body not in STREAM_BODIES:
         raise UserError(f"{name}: sends a file of {num_tokens} tokens; decode it instead")
-    return header, _packets(reader, header.bits)
+    return header, _packets(reader, header.bits, body == REPEAT_BODY)
 
 
-def _packets(reader: ByteReader, bits: int) -> Iterator[Received]:
+def _packets(reader: ByteReader, bits: int, may_repeat: bool) -> Iterator[Received]:
+    """Tokens of each packet that has new ones."""
     count = 0
     while True:
         try:
@@ -52,12 +53,14 @@ def _packets(reader: ByteReader, bits: int) -> Iterator[Received]:
                 return
             raise
         missing = packet.first - count
-        if missing < 0:
+        if missing < 0 and not may_repeat:
             raise UserError(f"{reader.name}: repeats token {packet.first}; start it again")
-        yield Received(torch.from_numpy(packet.toks), missing, packet.num_samples)
+        toks = torch.from_numpy(packet.after(count))
+        if len(toks) or packet.num_samples is not None:
+            yield Received(toks, max(0, missing), packet.num_samples)
+            count += max(0, missing) + len(toks)
         if packet.num_samples is not None:
             return
-        count = packet.first + len(packet.toks)
 
 
 def read_file(path: str) -> tuple[TokenHeader, Iterator[Received]]:

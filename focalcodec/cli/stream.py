@@ -33,6 +33,7 @@ A connection has no encryption and no password: whoever reaches the port can lis
 default only this machine can. Speech of others is streamed with their consent only.
 """
 _INTERVAL = 0.2  # s between two states of the live line
+_PACKET_SECONDS = 0.08  # of a connection, so that little is lost with a packet
 
 
 def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,15 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("stream")
     group.add_argument("--send", metavar="HOST:PORT", help="send the tokens of IN")
+    group.add_argument(
+        "--repeat",
+        type=int,
+        choices=range(9),
+        default=0,
+        metavar="N",
+        help="with --send: each packet of 80 ms has the tokens of the N packets before it again, if"
+        " packets are lost on the way (0 to 8, default 0)",
+    )
     group.add_argument(
         "--listen",
         metavar="HOST:PORT",
@@ -85,6 +95,8 @@ def run_stream(args: argparse.Namespace) -> int:
     if source.endswith(TOKEN_SUFFIX) and (args.send or target.endswith(TOKEN_SUFFIX)):
         if not args.listen:
             raise UserError(f"{source}: has tokens already; give audio as IN")
+    if args.repeat and not args.send:
+        raise UserError(f"--repeat {args.repeat}: only with --send; nothing is lost in a file")
     if not args.send and Path(target).is_file() and not args.overwrite:
         raise UserError(f"{target}: exists; give --overwrite or another name")
     from focalcodec.cli.connection import connect, read_connection, read_file
@@ -165,18 +177,19 @@ def _send(
     codec = model.codec
     source = Source(name, args.pcm_rate or codec.sample_rate_input, args.channels)
     encoder = EncoderSession(codec, sample_rate=source.sample_rate)
-    line = _Line(args.quiet, codec.bitrate, encoder.latency)
+    line = _Line(args.quiet, codec.bitrate * (1 + args.repeat), encoder.latency)
     samples = 0
     try:
         header = header_for(codec, model.name, model.weights_sha256, source.sample_rate, 1)
-        writer = PacketWriter(stream, header)
+        writer = PacketWriter(stream, header, args.repeat)
+        most = max(1, round(_PACKET_SECONDS * codec.token_rate)) if args.send else None
         for block in source:
             samples += len(block)
             with line.timed(len(block) / source.sample_rate):
                 toks = encoder.push(block[None])[0]
             line.show(block)
-            writer.write(toks)
-        writer.write(encoder.flush()[0])
+            writer.write(toks, most)
+        writer.write(encoder.flush()[0], most)
         if samples:
             writer.finish(samples)
     except (BrokenPipeError, ConnectionError) as error:
@@ -218,7 +231,7 @@ def _receive(
             total = end
             if missing:
                 lost += missing
-                sink.put(decoder.conceal(missing)[0])
+                sink.put(decoder.conceal(missing, following=toks[None])[0])
             with line.timed(len(toks) / header.token_rate):
                 sig = decoder.push(toks[None])[0]
             line.show(sig)

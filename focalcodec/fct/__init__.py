@@ -30,6 +30,8 @@ from focalcodec.fct.binary import (
     unpack_blocks,
 )
 from focalcodec.fct.header import (
+    REPEAT_BODY,
+    STREAM_BODIES,
     TokenHeader,
     check_duration,
     check_model,
@@ -58,7 +60,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Body = Literal["packed", "smallest", "runs"]
-BODIES = ("packed", "own", "table", "packets", "voiced")  # the index is its number in a file
+# the index is its number in a file
+BODIES = ("packed", "own", "table", "packets", "voiced", "repeated packets")
 SIZE_BYTES = 4
 
 
@@ -238,8 +241,8 @@ class TokenReader:
                 )
             self.body = BODIES[number]  # "own": coded with frequencies that the file contains
             self.voice: npt.NDArray[np.int64] | None = None  # vector of the utterance, (V,)
-            if self.body == "packets":
-                self._read_packets()
+            if number in STREAM_BODIES:
+                self._read_packets(number == REPEAT_BODY)
             elif self.body == "voiced":
                 self._toks, self.voice = read_voiced(self._bytes, self.num_tokens, self.header.bits)
             self._files = stack.pop_all()
@@ -277,7 +280,7 @@ class TokenReader:
             raise UserError(f"{self.name}: was read already; open it again")
         self._started = True
         try:
-            if self.body in ("packets", "voiced"):
+            if self.body in ("packets", "voiced", "repeated packets"):
                 starts = range(0, self.num_tokens, BLOCK_TOKENS)
                 yield from (self._toks[start : start + BLOCK_TOKENS] for start in starts)
                 return
@@ -287,10 +290,10 @@ class TokenReader:
         except ValueError as error:  # the CRC is correct, but `write_toks` never writes these bits
             raise UserError(f"{self.name}: corrupted, {error}; encode the audio again") from error
 
-    def _read_packets(self) -> None:
+    def _read_packets(self, may_repeat: bool) -> None:
         """Read all tokens; the header gets the duration from the end, or from the tokens."""
         header = self.header
-        self._toks, samples = read_packets(self._bytes, header.bits)
+        self._toks, samples = read_packets(self._bytes, header.bits, may_repeat)
         self.num_tokens = len(self._toks)
         if not self.num_tokens:
             raise UserError(f"{self.name}: no tokens, its writer ended early; encode the audio")

@@ -29,6 +29,8 @@ NUMBERS = (
 )
 TOKENS_BYTES = 4
 STREAM_BODY = 3  # packets: numbers of samples and tokens are 0 in the header
+REPEAT_BODY = 5  # packets that begin with tokens of those before
+STREAM_BODIES = (STREAM_BODY, REPEAT_BODY)
 HEX = set(string.digits + "abcdef")
 
 
@@ -161,7 +163,7 @@ any_model (--any_model)
 
 def header_bytes(header: TokenHeader, num_tokens: int, body: int) -> bytes:
     """Return the bytes of a header, CRC-32 included; `body` is the number of the body's kind."""
-    streams = body == STREAM_BODY
+    streams = body in STREAM_BODIES
     if not streams:
         check_duration(header, num_tokens)
     model, id = header.model.encode(), header.id.encode()
@@ -192,7 +194,7 @@ def read_header(reader: ByteReader) -> tuple[TokenHeader, int, int]:
     reader.check_crc("header")
     try:
         header, num_tokens = _parse(fixed, texts)
-        if fixed[0] != STREAM_BODY:
+        if fixed[0] not in STREAM_BODIES:
             check_duration(header, num_tokens)
     except UserError as error:
         raise UserError(f"{reader.name}: {error}") from error
@@ -224,7 +226,7 @@ def _parse(fixed: bytes, texts: bytes) -> tuple[TokenHeader, int]:
         numbers[name] = int.from_bytes(fixed[offset : offset + size], "little")
         offset += size
     num_tokens = numbers.pop("num_tokens")
-    if body == STREAM_BODY:
+    if body in STREAM_BODIES:
         if num_tokens or numbers["num_samples"]:
             raise UserError("corrupted, packets and a length; encode the audio again")
         numbers["num_samples"] = 1  # until the end is read

@@ -18,7 +18,10 @@ from focalcodec.streaming.resampler import Resampler
 from focalcodec.streaming.session import Session, plan_window
 from focalcodec.streaming.steps import DecoderStep
 
-_FALL_SECONDS = 0.08  # of 6 dB, while tokens are missing
+_LOST = -1  # in the place of a lost token
+_FALL_SECONDS = 0.08  # of 6 dB, while tokens are missing, after as long at full level
+_RISE = 4.0  # largest factor of the level from one token to the next after a loss: 12 dB
+_LEAST = 1e-3  # gain from which the level rises
 
 
 class DecoderSession(Session):
@@ -55,7 +58,8 @@ class DecoderSession(Session):
         rate = codec.sample_rate_output if sample_rate is None else sample_rate
         self._resamplers = [Resampler(codec.sample_rate_output, rate) for _ in range(batch_size)]
         self._given = [0] * batch_size  # samples of each row
-        self._recent = [torch.zeros(0, dtype=torch.int64)] * batch_size  # last toks of each row
+        self._known = [torch.zeros(0, dtype=torch.int64)] * batch_size  # last tok of each row
+        self._missing = [0] * batch_size  # lost toks of each row since then
         # of each row: the gain of the sample before, then of the toks that the engine still has
         self._gains = [torch.ones(1)] * batch_size
         nothing = torch.zeros(0)
@@ -65,7 +69,7 @@ class DecoderSession(Session):
             return
         window, hop = plan_window(codec, 1, chunk_seconds, left_seconds, right_seconds), self._hop
         self._engine = WindowEngine(
-            lambda toks: codec.toks_to_sig(toks[None].to(codec.device))[0].float().cpu(),
+            lambda toks: codec.toks_to_sig(_filled(toks)[None].to(codec.device))[0].float().cpu(),
             window,
             lambda toks: toks * hop,
             nothing,
@@ -98,25 +102,39 @@ class DecoderSession(Session):
         toks out of range, and a row that was flushed; the session is unchanged then.
         """
         new = self._checked(toks, lengths)
-        return self._result(self._run(new, 1.0), lengths is not None)
+        return self._result(self._run(new), lengths is not None)
 
-    def conceal(self, num_toks: int, rows: Tensor | Sequence[bool] | None = None) -> Any:
+    def conceal(
+        self,
+        num_toks: int,
+        rows: Tensor | Sequence[bool] | None = None,
+        following: Tensor | None = None,
+    ) -> Any:
         """Audio in the place of `num_toks` lost toks, of all rows or where `rows` is True.
 
-        The last chunk is repeated; the level falls by 6 dB in 80 ms, and rises again in the
-        duration of a token after the loss. The result is as that of `push`.
+        Each becomes the nearest tok that is known: the last one before, or, with `following`
+        (B, N), the first of those that arrived after the loss. These are not decoded here: push
+        them next. A codec that is not causal waits for later toks, and needs no `following`. After
+        80 ms the level falls by 6 dB in 80 ms; after the loss it rises by at most 12 dB a token.
+        The result is as that of `push`.
         """
         if not isinstance(num_toks, int) or num_toks < 0:
             raise UserError(f"num_toks: {num_toks!r}; give the number of toks that are missing")
         lost = torch.zeros(self.batch_size, num_toks, dtype=torch.int64)
-        lengths = None if rows is None else [num_toks * yes for yes in self._mask(rows)]
-        new = self._checked(lost, lengths)
-        for row, missing in enumerate(new):
-            if len(self._recent[row]):
-                place = torch.arange(len(missing)) % len(self._recent[row])
-                new[row] = self._recent[row][place]
-        falling = 0.5 ** (1 / (_FALL_SECONDS * self.codec.token_rate))
-        return self._result(self._run(new, falling), rows is not None)
+        chosen = self._mask(rows)
+        new = self._checked(lost, None if rows is None else [num_toks * yes for yes in chosen])
+        after = [lost[0, :0]] * self.batch_size
+        if following is not None:
+            following = as_tensor("following", following)
+            size = following.shape[-1] if following.dim() else 0
+            after = self._checked(following, [size * yes for yes in chosen])
+        for row, (toks, later) in enumerate(zip(new, after, strict=True)):
+            new[row] = torch.full_like(toks, _LOST)
+            if self.codec.causal:  # decoded at once: later toks can't change it
+                known = self._known[row]
+                both = _filled(torch.cat([known, new[row], later[:1]]))
+                new[row] = both[len(known) : len(known) + len(toks)]
+        return self._result(self._run(new, are_lost=True), rows is not None)
 
     def flush(
         self,
@@ -144,7 +162,7 @@ class DecoderSession(Session):
                 f"num_samples: {num_samples}, but {max(self._given)} were given before; flush"
                 " without it, or leave the last toks to flush(num_samples, toks=...)"
             )
-        outputs = self._run(new, 1.0, ends)
+        outputs = self._run(new, ends)
         for row, end in enumerate(ends):
             if end and num_samples is not None:
                 outputs[row] = F.pad(outputs[row], (0, wanted[row]))[: wanted[row]]
@@ -157,7 +175,7 @@ class DecoderSession(Session):
         for row, yes in enumerate(self._mask(rows)):
             if yes:
                 self._given[row], self._gains[row] = 0, torch.ones(1)
-                self._recent[row] = self._recent[row][:0]
+                self._known[row], self._missing[row] = self._known[row][:0], 0
 
     def _checked(self, toks: Any, lengths: Any) -> list[Tensor]:
         """New toks of each row."""
@@ -170,21 +188,38 @@ class DecoderSession(Session):
         return [row[:size].long() for row, size in zip(toks.cpu(), sizes, strict=True)]
 
     def _run(
-        self, new: list[Tensor], factor: float, ends: list[bool] | None = None
+        self, new: list[Tensor], ends: list[bool] | None = None, are_lost: bool = False
     ) -> list[Tensor]:
-        """Audio after new toks, each of which multiplies the gain by `factor`; 1 is full again."""
+        """Audio after new toks, or toks in the place of lost ones."""
         ends = [False] * self.batch_size if ends is None else ends
         outputs = self._engine.run(new, ends)
         for row, (toks, resampler) in enumerate(zip(new, self._resamplers, strict=True)):
             self._taken[row] += len(toks)
-            self._recent[row] = torch.cat([self._recent[row], toks])[-self._engine.chunk :]
-            powers = factor ** torch.arange(1, len(toks) + 1)
-            gains = powers if factor == 1.0 else powers * self._gains[row][-1]
-            self._gains[row] = torch.cat([self._gains[row], gains])
+            self._add_gains(row, len(toks), are_lost)
+            if len(toks) and not are_lost:
+                self._known[row] = toks[-1:].clone()
             audio = resampler.push(self._with_gains(row, outputs[row].float()))
             outputs[row] = torch.cat([audio, resampler.flush()]) if ends[row] else audio
             self._given[row] += len(outputs[row])
         return outputs
+
+    def _add_gains(self, row: int, count: int, are_lost: bool) -> None:
+        """Gains of `count` new toks: they fall during a loss, and rise after it."""
+        if not count:
+            return
+        places, last = torch.arange(1, count + 1), self._gains[row][-1]
+        if not are_lost:
+            gains = (last.clamp(min=_LEAST) * _RISE**places).clamp(max=1.0)
+            self._missing[row] = 0
+        elif len(self._known[row]):
+            span = _FALL_SECONDS * self.codec.token_rate
+            falls = (self._missing[row] + places - span).clamp(min=0.0) / span
+            gains = torch.minimum(0.5**falls, last)
+            self._missing[row] += count
+        else:  # nothing was known before
+            self._gains[row] = torch.zeros_like(self._gains[row])
+            gains = torch.zeros(count)
+        self._gains[row] = torch.cat([self._gains[row], gains])
 
     def _with_gains(self, row: int, audio: Tensor) -> Tensor:
         """Audio (T,) of whole toks times their gains: from each to the next along a line."""
@@ -198,12 +233,28 @@ class DecoderSession(Session):
         ).flatten()
 
     def _state(self) -> State:
-        state = super()._state() | {"given": torch.tensor(self._given)}
+        state = super()._state() | {"given": torch.tensor([self._given, self._missing])}
         state |= {f"gains{row}": gains for row, gains in enumerate(self._gains)}
-        return state | {f"recent{row}": toks for row, toks in enumerate(self._recent)}
+        return state | {f"known{row}": toks for row, toks in enumerate(self._known)}
 
     def _load_more(self, state: State) -> None:
-        self._given = state["given"].tolist()
+        self._given, self._missing = state["given"].tolist()
         for row in range(self.batch_size):
             self._gains[row] = state[f"gains{row}"].clone()
-            self._recent[row] = state[f"recent{row}"].clone()
+            self._known[row] = state[f"known{row}"].clone()
+
+
+def _filled(toks: Tensor) -> Tensor:
+    """Toks (N,) with the nearest known one in the place of each lost one, 0 if none is known."""
+    is_known = toks != _LOST
+    if bool(is_known.all()):
+        return toks
+    known = is_known.nonzero().flatten()
+    if not len(known):
+        return torch.zeros_like(toks)
+    place = torch.arange(len(toks), device=toks.device)
+    after = torch.searchsorted(known, place)  # the first known one that is not before
+    before = known[(after - 1).clamp(min=0)]
+    after = known[after.clamp(max=len(known) - 1)]
+    is_nearer = (after - place).abs() < (place - before).abs()
+    return toks[torch.where(is_nearer, after, before)]

@@ -154,6 +154,46 @@ def test_a_sender_that_goes_or_loses_tokens(talk, capsys, end):
         assert audio_info("out.wav").num_samples == 20 * 320
 
 
+def split(data: bytes, bits: int) -> list[bytes]:
+    """Packets of a stream after its header, and its end."""
+    parts, start = [], 0
+    while start < len(data):
+        count = int.from_bytes(data[start + 4 : start + 6], "little")
+        parts.append(data[start : (start := start + 10 + (-(-count * bits // 8) or 5))])
+    return parts
+
+
+@pytest.mark.parametrize("repeat", ["0", "1"])
+def test_repeats_repair_what_a_relay_loses(talk, capsys, repeat):
+    """Every second packet is lost, of 80 ms each, but not the last one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, taken = server.getsockname()[1], bytearray()
+
+        def listen() -> None:
+            with server.accept()[0] as connection:
+                while data := connection.recv(4096):
+                    taken.extend(data)
+
+        relay = threading.Thread(target=listen)
+        relay.start()
+        assert run("talk.wav", "--send", f"127.0.0.1:{port}", "--repeat", repeat) == 0
+        relay.join(60)
+    codec, listener = golden_codec(NAME), Listener("out.wav")
+    head = 40 + taken[6] + taken[7]
+    *packets, end = split(bytes(taken[head:]), codec.bits_per_token)
+    toks = tokens(talk)
+    assert len(packets) == -(-len(toks) // 4)
+    with listener.connect() as connection:
+        kept = packets[:-1][::2] + packets[-1:]
+        connection.sendall(b"".join([bytes(taken[:head]), *kept, end]))
+        listener.join(60)
+    assert listener.code == 0
+    written = soundfile.read("out.wav", dtype="float32")[0]
+    message, expected = capsys.readouterr().err, audio(toks, 13061)
+    assert ("tokens lost" in message) == (repeat == "0")
+    assert np.allclose(written, expected, atol=1e-4) == (repeat == "1")
+
+
 def test_a_receiver_that_goes_ends_the_sender_with_one_line(talk, capsys):
     soundfile.write("long.wav", np.zeros(16000 * 60), 16000)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -231,6 +271,7 @@ def test_without_devices_the_line_names_the_extra(talk, monkeypatch, capsys):
         (["a.wav", "b.wav", "--listen", ":1"], "give OUT;"),
         (["talk.wav", "--send", ":1", "--listen", ":2"], "give one of them"),
         (["talk.wav", "--send", "nowhere"], "--send nowhere: give HOST:PORT"),
+        (["talk.wav", "a.fct", "--repeat", "1"], "--repeat 1: only with --send"),
         (["talk.wav", "talk.wav"], "talk.wav: exists"),
         (["none.wav", "out.wav"], "none.wav"),
         (["talk.wav", "out.mp3"], "give a .wav, .flac or .fct"),

@@ -234,7 +234,7 @@ def test_files_that_are_not_token_files(tmp_path: Path) -> None:
             io.BytesIO(b"FCT\x02"),
             "version 2 of the format, but only 1 can be read; update",
         ),
-        (io.BytesIO(header_bytes(EXAMPLE, 3, body=5)), "body 5 is not one of 0..4; update"),
+        (io.BytesIO(header_bytes(EXAMPLE, 3, body=6)), "body 6 is not one of 0..5; update"),
         (io.BytesIO(2 * file_of(TOKS)), "bytes after its end at 80; give one token file"),
     ):
         with pytest.raises(UserError, match=message):

@@ -37,6 +37,11 @@ def decode(codec: FocalCodec, toks: Tensor, num_samples: int, size: int = 5) -> 
     return torch.cat([*parts, session.flush(num_samples, toks=last)], dim=1)
 
 
+def tokens(batch: int, count: int) -> Tensor:
+    """Random toks (batch, count)."""
+    return torch.randint(0, 512, (batch, count), generator=torch.Generator().manual_seed(0))
+
+
 def check_toks(codec: FocalCodec, toks: Tensor, sig: Tensor) -> None:
     """Toks equal those of the whole signal, but for bits of latents that are almost zero."""
     with torch.no_grad():
@@ -226,6 +231,83 @@ def test_latency_and_memory():
     assert sum(x.nbytes for name, x in half.items() if "ring" in name) * 2 == size
 
 
+def filled(toks: Tensor, pattern: list[int]) -> Tensor:
+    """Toks (1, N) with others of them at these places from 8 on."""
+    toks = toks.clone()
+    toks[:, 8 : 8 + len(pattern)] = toks[:, pattern]
+    return toks
+
+
+@pytest.mark.parametrize(
+    ("size", "waits", "pattern"),
+    [
+        (4, True, [7, 7, 12, 12]),
+        (3, True, [7, 7, 11]),
+        (1, True, [7]),
+        (4, False, [7, 7, 7, 7]),
+    ],
+)
+def test_a_lost_token_is_the_nearest_known_one(size, waits, pattern):
+    """With a causal codec only if the tokens after the loss are given; a short loss is not soft."""
+    codec, toks = causal_codec(), tokens(1, 20)
+    session = DecoderSession(codec)
+    audio = [session.push(toks[:, :8])]
+    rest = toks[:, 8 + size :]
+    audio.append(session.conceal(size, following=rest if waits else None))
+    audio += [session.push(rest), session.flush()]
+    expected = codec.decode(filled(toks, pattern))
+    torch.testing.assert_close(torch.cat(audio, dim=1), expected, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize(("size", "pattern"), [(4, [7, 7, 12, 12]), (3, [7, 7, 11])])
+def test_windows_wait_for_tokens_after_a_loss(size, pattern):
+    codec, toks = golden_codec("tiny_50hz"), tokens(1, 40)
+    session, other = DecoderSession(codec), DecoderSession(codec)
+    audio = [session.push(toks[:, :8]), session.conceal(size), session.push(toks[:, 8 + size :])]
+    expected = [other.push(filled(toks, pattern)), other.flush()]
+    result = torch.cat([*audio, session.flush()], dim=1)
+    torch.testing.assert_close(result, torch.cat(expected, dim=1), atol=1e-5, rtol=0.0)
+
+
+def test_the_level_falls_after_80_ms_and_rises_slowly():
+    codec, toks = causal_codec(), tokens(1, 40)
+    session, other = DecoderSession(codec), DecoderSession(codec)
+    session.push(toks[:, :8])
+    other.push(toks[:, :8])
+    hop, last = 480, toks[:, 7:8].expand(-1, 24)
+    lost = torch.cat([session.conceal(4) for _ in range(6)], dim=1)
+    gains = [lost / other.push(last), session.push(toks[:, 8:]) / other.push(toks[:, 8:])]
+    # at the end of each token
+    gain = torch.cat(gains, dim=1)[0, hop - 1 :: hop]
+    expected = [0.5 ** (max(0, place - 4) / 4) for place in range(1, 25)]
+    expected += [min(1.0, 0.5**5 * 4.0**place) for place in range(1, 33)]
+    torch.testing.assert_close(gain, torch.tensor(expected), atol=1e-3, rtol=1e-2)
+
+
+def test_a_stream_that_begins_with_a_loss_is_silent_at_first():
+    codec, toks = causal_codec(), tokens(1, 12)
+    session = DecoderSession(codec)
+    assert not session.conceal(4, following=toks).any()
+    assert session.push(toks)[:, 5 * 480 :].any()
+    window = DecoderSession(golden_codec("tiny_50hz"))
+    sig = torch.cat([window.conceal(4), window.push(toks), window.flush()], dim=1)
+    assert sig.shape == (1, 16 * 320) and not sig[:, : 4 * 320].any() and sig[:, 2800:].any()
+
+
+def test_following_tokens_are_of_the_rows_that_lost_some():
+    codec, toks = causal_codec(), tokens(2, 12)
+    session, other = DecoderSession(codec, 2), DecoderSession(codec, 2)
+    session.push(toks[:, :8])
+    other.push(toks[:, :8])
+    for wrong, message in [(torch.tensor([1]), "shape"), (torch.full((2, 1), 512), "token 512")]:
+        with pytest.raises(UserError, match=message):
+            session.conceal(4, following=wrong)
+    audio, lengths = session.conceal(4, rows=[True, False], following=toks[:, 8:])
+    alone = other.conceal(4, following=toks[:, 8:])
+    assert lengths.tolist() == [1920, 0]
+    torch.testing.assert_close(audio[0], alone[0], atol=1e-6, rtol=0.0)
+
+
 def test_tokens_are_lost_before_a_window_is_full():
     """A codec that is not causal has no audio yet: nothing is scaled."""
     session = DecoderSession(golden_codec("tiny_50hz"))
@@ -237,7 +319,7 @@ def test_tokens_are_lost_before_a_window_is_full():
 
 def test_lost_tokens_fade_and_leave_no_jump():
     codec = causal_codec()
-    toks = torch.randint(0, 512, (2, 80), generator=torch.Generator().manual_seed(0))
+    toks = tokens(2, 80)
     session = DecoderSession(codec, 2)
     before = session.push(toks[:, :40])
     lost = torch.cat([session.conceal(4) for _ in range(6)], dim=1)
