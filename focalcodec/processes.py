@@ -171,6 +171,7 @@ class _Pool(Generic[State, Item, Result]):
         finally:
             for worker in self.workers:
                 worker.process.terminate()
+                worker.pipe.close()  # it ends also if the signal is lost, such as in a callback
             for worker in self.workers:
                 worker.process.join()
 

@@ -30,6 +30,7 @@ CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
 # Names on the package index, where they differ from the module's.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "espeakng_loader": "espeakng-loader",
     "faiss": "faiss-cpu",
     "faster_whisper": "faster-whisper",
     "kokoro_onnx": "kokoro-onnx",

@@ -13,7 +13,8 @@ from focalcodec.errors import UserError
 from focalcodec.hub import TTS_FOLDER
 
 EXAMPLES = """examples:
-  focalcodec say "good morning" out.wav --model results/tts_demo/1986
+  focalcodec say "good morning" out.wav
+  focalcodec say "in 1984, 3 of 5" out.wav --voice george
   focalcodec say "good morning" out.wav --model my_tts --voice anna.wav --seed 7
   focalcodec say "good morning" - --model my_tts | aplay -r 16000 -f S16_LE
 
@@ -24,7 +25,7 @@ Speech in somebody's voice needs the consent of this person.
 def add_say_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `focalcodec say`."""
     parser.epilog = EXAMPLES
-    parser.add_argument("text", metavar="TEXT", help="what to read; numbers as words")
+    parser.add_argument("text", metavar="TEXT", help="what to read")
     parser.add_argument(
         "out",
         metavar="OUT",
@@ -69,10 +70,10 @@ def run_say(args: argparse.Namespace) -> int:
         )
     from focalcodec.audio import write_audio
     from focalcodec.cli.live import Sink
-    from focalcodec.lm import TextToSpeech
+    from focalcodec.lm import load_text_to_speech
     from focalcodec.precision import pick_device
 
-    tts = TextToSpeech.from_pretrained(model)
+    tts = load_text_to_speech(model)
     tts.to(pick_device(args.device))
     tts.sampling = _sampling(args, tts.sampling)
     voice, start = tts.voice(args.voice), time.perf_counter()

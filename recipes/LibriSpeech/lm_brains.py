@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from lm_data import make_vocabulary, voice_prompts
+from lm_data import make_vocabulary
 from lm_pairs import compare_clips, compare_files
-from lm_readings import READING_COLUMNS, Readings
+from lm_readings import READING_COLUMNS, ReadingBrain
 from speechbrain import Stage
-from speechbrain.utils.distributed import run_on_main
 from torch import Tensor, nn
 
-from focalcodec.coders.focal import FocalCoder
 from focalcodec.data.randomness import stable_seed
 from focalcodec.errors import UserError
-from focalcodec.lm import Sampling, TextToSpeech, generate, target_nats
+from focalcodec.lm import LMTextToSpeech, Sampling, generate, target_nats
 from focalcodec.lm.packing import PackedBatch, collate_rows
 from focalcodec.metrics.judge import Column
-from focalcodec.probes.cards import probe_table
 from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.training.probe_brain import CER, WER, ProbeBrain, has_transcript
 from focalcodec.training.run.loaders import Rows
@@ -116,72 +114,23 @@ class TokenLMBrain(ProbeBrain):
         return torch.where((ids >= first) & in_prompt, changed, ids)
 
 
-class TTSBrain(TokenLMBrain):
+class TTSBrain(ReadingBrain, TokenLMBrain):
     """Text to speech: `<text> characters <speech> tokens <eos>`, after other clips of the speaker.
 
-    In a test the texts are read with the voice of another clip of their speaker, and judged: one
-    sample, the best of several, and beside them the codec's resynthesis and the recording. The run
-    gets a folder `tts` for `focalcodec say`.
+    In a test the texts are read and judged, see `lm_readings`.
     """
+
+    columns = (BITS, *READING_COLUMNS)
 
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
         """Also what reads texts in a test."""
         modules = super().make_modules(encoder, hparams, sets)
-        if not isinstance(self.codec.coder, FocalCoder):
-            raise UserError(f"codec={self.codec.text}: give one of FocalCodec for text to speech")
-        self.tts = TextToSpeech(
-            modules["lm"],
-            self.vocabulary,
-            self.codec.coder.codec,
-            sampling=Sampling(**hparams["sampling"]),
-            prompt_seconds=hparams["prompt_seconds"],
-        )
-        self.readings = Readings(
-            self.tts, self.codec, hparams["panel"], hparams["language"], hparams["samples"]
-        )
+        how = Sampling(**hparams["sampling"])
+        make = partial(LMTextToSpeech, modules["lm"], self.vocabulary, sampling=how)
+        self.make_reader(hparams, make)
         return modules
-
-    def test_clips(self, batch: TokenBatch) -> None:
-        """Read the texts, and judge the readings."""
-        self.modules.lm.eval()
-        self.readings.add(batch, self.hparams.seed)
-
-    def on_set_start(self, name: str, rows: Rows) -> None:
-        """Choose the clips whose texts are read, and the prompt of each."""
-        super().on_set_start(name, rows)
-        dataset = self.loaders.tests[name].dataset
-        most = self.hparams.judge_clips
-        self.readings.start_set(self.set_folder, dataset, most, str(self.device))
-
-    def on_set_end(self, name: str, rows: Rows) -> None:
-        """Write and print the cards of the readings."""
-        super().on_set_end(name, rows)
-        cards = self.readings.write_cards(self.about(name, rows), rows)
-        if cards and self.shows:
-            print(probe_table(cards), flush=True)
-        found = cards[0]["figures"] if cards else {}
-        wanted = [column.key for column in READING_COLUMNS if column.key in found]
-        self.test_stats |= {key: found[key]["value"] for key in wanted}
-
-    def test(self, *args: Any) -> dict[str, dict[str, float]]:
-        """After the tests, write the folder `tts` with the tested weights."""
-        results = super().test(*args)
-        run_on_main(self._write_tts)
-        return results
-
-    def _write_tts(self) -> None:
-        rows, packed = self.loaders.sets["train"], self.loaders.train.dataset
-        wanted = (self.hparams.voices, self.codec, self.hparams.prompt_seconds)
-        self.tts.voices = voice_prompts(packed, rows, *wanted)
-        tables = [probe_table(self.readings.cards)] if self.readings.cards else []
-        about = "\n\n".join([f"Made by `{self.about('', [])['command']}`.", *tables])
-        folder = self.tts.save_pretrained(self.folder.path / "tts", about=about)
-        print(f"{folder}: text to speech, for focalcodec say --model", flush=True)
-
-
-TTSBrain.columns = (BITS, *READING_COLUMNS)
 
 
 class LMBrain(TokenLMBrain):

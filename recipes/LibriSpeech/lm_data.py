@@ -87,19 +87,24 @@ class PackedLoaders(TokenLoaders):
 
 
 def voice_prompts(
-    dataset: PackedTokens, rows: Rows, count: int, codec: ProbeCodec, seconds: float
+    store: TokenStore, rows: Rows, voices: Mapping[str, Any], codec: ProbeCodec, seconds: float
 ) -> dict[str, Tensor]:
-    """Toks of a training clip of each of the first `count` speakers, for `TextToSpeech.voices`.
+    """Toks of a training clip of the speaker of each voice, by the voice's name.
 
-    It is the clip whose length is the nearest to that of a prompt.
+    It is the clip whose length is the nearest to that of a prompt. Raises `UserError` for a speaker
+    without clips.
     """
-    speaker = {row["ID"]: row["spk_id"] for row in rows}
+    speaker = dict(zip(store.ids, store.spk_id, strict=True))
+    speaker |= {row["ID"]: row["spk_id"] for row in rows}
     wanted = round(seconds * codec.tokenizer.token_rate)
     best: dict[str, tuple[int, int]] = {}
-    for place in dataset.places:
-        who = speaker.get(dataset.store.ids[place])
-        if who:
-            distance = abs(int(dataset.store.index[place, 1]) - wanted)
+    for place, name in enumerate(store.ids):
+        who, frames = speaker.get(name), int(store.index[place, 1])
+        if who and frames:
+            distance = abs(frames - wanted)
             best[who] = min(best.get(who, (distance, place)), (distance, place))
-    chosen = sorted(best.items())[:count]
-    return {who: dataset.store[place][:wanted] for who, (_, place) in chosen}
+    for name, who in voices.items():
+        if str(who) not in best:
+            known = ", ".join(sorted(best))
+            raise UserError(f"voices: {name}: {who}: no training clip of it; there are {known}")
+    return {name: store[best[str(who)][1]][:wanted] for name, who in voices.items()}

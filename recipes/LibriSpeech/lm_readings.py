@@ -8,22 +8,27 @@ report it, the codec's resynthesis of the recording, and the recording.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lm_data import voice_prompts
+from speechbrain.utils.distributed import run_on_main
 from torch import Tensor
 
 from focalcodec.audio import resample, write_audio
+from focalcodec.coders.focal import FocalCoder
 from focalcodec.data.clips import read_clip
+from focalcodec.errors import UserError
 from focalcodec.evaluation.run import SAMPLE_RATE, describe_judge, load_panel_judges
 from focalcodec.files import distinct_file_names
 from focalcodec.lm import TextToSpeech
 from focalcodec.metrics import panel
 from focalcodec.metrics.judge import Column, Judge, JudgedClip
-from focalcodec.probes.cards import make_card, write_card
+from focalcodec.probes.cards import make_card, probe_table, write_card
 from focalcodec.probes.token_dataset import TokenBatch, TokenDataset
 from focalcodec.probes.tokens import ProbeCodec
+from focalcodec.training.probe_brain import ProbeBrain
 from focalcodec.training.run.loaders import Rows
 
 READING_COLUMNS = (
@@ -187,3 +192,57 @@ def recording(row: Mapping[str, Any]) -> Tensor:
     """Recording (T,) of a clip at `SAMPLE_RATE`."""
     span = (row["start"], row["stop"]) if "start" in row else None
     return read_clip(row["wav"], SAMPLE_RATE, span, row.get("channels") or "mix")
+
+
+class ReadingBrain(ProbeBrain):
+    """Base of the trainings of text to speech: in a test the texts of clips are read, and judged.
+
+    `make_modules` of a subclass calls `make_reader`. The run gets a folder `tts` for `focalcodec
+    say`.
+    """
+
+    def make_reader(self, hparams: Mapping[str, Any], make: Callable[..., TextToSpeech]) -> None:
+        """Make what reads texts: `make` takes the codec, voices and prompt_seconds."""
+        if not isinstance(self.codec.coder, FocalCoder):
+            raise UserError(f"codec={self.codec.text}: give one of FocalCodec for text to speech")
+        store, rows = self.loaders.train.dataset.store, self.loaders.sets["train"]
+        seconds = hparams["prompt_seconds"]
+        voices = voice_prompts(store, rows, hparams["voices"], self.codec, seconds)
+        self.tts = make(self.codec.coder.codec, voices=voices, prompt_seconds=seconds)
+        self.readings = Readings(
+            self.tts, self.codec, hparams["panel"], hparams["language"], hparams["samples"]
+        )
+
+    def test_clips(self, batch: TokenBatch) -> None:
+        """Read the texts, and judge the readings."""
+        self.tts.model.eval()
+        self.readings.add(batch, self.hparams.seed)
+
+    def on_set_start(self, name: str, rows: Rows) -> None:
+        """Choose the clips whose texts are read, and the prompt of each."""
+        super().on_set_start(name, rows)
+        dataset = self.loaders.tests[name].dataset
+        most = self.hparams.judge_clips
+        self.readings.start_set(self.set_folder, dataset, most, str(self.device))
+
+    def on_set_end(self, name: str, rows: Rows) -> None:
+        """Write and print the cards of the readings."""
+        super().on_set_end(name, rows)
+        cards = self.readings.write_cards(self.about(name, rows), rows)
+        if cards and self.shows:
+            print(probe_table(cards), flush=True)
+        found = cards[0]["figures"] if cards else {}
+        wanted = [column.key for column in READING_COLUMNS if column.key in found]
+        self.test_stats |= {key: found[key]["value"] for key in wanted}
+
+    def test(self, *args: Any) -> dict[str, dict[str, float]]:
+        """After the tests, write the folder `tts` with the tested weights."""
+        results = super().test(*args)
+        run_on_main(self._write_tts)
+        return results
+
+    def _write_tts(self) -> None:
+        tables = [probe_table(self.readings.cards)] if self.readings.cards else []
+        about = "\n\n".join([f"Made by `{self.about('', [])['command']}`.", *tables])
+        folder = self.tts.save_pretrained(self.folder.path / "tts", about=about)
+        print(f"{folder}: text to speech, for focalcodec say --model", flush=True)

@@ -52,7 +52,7 @@ def train(yaml: str, folder: Path, tokens: Path, *options: str, **changes: Any) 
     """Train a YAML in this process; return the run's folder."""
     argv = [f"hparams/{yaml}", f"--output_folder={folder}", f"--token_folder={tokens}"]
     argv += [f"--{key}={tiny.flow(value)}" for key, value in (TINY | changes).items()]
-    with mock.patch("focalcodec.lm.speech.SECONDS_A_CHARACTER", 0.01):  # such a model never ends
+    with mock.patch("focalcodec.lm.readers.SECONDS_A_CHARACTER", 0.01):  # such a model never ends
         tiny.train([*argv, *options], pictures=False)
     return folder
 

@@ -53,8 +53,8 @@ DEMO = [path for path in YAMLS if recipe_of(path).name == "Demo" and script_of(p
 CHAIN = [path for path in YAMLS if path.parent.name == "streaming"]
 # rows of the ablations: test_ablations.py
 ROWS = [path for path in YAMLS if path.parent == ROOT / "recipes/LibriSpeech/hparams/ablations"]
-# language models of tokens: test_lm_recipes.py
-LMS = [path for path in YAMLS if "lm" in read_tree(path)]
+# language models of tokens, and text to speech: test_lm_recipes.py, test_aligned_recipe.py
+LMS = [path for path in YAMLS if {"lm", "tts"} & {*read_tree(path)}]
 APART = [*DEMO, *CHAIN, *ROWS, *LMS]
 TRAININGS = [path for path in YAMLS if script_of(path) == "train.py" and path not in APART]
 FULL_SIZE = [path for path in TRAININGS if not re.search("_mini$|_demo", path.stem)]

@@ -106,6 +106,8 @@ def refuse_dead_keys(path: str | Path, read_keys: Collection[str], overrides: st
 def keys_read_by(*objects: type | ModuleType) -> set[str]:
     """Keys of `hparams` that the source code of modules, or of a class and its bases, reads.
 
+    The keys of the other classes of its file count too: a delta may have one of them as its Brain.
+
     It finds `hparams["key"]`, `hparams.get("key")`, `"key" in hparams`, `self.hparams.key` and
     `getattr(self.hparams, "key", default)`, and the same for `vars(self.hparams)` and
     `self.hparams.__dict__`, so your own Brain needs no list of its keys.
@@ -118,8 +120,9 @@ def keys_read_by(*objects: type | ModuleType) -> set[str]:
     """
     modules: set[ModuleType] = set()
     for each in objects:
-        classes = each.__mro__ if isinstance(each, type) else ()
-        names = {c.__module__ for c in classes} - {"builtins"}
+        own = vars(sys.modules[each.__module__]).values() if isinstance(each, type) else ()
+        beside = [c for c in own if isinstance(c, type) and c.__module__ == each.__module__]
+        names = {base.__module__ for c in beside for base in c.__mro__} - {"builtins"}
         modules |= {sys.modules[name] for name in names}
         modules |= {each} if isinstance(each, ModuleType) else set()
     files = (vars(module).get("__file__") or "" for module in modules)

@@ -12,7 +12,7 @@ import torch
 from focalcodec.cli.main import main
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError
-from focalcodec.lm import SpeechLM, TextToSpeech, Vocabulary
+from focalcodec.lm import LMTextToSpeech, SpeechLM, Vocabulary, load_text_to_speech
 
 ROOT = Path(__file__).parents[3]
 CLIP = ROOT / "corpus/LibriSpeech/test-real/92/1/92-1-0000.flac"
@@ -20,23 +20,23 @@ OTHER = ROOT / "tests" / "data" / "golden" / "tiny_50hz"
 
 
 @pytest.fixture(scope="module")
-def tts() -> TextToSpeech:
+def tts() -> LMTextToSpeech:
     codec, vocabulary = FocalCodec.from_pretrained("demo"), Vocabulary(8192)
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "code_dim": 13}
     model = SpeechLM(vocabulary.size, **sizes)
     model.codes.copy_(vocabulary.codes(codec.codebook))
-    return TextToSpeech(
+    return LMTextToSpeech(
         model, vocabulary, codec, {"anna": torch.arange(30), "ben": torch.ones(9).long()}
     )
 
 
 @pytest.fixture(scope="module")
-def folder(tts: TextToSpeech, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tts: LMTextToSpeech, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tts.save_pretrained(tmp_path_factory.mktemp("tts") / "run" / "tts", about="Made here.")
 
 
-def test_a_seed_and_a_voice_give_the_same_speech(tts: TextToSpeech) -> None:
+def test_a_seed_and_a_voice_give_the_same_speech(tts: LMTextToSpeech) -> None:
     voice = tts.voice(None)
     assert voice is not None and torch.equal(voice, torch.arange(30))  # the first one
     one = tts.speak("hi", voice, seed=1)
@@ -46,7 +46,7 @@ def test_a_seed_and_a_voice_give_the_same_speech(tts: TextToSpeech) -> None:
     assert one.shape == (16000,)  # 0.5 s a character
 
 
-def test_a_batch_is_as_its_texts_alone(tts: TextToSpeech) -> None:
+def test_a_batch_is_as_its_texts_alone(tts: LMTextToSpeech) -> None:
     voices = [None, tts.voice("anna"), tts.voice("ben")]
     batch = tts.toks(["hi", "a", "what"], voices, [1, 2, 3])
     for text, voice, seed, found in zip(["hi", "a", "what"], voices, [1, 2, 3], batch, strict=True):
@@ -55,13 +55,13 @@ def test_a_batch_is_as_its_texts_alone(tts: TextToSpeech) -> None:
         assert len(found.toks) <= tts.most_toks(text)
 
 
-def test_a_stream_has_the_tokens_of_the_whole(tts: TextToSpeech) -> None:
+def test_a_stream_has_the_tokens_of_the_whole(tts: LMTextToSpeech) -> None:
     blocks = list(tts.stream("hello", seed=5))
     (spoken,) = tts.toks(["hello"], [None], [5])
     assert sum(map(len, blocks)) == 320 * len(spoken.toks) and len(blocks) > 2
 
 
-def test_the_end_token_ends_the_speech(tts: TextToSpeech) -> None:
+def test_the_end_token_ends_the_speech(tts: LMTextToSpeech) -> None:
     end = tts.vocabulary.special["eos"]
     with torch.no_grad():
         before = tts.model.head[0, end].clone()
@@ -74,14 +74,16 @@ def test_the_end_token_ends_the_speech(tts: TextToSpeech) -> None:
         tts.model.head.data[0, end] = before
 
 
-def test_a_recording_and_its_tokens_are_the_same_prompt(tts: TextToSpeech, tmp_path: Path) -> None:
+def test_a_recording_and_its_tokens_are_the_same_prompt(
+    tts: LMTextToSpeech, tmp_path: Path
+) -> None:
     tts.codec.encode_file(CLIP).save(tmp_path / "voice.fct")
     voice = tts.voice(CLIP)
     assert voice is not None and voice.shape == (150,)  # 3 s
     assert torch.equal(voice, tts.voice(tmp_path / "voice.fct"))
 
 
-def test_wrong_prompts_are_one_line(tts: TextToSpeech, tmp_path: Path) -> None:
+def test_wrong_prompts_are_one_line(tts: LMTextToSpeech, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", torch.zeros(1600).numpy(), 16000)
     with pytest.raises(UserError, match=r"short.wav: 0.1 s; give at least 0.5 s"):
         tts.voice(tmp_path / "short.wav")
@@ -92,8 +94,8 @@ def test_wrong_prompts_are_one_line(tts: TextToSpeech, tmp_path: Path) -> None:
         tts.voice("eve")
 
 
-def test_a_folder_gives_the_same_speech(tts: TextToSpeech, folder: Path) -> None:
-    loaded = TextToSpeech.from_pretrained(folder.parent, tts.codec)  # the run that has it
+def test_a_folder_gives_the_same_speech(tts: LMTextToSpeech, folder: Path) -> None:
+    loaded = load_text_to_speech(folder.parent, tts.codec)  # the run that has it
     half = {name: x.half().float() for name, x in tts.model.state_dict().items()}
     for name, tensor in loaded.model.state_dict().items():
         assert torch.equal(tensor.float(), half[name]), name
@@ -108,15 +110,15 @@ def test_a_folder_gives_the_same_speech(tts: TextToSpeech, folder: Path) -> None
 
 def test_wrong_folders_are_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no text to speech"):
-        TextToSpeech.from_pretrained(OTHER)
+        load_text_to_speech(OTHER)
     with pytest.raises(UserError, match=r"trained on the tokens of demo \(.*\), but this codec is"):
-        TextToSpeech.from_pretrained(folder, FocalCodec.from_pretrained(OTHER))
+        load_text_to_speech(folder, FocalCodec.from_pretrained(OTHER))
     config = json.loads((folder / "config.json").read_text())
     config["model"]["hidden_size"] = 32
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match="model.safetensors is of another model"):
-        TextToSpeech.from_pretrained(tmp_path)
+        load_text_to_speech(tmp_path)
 
 
 def test_the_command_reads_a_text(

@@ -1,0 +1,157 @@
+"""Text to speech without a language model: phonemes, durations, then the bits of all tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lm_readings import READING_COLUMNS, ReadingBrain
+from speechbrain import Stage
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from focalcodec.data.randomness import stable_seed
+from focalcodec.lm import (
+    AlignedTextToSpeech,
+    Phonemes,
+    most_probable_path,
+    spread,
+    write_phonemes,
+)
+from focalcodec.metrics.judge import Column
+from focalcodec.nn.masking import valid_mask, zero_padding
+from focalcodec.probes.token_dataset import TokenBatch, TokenDataset
+from focalcodec.tokenize import TokenStore
+from focalcodec.training.probe_brain import has_transcript
+from focalcodec.training.run.loaders import Rows
+
+BIT_ERRORS = Column("bit_errors", "wrong bits, true durations", "%", "lower")
+
+
+class Output(NamedTuple):
+    """What the losses need, of each clip."""
+
+    codes: Tensor  # (B, N, L): bits of its tokens, as 1 and -1
+    scores: Tensor  # (B, S, N): of a phoneme alone for a frame
+    durations: Tensor  # (B, S): frames of each phoneme on the most probable path
+    log_durations: Tensor  # (B, S), predicted
+    logits: Tensor  # (B, N, L): bits, with the durations of the path
+
+
+class AlignedBrain(ReadingBrain):
+    """loss = bits_loss + alignment_weight * alignment_loss + duration_weight * duration_loss.
+
+    bits_loss is the cross entropy of a token's bits, alignment_loss the same predicted from its
+    phoneme alone, both nats a token; duration_loss is the squared error of the logarithm of the
+    frames of a phoneme. The voice is that of another clip of the speaker.
+    """
+
+    trained: ClassVar[dict[str, tuple[str, ...]]] = {"tts": ("tts",)}
+    columns = (BIT_ERRORS, *READING_COLUMNS)
+    usable = staticmethod(has_transcript)
+
+    def __init__(self, codec: Any, loaders: Any, *args: Any, **kwargs: Any) -> None:
+        self.loaders = loaders
+        super().__init__(codec, loaders, *args, **kwargs)
+
+    def make_modules(
+        self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
+    ) -> dict[str, nn.Module]:
+        """The phonemes are those of all texts; first weights from the seed."""
+        written = {}
+        datasets = [each.dataset for each in (self.loaders.train, self.loaders.valid)]
+        datasets += [each.dataset for each in self.loaders.tests.values()]
+        for dataset in datasets:
+            texts = [row["wrd"] for row in dataset.rows]
+            lines = write_phonemes(texts, hparams["phoneme_language"])
+            written |= {row["ID"]: line for row, line in zip(dataset.rows, lines, strict=True)}
+        phonemes = Phonemes.of(written.values(), hparams["phoneme_language"])
+        self.phonemes = {name: phonemes.ids(line, name) for name, line in written.items()}
+        self.prompts = prompts_of(datasets)
+        torch.manual_seed(stable_seed(hparams["seed"], "tts"))
+        bits = self.codec.tokenizer.codes()[0].shape[1]
+        tts = hparams["tts"](num_phonemes=phonemes.size, code_dim=bits)
+        self.make_reader(hparams, partial(AlignedTextToSpeech, tts, phonemes))
+        return {"tts": tts}
+
+    def compute_forward(self, batch: TokenBatch, stage: Stage) -> Output:
+        """Voice, phonemes, their most probable path through the clip, and its bits."""
+        tts, bits = self.modules.tts, self.tts.codes.to(self.device)
+        ids = [self.phonemes[name].to(self.device) for name in batch.id]
+        lengths = torch.tensor([len(row) for row in ids], device=self.device)
+        prompts, prompt_frames = self.prompt(batch, stage)  # (B, P), (B,)
+        voice = tts.voice(bits[prompts], prompt_frames)  # (B, V)
+        x = tts.encode(pad_sequence(ids, batch_first=True), lengths, voice)  # (B, S, D)
+        codes = bits[batch.toks]  # (B, N, L)
+        scores = tts.alignment(x, lengths, codes, batch.lengths)  # (B, S, N)
+        durations = most_probable_path(scores, lengths, batch.lengths)  # (B, S)
+        logits, _ = tts.bits(x, durations, voice)  # (B, N, L)
+        return Output(codes, scores, durations, tts.log_durations(x).float(), logits.float())
+
+    def compute_objectives(self, out: Output, batch: TokenBatch, stage: Stage) -> Tensor:
+        """Sum of the three losses; in validation also the wrong bits."""
+        frames = batch.lengths
+        targets = (out.codes > 0).float()
+        each = F.binary_cross_entropy_with_logits(out.logits, targets, reduction="none")
+        bits_loss = self.frame_mean("bits_loss", each.sum(dim=2), frames)
+        place = spread(out.durations, out.codes.shape[1])[0]  # (B, N)
+        alone = out.scores.gather(1, place[:, None])[:, 0]  # (B, N)
+        alignment_loss = self.frame_mean("alignment_loss", -alone, frames)
+        errors = out.log_durations - out.durations.clamp(min=1).log()
+        counts = torch.tensor([len(self.phonemes[name]) for name in batch.id], device=self.device)
+        duration_loss = self.frame_mean("duration_loss", errors.square(), counts)
+        if stage != Stage.TRAIN:
+            wrong = ((out.logits > 0) != (out.codes > 0)).float().mean(dim=2)  # (B, N)
+            shares = zero_padding(wrong, valid_mask(frames, wrong.shape[1])).sum(dim=1) / frames
+            scores = zip((100.0 * shares).tolist(), frames.tolist(), strict=True)
+            self.add_scores(batch, stage, BIT_ERRORS.key, list(scores))
+        if stage == Stage.TEST:
+            self.test_clips(batch)
+        return self.total_loss(bits_loss, alignment_loss, duration_loss)
+
+    def total_loss(self, bits_loss: Any, alignment_loss: Any, duration_loss: Any) -> Any:
+        """Bits of the tokens, the same from a phoneme alone, and durations."""
+        loss = bits_loss + self.hparams.alignment_weight * alignment_loss
+        return loss + self.hparams.duration_weight * duration_loss
+
+    def stage_stats(self, stage: Stage, group: str = "") -> dict[str, float]:
+        """Averages, and their total loss."""
+        stats = super().stage_stats(stage, group)
+        parts = [f"{name}_loss" for name in ("bits", "alignment", "duration")]
+        if parts[0] in stats:
+            stats["loss"] = self.total_loss(*(stats[name] for name in parts))
+        return stats
+
+    def prompt(self, batch: TokenBatch, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Toks (B, P) of another clip of each speaker, and their frames (B,).
+
+        In training the clip and its part are random; else it is the speaker's next clip.
+        """
+        most = round(self.hparams.prompt_seconds * self.codec.tokenizer.token_rate)
+        found = []
+        for row in batch.rows:
+            known = self.prompts[row["spk_id"]]
+            names = list(known)
+            place = names.index(row["ID"])
+            step, first = 1, 0
+            if stage == Stage.TRAIN and len(names) > 1:
+                step = int(torch.randint(1, len(names), ()))
+            store, other = known[names[(place + step) % len(names)]]
+            toks = store[other]
+            if stage == Stage.TRAIN and len(toks) > most:
+                first = int(torch.randint(len(toks) - most + 1, ()))
+            found.append(toks[first : first + most])
+        frames = torch.tensor([len(toks) for toks in found], device=self.device)
+        return pad_sequence(found, batch_first=True).to(self.device), frames
+
+
+def prompts_of(datasets: Sequence[TokenDataset]) -> dict[str, dict[str, tuple[TokenStore, int]]]:
+    """Of each speaker, the store and the place in it of each clip, by ID."""
+    found: dict[str, dict[str, tuple[TokenStore, int]]] = {}
+    for dataset in datasets:
+        for row, (place, *_) in zip(dataset.rows, dataset.places.tolist(), strict=True):
+            found.setdefault(row["spk_id"], {})[row["ID"]] = (dataset.store, place)
+    return found

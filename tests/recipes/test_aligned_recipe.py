@@ -1,0 +1,102 @@
+"""Text to speech by an aligned model: it trains, is killed and resumed, is tested and used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from focalcodec.cli.main import main
+from focalcodec.training.loop import TurnsBrain
+from focalcodec.training.run.config import load_config, read_tree
+from tests.unit.training import tiny
+
+ROOT = Path(__file__).parents[2]
+HPARAMS = ROOT / "recipes" / "LibriSpeech" / "hparams"
+YAMLS = sorted(path for path in HPARAMS.glob("*.yaml") if "tts" in read_tree(path))
+TINY = {
+    "codec": str(ROOT / "tests" / "data" / "golden" / "tiny_50hz"),
+    "tr_splits": ["dev-mini"],
+    "dev_splits": ["test-real"],
+    "te_splits": ["test-real"],
+    "number_of_epochs": 1,
+    "batch_size": 8,
+    "valid_batch_size": 4,
+    "num_workers": 0,
+    "hidden_size": 16,
+    "text_layers": 1,
+    "frame_layers": 1,
+    "panel": "none",
+    "judge_clips": 1,
+    "bootstrap_samples": 20,
+    "dropout": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tokens")
+
+
+def train(yaml: str, folder: Path, tokens: Path, *options: str, **changes: Any) -> Path:
+    """Train a YAML in this process; return the run's folder."""
+    argv = [f"hparams/{yaml}", f"--output_folder={folder}", f"--token_folder={tokens}"]
+    argv += [f"--{key}={tiny.flow(value)}" for key, value in (TINY | changes).items()]
+    tiny.train([*argv, *options], pictures=False)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = max((folder / "save").glob("CKPT*"), key=lambda path: path.stat().st_mtime_ns)
+    return load_file(newest / "tts.ckpt")
+
+
+class Killed(BaseException):
+    """Ends a process."""
+
+
+def test_a_killed_run_ends_with_the_same_weights_and_reads_texts(
+    tmp_path: Path, tokens: Path
+) -> None:
+    interval = ("--ckpt_interval_minutes=0", "--ckpt_interval_steps=1")
+    yaml, more = "tts_aligned_mini.yaml", {"number_of_epochs": 2}
+    whole = train(yaml, tmp_path / "whole", tokens, *interval, **more)
+    steps, step = [], TurnsBrain.fit_batch
+
+    def dies(brain: Any, batch: Any) -> Any:
+        steps.append(step(brain, batch))
+        if len(steps) == 4:  # in the second of two epochs of three steps
+            raise Killed
+        return steps[-1]
+
+    with mock.patch.object(TurnsBrain, "fit_batch", dies), pytest.raises(Killed):
+        train(yaml, tmp_path / "killed", tokens, *interval, **more)
+    killed = train(yaml, tmp_path / "killed", tokens, *interval, **more)
+    expected, found = weights(whole), weights(killed)
+    assert expected and all(torch.equal(expected[name], found[name]) for name in expected)
+
+    results = json.loads((killed / "results.json").read_text())["test"]
+    assert {"bit_errors", "bits_loss", "alignment_loss", "duration_loss"} <= results.keys()
+    assert results["no_end"] == 0 and 0 < results["bit_errors"] < 60
+    total = results["bits_loss"] + 0.3 * results["alignment_loss"] + 0.5 * results["duration_loss"]
+    assert results["loss"] == pytest.approx(total, rel=1e-5)
+    cards = {path.parent.name for path in (killed / "test").glob("*/card.json")}
+    assert cards == {"one_sample", "resynthesis", "recording"}
+    spoken = tmp_path / "out.wav"
+    assert main(["say", "one, 2, three", str(spoken), "--model", str(killed)]) == 0
+    assert soundfile.info(spoken).frames > 0
+
+
+def test_the_sizes() -> None:
+    assert {path.stem for path in YAMLS} == {"tts_aligned", "tts_aligned_demo", "tts_aligned_mini"}
+    nothing = "prepare: null\nbrain: null\nloaders: null"
+    with torch.device("meta"):
+        made = load_config(HPARAMS / "tts_aligned_demo.yaml", nothing)["tts"](num_phonemes=100)
+    tensors = made.state_dict().values()
+    assert 2 * sum(tensor.numel() for tensor in tensors) < 15e6  # bytes of float16
