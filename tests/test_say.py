@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,49 @@ def test_the_command_reads_without_a_network(
     assert torch.equal(one, same) and one.shape != other.shape
     level = one.square().mean().sqrt()
     assert 0.01 < level < 0.3
+
+
+def say(*words: str) -> int:
+    return main(["say", *words, "--quiet"])
+
+
+def test_the_text_may_come_from_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    given = tmp_path / "given.wav"
+    assert say(TEXT, str(given)) == 0
+    for name, content, code in (("piped.wav", TEXT.encode(), 0), ("no.wav", b"\xff\xfe", 2)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert say("-", str(tmp_path / name)) == code
+    assert torch.equal(read_audio(given, 16000), read_audio(tmp_path / "piped.wav", 16000))
+    assert "standard input: no text in UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([TEXT, "--top_p", "0.5"], "--top_p 0.5: this model is no language model"),
+        ([TEXT, "--model", "nowhere"], "--model nowhere: no such folder; name the run"),
+        ([TEXT, "--voice", "nobody"], "voice nobody: no such file; its voices are heart, bella"),
+        (["\u041f\u0440\u0438\u0432\u0435\u0442"], "the model reads en-us only"),
+    ],
+)
+def test_what_can_not_be_said(
+    tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out.wav"
+    assert say(options[0], str(out), *options[1:]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not out.exists()
+
+
+def test_sentences_join_without_clicks(tts: TextToSpeech) -> None:
+    one = "The oceans are teeming with life. "
+    (whole,) = tts.toks([one * 5], [tts.voice("puck")], [0])
+    (part,) = tts.toks([one], [tts.voice("puck")], [0])
+    sig, frame = tts.decode(whole.toks), tts.codec.sample_rate_output // 50
+    pause = (len(whole.toks) - 5 * len(part.toks)) // 4
+    jumps = sig.diff().abs()
+    for place in (len(part.toks), len(part.toks) + pause):
+        near = jumps[(place - 1) * frame : (place + 1) * frame]
+        assert near.max() < 0.1 * jumps.max()

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from focalcodec.cli.main import DONE, check_open_output, say
 from focalcodec.cli.options import DEVICE_HELP, audio_suffixes
+from focalcodec.cli.paths import STANDARD
 from focalcodec.errors import UserError
 from focalcodec.hub import TTS_FOLDER
+
+if TYPE_CHECKING:
+    from focalcodec.lm import Sampling, TextToSpeech
 
 EXAMPLES = """examples:
   focalcodec say "good morning" out.wav
   focalcodec say "in 1984, 3 of 5" out.wav --voice george
   focalcodec say "good morning" out.wav --model my_tts --voice anna.wav --seed 7
-  focalcodec say "good morning" - --model my_tts | aplay -r 16000 -f S16_LE
+  focalcodec say "good morning" - | aplay -r 16000 -f S16_LE
+  focalcodec say - chapter.flac < chapter.txt
 
 Speech in somebody's voice needs the consent of this person.
 """
@@ -25,7 +32,7 @@ Speech in somebody's voice needs the consent of this person.
 def add_say_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `focalcodec say`."""
     parser.epilog = EXAMPLES
-    parser.add_argument("text", metavar="TEXT", help="what to read")
+    parser.add_argument("text", metavar="TEXT", help="what to read; - for standard input")
     parser.add_argument(
         "out",
         metavar="OUT",
@@ -34,7 +41,8 @@ def add_say_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="RUN_OR_FOLDER",
-        help="run of a recipe that trained text to speech, or its folder tts",
+        help="run of a recipe that trained text to speech, or its folder tts (default: the small"
+        " model of the package)",
     )
     parser.add_argument(
         "--voice",
@@ -50,7 +58,9 @@ def add_say_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--temperature", type=float, help="0: no randomness (default: the model's)")
     parser.add_argument(
-        "--top_p", type=float, help="share of the probability (default: the model's)"
+        "--top_p",
+        type=float,
+        help="share of the probability, of a language model (default: the model's)",
     )
     parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -62,12 +72,11 @@ def run_say(args: argparse.Namespace) -> int:
     _check_out(args)
     model = args.model or TTS_FOLDER
     if not Path(model).expanduser().exists():
-        given = f"--model {args.model}: no such folder" if args.model else "--model: none is given"
         raise UserError(
-            f"{given}, and no text-to-speech model comes with the package; train one in"
-            " recipes/LibriSpeech with train.py hparams/tts_demo.yaml (docs/generation.md), and"
-            " name its run"
+            f"--model {model}: no such folder; name the run of a training (docs/generation.md), or"
+            " leave it out: a small model comes with the package"
         )
+    text = _standard_input() if args.text == STANDARD else args.text
     from focalcodec.audio import write_audio
     from focalcodec.cli.live import Sink
     from focalcodec.lm import load_text_to_speech
@@ -75,15 +84,15 @@ def run_say(args: argparse.Namespace) -> int:
 
     tts = load_text_to_speech(model)
     tts.to(pick_device(args.device))
-    tts.sampling = _sampling(args, tts.sampling)
+    tts.sampling = _sampling(args, tts)
     voice, start = tts.voice(args.voice), time.perf_counter()
     rate = tts.codec.sample_rate_output
-    if args.out == "-":
+    if args.out == STANDARD:
         with Sink(args.out, rate, held=0) as sink:
-            for block in tts.stream(args.text, voice, args.seed):
+            for block in tts.stream(text, voice, args.seed):
                 sink.put(block)
         return DONE
-    (spoken,) = tts.toks([args.text], [voice], [args.seed])
+    (spoken,) = tts.toks([text], [voice], [args.seed])
     sig = tts.decode(spoken.toks)
     write_audio(args.out, sig, rate)
     took, seconds = time.perf_counter() - start, len(sig) / rate
@@ -95,7 +104,7 @@ def run_say(args: argparse.Namespace) -> int:
 
 
 def _check_out(args: argparse.Namespace) -> None:
-    if args.out == "-":
+    if args.out == STANDARD:
         check_open_output()
     elif Path(args.out).suffix.lower() not in audio_suffixes(None):
         raise UserError(
@@ -105,8 +114,18 @@ def _check_out(args: argparse.Namespace) -> None:
         raise UserError(f"{args.out}: it exists; give another name, or --overwrite")
 
 
-def _sampling(args: argparse.Namespace, known: Any) -> Any:
-    from dataclasses import replace
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: no text in UTF-8 ({error}); convert it") from error
 
+
+def _sampling(args: argparse.Namespace, tts: TextToSpeech) -> Sampling:
+    if args.top_p is not None and tts.kind == "aligned":
+        raise UserError(
+            f"--top_p {args.top_p}: this model is no language model; leave it out, or give"
+            " --temperature"
+        )
     given = {"temperature": args.temperature, "top_p": args.top_p}
-    return replace(known, **{name: value for name, value in given.items() if value is not None})
+    return replace(tts.sampling, **{name: value for name, value in given.items() if value is not None})

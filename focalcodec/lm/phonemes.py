@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -20,16 +21,18 @@ _PHONEME = re.compile(f"[{_STRESS}]?.[{_MARKS}]*")  # a letter of IPA, and what 
 def write_phonemes(texts: Sequence[str], language: str = "en-us") -> list[list[str]]:
     """Phonemes of each text, with its spaces and punctuation.
 
-    Numbers and abbreviations are written as they are spoken. Raises `UserError` for an empty text,
+    Numbers and abbreviations are written as they are spoken; a text in capitals, as in LibriSpeech,
+    is read as words. Raises `UserError` for an empty text,
     a language that espeak-ng does not have, or if its packages are not installed.
 
     Example
     -------
     >>> write_phonemes(["a cat, 2 dogs"])  # doctest: +SKIP
-    [['ɐ', ' ', 'k', 'ˈæ', 't', ',', ' ', 't', 'ˈu', 'ː', ' ', 'd', 'ˈɑː', 'ɡ', 'z']]
+    [['ɐ', ' ', 'k', 'ˈæ', 't', ',', ' ', 't', 'ˈuː', ' ', 'd', 'ˈɑː', 'ɡ', 'z']]
     """
     espeak = _espeak(language)
     lines = [" ".join(text.split()) for text in texts]
+    lines = [line.lower() if line.isupper() else line for line in lines]  # else IT is I, T
     if not all(lines):
         raise UserError("text: empty; give at least one word")
     found = [" ".join(line.split()) for line in espeak.phonemize(lines)]
@@ -86,7 +89,16 @@ class Phonemes:
         return cls(sorted({name for line in written for name in line}), language)
 
     def text_ids(self, texts: Sequence[str]) -> list[Tensor]:
-        """Ids (S,) int64 of each text; `UserError` for a phoneme without an id."""
+        """Ids (S,) int64 of each text; `UserError` for a phoneme without an id.
+
+        Also for a text in another script than that of English, if this is the language: espeak-ng
+        would spell its letters.
+        """
+        for text in texts if self.language.startswith("en") else ():
+            letters = [letter for letter in text if letter.isalpha()]
+            latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+            if latin < len(letters) / 2:
+                raise UserError(f"text {text!r}: the model reads {self.language} only")
         written = write_phonemes(texts, self.language)
         return [self.ids(line, text) for line, text in zip(written, texts, strict=True)]
 

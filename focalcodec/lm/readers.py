@@ -27,7 +27,12 @@ from focalcodec.lm.speech import FORMAT, Spoken, TextToSpeech
 from focalcodec.lm.vocabulary import Vocabulary
 
 LONG_TEXT = 120  # characters
+BATCH_SENTENCES = 16  # of a long text, at once
 PAUSE_SECONDS = 0.2
+# Not after titles, initials, and abbreviations such as e.g. and p.m.
+_SENTENCE_END = re.compile(
+    r"((?:(?<!\b[^\W\d])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)\.|[!?;])[\"'\u201d\u2019)\]]*)\s"
+)
 SECONDS_A_CHARACTER = 0.5  # most of a text; a model that has not ended by then has failed
 
 
@@ -172,17 +177,18 @@ class AlignedTextToSpeech(TextToSpeech):
 
         A long text is read sentence by sentence, with a pause between them.
         """
-        parts = [sentences(text) for text in texts]
-        places = [k for k, each in enumerate(parts) for _ in each]
-        rows = self._predict(
-            [part for each in parts for part in each],
-            [voices[k] for k in places],
-            [seeds[k] for k in places],
-            sampling or self.sampling,
-        )
         found: list[list[Tensor]] = [[] for _ in texts]
-        for k, toks in zip(places, rows, strict=True):
-            found[k] += [self._pause, toks] if found[k] else [toks]
+        parts = [(k, part) for k, text in enumerate(texts) for part in sentences(text)]
+        for first in range(0, len(parts), BATCH_SENTENCES):
+            places, lines = zip(*parts[first : first + BATCH_SENTENCES], strict=True)
+            rows = self._predict(
+                lines,
+                [voices[k] for k in places],
+                [seeds[k] for k in places],
+                sampling or self.sampling,
+            )
+            for k, toks in zip(places, rows, strict=True):
+                found[k] += [self._pause, toks] if found[k] else [toks]
         return [Spoken(torch.cat(each), True) for each in found]
 
     @torch.inference_mode()
@@ -251,15 +257,30 @@ class AlignedTextToSpeech(TextToSpeech):
 def sentences(text: str) -> list[str]:
     """Sentences of a text longer than those of most trainings; else the text.
 
+    An empty line ends a sentence too.
+
     Example
     -------
     >>> sentences("Dr. Who? Yes.")
     ['Dr. Who? Yes.']
-    >>> len(sentences("The first of two sentences is here. " * 6))
+    >>> len(sentences("The first of two sentences, by Dr. Who, is here. " * 6))
     6
     """
-    text = " ".join(text.split())
-    return [text] if len(text) <= LONG_TEXT else re.split(r"(?<=[.!?;])\s", text)
+    if len(" ".join(text.split())) <= LONG_TEXT:
+        return [" ".join(text.split())]
+    found: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        line = " ".join(paragraph.split())
+        for part in _SENTENCE_END.sub(r"\1\n", line).split("\n"):
+            if found and not (_has_words(found[-1]) and _has_words(part)):  # such as ". . ."
+                found[-1] += f" {part}"
+            else:
+                found.append(part)
+    return found
+
+
+def _has_words(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
 
 
 def bits_of_toks(codec: FocalCodec) -> Tensor:

@@ -22,6 +22,7 @@ from focalcodec.lm import (
     spread,
     write_phonemes,
 )
+from focalcodec.lm.readers import sentences
 from focalcodec.nn.masking import valid_mask
 
 TEXTS = ["A cat, and 2 dogs!", "the king of the hill said good morning"]
@@ -192,6 +193,25 @@ def test_a_long_text_is_read_sentence_by_sentence(tts: AlignedTextToSpeech) -> N
     for start in (0, len(one.toks) + 10):
         assert torch.equal(whole.toks[start : start + len(one.toks)], one.toks)
     assert torch.equal(torch.cat(list(tts.toks_of_stream(text, voice, 0, None))), whole.toks)
+
+
+def test_where_a_long_text_is_cut() -> None:
+    parts = [
+        '"Hello," said Mr. Smith to Mrs. Jones.',
+        '"It is 5:30 p.m. in the U.S. now."',
+        "Then she left. . . .",
+        "3.5 hours, e.g. till 9, is a long time!",
+    ]
+    assert sentences(" ".join(parts)) == parts
+    assert sentences("A title\n\n" + " ".join(parts)) == ["A title", *parts]
+    assert sentences("- . " + " ".join(parts))[0] == "- . " + parts[0]
+    assert sentences("word " * 40) == [("word " * 40).strip()]
+
+
+def test_capitals_are_words() -> None:
+    capitals, small = write_phonemes(["IT IS US", "it is us"])
+    assert capitals == small
+    assert write_phonemes(["the US"]) != write_phonemes(["the us"])
 
 
 def test_codecs_whose_codes_are_no_bits(tts: AlignedTextToSpeech, codec: FocalCodec) -> None:
