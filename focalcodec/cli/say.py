@@ -128,4 +128,5 @@ def _sampling(args: argparse.Namespace, tts: TextToSpeech) -> Sampling:
             " --temperature"
         )
     given = {"temperature": args.temperature, "top_p": args.top_p}
-    return replace(tts.sampling, **{name: value for name, value in given.items() if value is not None})
+    known = {name: value for name, value in given.items() if value is not None}
+    return replace(tts.sampling, **known)

@@ -107,15 +107,20 @@ class Phonemes:
 
         A phoneme that is not known loses its marks; punctuation that is not known is left out.
         """
-        found = [self._id(name, text) for name in phonemes]
+        found = [self._id(name) for name in phonemes]
+        if None in found:
+            raise UserError(
+                f"text {text!r}: the model has no phoneme {phonemes[found.index(None)]!r}; write"
+                " the word with other letters"
+            )
         return torch.tensor([place for place in found if place])
 
-    def _id(self, name: str, text: str) -> int:
+    def knows(self, phonemes: Sequence[str]) -> bool:
+        """Whether `ids` has all phonemes of a text."""
+        return all(self._id(name) is not None for name in phonemes)
+
+    def _id(self, name: str) -> int | None:
         for known in (name, name.lstrip(_STRESS), name.strip(_STRESS + _MARKS)):
             if known in self._ids:
                 return self._ids[known]
-        if not any(letter.isalpha() for letter in name):
-            return 0
-        raise UserError(
-            f"text {text!r}: the model has no phoneme {name!r}; write the word with other letters"
-        )
+        return None if any(letter.isalpha() for letter in name) else 0

@@ -10,12 +10,15 @@ any number of calls of a GAN's discriminator.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from focalcodec.data.randomness import stable_seed
+
+T = TypeVar("T")
 
 
 def process_count() -> int:
@@ -61,6 +64,21 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
         The run's seed and its position.
     """
     torch.manual_seed(stable_seed(seed, "step", epoch, step, process_rank()))
+
+
+def gather_objects(mine: T) -> list[T]:
+    """Objects of all processes, in the order of their indices.
+
+    Example
+    -------
+    >>> gather_objects({"clip": 1.0})
+    [{'clip': 1.0}]
+    """
+    if process_count() == 1:
+        return [mine]
+    shares: list[Any] = [None] * process_count()
+    dist.all_gather_object(shares, mine)
+    return shares
 
 
 def global_sum(x: Tensor) -> Tensor:

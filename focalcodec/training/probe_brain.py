@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
-import torch.distributed as dist
 from speechbrain.utils.distributed import run_on_main
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -34,7 +33,12 @@ from focalcodec.probes.tokens import FROM_AUDIO, ProbeCodec, cached_tokens
 from focalcodec.processes import Shard
 from focalcodec.tokenize.store import TokenStore
 from focalcodec.training.brain import CodecBrain
-from focalcodec.training.distributed import global_sum, process_count, process_rank
+from focalcodec.training.distributed import (
+    gather_objects,
+    global_sum,
+    process_count,
+    process_rank,
+)
 from focalcodec.training.pictures import confusion_figure, save_png
 from focalcodec.training.run.folder import RunFolder
 from focalcodec.training.run.loaders import Rows, batch_loader
@@ -315,9 +319,8 @@ class ProbeBrain(CodecBrain):
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None) -> None:
         """Gather the clips that other processes tested."""
-        if stage == sb.Stage.TEST and process_count() > 1:
-            shares: list[Any] = [None] * process_count()
-            dist.all_gather_object(shares, self.clips)
+        if stage == sb.Stage.TEST:
+            shares = gather_objects(self.clips)
             self.clips = {name: clip for share in shares for name, clip in share.items()}
         self.clips = dict(sorted(self.clips.items()))
         super().on_stage_end(stage, stage_loss, epoch)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from brains import QuantizerBrain
 from speechbrain import Stage
@@ -20,7 +19,7 @@ from focalcodec.data.randomness import clip_generator, cut_crops
 from focalcodec.errors import UserError
 from focalcodec.probes.targets import Labels
 from focalcodec.training.brain import CodecBrain
-from focalcodec.training.distributed import process_count
+from focalcodec.training.distributed import gather_objects
 from focalcodec.training.figures import LOSS_KEY
 from focalcodec.training.run.start import Start
 from focalcodec.training.stages import Stage1Output, check_crops
@@ -155,9 +154,8 @@ class SpeakerBrain(CodecBrain):
 
     def on_stage_end(self, stage: Stage, stage_loss: float, epoch: int | None) -> None:
         """Gather the embeddings of the other processes."""
-        if stage != Stage.TRAIN and process_count() > 1:
-            shares: list[Any] = [None] * process_count()
-            dist.all_gather_object(shares, self.embeddings)
+        if stage != Stage.TRAIN:
+            shares = gather_objects(self.embeddings)
             self.embeddings = [clip for share in shares for clip in share]
         super().on_stage_end(stage, stage_loss, epoch)
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from lm_readings import READING_COLUMNS, ReadingBrain
+from aligned_data import Prompts
+from lm_readings import READING_COLUMNS, ReadingBrain, focal_codec
 from speechbrain import Stage
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.data.randomness import stable_seed
-from focalcodec.lm import (
-    AlignedTextToSpeech,
-    Phonemes,
-    most_probable_path,
-    spread,
-    write_phonemes,
-)
+from focalcodec.lm import AlignedTextToSpeech, bits_of_toks, most_probable_path, spread
 from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
-from focalcodec.probes.token_dataset import TokenBatch, TokenDataset
-from focalcodec.tokenize import TokenStore
-from focalcodec.training.probe_brain import has_transcript
+from focalcodec.probes.token_dataset import TokenBatch
 from focalcodec.training.run.loaders import Rows
 
 BIT_ERRORS = Column("bit_errors", "wrong bits, true durations", "%", "lower")
@@ -51,7 +44,11 @@ class AlignedBrain(ReadingBrain):
 
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"tts": ("tts",)}
     columns = (BIT_ERRORS, *READING_COLUMNS)
-    usable = staticmethod(has_transcript)
+
+    @staticmethod
+    def usable(row: Mapping[str, Any]) -> bool:
+        """Whether a clip has a text with words."""
+        return any(letter.isalnum() for letter in row["wrd"])
 
     def __init__(self, codec: Any, loaders: Any, *args: Any, **kwargs: Any) -> None:
         self.loaders = loaders
@@ -60,19 +57,13 @@ class AlignedBrain(ReadingBrain):
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
-        """The phonemes are those of all texts; first weights from the seed."""
-        written = {}
-        datasets = [each.dataset for each in (self.loaders.train, self.loaders.valid)]
-        datasets += [each.dataset for each in self.loaders.tests.values()]
-        for dataset in datasets:
-            texts = [row["wrd"] for row in dataset.rows]
-            lines = write_phonemes(texts, hparams["phoneme_language"])
-            written |= {row["ID"]: line for row, line in zip(dataset.rows, lines, strict=True)}
-        phonemes = Phonemes.of(written.values(), hparams["phoneme_language"])
-        self.phonemes = {name: phonemes.ids(line, name) for name, line in written.items()}
-        self.prompts = prompts_of(datasets)
+        """The phonemes are those of the training set; first weights from the seed."""
+        loaders, phonemes = self.loaders, self.loaders.phonemes
+        most = round(hparams["prompt_seconds"] * self.codec.tokenizer.token_rate)
+        known = {"train": loaders.train, "valid": loaders.valid, **loaders.tests}
+        self.prompts = {name: Prompts(each.dataset, most) for name, each in known.items()}
         torch.manual_seed(stable_seed(hparams["seed"], "tts"))
-        bits = self.codec.tokenizer.codes()[0].shape[1]
+        bits = bits_of_toks(focal_codec(self.codec)).shape[1]
         tts = hparams["tts"](num_phonemes=phonemes.size, code_dim=bits)
         self.make_reader(hparams, partial(AlignedTextToSpeech, tts, phonemes))
         return {"tts": tts}
@@ -80,7 +71,7 @@ class AlignedBrain(ReadingBrain):
     def compute_forward(self, batch: TokenBatch, stage: Stage) -> Output:
         """Voice, phonemes, their most probable path through the clip, and its bits."""
         tts, bits = self.modules.tts, self.tts.codes.to(self.device)
-        ids = [self.phonemes[name].to(self.device) for name in batch.id]
+        ids = [self.loaders.ids[row["wrd"]].to(self.device) for row in batch.rows]
         lengths = torch.tensor([len(row) for row in ids], device=self.device)
         prompts, prompt_frames = self.prompt(batch, stage)  # (B, P), (B,)
         voice = tts.voice(bits[prompts], prompt_frames)  # (B, V)
@@ -101,8 +92,9 @@ class AlignedBrain(ReadingBrain):
         alone = out.scores.gather(1, place[:, None])[:, 0]  # (B, N)
         alignment_loss = self.frame_mean("alignment_loss", -alone, frames)
         errors = out.log_durations - out.durations.clamp(min=1).log()
-        counts = torch.tensor([len(self.phonemes[name]) for name in batch.id], device=self.device)
-        duration_loss = self.frame_mean("duration_loss", errors.square(), counts)
+        counts = [len(self.loaders.ids[row["wrd"]]) for row in batch.rows]
+        lengths = torch.tensor(counts, device=self.device)
+        duration_loss = self.frame_mean("duration_loss", errors.square(), lengths)
         if stage != Stage.TRAIN:
             wrong = ((out.logits > 0) != (out.codes > 0)).float().mean(dim=2)  # (B, N)
             shares = zero_padding(wrong, valid_mask(frames, wrong.shape[1])).sum(dim=1) / frames
@@ -126,32 +118,9 @@ class AlignedBrain(ReadingBrain):
         return stats
 
     def prompt(self, batch: TokenBatch, stage: Stage) -> tuple[Tensor, Tensor]:
-        """Toks (B, P) of another clip of each speaker, and their frames (B,).
-
-        In training the clip and its part are random; else it is the speaker's next clip.
-        """
-        most = round(self.hparams.prompt_seconds * self.codec.tokenizer.token_rate)
-        found = []
-        for row in batch.rows:
-            known = self.prompts[row["spk_id"]]
-            names = list(known)
-            place = names.index(row["ID"])
-            step, first = 1, 0
-            if stage == Stage.TRAIN and len(names) > 1:
-                step = int(torch.randint(1, len(names), ()))
-            store, other = known[names[(place + step) % len(names)]]
-            toks = store[other]
-            if stage == Stage.TRAIN and len(toks) > most:
-                first = int(torch.randint(len(toks) - most + 1, ()))
-            found.append(toks[first : first + most])
+        """Toks (B, P) of another clip of each speaker in the same set, and their frames (B,)."""
+        name = {Stage.TRAIN: "train", Stage.VALID: "valid"}.get(stage, self.set_folder.name)
+        training = stage == Stage.TRAIN
+        found = [self.prompts[name].toks(row, training) for row in batch.rows]
         frames = torch.tensor([len(toks) for toks in found], device=self.device)
         return pad_sequence(found, batch_first=True).to(self.device), frames
-
-
-def prompts_of(datasets: Sequence[TokenDataset]) -> dict[str, dict[str, tuple[TokenStore, int]]]:
-    """Of each speaker, the store and the place in it of each clip, by ID."""
-    found: dict[str, dict[str, tuple[TokenStore, int]]] = {}
-    for dataset in datasets:
-        for row, (place, *_) in zip(dataset.rows, dataset.places.tolist(), strict=True):
-            found.setdefault(row["spk_id"], {})[row["ID"]] = (dataset.store, place)
-    return found

@@ -17,6 +17,7 @@ from speechbrain.utils.distributed import run_on_main
 from torch import Tensor
 
 from focalcodec.audio import resample, write_audio
+from focalcodec.codec import FocalCodec
 from focalcodec.coders.focal import FocalCoder
 from focalcodec.data.clips import read_clip
 from focalcodec.errors import UserError
@@ -28,6 +29,7 @@ from focalcodec.metrics.judge import Column, Judge, JudgedClip
 from focalcodec.probes.cards import make_card, probe_table, write_card
 from focalcodec.probes.token_dataset import TokenBatch, TokenDataset
 from focalcodec.probes.tokens import ProbeCodec
+from focalcodec.training.distributed import gather_objects
 from focalcodec.training.probe_brain import ProbeBrain
 from focalcodec.training.run.loaders import Rows
 
@@ -153,6 +155,14 @@ class Readings:
         self.entries.setdefault(system, {})[row["ID"]] = entry
         return entry
 
+    def gather(self) -> None:
+        """Take the readings of the other processes too."""
+        shares = gather_objects(self.entries)
+        self.entries = {}
+        for share in shares:
+            for system, entries in share.items():
+                self.entries.setdefault(system, {}).update(entries)
+
     def write_cards(self, about: Mapping[str, Any], rows: Rows) -> list[dict[str, Any]]:
         """Write the card of each system into its folder; return them, first that of one sample."""
         judges = [describe_judge(judge) for judge in self.judges or []]
@@ -170,7 +180,7 @@ class Readings:
                 judges,
                 self.missing,
             )
-            write_card(self.folder / system.replace(" ", "_"), card)
+            run_on_main(write_card, args=[self.folder / system.replace(" ", "_"), card])
             made.append(card)
         self.cards += made
         return made
@@ -194,6 +204,13 @@ def recording(row: Mapping[str, Any]) -> Tensor:
     return read_clip(row["wav"], SAMPLE_RATE, span, row.get("channels") or "mix")
 
 
+def focal_codec(codec: ProbeCodec) -> FocalCodec:
+    """Codec that makes the audio of a text; `UserError` if it is another one."""
+    if not isinstance(codec.coder, FocalCoder):
+        raise UserError(f"codec={codec.text}: give one of FocalCodec for text to speech")
+    return codec.coder.codec
+
+
 class ReadingBrain(ProbeBrain):
     """Base of the trainings of text to speech: in a test the texts of clips are read, and judged.
 
@@ -203,12 +220,11 @@ class ReadingBrain(ProbeBrain):
 
     def make_reader(self, hparams: Mapping[str, Any], make: Callable[..., TextToSpeech]) -> None:
         """Make what reads texts: `make` takes the codec, voices and prompt_seconds."""
-        if not isinstance(self.codec.coder, FocalCoder):
-            raise UserError(f"codec={self.codec.text}: give one of FocalCodec for text to speech")
+        codec = focal_codec(self.codec)
         store, rows = self.loaders.train.dataset.store, self.loaders.sets["train"]
         seconds = hparams["prompt_seconds"]
         voices = voice_prompts(store, rows, hparams["voices"], self.codec, seconds)
-        self.tts = make(self.codec.coder.codec, voices=voices, prompt_seconds=seconds)
+        self.tts = make(codec, voices=voices, prompt_seconds=seconds)
         self.readings = Readings(
             self.tts, self.codec, hparams["panel"], hparams["language"], hparams["samples"]
         )
@@ -228,6 +244,7 @@ class ReadingBrain(ProbeBrain):
     def on_set_end(self, name: str, rows: Rows) -> None:
         """Write and print the cards of the readings."""
         super().on_set_end(name, rows)
+        self.readings.gather()
         cards = self.readings.write_cards(self.about(name, rows), rows)
         if cards and self.shows:
             print(probe_table(cards), flush=True)

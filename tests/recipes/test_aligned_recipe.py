@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
 
 from focalcodec.cli.main import main
+from focalcodec.errors import UserError
+from focalcodec.lm import write_phonemes
 from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.run.config import load_config, read_tree
 from tests.unit.training import tiny
@@ -91,6 +95,37 @@ def test_a_killed_run_ends_with_the_same_weights_and_reads_texts(
     spoken = tmp_path / "out.wav"
     assert main(["say", "one, 2, three", str(spoken), "--model", str(killed)]) == 0
     assert soundfile.info(spoken).frames > 0
+
+
+def test_clips_with_more_phonemes_than_frames_are_left_out(
+    tmp_path: Path,
+    tokens: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def one(texts: list[str], language: str) -> list[list[str]]:
+        # The first text, in the order of the alphabet, is too long for any clip.
+        first, *others = write_phonemes(texts, language)
+        return [first * 100, *others]
+
+    monkeypatch.setattr("focalcodec.lm.write_phonemes", one)
+    train("tts_aligned_mini.yaml", tmp_path / "run", tokens)
+    assert "clips are skipped: fewer frames than phonemes" in "".join(capsys.readouterr())
+    every = lambda *how: [line * 100 for line in write_phonemes(*how)]  # noqa: E731
+    monkeypatch.setattr("focalcodec.lm.write_phonemes", every)
+    with pytest.raises(UserError, match=r"no clip of \d+ is left: each has fewer frames"):
+        train("tts_aligned_mini.yaml", tmp_path / "none", tokens)
+
+
+def test_prompts_are_other_clips_of_the_speaker_in_the_set() -> None:
+    names = ["anna", "anna", "ben", "", ""]
+    rows = [{"ID": f"clip {k}", "spk_id": name} for k, name in enumerate(names)]
+    store = [torch.full((10 * k + 10,), k) for k in range(5)]
+    dataset = SimpleNamespace(rows=rows, places=np.arange(5)[:, None], store=store)
+    prompts = tiny.recipe_module("aligned_data", HPARAMS.parent).Prompts(dataset, 15)
+    found = [prompts.toks(row, at_random=False) for row in rows]
+    assert [int(toks[0]) for toks in found] == [1, 0, 2, 3, 4]  # the others have no other clip
+    assert [len(toks) for toks in found] == [15, 10, 15, 15, 15]
 
 
 def test_the_sizes() -> None:
