@@ -88,6 +88,8 @@ def test_the_text_may_come_from_standard_input(
     ("options", "message"),
     [
         ([TEXT, "--top_p", "0.5"], "--top_p 0.5: this model is no language model"),
+        ([TEXT, "--temperature", "-1"], "temperature=-1.0: give 0 or more"),
+        ([TEXT, "--temperature", "nan"], "temperature=nan: give 0 or more"),
         ([TEXT, "--model", "nowhere"], "--model nowhere: no such folder; name the run"),
         ([TEXT, "--voice", "nobody"], "voice nobody: no such file; its voices are heart, bella"),
         (["\u041f\u0440\u0438\u0432\u0435\u0442"], "the model reads en-us only"),

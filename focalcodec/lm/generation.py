@@ -5,6 +5,7 @@ Each row has its own random numbers, from its own seed, so a row of a batch gets
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,14 +37,14 @@ class Sampling:
     from all ids: arXiv 2406.05370 (VALL-E 2). 1 draws none again."""
 
     def __post_init__(self) -> None:
-        shares = 0 < self.top_p <= 1 and 0 <= self.repetition_share <= 1
-        if not shares or self.temperature < 0 or self.repetition_window < 1:
-            raise UserError(
-                f"temperature={self.temperature}, top_p={self.top_p},"
-                f" repetition_window={self.repetition_window},"
-                f" repetition_share={self.repetition_share}: give 0 or more, a share above 0,"
-                " 1 or more, and a share"
-            )
+        for name, fits, wanted in (
+            ("temperature", 0 <= self.temperature < math.inf, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "a share above 0, up to 1"),
+            ("repetition_window", self.repetition_window >= 1, "1 or more"),
+            ("repetition_share", 0 <= self.repetition_share <= 1, "a share from 0 to 1"),
+        ):
+            if not fits:
+                raise UserError(f"{name}={getattr(self, name)}: give {wanted}")
 
 
 @torch.inference_mode()

@@ -306,7 +306,8 @@ def load_text_to_speech(
     path = path / "tts" if (path / "tts" / CONFIG_NAME).is_file() else path
     config = read_json(path / CONFIG_NAME, "give a folder of text to speech, or its run")
     kinds = {kind.kind: kind for kind in (LMTextToSpeech, AlignedTextToSpeech)}
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    known = isinstance(config, dict) and config.get("kind") in kinds
+    if not known or config.get("format") != FORMAT:
         raise UserError(f"{folder}: no text to speech; give a folder of it, or its run")
     codec = FocalCodec.from_pretrained(config["codec"]) if codec is None else codec
     if codec.weights_sha256 != config["codec_sha256"]:

@@ -17,6 +17,7 @@ from focalcodec.lm import (
     AlignedTextToSpeech,
     Phonemes,
     Sampling,
+    bits_of_toks,
     load_text_to_speech,
     most_probable_path,
     spread,
@@ -24,6 +25,7 @@ from focalcodec.lm import (
 )
 from focalcodec.lm.readers import sentences
 from focalcodec.nn.masking import valid_mask
+from tests.unit.test_codec_base import FiniteScalars, codec_with
 
 TEXTS = ["A cat, and 2 dogs!", "the king of the hill said good morning"]
 
@@ -218,3 +220,5 @@ def test_codecs_whose_codes_are_no_bits(tts: AlignedTextToSpeech, codec: FocalCo
     narrow = AlignedModel(9, 12, hidden_size=8, text_layers=1, frame_layers=1)
     with pytest.raises(UserError, match="demo: 13 bits a token, but the model has 12"):
         AlignedTextToSpeech(narrow, tts.phonemes, codec)
+    with pytest.raises(UserError, match="its codes are no bits, which an aligned model predicts"):
+        bits_of_toks(codec_with(FiniteScalars()))
