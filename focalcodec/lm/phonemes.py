@@ -27,8 +27,8 @@ def write_phonemes(texts: Sequence[str], language: str = "en-us") -> list[list[s
 
     Example
     -------
-    >>> write_phonemes(["a cat, 2 dogs"])  # doctest: +SKIP
-    [['ɐ', ' ', 'k', 'ˈæ', 't', ',', ' ', 't', 'ˈuː', ' ', 'd', 'ˈɑː', 'ɡ', 'z']]
+    >>> write_phonemes(["a cat, 2 dogs"])[0][3:8]
+    ['ˈæ', 't', ',', ' ', 't']
     """
     espeak = _espeak(language)
     lines = [" ".join(text.split()) for text in texts]

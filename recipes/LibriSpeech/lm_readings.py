@@ -26,14 +26,16 @@ from focalcodec.files import distinct_file_names
 from focalcodec.lm import TextToSpeech
 from focalcodec.metrics import panel
 from focalcodec.metrics.judge import Column, Judge, JudgedClip
+from focalcodec.metrics.transcripts import character_errors
 from focalcodec.probes.cards import make_card, probe_table, write_card
 from focalcodec.probes.token_dataset import TokenBatch, TokenDataset
 from focalcodec.probes.tokens import ProbeCodec
 from focalcodec.training.distributed import gather_objects
-from focalcodec.training.probe_brain import ProbeBrain
+from focalcodec.training.probe_brain import CER, ProbeBrain
 from focalcodec.training.run.loaders import Rows
 
 READING_COLUMNS = (
+    CER,  # of the first judge that recognises words, against the text
     Column("failed", "failed: no end, or WER over 50 %", "%", "lower"),
     Column("no_end", "no end token", "%", "lower"),
     Column("reading_rtf", "real-time factor", "", "lower"),
@@ -136,7 +138,7 @@ class Readings:
             sig = resample(sig[None], rate, SAMPLE_RATE)[0][0].clamp(-1.0, 1.0)
             path = self.folder / system.replace(" ", "_") / f"{self.files[row['ID']]}.flac"
             write_audio(path, sig, SAMPLE_RATE)
-        heard = JudgedClip(
+        judged = JudgedClip(
             row["ID"],
             clip,
             clip if sig is None else sig,
@@ -147,11 +149,15 @@ class Readings:
         )
         entry: dict[str, Any] = {"id": row["ID"], "scores": {}, "transcripts": {}}
         for judge in self.judges or []:
-            (verdict,) = judge.score([heard])
+            (verdict,) = judge.score([judged])
             for key, score in verdict.scores.items():
                 entry["scores"][key] = [float(score.value), float(score.weight)]
             if verdict.transcript:
                 entry["transcripts"][judge.name] = verdict.transcript
+            if any(key.startswith("dcer_") for key in verdict.scores):  # it writes what is said
+                edits, units = character_errors(row["wrd"], verdict.transcript, judged.language)
+                if units:
+                    entry["scores"].setdefault(CER.key, [100.0 * edits / units, float(units)])
         self.entries.setdefault(system, {})[row["ID"]] = entry
         return entry
 

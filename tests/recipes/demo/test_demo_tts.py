@@ -44,8 +44,11 @@ def test_wrong_casts_are_one_line() -> None:
 def test_the_corpus_has_the_splits_of_the_training() -> None:
     recipes = Path(__file__).parents[3] / "recipes"
     cast = read_tree(recipes / "Demo/hparams/demo_tts_corpus.yaml")["cast"]
-    training = read_tree(recipes / "LibriSpeech/hparams/tts_demo.yaml")
-    used = [training[f"{name}_splits"][0] for name in ("tr", "dev", "te")]
-    assert sorted(used) == sorted(cast["clips_per_voice"])
-    assert len(cast["names"]) == training["voices"] == 8
+    speakers = {f"{3001 + k}": name.split("_")[1] for k, name in enumerate(cast["names"])}
+    for yaml in ("tts_demo", "tts_aligned_demo"):
+        training = read_tree(recipes / f"LibriSpeech/hparams/{yaml}.yaml")
+        used = [training[f"{name}_splits"][0] for name in ("tr", "dev", "te")]
+        assert sorted(used) == sorted(cast["clips_per_voice"])
+        assert {str(who): name for name, who in training["voices"].items()} == speakers
+    assert len(speakers) == 8
     assert 8 * cast["clips_per_voice"]["test-tts"] >= 100

@@ -164,10 +164,10 @@ def test_wrong_commands_are_one_line(
     assert message in line and not Path("o.wav").exists()
 
 
-def test_without_a_model_the_command_says_where_one_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_a_model_that_is_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("focalcodec.cli.say.TTS_FOLDER", tmp_path / "none")
-    assert main(["say", "hi", str(tmp_path / "o.wav")]) == 2
+    model = ["--model", str(tmp_path / "none")]
+    assert main(["say", "hi", str(tmp_path / "o.wav"), *model]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "tts_demo.yaml" in line and "docs/generation.md" in line
+    assert "none: no such folder" in line and "docs/generation.md" in line
