@@ -25,7 +25,7 @@ from torch import Tensor
 
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
-from focalcodec.cli.connection import read_connection
+from focalcodec.cli.connection import packet_toks, read_connection
 from focalcodec.evaluation.intervals import figure, paired_difference
 from focalcodec.fct import PacketWriter, header_for
 from focalcodec.files import AUDIO_SUFFIXES
@@ -35,7 +35,6 @@ from focalcodec.metrics.whisper import WhisperJudge
 from focalcodec.progress import ProgressBar
 from focalcodec.streaming import DecoderSession
 
-PACKET_SECONDS = 0.08
 LEVEL_SECONDS = 0.02
 FLOOR = 10 ** (-50 / 20)
 LARGE = 20.0  # dB, a jump that is counted
@@ -70,7 +69,7 @@ def sent(codec: FocalCodec, toks: Tensor, repeat: int) -> list[bytes]:
     wire = _Wire()
     header = header_for(codec, "sent", weights_sha256(codec), codec.sample_rate_input, 1)
     writer = PacketWriter(wire, header, repeat)
-    writer.write(toks, packet_toks(codec))
+    writer.write(toks, packet_toks(codec.token_rate))
     writer.finish(len(toks) * codec.hop_length)
     return wire.parts
 
@@ -90,11 +89,6 @@ def received(codec: FocalCodec, parts: list[bytes], is_lost: Tensor, num_samples
     audio.append(session.flush())
     sig = torch.cat(audio, dim=1)[0]
     return Output(torch.nn.functional.pad(sig, (0, num_samples))[:num_samples], gaps)
-
-
-def packet_toks(codec: FocalCodec) -> int:
-    """Tokens of a packet."""
-    return max(1, round(PACKET_SECONDS * codec.token_rate))
 
 
 def jumps(sig: Tensor, gaps: list[tuple[float, float]], sample_rate: int) -> list[float]:
@@ -132,7 +126,7 @@ class Losses:
         codec, rate = self.codec, self.codec.sample_rate_output
         toks = codec.sig_to_toks(read_audio(path, codec.sample_rate_input)[None])[0]
         ref_sig = read_audio(path, rate)
-        count = -(-len(toks) // packet_toks(codec))
+        count = -(-len(toks) // packet_toks(codec.token_rate))
         none = torch.zeros(count, dtype=torch.bool)
         whole = received(codec, sent(codec, toks, 0), none, len(ref_sig)).sig
         clean = self._score(path, ref_sig, whole)

@@ -19,6 +19,7 @@ from focalcodec.fct.header import REPEAT_BODY, STREAM_BODIES, read_header
 from focalcodec.fct.packets import read_packet
 
 HOST = "127.0.0.1"
+PACKET_SECONDS = 0.08  # so that little is lost with a packet
 _TIMEOUT = 10.0  # s, to reach the receiver
 _FILE_TOKENS = 4  # of a file at a time
 
@@ -29,6 +30,11 @@ class Received(NamedTuple):
     toks: Tensor
     missing: int
     num_samples: int | None
+
+
+def packet_toks(token_rate: float) -> int:
+    """Tokens of a packet of a connection."""
+    return max(1, round(PACKET_SECONDS * token_rate))
 
 
 def read_connection(stream: BinaryIO, name: str) -> tuple[TokenHeader, Iterator[Received]]:

@@ -33,7 +33,6 @@ A connection has no encryption and no password: whoever reaches the port can lis
 default only this machine can. Speech of others is streamed with their consent only.
 """
 _INTERVAL = 0.2  # s between two states of the live line
-_PACKET_SECONDS = 0.08  # of a connection, so that little is lost with a packet
 
 
 def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,6 +169,7 @@ def _send(
     args: argparse.Namespace, model: LoadedModel, name: str, stream: BinaryIO, target: str
 ) -> int:
     """Audio to packets of tokens, in a file or through a connection."""
+    from focalcodec.cli.connection import packet_toks
     from focalcodec.cli.live import Source
     from focalcodec.fct import PacketWriter, header_for
     from focalcodec.streaming import EncoderSession
@@ -182,7 +182,7 @@ def _send(
     try:
         header = header_for(codec, model.name, model.weights_sha256, source.sample_rate, 1)
         writer = PacketWriter(stream, header, args.repeat)
-        most = max(1, round(_PACKET_SECONDS * codec.token_rate)) if args.send else None
+        most = packet_toks(codec.token_rate) if args.send else None
         for block in source:
             samples += len(block)
             with line.timed(len(block) / source.sample_rate):

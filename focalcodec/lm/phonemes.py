@@ -22,8 +22,8 @@ def write_phonemes(texts: Sequence[str], language: str = "en-us") -> list[list[s
     """Phonemes of each text, with its spaces and punctuation.
 
     Numbers and abbreviations are written as they are spoken; a text in capitals, as in LibriSpeech,
-    is read as words. Raises `UserError` for an empty text,
-    a language that espeak-ng does not have, or if its packages are not installed.
+    is read as words. Raises `UserError` for an empty text, a language that espeak-ng does not have,
+    or if its packages are not installed.
 
     Example
     -------

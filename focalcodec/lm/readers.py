@@ -152,12 +152,12 @@ class AlignedTextToSpeech(TextToSpeech):
 
     kind = "aligned"
     about = "durations of phonemes, then the bits of all tokens at once, by focal modulation"
+    usual_sampling = Sampling(temperature=0.0)
     model: AlignedModel
 
     def __init__(
         self, model: AlignedModel, phonemes: Phonemes, codec: FocalCodec, *args: Any, **how: Any
     ) -> None:
-        how = {"sampling": Sampling(temperature=0.0), **how}
         super().__init__(model, codec, *args, **how)
         self.phonemes, self.codes = phonemes, bits_of_toks(codec)
         if model.config["code_dim"] != self.codes.shape[1]:

@@ -54,7 +54,7 @@ class TextToSpeech(ABC):
     voices : mapping of str to Tensor, optional
         Toks (N,) of a prompt of each voice; the first is the default.
     sampling : Sampling, optional
-        Default of all methods.
+        Default of all methods; if it is not given, that of the kind.
     prompt_seconds : float
         Most of a prompt.
     """
@@ -62,6 +62,7 @@ class TextToSpeech(ABC):
     kind: ClassVar[str]
     about: ClassVar[str]
     """What the model is, for its card."""
+    usual_sampling: ClassVar[Sampling] = Sampling()
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class TextToSpeech(ABC):
         prompt_seconds: float = 3.0,
     ) -> None:
         self.model, self.codec = model.eval(), codec.eval()
-        self.voices, self.sampling = dict(voices or {}), sampling or Sampling()
+        self.voices, self.sampling = dict(voices or {}), sampling or self.usual_sampling
         self.prompt_seconds = prompt_seconds
         if codec.voice_tokens:
             raise UserError(

@@ -202,7 +202,7 @@ class ProbeBrain(CodecBrain):
         hparams: Mapping[str, Any],
         run_opts: Any = None,
     ) -> None:
-        self.codec = codec
+        self.codec, self.loaders = codec, loaders
         self._labels: Labels | None = None
         self.clips: dict[str, dict[str, Any]] = {}
         self.set_folder = Path()

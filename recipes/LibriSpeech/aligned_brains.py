@@ -9,13 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from aligned_data import Prompts
-from lm_readings import READING_COLUMNS, ReadingBrain, focal_codec
+from lm_readings import READING_COLUMNS, ReadingBrain
 from speechbrain import Stage
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from focalcodec.data.randomness import stable_seed
-from focalcodec.lm import AlignedTextToSpeech, bits_of_toks, most_probable_path, spread
+from focalcodec.lm import AlignedTextToSpeech, most_probable_path, spread
 from focalcodec.metrics.judge import Column
 from focalcodec.nn.masking import valid_mask, zero_padding
 from focalcodec.probes.token_dataset import TokenBatch
@@ -27,6 +27,7 @@ BIT_ERRORS = Column("bit_errors", "wrong bits, true durations", "%", "lower")
 class Output(NamedTuple):
     """What the losses need, of each clip."""
 
+    lengths: Tensor  # (B,): phonemes
     codes: Tensor  # (B, N, L): bits of its tokens, as 1 and -1
     scores: Tensor  # (B, S, N): of a phoneme alone for a frame
     durations: Tensor  # (B, S): frames of each phoneme on the most probable path
@@ -50,10 +51,6 @@ class AlignedBrain(ReadingBrain):
         """Whether a clip has a text with words."""
         return any(letter.isalnum() for letter in row["wrd"])
 
-    def __init__(self, codec: Any, loaders: Any, *args: Any, **kwargs: Any) -> None:
-        self.loaders = loaders
-        super().__init__(codec, loaders, *args, **kwargs)
-
     def make_modules(
         self, encoder: nn.Module, hparams: Mapping[str, Any], sets: Mapping[str, Rows]
     ) -> dict[str, nn.Module]:
@@ -63,8 +60,7 @@ class AlignedBrain(ReadingBrain):
         known = {"train": loaders.train, "valid": loaders.valid, **loaders.tests}
         self.prompts = {name: Prompts(each.dataset, most) for name, each in known.items()}
         torch.manual_seed(stable_seed(hparams["seed"], "tts"))
-        bits = bits_of_toks(focal_codec(self.codec)).shape[1]
-        tts = hparams["tts"](num_phonemes=phonemes.size, code_dim=bits)
+        tts = hparams["tts"](num_phonemes=phonemes.size, code_dim=loaders.code_dim)
         self.make_reader(hparams, partial(AlignedTextToSpeech, tts, phonemes))
         return {"tts": tts}
 
@@ -80,7 +76,8 @@ class AlignedBrain(ReadingBrain):
         scores = tts.alignment(x, lengths, codes, batch.lengths)  # (B, S, N)
         durations = most_probable_path(scores, lengths, batch.lengths)  # (B, S)
         logits, _ = tts.bits(x, durations, voice)  # (B, N, L)
-        return Output(codes, scores, durations, tts.log_durations(x).float(), logits.float())
+        log_durations = tts.log_durations(x).float()  # (B, S)
+        return Output(lengths, codes, scores, durations, log_durations, logits.float())
 
     def compute_objectives(self, out: Output, batch: TokenBatch, stage: Stage) -> Tensor:
         """Sum of the three losses; in validation also the wrong bits."""
@@ -92,9 +89,7 @@ class AlignedBrain(ReadingBrain):
         alone = out.scores.gather(1, place[:, None])[:, 0]  # (B, N)
         alignment_loss = self.frame_mean("alignment_loss", -alone, frames)
         errors = out.log_durations - out.durations.clamp(min=1).log()
-        counts = [len(self.loaders.ids[row["wrd"]]) for row in batch.rows]
-        lengths = torch.tensor(counts, device=self.device)
-        duration_loss = self.frame_mean("duration_loss", errors.square(), lengths)
+        duration_loss = self.frame_mean("duration_loss", errors.square(), out.lengths)
         if stage != Stage.TRAIN:
             wrong = ((out.logits > 0) != (out.codes > 0)).float().mean(dim=2)  # (B, N)
             shares = zero_padding(wrong, valid_mask(frames, wrong.shape[1])).sum(dim=1) / frames

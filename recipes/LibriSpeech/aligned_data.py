@@ -37,6 +37,8 @@ class AlignedLoaders(TokenLoaders):
     ----------
     phonemes : Phonemes
         Of the texts of the training set; clips of other sets with other phonemes are left out.
+    code_dim : int
+        Bits of a token.
     ids : dict of str to Tensor
         Phonemes (S,) of each text.
     """
@@ -48,7 +50,8 @@ class AlignedLoaders(TokenLoaders):
         sets: Mapping[str, Rows],
         folder: RunFolder,
     ) -> None:
-        bits_of_toks(focal_codec(codec))  # another quantizer is reported before hours of work
+        # another quantizer is reported before hours of work
+        self.code_dim = bits_of_toks(focal_codec(codec)).shape[1]
         usable, language = hparams["brain"].usable, hparams["phoneme_language"]
         texts = {name: [row["wrd"] for row in rows if usable(row)] for name, rows in sets.items()}
         if not texts["train"]:

@@ -39,10 +39,6 @@ class TokenLMBrain(ProbeBrain):
     trained: ClassVar[dict[str, tuple[str, ...]]] = {"lm": ("lm",)}
     columns: ClassVar[tuple[Column, ...]] = (BITS,)
 
-    def __init__(self, codec: Any, loaders: Any, *args: Any, **kwargs: Any) -> None:
-        self.loaders = loaders
-        super().__init__(codec, loaders, *args, **kwargs)
-
     usable = staticmethod(has_transcript)
 
     def make_modules(

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from safetensors.torch import load_file
 from focalcodec.cli.main import main
 from focalcodec.errors import UserError
 from focalcodec.lm import write_phonemes
-from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.run.config import load_config, read_tree
 from tests.unit.training import tiny
 
@@ -61,25 +59,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(newest / "tts.ckpt")
 
 
-class Killed(BaseException):
-    """Ends a process."""
-
-
 def test_a_killed_run_ends_with_the_same_weights_and_reads_texts(
     tmp_path: Path, tokens: Path
 ) -> None:
     interval = ("--ckpt_interval_minutes=0", "--ckpt_interval_steps=1")
     yaml, more = "tts_aligned_mini.yaml", {"number_of_epochs": 2}
     whole = train(yaml, tmp_path / "whole", tokens, *interval, **more)
-    steps, step = [], TurnsBrain.fit_batch
-
-    def dies(brain: Any, batch: Any) -> Any:
-        steps.append(step(brain, batch))
-        if len(steps) == 4:  # in the second of two epochs of three steps
-            raise Killed
-        return steps[-1]
-
-    with mock.patch.object(TurnsBrain, "fit_batch", dies), pytest.raises(Killed):
+    with tiny.killed_after(4):  # in the second of two epochs of three steps
         train(yaml, tmp_path / "killed", tokens, *interval, **more)
     killed = train(yaml, tmp_path / "killed", tokens, *interval, **more)
     expected, found = weights(whole), weights(killed)

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from focalcodec.cli.main import main
 from focalcodec.errors import UserError
-from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.run.config import load_config, read_tree
 from tests.unit.training import tiny
 
@@ -112,23 +111,11 @@ def test_every_yaml_is_one_of_these() -> None:
     assert names == minis | sized | {"tts_small", "tts_demo"}
 
 
-class Killed(BaseException):
-    """Ends a process."""
-
-
 def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, tokens: Path) -> None:
     more = {"number_of_epochs": 2, "text_dropout": 0.5, "dropout": 0.3}
     interval = ("--ckpt_interval_minutes=0", "--ckpt_interval_steps=1")
     whole = train("tts_mini.yaml", tmp_path / "whole", tokens, *interval, **more)
-    steps, step = [], TurnsBrain.fit_batch
-
-    def dies(brain: Any, batch: Any) -> Any:
-        steps.append(step(brain, batch))
-        if len(steps) == 3:
-            raise Killed
-        return steps[-1]
-
-    with mock.patch.object(TurnsBrain, "fit_batch", dies), pytest.raises(Killed):
+    with tiny.killed_after(3) as steps:
         train("tts_mini.yaml", tmp_path / "killed", tokens, *interval, **more)
     killed = train("tts_mini.yaml", tmp_path / "killed", tokens, *interval, **more)
     assert len(steps) == 3

@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from ruamel.yaml import YAML
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ from focalcodec.data.prepare import prepare_sets
 from focalcodec.data.sampler import EpochBatchSampler
 from focalcodec.training import run
 from focalcodec.training.brain import CodecBrain
+from focalcodec.training.loop import TurnsBrain
 from focalcodec.training.monitor import Monitor
 from focalcodec.training.run.config import load_config
 from focalcodec.training.run.folder import RunFolder
@@ -276,3 +278,22 @@ def read_yaml(path: Path) -> Any:
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], prefix: str = "") -> bool:
     """Whether all weights, or those with this prefix, are bit by bit the same."""
     return all(torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))
+
+
+class Killed(BaseException):
+    """Ends a process."""
+
+
+@contextmanager
+def killed_after(count: int) -> Iterator[list[torch.Tensor]]:
+    """Let a training die in its step `count`; the losses of the steps until then."""
+    steps, step = [], TurnsBrain.fit_batch
+
+    def dies(brain: Any, batch: Any) -> Any:
+        steps.append(step(brain, batch))
+        if len(steps) == count:
+            raise Killed
+        return steps[-1]
+
+    with mock.patch.object(TurnsBrain, "fit_batch", dies), pytest.raises(Killed):
+        yield steps
