@@ -47,8 +47,10 @@ class LMTextToSpeech(TextToSpeech):
         Trained on `Vocabulary.utterance(["text", "speech"], ...)`.
     vocabulary : Vocabulary
         Of the codec's tokens.
-    codec, voices, sampling, prompt_seconds
-        See `TextToSpeech`.
+    codec : FocalCodec
+        Whose tokens the model predicts.
+    *args, **how
+        `voices`, `sampling` and `prompt_seconds` of `TextToSpeech`.
 
     Example
     -------
@@ -146,8 +148,11 @@ class AlignedTextToSpeech(TextToSpeech):
         Its bits are those of the codec's tokens.
     phonemes : Phonemes
         Of the texts of the training.
-    codec, voices, sampling, prompt_seconds
-        See `TextToSpeech`; of `sampling` only the temperature is used.
+    codec : FocalCodec
+        Whose tokens the model predicts.
+    *args, **how
+        `voices`, `sampling` and `prompt_seconds` of `TextToSpeech`; of `sampling` only the
+        temperature is used.
     """
 
     kind = "aligned"

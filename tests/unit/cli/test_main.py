@@ -61,7 +61,7 @@ def test_examples_in_help_are_valid(command: str) -> None:
     lines = [line for line in epilog.splitlines() if line.startswith("  focalcodec ")]
     assert len(lines) >= 2
     for line in lines:
-        parse(shlex.split(line.partition(" | ")[0])[1:])
+        parse(shlex.split(re.split(r" [|<] ", line)[0])[1:])
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture) -> None:
