@@ -50,12 +50,11 @@ class PackedLinear(_Packed):
         self.weight = torch.zeros(0)  # callers read its dtype, that of x
         weight = weight.detach()
         if precision == "int8":
-            self.packed = _quantized(weight, None if bias is None else bias.detach())
-            self.bias = None
-            # Without VNNI, a processor adds two products in 16 bits: rows get 7 bits there.
-            x, ones = torch.ones(1, 64), _quantized(torch.ones(8, 64), None)
-            exact = torch.ops.quantized.linear_dynamic(x, ones).min() > 63
-            self.short = not bool(exact)
+            # Without VNNI, a processor adds two products in 16 bits: weights get 7 bits there.
+            x, ones = torch.ones(1, 64), _quantized(torch.ones(8, 64), None, 127)
+            exact = bool(torch.ops.quantized.linear_dynamic(x, ones).min() > 63)
+            bias = None if bias is None else bias.detach()
+            self.packed, self.bias = _quantized(weight, bias, 127 if exact else 63), None
             return
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), 4)
@@ -65,16 +64,16 @@ class PackedLinear(_Packed):
         """Map x (..., in) to (..., out), in the dtype of x."""
         if self.precision == "int8":
             linear = torch.ops.quantized.linear_dynamic
-            rows = [linear(row, self.packed, self.short) for row in x.float()]
+            rows = [linear(row, self.packed) for row in x.float()]
             return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(x.dtype)
         given = x.to(self.packed.dtype)
         y = torch.ops.mkldnn._linear_pointwise(given, self.packed, self.bias, "none", [], "")
         return y.to(x.dtype)
 
 
-def _quantized(weight: Tensor, bias: Tensor | None) -> Any:
-    """Weight (out, in) in 8 bits, with a scale for each output channel, and bias, packed."""
-    scale = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).double()
+def _quantized(weight: Tensor, bias: Tensor | None, largest: int) -> Any:
+    """Integer weight (out, in) to +-`largest`, a scale for each output channel, and bias; packed."""
+    scale = (weight.abs().amax(dim=1) / largest).clamp(min=1e-12).double()
     zero = torch.zeros(len(scale), dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of their end in a later version of torch

@@ -71,8 +71,7 @@ def test_int8_of_demo_changes_few_bits_and_not_its_name(tmp_path):
     small = FocalCodec.from_pretrained("demo", dtype="int8")
     expected, tokens = codec.encode_file(clip), small.encode_file(clip)
     equal = codec.toks_to_codes(expected.toks[None]) == codec.toks_to_codes(tokens.toks[None])
-    # 0.985 with VNNI instructions; without them, inputs of products have 7 bits
-    assert 0.97 < equal.float().mean() < 1.0
+    assert 0.98 < equal.float().mean() < 1.0
     assert tokens.header.weights_sha256 == expected.header.weights_sha256
     codec.decode_file(tokens, tmp_path / "a.wav")
     with pytest.raises(UserError, match="the weights are packed already"):
