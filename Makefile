@@ -119,6 +119,10 @@ $(VENV)/installed: setup.py constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt --no-deps Resemblyzer \
 		|| { echo "Resemblyzer can not be installed: its scores will be missing"; \
 			echo Resemblyzer >>$(VENV)/unavailable; }
+	# without those of its dependencies that other backends and language models need
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps executorch torchao \
+		|| { echo "executorch can not be installed: its export is not tested"; \
+			echo executorch >>$(VENV)/unavailable; }
 	touch $@
 
 clean:

@@ -53,6 +53,7 @@ DEMO_CORPUS = [  # recipes/Demo/demo_corpus.py; Kokoro-82M's weights are the fou
 ]
 SAY = ["espeakng-loader", "phonemizer"]  # phonemes of texts, for text to speech
 ONNX = ["onnx", "onnxruntime", "onnxscript"]  # export --format onnx
+EXECUTORCH = ["executorch>=1.5"]  # export --format executorch; not in "all": 14 packages
 SEARCH = ["faiss-cpu"]  # approximate search in large voice references
 STREAM = ["sounddevice"]  # microphone and loudspeaker of `focalcodec stream`
 AV = ["av"]  # m4a, webm, video and others, where there is no ffmpeg program
@@ -167,6 +168,7 @@ setup(
         "s3": ["s3fs"],  # s3:// URLs; not in "all": its botocore needs an older dateutil
         "gcs": ["gcsfs"],
         "onnx": ONNX,
+        "executorch": EXECUTORCH,
         "search": SEARCH,
         "av": AV,
         "vq": VQ,

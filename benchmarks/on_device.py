@@ -3,6 +3,7 @@
     python benchmarks/on_device.py demo --audio corpus/LibriSpeech/test-real
     python benchmarks/on_device.py demo --audio corpus/LibriSpeech/test-mini --words
     python benchmarks/on_device.py 50hz --dtypes float32 float16 int8 --rounds 3
+    python benchmarks/on_device.py demo --dtypes float32 --executorch
 
 50hz, 25hz, 12.5hz and causal are codecs of the paper's size with random weights. --words needs the
 extra whisper-tiny: it prints word errors against the transcripts of the recordings, by Whisper
@@ -34,7 +35,10 @@ from streaming import released
 import focalcodec.streaming as streaming
 from focalcodec import FocalCodec
 from focalcodec.audio import read_audio
-from focalcodec.files import AUDIO_SUFFIXES
+from focalcodec.executorch import export_executorch
+from focalcodec.executorch.export import DESCRIPTION
+from focalcodec.executorch.programs import Programs
+from focalcodec.files import AUDIO_SUFFIXES, read_json
 from focalcodec.onnx import export_onnx
 from focalcodec.onnx.check import SPEECH
 from focalcodec.onnx_runtime import DecoderSession, EncoderSession, OnnxCodec
@@ -76,6 +80,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32", "int8"])
     parser.add_argument("--rounds", type=int, default=9, help="of measurements; 0: export only")
     parser.add_argument("--words", action="store_true", help="also word errors")
+    parser.add_argument("--executorch", action="store_true", help="also size and speed of this")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +101,8 @@ def main() -> None:
             _words(found, clips)
         if not args.rounds:
             return
+        if args.executorch:
+            found["executorch"] = _programs(args.codec, f"{folder}/programs")
         _speed(args.codec, found, args.rounds)
         found.clear()
         places = {"torch": _saved(args.codec, f"{folder}/codec"), **places}
@@ -120,6 +127,17 @@ def _export(name: str, folder: str, dtype: str) -> str:
     took = time.process_time() - start
     peak = resident_mb("VmHWM")
     return f"exported in {took:.0f} s of one processor with {peak:.0f} MB of memory; {agreement}"
+
+
+def _programs(name: str, folder: str) -> OnnxCodec:
+    """ExecuTorch programs, exported in this process, with the calls of a bundle, on one thread."""
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
+    print(f"executorch: {export_executorch(_load(name), folder)}", flush=True)
+    for path in sorted(Path(folder).glob("*.pte")):
+        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
+    _unsafe_reset_threadpool(1)
+    return OnnxCodec(Programs(Path(folder), read_json(Path(folder, DESCRIPTION), "export again")))
 
 
 def _saved(name: str, folder: str) -> str:
@@ -162,7 +180,7 @@ def _speed(name: str, found: dict[str, OnnxCodec], rounds: int) -> None:
             "decode": lambda each=each: each.decode(toks),
         }
     for dtype, other in found.items():
-        runs[f"onnx {dtype}"] = {
+        runs[_label(dtype)] = {
             "encode": lambda other=other: other.encode(sig.numpy()),
             "decode": lambda other=other: other.decode(toks.numpy()),
         }
@@ -172,6 +190,10 @@ def _speed(name: str, found: dict[str, OnnxCodec], rounds: int) -> None:
 
 
 Runs = dict[str, Callable[[], object]]
+
+
+def _label(dtype: str) -> str:
+    return dtype if dtype == "executorch" else f"onnx {dtype}"
 
 
 def _streams(
@@ -189,7 +211,7 @@ def _streams(
         for label, each in {"torch": codec, "torch packed": packed, "torch int8": small}.items()
     }
     for dtype, other in found.items():
-        sessions[f"onnx {dtype}"] = EncoderSession(other), DecoderSession(other)
+        sessions[_label(dtype)] = EncoderSession(other), DecoderSession(other)
     second, some = sig[:, : codec.sample_rate_input], toks[:, : round(codec.token_rate)]
     for encoder, decoder in sessions.values():
         encoder.push(sig)

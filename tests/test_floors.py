@@ -46,6 +46,7 @@ FLOORS: list[tuple[tuple[str, ...], str]] = [
     (("focalcodec",), "the public names of the package"),
     (("streaming",), "streams, a chunk at a time"),
     (("onnx",), "a codec as graphs"),
+    (("executorch",), "a codec as programs"),
     (("modeling_focalcodec",), "a model of transformers"),
     (("conversion",), "recordings of a speaker, of any length"),
     (("coders",), "our codec and others behind one interface"),

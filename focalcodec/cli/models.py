@@ -40,6 +40,9 @@ to publish it, with a model card:
 
 for onnxruntime, without PyTorch:
   focalcodec export my_codec my_codec_onnx --format onnx
+
+for apps, with ExecuTorch:
+  focalcodec export my_codec my_codec_pte --format executorch
 """
 
 
@@ -208,10 +211,11 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("torch", "onnx"),
+        choices=("torch", "onnx", "executorch"),
         default="torch",
-        help="with onnx, give CODEC FOLDER: the folder gets graphs for onnxruntime, which are"
-        " compared with the codec, and onnx.json (default: %(default)s)",
+        help="with onnx or executorch, give CODEC FOLDER: the folder gets graphs for onnxruntime,"
+        " or programs for ExecuTorch, which are compared with the codec, and a JSON file about"
+        " them (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -246,21 +250,26 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _export_onnx(args: argparse.Namespace) -> int:
-    """Export a codec as ONNX graphs: `quantizer` is the codec, `decoder` the folder."""
+def _export_graphs(args: argparse.Namespace) -> int:
+    """Export a codec for another runtime: `quantizer` is the codec, `decoder` the folder."""
     if args.folder is not None:
-        raise UserError(f"{args.folder}: one name too many; give CODEC FOLDER with --format onnx")
-    from focalcodec.onnx_runtime.bundle import DESCRIPTION
-
-    folder = Path(args.decoder).expanduser()
-    if (folder / DESCRIPTION).exists() and not args.overwrite:
-        raise UserError(f"{folder}: has {DESCRIPTION} already; give --overwrite, or another folder")
+        raise UserError(
+            f"{args.folder}: one name too many; give CODEC FOLDER with --format {args.format}"
+        )
+    onnx = args.format == "onnx"
+    if not onnx and args.dtype != "float32":
+        raise UserError(f"--dtype {args.dtype}: not with --format executorch; give float32")
+    name, folder = f"{args.format}.json", Path(args.decoder).expanduser()
+    if (folder / name).exists() and not args.overwrite:
+        raise UserError(f"{folder}: has {name} already; give --overwrite, or another folder")
     from focalcodec.codec import FocalCodec
+    from focalcodec.executorch import export_executorch
     from focalcodec.onnx import export_onnx
 
     codec = FocalCodec.from_pretrained(args.quantizer, trust=args.trust)
-    agreement = export_onnx(codec, folder, args.dtype)
-    size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
+    agreement = export_onnx(codec, folder, args.dtype) if onnx else export_executorch(codec, folder)
+    suffix = "*.onnx" if onnx else "*.pte"
+    size = sum(path.stat().st_size for path in folder.glob(suffix)) / 1e6
     print(f"{folder}: {size:.1f} MB, compared with {args.quantizer}: {agreement}")
     return DONE
 
@@ -278,8 +287,8 @@ def _refuse_existing(folder: Path, overwrite: bool) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Export a codec."""
-    if args.format == "onnx":
-        return _export_onnx(args)
+    if args.format != "torch":
+        return _export_graphs(args)
     if args.dtype == "int8":
         raise UserError("--dtype int8: only with --format onnx; give float32 or float16")
     if args.folder is None:

@@ -5,7 +5,7 @@ They take WavLM's place, so that a codec can be trained and used without a large
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +69,7 @@ def log_mel(
     hop: int,
     floor: float,
     after_past: bool = False,
+    spectrum: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """Log-mel spectrogram (B, N, n_mels) of sig (B, T): magnitudes, natural log.
 
@@ -89,11 +90,14 @@ def log_mel(
         Smallest magnitude of a band.
     after_past : bool
         sig starts with n_fft - hop samples of the past, and a window ends with its frame.
+    spectrum : callable, optional
+        Is called instead of `magnitudes`.
     """
     # With a contiguous second factor a frame's product does not depend on the number of frames: a
     # clip has the same feats alone and in any batch, to the last bit.
     filters = bands.mT.contiguous()  # (n_fft // 2 + 1, n_mels)
-    mel = magnitudes(sig, window, n_fft, hop, after_past).mT @ filters  # (B, N, n_mels)
+    spectra = (spectrum or magnitudes)(sig, window, n_fft, hop, after_past)
+    mel = spectra.mT @ filters  # (B, N, n_mels)
     return mel.clamp(min=floor).log()
 
 
@@ -169,6 +173,7 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
     bands: Tensor
     max_seconds: float | None = None
     teacher: dict[str, Any] | None = None
+    spectrum: Callable[..., Tensor] | None  # in the place of `magnitudes`, for an export
 
     def __init__(
         self,
@@ -206,6 +211,7 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
         self.sample_rate, self.hop, self.dim = sample_rate, hop_length, n_mels
         self.n_fft, self.floor = n_fft, floor
         self.offset, self.scale = offset, scale
+        self.spectrum = None
         bands = mel_bands(sample_rate, n_fft, n_mels, f_min, highest)
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32), False)
         self.register_buffer("bands", bands, persistent=False)
@@ -231,7 +237,8 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
         # a spectrum in half precision does not exist on the CPU and overflows on a GPU
         with torch.autocast(sig.device.type, enabled=False):
             mel = log_mel(
-                sig, self.bands, self.window, self.n_fft, self.hop, self.floor, after_past
+                *(sig, self.bands, self.window, self.n_fft, self.hop, self.floor, after_past),
+                self.spectrum,
             )
         return (mel - self.offset) / self.scale
 

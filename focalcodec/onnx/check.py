@@ -80,7 +80,7 @@ def compare(codec: FocalCodec, found: OnnxCodec, sig: Tensor) -> Agreement:
     outputs = found.bundle.run("encoder", {"sig": batch.numpy(), "lengths": lengths.numpy()})
     expected = [feats, frames, toks, ends]
     if any(a.shape != tuple(b.shape) for a, b in zip(outputs, expected, strict=True)):
-        raise UserError("onnx: a graph has other shapes than the codec; please report it")
+        raise UserError("export: a graph has other shapes than the codec; please report it")
     found_toks = torch.from_numpy(outputs[2])
     valid = valid_mask(ends, toks.shape[1])
     differs, near = _differing_bits(codec, lats, toks, found_toks, valid)
@@ -115,7 +115,7 @@ def compare_streams(codec: FocalCodec, found: OnnxCodec, sig: Tensor) -> Agreeme
     rec_sig = _streamed(streaming.DecoderSession(codec), some)
     found_sig = _streamed(decoder, some)
     if found_toks.shape != toks.shape or found_sig.shape != rec_sig.shape:
-        raise UserError("onnx: a step has other shapes than the codec; please report it")
+        raise UserError("export: a step has other shapes than the codec; please report it")
     states = [
         _state_error(streaming.EncoderSession(codec), EncoderSession(found), chunks[0]),
         _state_error(streaming.DecoderSession(codec), DecoderSession(found), some[0]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 import shutil
@@ -19,14 +18,14 @@ import torch
 from focalcodec.audio import read_audio
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError, one_line
-from focalcodec.files import atomic_path, file_sha256
+from focalcodec.files import atomic_path
 from focalcodec.hub.checkpoints import stored_tensors
 from focalcodec.onnx.check import SPEECH, Agreement, compare, compare_streams
+from focalcodec.onnx.description import as_text, describe_codec, describe_graph
 from focalcodec.onnx.graphs import Graph, check_exported, dynamic_shapes, graphs_of
 from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.onnx_runtime.bundle import DESCRIPTION, FORMAT, FORMAT_VERSION
 from focalcodec.packages import need
-from focalcodec.version import VERSION
 from focalcodec.vocos import ISTFT
 
 OPSET = 20
@@ -80,7 +79,7 @@ def export_onnx(
         for name, graph in graphs.items():
             _write_graph(codec, graph, Path(made, f"{name}.onnx"), int8)
         about = _describe(codec, sha256, graphs, Path(made), dtype)
-        Path(made, DESCRIPTION).write_text(_as_text(about), encoding="utf-8")
+        Path(made, DESCRIPTION).write_text(as_text(about), encoding="utf-8")
         agreement = _proven(codec, OnnxCodec.from_pretrained(made), int8)
         for name in (*(f"{name}.onnx" for name in graphs), DESCRIPTION):
             with atomic_path(Path(folder, name)) as temporary:
@@ -164,49 +163,11 @@ def _describe(
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "focalcodec": VERSION,
-        "model": codec.name,
-        "weights_sha256": sha256,
+        **describe_codec(codec, sha256),
         "precision": "int8" if dtype == "int8" else "float32",
         "weights": dtype,
         "opset": OPSET,
-        "sample_rate_input": codec.sample_rate_input,
-        "sample_rate_output": codec.sample_rate_output,
-        "hop_length": codec.hop_length,
-        "decoder_hop": codec.decoder.hop,
-        "factor": codec.compressor.factor,
-        "dim": codec.encoder.dim,
-        "codebook_size": codec.codebook_size,
-        "bits_per_token": codec.bits_per_token,
-        "token_rate": codec.token_rate,
-        "bitrate": codec.bitrate,
-        "causal": codec.causal,
-        "chunk_size": codec.chunk_size,
-        "graphs": {name: _describe_graph(name, graph, folder) for name, graph in graphs.items()},
+        "graphs": {
+            name: describe_graph(graph, folder / f"{name}.onnx") for name, graph in graphs.items()
+        },
     }
-
-
-def _describe_graph(name: str, graph: Graph, folder: Path) -> dict[str, Any]:
-    path = folder / f"{name}.onnx"
-    rings = [each for each in graph.inputs if each.startswith("ring")]
-    states = [
-        {"ring": ring, "new": ring.replace("ring", "new"), "shape": list(graph.axes[ring][1:])}
-        | {"frames": frames}
-        for ring, frames in zip(rings, graph.frames, strict=True)
-    ]
-    inputs = [[each, list(graph.axes[each])] for each in graph.inputs if each not in rings]
-    outputs = [[each, list(graph.axes[each])] for each in graph.outputs if each[:3] != "new"]
-    return {
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "inputs": inputs,
-        "outputs": outputs,
-        **({"chunk": graph.chunk, "rings": states} if states else {}),
-    }
-
-
-def _as_text(about: dict[str, Any]) -> str:
-    """JSON with a line for each entry, graph and ring."""
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
-    return "{\n" + ",\n".join(lines) + "\n}\n"

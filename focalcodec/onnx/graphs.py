@@ -166,8 +166,8 @@ def _step(
     return Graph(StepGraph(step), inputs, (made, *news), axes, chunk.shape[1], tuple(step.counts))
 
 
-def check_exported(codec: FocalCodec) -> None:
-    """Raise a `UserError` for a codec that can't be exported."""
+def check_exported(codec: FocalCodec, runtime: str = "ONNX") -> None:
+    """Raise a `UserError`, which names the `runtime`, for a codec that can't be exported."""
     reason = ""
     if codec.voice_tokens:
         reason = f"its utterances have a vector (voice_tokens={codec.voice_tokens})"
@@ -180,7 +180,7 @@ def check_exported(codec: FocalCodec) -> None:
     elif isinstance(codec.encoder, SpeechEncoder):
         reason = "the calls of a transformers encoder depend on the lengths of the clips"
     if reason:
-        raise UserError(f"{codec.name}: can't be exported to ONNX: {reason}")
+        raise UserError(f"{codec.name}: can't be exported to {runtime}: {reason}")
 
 
 def dynamic_shapes(graph: Graph) -> tuple[Any, ...]:

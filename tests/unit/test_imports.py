@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 # each costs from a tenth of a second to several seconds
 SLOW = (
     "datasets",
+    "executorch",
     "faiss",
     "huggingface_hub",
     "hyperpyyaml",
