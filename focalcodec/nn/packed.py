@@ -72,7 +72,7 @@ class PackedLinear(_Packed):
 
 
 def _quantized(weight: Tensor, bias: Tensor | None, largest: int) -> Any:
-    """Integer weight (out, in) to +-`largest`, a scale for each output channel, and bias; packed."""
+    """Integer weight (out, in) up to `largest`, with a scale for each output channel, and bias."""
     scale = (weight.abs().amax(dim=1) / largest).clamp(min=1e-12).double()
     zero = torch.zeros(len(scale), dtype=torch.int64)
     with warnings.catch_warnings():

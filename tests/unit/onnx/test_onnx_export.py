@@ -224,7 +224,11 @@ def test_int8_products(tmp_path: Path, monkeypatch) -> None:
     products = [node for node in given.graph.node if node.op_type == "MatMul"]
     with_weights = sum(node.input[1] in weights for node in products)
     assert kinds[1].count("MatMulInteger") == with_weights - 2 > 3
-    stored = [onnx.numpy_helper.to_array(x) for x in made.graph.initializer if x.data_type == onnx.TensorProto.INT8]
+    stored = [
+        onnx.numpy_helper.to_array(x)
+        for x in made.graph.initializer
+        if x.data_type == onnx.TensorProto.INT8
+    ]
     assert {abs(x.astype(int)).max() for x in stored if x.ndim == 2} == {64}
     onnx.save(made, tmp_path / "int8.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
