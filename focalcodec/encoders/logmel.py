@@ -61,6 +61,26 @@ def mel_bands(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: fl
     return torch.from_numpy(triangles)
 
 
+def magnitudes(
+    sig: Tensor, window: Tensor, n_fft: int, hop: int, after_past: bool = False
+) -> Tensor:
+    """Spectrogram (B, n_fft // 2 + 1, N) of sig (B, T), with the frames of `log_mel`."""
+    samples, past = sig.shape[1], n_fft - hop
+    frames = (samples - past * after_past + hop - 1) // hop
+    before = 0 if after_past else past // 2
+    after = (frames - 1) * hop + n_fft - before - samples
+    spectrum = torch.stft(
+        nn.functional.pad(sig, (before, after)),
+        n_fft,
+        hop,
+        len(window),
+        window,
+        center=False,
+        return_complex=True,
+    )  # (B, bins, N)
+    return spectrum.abs()
+
+
 def log_mel(
     sig: Tensor,
     bands: Tensor,
@@ -69,7 +89,7 @@ def log_mel(
     hop: int,
     floor: float,
     after_past: bool = False,
-    spectrum: Callable[..., Tensor] | None = None,
+    spectrum: Callable[..., Tensor] = magnitudes,
 ) -> Tensor:
     """Log-mel spectrogram (B, N, n_mels) of sig (B, T): magnitudes, natural log.
 
@@ -90,35 +110,14 @@ def log_mel(
         Smallest magnitude of a band.
     after_past : bool
         sig starts with n_fft - hop samples of the past, and a window ends with its frame.
-    spectrum : callable, optional
-        Is called instead of `magnitudes`.
+    spectrum : callable
+        `magnitudes`, or what gives the same.
     """
     # With a contiguous second factor a frame's product does not depend on the number of frames: a
     # clip has the same feats alone and in any batch, to the last bit.
     filters = bands.mT.contiguous()  # (n_fft // 2 + 1, n_mels)
-    spectra = (spectrum or magnitudes)(sig, window, n_fft, hop, after_past)
-    mel = spectra.mT @ filters  # (B, N, n_mels)
+    mel = spectrum(sig, window, n_fft, hop, after_past).mT @ filters  # (B, N, n_mels)
     return mel.clamp(min=floor).log()
-
-
-def magnitudes(
-    sig: Tensor, window: Tensor, n_fft: int, hop: int, after_past: bool = False
-) -> Tensor:
-    """Spectrogram (B, n_fft // 2 + 1, N) of sig (B, T), with the frames of `log_mel`."""
-    samples, past = sig.shape[1], n_fft - hop
-    frames = (samples - past * after_past + hop - 1) // hop
-    before = 0 if after_past else past // 2
-    after = (frames - 1) * hop + n_fft - before - samples
-    spectrum = torch.stft(
-        nn.functional.pad(sig, (before, after)),
-        n_fft,
-        hop,
-        len(window),
-        window,
-        center=False,
-        return_complex=True,
-    )  # (B, bins, N)
-    return spectrum.abs()
 
 
 def mel_power(sig: Tensor, bands: Tensor, window: Tensor, n_fft: int, hop: int) -> Tensor:
@@ -173,7 +172,7 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
     bands: Tensor
     max_seconds: float | None = None
     teacher: dict[str, Any] | None = None
-    spectrum: Callable[..., Tensor] | None  # in the place of `magnitudes`, for an export
+    spectrum: Callable[..., Tensor]  # an export can replace it
 
     def __init__(
         self,
@@ -211,7 +210,7 @@ class LogMel(AtLeastFloat32, OfflineEncoder):
         self.sample_rate, self.hop, self.dim = sample_rate, hop_length, n_mels
         self.n_fft, self.floor = n_fft, floor
         self.offset, self.scale = offset, scale
-        self.spectrum = None
+        self.spectrum = magnitudes
         bands = mel_bands(sample_rate, n_fft, n_mels, f_min, highest)
         self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32), False)
         self.register_buffer("bands", bands, persistent=False)

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +15,14 @@ from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError, one_line
 from focalcodec.executorch.graphs import longest, overlap_add, programs_of, use_real_spectra
 from focalcodec.executorch.programs import Programs
-from focalcodec.files import atomic_path
 from focalcodec.onnx.check import SPEECH, Agreement, compare, compare_streams
-from focalcodec.onnx.description import as_text, describe_codec, describe_graph
+from focalcodec.onnx.export_folder import (
+    as_text,
+    describe_codec,
+    describe_graph,
+    new_files,
+    quiet,
+)
 from focalcodec.onnx.graphs import Graph, check_exported
 from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.packages import need, versions
@@ -72,24 +71,20 @@ def export_executorch(codec: FocalCodec, folder: str | os.PathLike[str]) -> Agre
     _import_executorch()
     exported = copy.deepcopy(codec).eval().requires_grad_(False)
     use_real_spectra(exported)
-    with tempfile.TemporaryDirectory() as made:
+    with new_files(folder) as made:
         graphs = {}
         for name, (graph, sizes) in programs_of(exported).items():
             graphs[name] = graph
-            Path(made, f"{name}.pte").write_bytes(_lowered(codec.name, graph, sizes))
-        about = _describe(codec, graphs, Path(made))
-        Path(made, DESCRIPTION).write_text(as_text(about), encoding="utf-8")
-        agreement = _proven(codec, Programs(Path(made), about))
-        for name in (*(f"{name}.pte" for name in graphs), DESCRIPTION):
-            with atomic_path(Path(folder, name)) as temporary:
-                shutil.copyfile(Path(made, name), temporary)
-    return agreement
+            (made / f"{name}.pte").write_bytes(_lowered(codec.name, graph, sizes))
+        about = _describe(codec, graphs, made)
+        (made / DESCRIPTION).write_text(as_text(about), encoding="utf-8")
+        return _proven(codec, Programs(made, about))
 
 
 def _import_executorch() -> None:
     """Import what an export needs; a `UserError` if it is missing, or made for another torch."""
     try:
-        with _quiet():
+        with quiet():
             need("executorch.backends.xnnpack.partition.xnnpack_partitioner", _INSTALL)
             need("executorch.runtime", _INSTALL)
     except (ImportError, OSError) as error:
@@ -113,7 +108,7 @@ def _lowered(codec_name: str, graph: Graph, sizes: Any) -> bytes:
 
     module = graph.module.eval()
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             inputs = tuple(graph.inputs.values())
             program = torch.export.export(module, inputs, dynamic_shapes=sizes)
             program = program.run_decompositions({torch.ops.aten.col2im.default: overlap_add})
@@ -159,15 +154,3 @@ def _describe(codec: FocalCodec, graphs: dict[str, Graph], folder: Path) -> dict
             name: describe_graph(graph, folder / f"{name}.pte") for name, graph in graphs.items()
         },
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without warnings of torchao and the exporter, which are about parts that no codec needs."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

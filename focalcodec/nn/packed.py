@@ -9,6 +9,7 @@ in later versions of torch, and oneDNN's packed ones.
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -50,11 +51,8 @@ class PackedLinear(_Packed):
         self.weight = torch.zeros(0)  # callers read its dtype, that of x
         weight = weight.detach()
         if precision == "int8":
-            # Without VNNI, a processor adds two products in 16 bits: weights get 7 bits there.
-            x, ones = torch.ones(1, 64), _quantized(torch.ones(8, 64), None, 127)
-            exact = bool(torch.ops.quantized.linear_dynamic(x, ones).min() > 63)
             bias = None if bias is None else bias.detach()
-            self.packed, self.bias = _quantized(weight, bias, 127 if exact else 63), None
+            self.packed, self.bias = _quantized(weight, bias, _largest_weight()), None
             return
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), 4)
@@ -69,6 +67,14 @@ class PackedLinear(_Packed):
         given = x.to(self.packed.dtype)
         y = torch.ops.mkldnn._linear_pointwise(given, self.packed, self.bias, "none", [], "")
         return y.to(x.dtype)
+
+
+@cache
+def _largest_weight() -> int:
+    """127; 63 without VNNI, where a processor adds two products in 16 bits."""
+    ones = _quantized(torch.ones(8, 64), None, 127)
+    is_exact = torch.ops.quantized.linear_dynamic(torch.ones(1, 64), ones).min() > 63
+    return 127 if is_exact else 63
 
 
 def _quantized(weight: Tensor, bias: Tensor | None, largest: int) -> Any:

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +12,15 @@ import torch
 from focalcodec.audio import read_audio
 from focalcodec.codec import FocalCodec
 from focalcodec.errors import UserError, one_line
-from focalcodec.files import atomic_path
 from focalcodec.hub.checkpoints import stored_tensors
 from focalcodec.onnx.check import SPEECH, Agreement, compare, compare_streams
-from focalcodec.onnx.description import as_text, describe_codec, describe_graph
+from focalcodec.onnx.export_folder import (
+    as_text,
+    describe_codec,
+    describe_graph,
+    new_files,
+    quiet,
+)
 from focalcodec.onnx.graphs import Graph, check_exported, dynamic_shapes, graphs_of
 from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.onnx_runtime.bundle import DESCRIPTION, FORMAT, FORMAT_VERSION
@@ -75,16 +74,12 @@ def export_onnx(
     codec = copy.deepcopy(codec).eval()  # its weights may be rounded
     codec.load_state_dict(stored_tensors(codec.state_dict(), "float32" if int8 else dtype))
     graphs = graphs_of(codec)
-    with tempfile.TemporaryDirectory() as made:
+    with new_files(folder) as made:
         for name, graph in graphs.items():
-            _write_graph(codec, graph, Path(made, f"{name}.onnx"), int8)
-        about = _describe(codec, sha256, graphs, Path(made), dtype)
-        Path(made, DESCRIPTION).write_text(as_text(about), encoding="utf-8")
-        agreement = _proven(codec, OnnxCodec.from_pretrained(made), int8)
-        for name in (*(f"{name}.onnx" for name in graphs), DESCRIPTION):
-            with atomic_path(Path(folder, name)) as temporary:
-                shutil.copyfile(Path(made, name), temporary)
-    return agreement
+            _write_graph(codec, graph, made / f"{name}.onnx", int8)
+        about = _describe(codec, sha256, graphs, made, dtype)
+        (made / DESCRIPTION).write_text(as_text(about), encoding="utf-8")
+        return _proven(codec, OnnxCodec.from_pretrained(made), int8)
 
 
 def _proven(codec: FocalCodec, found: OnnxCodec, int8: bool) -> Agreement:
@@ -120,7 +115,7 @@ def _write_graph(codec: FocalCodec, graph: Graph, path: Path, int8: bool) -> Non
 def _exported(codec: FocalCodec, graph: Graph) -> Any:
     """The graph as a `ModelProto`."""
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             program = torch.onnx.export(
                 graph.module.eval(),
                 tuple(graph.inputs.values()),
@@ -140,20 +135,6 @@ def _exported(codec: FocalCodec, graph: Graph) -> Any:
             f"{codec.name}: can't be exported to ONNX, {kind} failed: {reason}"
         ) from error
     return program.model_proto  # type: ignore[union-attr]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings, which are about packages that no codec needs."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
 
 
 def _describe(

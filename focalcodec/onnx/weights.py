@@ -1,12 +1,11 @@
 """What is stored of the weights of a graph: float16 where it loses nothing, and no iSTFT basis.
 
-In int8 graphs, the maps between layers have 8-bit weights, with a scale for each output channel.
+In int8 graphs, the maps between layers have 7-bit weights, with a scale for each output channel.
 Their inputs get 8 bits too, with one scale for the whole batch, when the graph runs.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from focalcodec.onnx.export_folder import quiet
 
 _SMALLEST = 256  # values of a tensor that is stored in float16
 
@@ -74,8 +75,7 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "given.onnx"), Path(folder, "made.onnx")
         onnx.save(model, given)
-        logging.disable(logging.WARNING)  # it asks for a preparation that changes nothing here
-        try:
+        with quiet():  # it asks for a preparation that changes nothing here
             quantize_dynamic(
                 given,
                 made,
@@ -85,8 +85,6 @@ def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
                 weight_type=QuantType.QInt8,
                 reduce_range=True,
             )
-        finally:
-            logging.disable(logging.NOTSET)
         return onnx.load(made)
 
 

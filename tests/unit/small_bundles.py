@@ -5,14 +5,18 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 import torch
 
 from focalcodec import FocalCodec
 from focalcodec.bsq import BinarySphericalQuantizer
+from focalcodec.cli.main import main
 from focalcodec.encoders.logmel import LogMel, MelEncoder
 from focalcodec.focalnet import FocalDecoder, FocalEncoder
 from focalcodec.onnx import export_onnx
+from focalcodec.onnx.check import Agreement
 from focalcodec.onnx_runtime import OnnxCodec
 from focalcodec.vocos import Vocos
 
@@ -74,3 +78,29 @@ def causal_codec() -> FocalCodec:
 
 
 _CODECS = {"offline": offline_codec, "causal": causal_codec}
+
+
+def check_export_command(
+    folder: Path,
+    form: str,
+    graphs: str,
+    export: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> list[str]:
+    """Graphs that differ are not written; those that agree are, once. The words of the command.
+
+    `export` is the module of a format whose graphs are neither made nor run; errors name `graphs`.
+    """
+    agreement = Agreement(100, 99, 1300, 1299, 0, 1e-6, 1e-6)
+    monkeypatch.setattr(export, "compare", lambda *_: agreement)
+    offline_codec().save_pretrained(folder / "codec")
+    words = ["export", str(folder / "codec"), str(folder / "out"), "--format", form]
+    assert main(words) == 2 and not (folder / "out").exists()
+    assert f"{graphs} differ from the codec: 99 of 100 tokens equal" in capsys.readouterr().err
+    agreement = Agreement(100, 99, 1300, 1299, 1, 1e-6, 1e-6)
+    assert main(words) == 0
+    assert "out: 0.0 MB, compared with" in capsys.readouterr().out
+    assert main(words) == 2
+    assert f"has {form}.json already; give --overwrite" in capsys.readouterr().err
+    return words

@@ -20,10 +20,9 @@ from focalcodec.executorch import export_executorch
 from focalcodec.executorch.graphs import RealMagnitudes, overlap_add
 from focalcodec.executorch.programs import Programs
 from focalcodec.files import file_sha256
-from focalcodec.onnx.check import Agreement
 from focalcodec.wavlm import WavLM
 from tests.unit.closeness import assert_close_to_scale
-from tests.unit.small_bundles import causal_codec, offline_codec
+from tests.unit.small_bundles import causal_codec, check_export_command, offline_codec
 from tests.unit.small_encoders import codec_of
 
 XNNPACK = "executorch.backends.xnnpack.partition.xnnpack_partitioner"
@@ -85,22 +84,11 @@ def test_overlap_add(width: int, hop: int) -> None:
 
 
 def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
-    """Programs that differ are not written; those that agree are, once."""
-    agreement = Agreement(100, 99, 1300, 1299, 0, 1e-6, 1e-6)
     export = focalcodec.executorch.export
     monkeypatch.setattr(export, "need", lambda *_: None)
     monkeypatch.setattr(export, "Programs", lambda _, about: _Described(about))
     monkeypatch.setattr(export, "_lowered", lambda *_: b"x")
-    monkeypatch.setattr(export, "compare", lambda *_: agreement)
-    offline_codec().save_pretrained(tmp_path / "codec")
-    words = ["export", str(tmp_path / "codec"), str(tmp_path / "out"), "--format", "executorch"]
-    assert main(words) == 2 and not (tmp_path / "out").exists()
-    assert "programs differ from the codec: 99 of 100 tokens equal" in capsys.readouterr().err
-    agreement = Agreement(100, 99, 1300, 1299, 1, 1e-6, 1e-6)
-    assert main(words) == 0
-    assert "out: 0.0 MB, compared with" in capsys.readouterr().out
-    assert main(words) == 2
-    assert "has executorch.json already; give --overwrite" in capsys.readouterr().err
+    words = check_export_command(tmp_path, "executorch", "programs", export, monkeypatch, capsys)
     assert main([*words, "--overwrite", "--dtype", "int8"]) == 2
     assert "--dtype int8: not with --format executorch" in capsys.readouterr().err
 

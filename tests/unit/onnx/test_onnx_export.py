@@ -28,7 +28,13 @@ from focalcodec.onnx.weights import quantized
 from focalcodec.quantizers.ssq import ScalarSphericalQuantizer
 from focalcodec.vocos import Vocos
 from tests.unit.closeness import assert_close_to_scale
-from tests.unit.small_bundles import bundle, causal_codec, offline_codec, onnx_codec
+from tests.unit.small_bundles import (
+    bundle,
+    causal_codec,
+    check_export_command,
+    offline_codec,
+    onnx_codec,
+)
 from tests.unit.small_encoders import codec_of
 
 
@@ -99,19 +105,9 @@ def test_weights_are_stored_in_float16_and_the_basis_is_not_stored() -> None:
 
 
 def test_command(tmp_path: Path, monkeypatch, capsys) -> None:
-    """Graphs that differ are not written; those that agree are, once."""
-    agreement = Agreement(100, 99, 1300, 1299, 0, 1e-6, 1e-6)
-    monkeypatch.setattr(focalcodec.onnx.export, "_write_graph", lambda *a: a[2].write_bytes(b"x"))
-    monkeypatch.setattr(focalcodec.onnx.export, "compare", lambda *_: agreement)
-    offline_codec().save_pretrained(tmp_path / "codec")
-    words = ["export", str(tmp_path / "codec"), str(tmp_path / "out"), "--format", "onnx"]
-    assert main(words) == 2 and not (tmp_path / "out").exists()
-    assert "graphs differ from the codec: 99 of 100 tokens equal" in capsys.readouterr().err
-    agreement = Agreement(100, 99, 1300, 1299, 1, 1e-6, 1e-6)
-    assert main(words) == 0
-    assert "out: 0.0 MB, compared with" in capsys.readouterr().out
-    assert main(words) == 2
-    assert "has onnx.json already; give --overwrite" in capsys.readouterr().err
+    export = focalcodec.onnx.export
+    monkeypatch.setattr(export, "_write_graph", lambda *a: a[2].write_bytes(b"x"))
+    words = check_export_command(tmp_path, "onnx", "graphs", export, monkeypatch, capsys)
     assert main([*words, "--overwrite"]) == 0
 
 

@@ -1,15 +1,46 @@
-"""The JSON file beside the graphs of a codec: what it says of the codec and of each graph."""
+"""The folder of an exported codec: its graphs, and the JSON file that describes them."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from focalcodec.codec import FocalCodec
-from focalcodec.files import file_sha256
+from focalcodec.files import atomic_path, file_sha256
 from focalcodec.onnx.graphs import Graph
 from focalcodec.version import VERSION
+
+
+@contextmanager
+def new_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder; if nothing fails, its files go to `folder`, the JSON file last."""
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name)
+        yield made
+        for path in sorted(made.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
+            with atomic_path(Path(folder, path.name)) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings of exporters, which are about packages and parts that no codec needs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def describe_codec(codec: FocalCodec, sha256: str) -> dict[str, Any]:
