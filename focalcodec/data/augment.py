@@ -68,7 +68,7 @@ class Plan:
 
     semitones: float  # shift of the pitch at the same tempo; 0 for none
     new_rate: int  # Hz; the clip is resampled to this rate, but played at its old one
-    peak_db: float  # highest sample, dB of full scale; silence stays silence
+    peak_db: float | None  # highest sample, dB of full scale; None keeps the level
     noisy: bool  # whether the copy has a noisy partner
 
 
@@ -89,8 +89,8 @@ class Augmenter:
         Range of the speed, uniform; 1.1 is 10 % faster, with a pitch 10 % higher.
     semitones, pitch_share : (float, float), float
         Range of the shift of pitch, and the share of copies that get it instead of a speed.
-    peak_db : (float, float)
-        Range of a copy's highest sample, dB of full scale.
+    peak_db : (float, float) or None
+        Range of a copy's highest sample, dB of full scale. None keeps the clip's level.
     noisy_share, snr_db : float, (float, float)
         Share of the copies with a noisy partner; range of its speech-to-noise power ratio.
     noise_folder, babble_share
@@ -116,7 +116,7 @@ class Augmenter:
         speed: Sequence[float] = (0.85, 1.15),
         semitones: Sequence[float] = (-3.0, 3.0),
         pitch_share: float = 0.15,
-        peak_db: Sequence[float] = (-20.0, 0.0),
+        peak_db: Sequence[float] | None = (-20.0, 0.0),
         noisy_share: float = 0.0,
         noise_folder: str | Path | None = None,
         babble_share: float = 0.5,
@@ -127,7 +127,9 @@ class Augmenter:
         self.sample_rate, self.seed = sample_rate, seed
         self.speed = _range("speed", speed, lowest=0.25, highest=4.0)
         self.semitones = _range("semitones", semitones, lowest=-24.0, highest=24.0)
-        self.peak_db = _range("peak_db", peak_db, lowest=-60.0, highest=0.0)
+        self.peak_db = (
+            None if peak_db is None else _range("peak_db", peak_db, lowest=-60.0, highest=0.0)
+        )
         self.snr_db = _range("snr_db", snr_db, lowest=-60.0, highest=100.0)
         self.pitch_share = _share("pitch_share", pitch_share)
         self.noisy_share = _share("noisy_share", noisy_share)
@@ -139,7 +141,7 @@ class Augmenter:
             "speed": list(self.speed),
             "semitones": list(self.semitones),
             "pitch_share": pitch_share,
-            "peak_db": list(self.peak_db),
+            "peak_db": None if self.peak_db is None else list(self.peak_db),
             "noisy_share": noisy_share,
         }
         """Everything that shapes the copies except the clips, JSON-ready."""
@@ -154,12 +156,13 @@ class Augmenter:
         """Draw the changes to copy number `copy` of a clip; no audio is read."""
         rng = self._generator("plan", row, copy)
         by_pitch = rng.random() < self.pitch_share
-        # Both are always drawn, so that one share does not change the other draws.
+        # All are always drawn, so that one option does not change the other draws.
         speed, semitones = rng.uniform(*self.speed), rng.uniform(*self.semitones)
+        peak_db = rng.uniform(*(self.peak_db or (0.0, 0.0)))
         return Plan(
             semitones=float(semitones) if by_pitch else 0.0,
             new_rate=self.sample_rate if by_pitch else round(self.sample_rate / speed),
-            peak_db=float(rng.uniform(*self.peak_db)),
+            peak_db=None if self.peak_db is None else float(peak_db),
             noisy=bool(rng.random() < self.noisy_share),
         )
 
@@ -194,12 +197,17 @@ class Augmenter:
 
 
 def change_voice(sig: Signal, sample_rate: int, plan: Plan) -> Signal:
-    """Change speed or pitch, and the level, of sig (T,), T > 0: (T',) with the plan's peak."""
+    """Change speed or pitch, and the level, of sig (T,), T > 0: (T',) with the plan's peak.
+
+    Without a peak in the plan the level stays.
+    """
     if plan.new_rate != sample_rate:
         whole = torch.from_numpy(sig).float()[None]
         sig = resample(whole, sample_rate, plan.new_rate)[0][0].numpy().astype(np.float64)
     if plan.semitones:
         sig = _shift_pitch(sig, sample_rate, plan.semitones)
+    if plan.peak_db is None:
+        return sig
     peak = np.abs(sig).max()
     return sig * (10 ** (plan.peak_db / 20) / peak if peak > 0 else 1.0)
 

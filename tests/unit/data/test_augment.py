@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,18 @@ def test_short_clips_and_silence(plan: Plan, samples: int) -> None:
 def test_level() -> None:
     sig = change_voice(0.01 * tone(440), RATE, Plan(0.0, 15000, peak_db=-12.0, noisy=False))
     assert np.abs(sig).max() == pytest.approx(10 ** (-12 / 20))
+
+
+def test_twins_keep_voice_and_level(rows: list[dict[str, Any]]) -> None:
+    options = {"speed": (1.0, 1.0), "pitch_share": 0.0, "noisy_share": 1.0}
+    twins, levelled = make(rows, peak_db=None, **options), make(rows, **options)
+    row = rows[0] | {"wav": str(Path(rows[0]["wav"]).with_name("quiet.wav"))}
+    soundfile.write(row["wav"], 0.1 * soundfile.read(rows[0]["wav"])[0], RATE, subtype="FLOAT")
+    made = twins(row, 1)
+    assert made.noisy is not None
+    assert made.clean.numpy() == pytest.approx(ClipPool([row], RATE).read(row), abs=1e-6)
+    assert not made.noisy.allclose(made.clean, atol=1e-4)
+    assert twins.plan(row, 1) == replace(levelled.plan(row, 1), peak_db=None)
 
 
 def test_draws_depend_on_seed_clip_and_copy_only(rows: list[dict[str, Any]]) -> None:
