@@ -64,13 +64,13 @@ class AntiAliasedSnake(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map x (B, dim, N) to the same shape; the mask (B, 1, N) is True on valid frames."""
         x = x if mask is None else x.masked_fill(~mask, 0.0)
-        batch, taps, edge = x.shape[0], self.taps[None, None].to(x.dtype), _TAPS // 2 - 1
-        y = F.conv_transpose1d(x.flatten(0, 1)[:, None], 2 * taps, stride=2, padding=edge)
-        y = self.snake(y.unflatten(0, (batch, -1)).squeeze(2).mT).mT  # (B, dim, 2 N)
+        dim, edge = x.shape[1], _TAPS // 2 - 1
+        taps = self.taps.to(x.dtype).expand(dim, 1, -1)
+        y = F.conv_transpose1d(x, 2 * taps, stride=2, padding=edge, groups=dim)
+        y = self.snake(y.mT).mT  # (B, dim, 2 N)
         if mask is not None:  # the filter has written values after a clip's end
             y = y.masked_fill(~mask.repeat_interleave(2, dim=2), 0.0)
-        y = F.conv1d(y.flatten(0, 1)[:, None], taps, stride=2, padding=edge)
-        return y.unflatten(0, (batch, -1)).squeeze(2)
+        return F.conv1d(y, taps, stride=2, padding=edge, groups=dim)
 
 
 def _low_pass() -> Tensor:
