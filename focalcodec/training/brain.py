@@ -129,7 +129,10 @@ class CodecBrain(TurnsBrain):
     def num_frames(self, batch: Any) -> int:
         """Number of frames of a batch, of all processes."""
         lengths = batch.lengths * self.encoder.sample_rate // self.sample_rate
-        return int(self.encoder.output_lengths(lengths).sum()) * process_count()
+        frames = self.encoder.output_lengths(lengths).tolist()
+        # Of a cached clip there may be no samples.
+        clips = zip(frames, batch.feats, strict=True)
+        return sum(n if feats is None else len(feats) for n, feats in clips) * process_count()
 
     def write_samples(self, epoch: int | None) -> None:
         """Write audio and pictures of the fixed validation clips."""

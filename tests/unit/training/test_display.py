@@ -6,11 +6,14 @@ import io
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from focalcodec.data.feature_cache import batch_feats
 from focalcodec.progress import INTERVAL
 from focalcodec.training.display import RunClock, TrainingDisplay
 from focalcodec.training.figures import Figures
@@ -90,6 +93,16 @@ def test_a_file_gets_lines_of_the_whole_run(data, tmp_path, monkeypatch, caplog)
         r"valid codes used [\d.]+ %, lr 0\.001, [\d,]+ frames/s, 00:00 left$", epochs[1]
     )
     assert epochs[2].startswith("tested: epoch ")
+
+
+def test_cached_frames_count_without_samples(data, tmp_path) -> None:
+    brain, train_set, _ = make("quantizer", tmp_path, data)
+    batch = next(iter(train_set))
+    feats, frames = batch_feats(brain.encoder, batch)
+    cached = [x[:end] for x, end in zip(feats, frames.tolist(), strict=True)]
+    silent = replace(batch, sig=batch.sig[:, :0], lengths=torch.zeros_like(batch.lengths))
+    batches = (batch, replace(silent, feats=cached))
+    assert [brain.num_frames(each) for each in batches] == [frames.sum(), frames.sum()]
 
 
 def test_stage_2_names_what_its_losses_are(data, tmp_path, monkeypatch, caplog) -> None:
