@@ -13,11 +13,7 @@ from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.checkpoints import (
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -129,9 +125,7 @@ class CodecBrain(TurnsBrain):
     def num_frames(self, batch: Any) -> int:
         """Number of frames of a batch, of all processes."""
         lengths = batch.lengths * self.encoder.sample_rate // self.sample_rate
-        frames = self.encoder.output_lengths(lengths).tolist()
-        # Of a cached clip there may be no samples.
-        clips = zip(frames, batch.feats, strict=True)
+        clips = zip(self.encoder.output_lengths(lengths).tolist(), batch.feats, strict=True)
         return sum(n if feats is None else len(feats) for n, feats in clips) * process_count()
 
     def write_samples(self, epoch: int | None) -> None:
