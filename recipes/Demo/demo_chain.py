@@ -36,12 +36,10 @@ TRAININGS: dict[str, Mapping[str, str]] = {
     "demo_vocos_codec": {"init_from": "demo_vocos_gan", "quantized": "demo_50hz_joint"},
     "demo_25hz_joint": {"distilled": "demo_50hz_words"},
     "demo_25hz_words": {"quantizer_source": "demo_25hz_joint", "word_reader_file": WORDS},
-    "stream_encoder": {},
+    "stream_50hz_joint": {},
     "stream_vocos": {},
-    "stream_50hz": {"distilled": "stream_encoder"},
-    "stream_vocos_gan": {"init_from": "stream_vocos"},
-    "stream_50hz_joint": {"quantizer_source": "stream_50hz"},
     "stream_50hz_words": {"quantizer_source": "stream_50hz_joint", "word_reader_file": WORDS},
+    "stream_vocos_codec": {"init_from": "stream_vocos", "quantized": "stream_50hz_joint"},
 }
 """YAMLs, each after those that it needs: options that name the run of another YAML."""
 
@@ -56,7 +54,7 @@ class Parts(NamedTuple):
 CODECS = {
     "demo": Parts("demo_50hz_words", "demo_vocos_codec"),
     "demo-25hz": Parts("demo_25hz_words", "demo_vocos_codec"),
-    "demo-stream": Parts("stream_50hz_words", "stream_vocos_gan"),
+    "demo-stream": Parts("stream_50hz_words", "stream_vocos_codec"),
 }
 
 # The same command runs again after its end, too.
@@ -128,15 +126,13 @@ class Steps:
                 other.terminate()
 
 
-def needed(
-    last: Iterable[str], trainings: Mapping[str, Mapping[str, str]] = TRAININGS
-) -> list[str]:
+def needed(last: Iterable[str]) -> list[str]:
     """The last trainings and all that they need, each after those that it needs."""
     names = set(last)
-    for name in reversed(trainings):
+    for name in reversed(TRAININGS):
         if name in names:
-            names |= set(trainings[name].values())
-    return [name for name in trainings if name in names]
+            names |= set(TRAININGS[name].values())
+    return [name for name in TRAININGS if name in names]
 
 
 def run_all(steps: Steps, names: Sequence[str], data_folder: str) -> None:

@@ -23,7 +23,7 @@ if any("{failing}.yaml" in word for word in words):
     sys.exit("error: no such clip")
 if "--to" in words:
     pathlib.Path(words[-1]).touch()
-if "{failing}" == "stream_encoder":
+if "{failing}" == "stream_50hz_joint":
     time.sleep(60)
 """
 
@@ -102,11 +102,11 @@ def test_a_failure_stops_the_rest(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    fake(chain, monkeypatch, tmp_path, failing="stream_encoder")
+    fake(chain, monkeypatch, tmp_path, failing="stream_50hz_joint")
     words = ["demo-stream", str(tmp_path / "out"), "--data_folder", "/data/demo"]
     assert chain.main(words) == 1
     assert len(calls(tmp_path)) <= 2
-    assert "[stream_encoder] failed: error: no such clip" in capfd.readouterr().err
+    assert "[stream_50hz_joint] failed: error: no such clip" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
