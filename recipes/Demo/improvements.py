@@ -16,65 +16,52 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from demo_chain import TRAININGS, Steps, leave, needed
+from demo_chain import Steps, leave
 
 from focalcodec.evaluation.ablations import Scores, clip_scores, scores_difference
 from focalcodec.evaluation.summary import column_title, markdown, read_card
 
 SEEDS = (1986, 1987)
-JOINED = ("demo_50hz_small", "demo_vocos_gan")
-"""Stage 1 that a row's decoder is joined with, decoder that a row's stage 1 is joined with."""
+CODEC = "demo"
+"""Of the package: it gives the encoder, the stage 1 that a row's decoder is joined with, and the
+decoder that a row's stage 1 is joined with."""
+ENCODER = f"--encoder=!name:focalcodec.training.run.trained.load_student {{source: {CODEC}}}"
 LOW_RATE = ["--downscale_factors=[2, 2, 1]", "--upscale_factors=[1, 2, 2]"]  # 12.5 Hz
 
 
 class Train(NamedTuple):
-    """A training: its YAML, the runs that its options name, and other options."""
+    """A training: its YAML, the shared runs or the codec that options name, and other options."""
 
     yaml: str
     sources: Mapping[str, str] = {}
     options: Sequence[str] = ()
 
 
-FIRST = ("distill_encoder", "demo_50hz_wide", "demo_50hz_small", "demo_vocos", "demo_vocos_gan")
-SHARED = {name: Train(name, TRAININGS[name]) for name in FIRST}
-SHARED["speaker_encoder"] = Train("ablations/speaker_encoder")
+SHARED = {
+    "demo_vocos": Train("demo_vocos"),
+    "speaker_encoder": Train("ablations/speaker_encoder"),
+}
 """Trained once, with the first seed: what the rows start from."""
 
 MEL = {"init_from": "demo_vocos"}
+GAN = Train("demo_vocos_gan", MEL)
+WIDE = Train("demo_50hz_wide")
+INPUT, LOSS = {"codec_input": CODEC}, {"distilled": CODEC}
+VOICE = {"speaker_source": "speaker_encoder"}
 ROWS: dict[str, tuple[Train, Train]] = {
-    "codec_input": (
-        Train("demo_vocos_gan", MEL),
-        Train("improvements/vocos_codec_input", {**MEL, "codec_input": "demo_50hz_small"}),
-    ),
-    "encoder_loss": (
-        Train("demo_vocos_gan", MEL),
-        Train("improvements/vocos_encoder_loss", {**MEL, "distilled": "distill_encoder"}),
-    ),
-    "speaker_loss": (
-        Train("demo_vocos_gan", MEL),
-        Train("improvements/vocos_speaker_loss", {**MEL, "speaker_source": "speaker_encoder"}),
-    ),
-    "seen": (
-        Train("demo_vocos_gan", MEL),
-        Train(
-            "improvements/vocos_seen",
-            {
-                **MEL,
-                "codec_input": "demo_50hz_small",
-                "distilled": "distill_encoder",
-                "speaker_source": "speaker_encoder",
-            },
-        ),
-    ),
-    "masked": (Train("demo_50hz_wide"), Train("improvements/demo_50hz_masked")),
-    "merged": (Train("demo_50hz_wide"), Train("improvements/demo_50hz_merged")),
+    "codec_input": (GAN, Train("improvements/vocos_codec_input", MEL | INPUT)),
+    "encoder_loss": (GAN, Train("improvements/vocos_encoder_loss", MEL | LOSS)),
+    "speaker_loss": (GAN, Train("improvements/vocos_speaker_loss", MEL | VOICE)),
+    "seen": (GAN, Train("improvements/vocos_seen", MEL | INPUT | LOSS | VOICE)),
+    "masked": (WIDE, Train("improvements/demo_50hz_masked")),
+    "merged": (WIDE, Train("improvements/demo_50hz_merged")),
     "voice": (Train("ablations/demo_25hz"), Train("improvements/demo_25hz_voice")),
     "ssq": (
         Train("ablations/demo_50hz", options=LOW_RATE),
         Train("improvements/demo_12_5hz_ssq"),
     ),
 }
-"""Base and delta. A decoder is joined with demo_50hz_small, a stage 1 with demo_vocos_gan."""
+"""Base and delta, both on the encoder of `CODEC`."""
 VOICED = Train("improvements/vocos_25hz_voice", MEL)
 """The decoder of the row `voice`; its codec_input is that row's stage 1."""
 MERGE = "merge:0.7@"  # how the row `merged` is evaluated, on both sides
@@ -92,17 +79,17 @@ class Plan(Steps):
         for name in names:
             self.run(name, SHARED[name], self.out / name, seed)
 
-    def run(self, label: str, what: Train, folder: Path, seed: int, **more: Path) -> None:
+    def run(self, label: str, what: Train, folder: Path, seed: int, **more: Path | str) -> None:
         """Train once, also if several rows have this base."""
         if folder in self.done:
             return
         self.done.add(folder)
         words = ["train.py", f"hparams/{what.yaml}.yaml", f"--output_folder={folder}"]
-        places = {key: self.out / name for key, name in what.sources.items()} | more
-        for key, place in places.items():
+        for key, name in (what.sources | more).items():
+            place = self.out / name if name in SHARED else name
             is_input = key == "codec_input"
             words.append(f"--{key}={f'{{source: {place}, share: 0.5}}' if is_input else place}")
-        self.call(label, *words, f"--seed={seed}", *what.options, *self.options)
+        self.call(label, *words, f"--seed={seed}", ENCODER, *what.options, *self.options)
 
     def side(self, row: str, side: str, what: Train, seed: int) -> Path:
         """Train one side of a row and join it to a codec; return the codec's folder."""
@@ -111,16 +98,14 @@ class Plan(Steps):
         place.parent.mkdir(parents=True, exist_ok=True)
         label = f"{row}-{side}-{seed}"
         self.run(label, what, place / "run", seed)
-        first, second = (self.out / name for name in JOINED)
+        first, second = str(place / "run"), CODEC
         if "vocos" in what.yaml:
-            second = place / "run"
-        else:
-            first = place / "run"
+            first, second = CODEC, first
         if what.yaml.endswith("_voice"):
-            second = place / "decoder"
-            self.run(label, VOICED, second, seed, codec_input=first)
+            second = str(place / "decoder")
+            self.run(label, VOICED, place / "decoder", seed, codec_input=first)
         codec = place / "codec"
-        words = ("export", str(first), str(second), str(codec), "--dtype=float16", "--overwrite")
+        words = ("export", first, second, str(codec), "--dtype=float16", "--overwrite")
         self.call(label, "-m", "focalcodec", *words)
         return codec
 
@@ -146,9 +131,11 @@ class Plan(Steps):
 
 
 def shared_by(rows: Sequence[str]) -> list[str]:
-    """Names in SHARED that these rows start from or are joined with, in their order."""
-    begun = {source for row in rows for each in ROWS[row] for source in each.sources.values()}
-    return needed(begun.union(JOINED), {name: each.sources for name, each in SHARED.items()})
+    """Names in SHARED that these rows start from."""
+    trainings = [
+        each for row in rows for each in (*ROWS[row], *([VOICED] if row == "voice" else []))
+    ]
+    return [name for name in SHARED if any(name in each.sources.values() for each in trainings)]
 
 
 def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
