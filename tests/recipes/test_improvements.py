@@ -42,6 +42,8 @@ ENCODER = {
 }
 WIDTHS = {"hidden_dims": [4, 4], "reversed_hidden_dims": [4, 4]}
 DECODER = {"num_layers": 1, "dim": 8, "ffn_dim": 8}
+FOR_DEMO = {"codec_input": "demo_50hz_small", "distilled": "distill_encoder"}
+"""YAMLs of tiny runs in place of the codec of the package, for each key that names it."""
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +98,14 @@ def small(tree: Any) -> dict[str, Any]:
 
 
 def sources(tree: Any) -> dict[str, str]:
-    """Keys of a delta that name a run, and the YAML of that run."""
+    """Keys of a delta that name a run or the codec of the package, and the YAML of a run."""
     named = {key: tree[key] for key in ("distilled", "speaker_source") if key in tree}
     if tree.get("codec_input"):
         named["codec_input"] = tree["codec_input"]["source"]
-    return {key: Path(path).parent.name for key, path in named.items()}
+    return {
+        key: FOR_DEMO[key] if path == "demo" else Path(path).parent.name
+        for key, path in named.items()
+    }
 
 
 def name_of(path: Path) -> str:
