@@ -34,7 +34,7 @@ TRAININGS: dict[str, Mapping[str, str]] = {
     "demo_50hz_joint": {"quantizer_source": "demo_50hz_small"},
     "demo_50hz_words": {"quantizer_source": "demo_50hz_joint", "word_reader_file": WORDS},
     "demo_vocos_codec": {"init_from": "demo_vocos_gan", "quantized": "demo_50hz_joint"},
-    "demo_25hz_joint": {"distilled": "demo_50hz_words"},
+    "demo_25hz_joint": {},
     "demo_25hz_words": {"quantizer_source": "demo_25hz_joint", "word_reader_file": WORDS},
     "stream_50hz_joint": {},
     "stream_vocos": {},
@@ -45,7 +45,7 @@ TRAININGS: dict[str, Mapping[str, str]] = {
 
 
 class Parts(NamedTuple):
-    """Trainings that a codec is joined from."""
+    """What a codec is joined from: trainings, or a codec of the package."""
 
     stage_1: str
     decoder: str
@@ -53,7 +53,7 @@ class Parts(NamedTuple):
 
 CODECS = {
     "demo": Parts("demo_50hz_words", "demo_vocos_codec"),
-    "demo-25hz": Parts("demo_25hz_words", "demo_vocos_codec"),
+    "demo-25hz": Parts("demo_25hz_words", "demo"),
     "demo-stream": Parts("stream_50hz_words", "stream_vocos_codec"),
 }
 
@@ -160,8 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     steps = Steps(out, [f"--data_folder={given.data_folder}", *options])
     run_all(steps, needed(parts), given.data_folder)
-    runs, codec = [str(out / name) for name in parts], str(out / given.codec)
-    steps.call("export", *EXPORT, *runs, codec)
+    sources = [str(out / name) if name in TRAININGS else name for name in parts]
+    codec = str(out / given.codec)
+    steps.call("export", *EXPORT, *sources, codec)
     places = ("--codec", codec, "--output_folder", str(out / f"resynthesis_{given.codec}"))
     steps.call("evaluate", "evaluate.py", "hparams/resynthesis_demo.yaml", *places)
     if not steps.code:
