@@ -17,6 +17,7 @@ from focalcodec.nn.past import LeftContext, after_context, pad_frames
 _CPU_FRAMES = 1024
 
 _FEW_ROWS = 64  # of a matrix product
+_LONG_KERNEL = 32  # frames
 
 
 def convolve(
@@ -27,6 +28,8 @@ def convolve(
     rows = x.shape[0] * (x.shape[1] - weight.shape[2] + 1)
     if groups > 1 and not depthwise and _few(rows) and stride == 1 and x.device.type == "cpu":
         return _convolve_groups(x, weight, bias, groups)
+    if depthwise and stride == 1 and _trains_long_kernel(x, weight):
+        return _convolve_by_fft(x, weight, bias)
     x = x.transpose(1, 2)
     # Measured on CPUs: conv2d trains long kernels up to three times slower. Without gradients it
     # takes half the time of conv1d, but does not return for long depth-wise kernels of 16 channels
@@ -44,6 +47,33 @@ def convolve(
 def _few(rows: int) -> bool:
     """Whether a step of a stream has so few frames that reading the weights takes the time."""
     return not torch.is_grad_enabled() and not torch.jit.is_tracing() and rows <= _FEW_ROWS
+
+
+def _trains_long_kernel(x: Tensor, weight: Tensor) -> bool:
+    """Whether `_convolve_by_fft` trains it faster; it has float32 alone, and rounds otherwise."""
+    return (
+        weight.shape[2] >= _LONG_KERNEL
+        and weight.requires_grad
+        and torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not is_traced()
+    )
+
+
+def _convolve_by_fft(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`convolve` of each channel alone, as a product of spectra.
+
+    On one core, output and gradients take 0.2 to 0.6 of the time of conv1d with a kernel of 64
+    frames, 0.17 with 128 and 0.07 with 512.
+    """
+    step = 1 << max(x.shape[1].bit_length() - 4, 0)
+    length = -(-x.shape[1] // step) * step  # 8 to 16 times a power of two: the FFT is fast
+    spectrum = torch.fft.rfft(x.transpose(1, 2), length)  # (B, C, length / 2 + 1)
+    kernel = torch.fft.rfft(weight[:, 0], length)  # (C, length / 2 + 1)
+    y = torch.fft.irfft(spectrum * kernel.conj(), length)[..., : x.shape[1] - weight.shape[2] + 1]
+    return (y if bias is None else y + bias[:, None]).transpose(1, 2)
 
 
 def _convolve_groups(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
