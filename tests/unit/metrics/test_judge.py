@@ -149,3 +149,11 @@ def test_helpers_of_signals() -> None:
         torch.equal(fit_length(sig, RATE + 5)[:RATE], sig)
         and not fit_length(sig, RATE + 5)[RATE:].any()
     )
+
+
+def test_dnsmos_has_as_many_threads_as_its_process(judge) -> None:
+    """Several processes that have one each for all cores slow each other down."""
+    model = judge("DNSMOS")._model
+    for session in (model.onnx_sess, model.p808_onnx_sess):
+        options = session.get_session_options()
+        assert options.intra_op_num_threads == torch.get_num_threads()
