@@ -174,7 +174,10 @@ def test_command_is_right(recipe: Path, words: list[str]) -> None:
     elif rest and rest[0] in ("fit_mix.py", "fit_words.py", "ablations.py", "docs/demo/publish.py"):
         folder = ROOT if "/" in rest[0] else recipe
         script = (folder / rest[0]).read_text(encoding="utf-8")
-        assert all(f'"{word}"' in script for word in rest if word.startswith("--"))
+        own = rest[: rest.index("--")] if "--" in rest else rest
+        assert all(f'"{word}"' in script for word in own if word.startswith("--"))
+        if own != rest:  # options of train.py are after it
+            check_train(recipe, ["hparams/ablations/base.yaml", *rest[len(own) + 1 :]])
     elif program.endswith("focalcodec"):
         assert parse(rest).command == rest[0]
     elif rest and rest[0].startswith(("examples/", "docs/course/")):
