@@ -29,7 +29,11 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
-def test_only_the_runs_own_messages_are_shown(tmp_path: Path, capsys) -> None:
+def test_only_the_runs_own_messages_are_shown(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # another test may have imported transformers, which keeps its messages from the root
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     start_logs(tmp_path, [tmp_path / "my_prepare.py"])
     shown = ["focalcodec.data.prepare", "my_prepare", "__main__"]
     hidden = ["speechbrain.core", "httpx", "transformers.modeling_utils", "my_prepare_2"]
