@@ -79,7 +79,7 @@ class Plan(Steps):
         for name in names:
             self.run(name, SHARED[name], self.out / name, seed)
 
-    def run(self, label: str, what: Train, folder: Path, seed: int, **more: Path | str) -> None:
+    def run(self, label: str, what: Train, folder: Path, seed: int, **more: str) -> None:
         """Train once, also if several rows have this base."""
         if folder in self.done:
             return
@@ -98,9 +98,8 @@ class Plan(Steps):
         place.parent.mkdir(parents=True, exist_ok=True)
         label = f"{row}-{side}-{seed}"
         self.run(label, what, place / "run", seed)
-        first, second = str(place / "run"), CODEC
-        if "vocos" in what.yaml:
-            first, second = CODEC, first
+        run = str(place / "run")
+        first, second = (CODEC, run) if "vocos" in what.yaml else (run, CODEC)
         if what.yaml.endswith("_voice"):
             second = str(place / "decoder")
             self.run(label, VOICED, place / "decoder", seed, codec_input=first)
@@ -132,10 +131,10 @@ class Plan(Steps):
 
 def shared_by(rows: Sequence[str]) -> list[str]:
     """Names in SHARED that these rows start from."""
-    trainings = [
-        each for row in rows for each in (*ROWS[row], *([VOICED] if row == "voice" else []))
-    ]
-    return [name for name in SHARED if any(name in each.sources.values() for each in trainings)]
+    names = {name for row in rows for each in ROWS[row] for name in each.sources.values()}
+    if "voice" in rows:
+        names.update(VOICED.sources.values())
+    return [name for name in SHARED if name in names]
 
 
 def table(out: Path, rows: Sequence[str], seeds: Sequence[int]) -> str:
