@@ -85,7 +85,7 @@ class Plan(Steps):
             return
         self.done.add(folder)
         words = ["train.py", f"hparams/{what.yaml}.yaml", f"--output_folder={folder}"]
-        for key, name in (what.sources | more).items():
+        for key, name in {**what.sources, **more}.items():
             place = self.out / name if name in SHARED else name
             is_input = key == "codec_input"
             words.append(f"--{key}={f'{{source: {place}, share: 0.5}}' if is_input else place}")
